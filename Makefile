@@ -1,0 +1,48 @@
+# `make demo` and `make test` work on a fresh machine: each makes the virtual environment it needs.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test test-fast lint types imports report smoke test-lowest clean
+
+demo: $(STAMP)
+	$(BIN)/python -m benchmarks uci --seeds 5 --out build/demo
+
+test: lint types imports smoke report
+	$(BIN)/python -m pytest
+
+test-fast: $(STAMP)
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+imports: $(STAMP)
+	$(BIN)/lint-imports
+
+smoke: $(STAMP)
+	for name in uci defaults; do $(BIN)/python -m benchmarks $$name --preset smoke --out build/smoke || exit 1; done
+
+report: $(STAMP)
+	$(BIN)/python -m benchmarks report --check
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[benchmarks,test]"
+	touch $@
+
+# The lowest versions that pyproject.toml allows, in an environment of their own.
+test-lowest:
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --upgrade pip
+	.venv-lowest/bin/python -m pip install --quiet -c constraints-lowest.txt -e ".[test]"
+	.venv-lowest/bin/python -m pytest sk_mixup tests --ignore=tests/benchmarks --ignore=tests/test_readme.py
+
+clean:
+	rm -rf .venv .venv-lowest build

@@ -1,0 +1,104 @@
+"""Checks of user values; each raises an error that names the value and its rule."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+import difflib
+import math
+from numbers import Integral, Real
+from typing import Any
+
+__all__ = ["check_bool", "check_choice", "check_integer", "check_names", "check_real", "did_you_mean"]
+
+
+def check_real(
+    name: str, value: Any, *, low: float, high: float = math.inf, above: bool = False, hint: str
+) -> float:
+    """Return `value` as a float, or raise if it is no real number within the bounds.
+
+    NaN fails every bound. Booleans are no numbers here.
+
+    Raises
+    ------
+    TypeError
+        If `value` is not a real number.
+    ValueError
+        If `value` lies outside [low, high], or outside (low, high] where `above` is set.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a real number; got {value!r}. {hint}")
+    number = float(value)
+    inside = low < number <= high if above else low <= number <= high
+    if not inside:
+        raise ValueError(f"{name} must be {_describe(low, high, above)}; got {value!r}. {hint}")
+    return number
+
+
+def check_integer(name: str, value: Any, *, low: int, hint: str) -> int:
+    """Return `value` as an int, or raise if it is no integer of at least `low`.
+
+    Raises
+    ------
+    TypeError
+        If `value` is not an integer.
+    ValueError
+        If `value` is below `low`.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an integer; got {value!r}. {hint}")
+    if value < low:
+        raise ValueError(f"{name} must be at least {low}; got {value!r}. {hint}")
+    return int(value)
+
+
+def check_bool(name: str, value: Any, *, hint: str) -> bool:
+    """Return `value`, or raise if it is neither True nor False.
+
+    Raises
+    ------
+    TypeError
+        If `value` is not a boolean.
+    """
+    if value is True or value is False:
+        return bool(value)
+    raise TypeError(f"{name} must be True or False; got {value!r}. {hint}")
+
+
+def check_choice(name: str, value: Any, choices: Collection[str]) -> str:
+    """Return `value`, or raise if it is not one of `choices`.
+
+    Raises
+    ------
+    ValueError
+        If `value` is not among `choices`; a close match is suggested.
+    """
+    if isinstance(value, str) and value in choices:
+        return value
+    options = ", ".join(repr(choice) for choice in choices)
+    hint = did_you_mean(value, choices) or "Choose one of them."
+    raise ValueError(f"{name} must be one of {options}; got {value!r}. {hint}")
+
+
+def check_names(owner: str, names: Iterable[str], known: Collection[str]) -> None:
+    """Raise if a name is not an option of `owner`.
+
+    Raises
+    ------
+    ValueError
+        If a name is not in `known`; a close match is suggested.
+    """
+    for name in sorted(set(names) - set(known)):
+        hint = did_you_mean(name, known) or f"Its options are {', '.join(sorted(known))}."
+        raise ValueError(f"{name} must be an option of {owner}; got an unknown name. {hint}")
+
+
+def did_you_mean(name: Any, known: Collection[str]) -> str:
+    """Return ``Did you mean ...?`` for the closest known name, or an empty string."""
+    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.6)
+    return f"Did you mean {close[0]!r}?" if close else ""
+
+
+def _describe(low: float, high: float, above: bool) -> str:
+    if high == math.inf:
+        return f"{'greater than' if above else 'at least'} {low:g}"
+    return f"in {'(' if above else '['}{low:g}, {high:g}]"

@@ -1,0 +1,167 @@
+"""What a net trains on: data sets, splits, and the batches of an epoch's plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+import inspect
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from skorch.dataset import Dataset as SkorchDataset
+from skorch.dataset import get_len, unpack_data
+from skorch.utils import is_dataset, to_tensor
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, Subset
+
+from sk_mixup._step import NetBase
+from sk_mixup.data import (
+    Batch,
+    PlannedBatches,
+    PlannedLoader,
+    Rows,
+    RowSlices,
+    SparseRows,
+    make_batch,
+    map_features,
+)
+from sk_mixup.mixing import ERM, Mixup
+
+__all__ = ["FeedMixin", "unwrap_subset"]
+
+# What our own iterators understand of a DataLoader's options; the rest needs a DataLoader.
+PLAN_OPTIONS = {"batch_size", "shuffle", "drop_last"}
+WORKER_OPTIONS = {"num_workers", "pin_memory", "persistent_workers", "prefetch_factor", "timeout"}
+
+
+class FeedMixin(NetBase):
+    """Serves whole tensors where it can, and a data loader that follows the plan where not."""
+
+    def get_dataset(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Return the data as whole tensors on the device where that can be done."""
+        plain = self.dataset is SkorchDataset and not self.get_params_for("dataset")
+        if is_dataset(X) or not plain or not _is_whole(X) or not isinstance(y, np.ndarray | Tensor):
+            return super().get_dataset(X, y)
+        device = torch.device(self.device)
+        if sparse.issparse(X):
+            x: Any = SparseRows(X, device, self.float_dtype)
+        else:
+            x = map_features(lambda t: _as_tensor(t, device, self.float_dtype), X)
+        weight = None
+        if sample_weight is not None:
+            weight = torch.as_tensor(sample_weight, dtype=self.float_dtype, device=device)
+        return Rows(x, torch.as_tensor(y, device=device), weight)
+
+    @property
+    def float_dtype(self) -> torch.dtype:
+        """The floating dtype of the module's parameters."""
+        parameters = self.module_.parameters() if hasattr(self.module_, "parameters") else ()
+        dtypes = (p.dtype for p in parameters if p.is_floating_point())
+        return next(dtypes, torch.get_default_dtype())
+
+    def get_split_datasets(self, X: Any, y: Any = None, sample_weight: Any = None, **params: Any) -> Any:
+        """Return the training and the validation set; see ``skorch.NeuralNet``."""
+        dataset = self.get_dataset(X, y, sample_weight)
+        if not self.train_split:
+            return dataset, None
+        args = (dataset,) if y is None else (dataset, y)
+        train, valid = self.train_split(*args, **params)
+        return unwrap_subset(train), unwrap_subset(valid)
+
+    def get_training_batches(self, dataset: Any, policy: ERM | Mixup, labels: Any = None) -> Any:
+        """Return the batches of one training epoch, drawn from its plan.
+
+        Parameters
+        ----------
+        dataset : torch.utils.data.Dataset
+            The training set.
+        policy : ERM or Mixup
+            What draws the plan.
+        labels : ndarray, default=None
+            Targets of a data set that does not hold them itself.
+
+        Returns
+        -------
+        batches : iterable of Batch
+        """
+        options = self.get_params_for("iterator_train")
+        generator = self.generator_.spawn(1)[0]
+        loader_only = options.keys() - PLAN_OPTIONS - WORKER_OPTIONS
+        custom = self.iterator_train is not DataLoader or loader_only & {"sampler", "batch_sampler"}
+        if custom or isinstance(dataset, IterableDataset):
+            return self._mix_loaded(self.get_iterator(dataset, training=True), policy, generator)
+        plan = policy(
+            generator,
+            get_len(dataset),
+            options.get("batch_size", self.batch_size),
+            labels=_get_labels(dataset, labels) if _needs_labels(policy) else None,
+            shuffle=options.get("shuffle", True) is not False,
+            drop_last=bool(options.get("drop_last", False)),
+        )
+        if isinstance(dataset, Rows) and not loader_only:
+            return PlannedBatches(dataset, plan, self.float_dtype)
+        options = {key: value for key, value in options.items() if key not in PLAN_OPTIONS}
+        return PlannedLoader(dataset, plan, torch.device(self.device), self.float_dtype, **options)
+
+    def _mix_loaded(self, iterator: Any, policy: Any, generator: np.random.Generator) -> Iterator[Batch]:
+        """Draw the plan batch by batch, for an iterator whose order is not ours."""
+        if _needs_labels(policy) or getattr(policy, "partners", "batch") != "batch":
+            raise ValueError(
+                f"partners must be 'batch' for a data set or iterator with an order of its own; got "
+                f"{self.partners!r}. Pass arrays or a map-style Dataset for other partners."
+            )
+        for loaded in iterator:
+            x, y = unpack_data(loaded)
+            x, y = to_tensor(x, self.device), to_tensor(y, self.device)
+            (planned,) = policy(generator, get_len(y), -1, shuffle=False)
+            yield make_batch(x, y, None, planned, self.float_dtype)
+
+    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
+        """Return the batches of a data set, in order; see ``skorch.NeuralNet``."""
+        name = "iterator_train" if training else "iterator_valid"
+        options = self.get_params_for(name)
+        size = options.get("batch_size", self.batch_size)
+        iterator = getattr(self, name)
+        if iterator is DataLoader and isinstance(dataset, Rows) and not options.keys() - PLAN_OPTIONS:
+            return RowSlices(dataset, len(dataset) if size == -1 else size)
+        if inspect.isclass(iterator) and issubclass(iterator, DataLoader):
+            options.setdefault("generator", torch.Generator())
+        options["batch_size"] = get_len(dataset) if size == -1 else size
+        if options.keys() & {"batch_sampler"}:
+            del options["batch_size"]
+        return iterator(dataset, **options)
+
+
+def _is_whole(X: Any) -> bool:
+    values = list(X.values()) if isinstance(X, Mapping) else [X]
+    return all(isinstance(v, np.ndarray | Tensor) or sparse.issparse(v) for v in values)
+
+
+def _as_tensor(values: Any, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Move values to the device, floating ones in the dtype of the module."""
+    tensor = torch.as_tensor(values, device=device)
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+
+def unwrap_subset(dataset: Any) -> Any:
+    """Turn a subset of whole tensors into whole tensors again."""
+    if isinstance(dataset, Subset) and isinstance(dataset.dataset, Rows):
+        return dataset.dataset.subset(np.asarray(dataset.indices))
+    return dataset
+
+
+def _needs_labels(policy: Any) -> bool:
+    return getattr(policy, "partners", None) == "same_class"
+
+
+def _get_labels(dataset: Any, labels: Any) -> Any:
+    """Return the class of each row; rows of several labels belong together if all agree."""
+    targets = dataset.get_targets() if isinstance(dataset, Rows) else labels
+    if targets is None or len(targets) != get_len(dataset):
+        raise ValueError(
+            "partners='same_class' must know the class of each row; got a Dataset without one label per "
+            "row. Pass arrays instead."
+        )
+    targets = targets.numpy(force=True) if isinstance(targets, Tensor) else np.asarray(targets)
+    return np.unique(targets, axis=0, return_inverse=True)[1].ravel()

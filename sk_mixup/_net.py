@@ -1,0 +1,313 @@
+"""Mixed training for any skorch net."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+import math
+from typing import Any
+
+from sklearn import get_config
+from sklearn.utils.metadata_routing import process_routing
+from skorch import NeuralNet
+from skorch.callbacks import Callback, EarlyStopping
+from skorch.dataset import get_len
+import torch
+from torch import Tensor
+
+from sk_mixup._checks import check_choice, check_integer, check_real
+from sk_mixup._feed import FeedMixin
+from sk_mixup._random import draw_seed, make_generator, seeded_torch
+from sk_mixup._step import AUTOCAST, MixedStepMixin
+from sk_mixup.mixing import ERM, Mixup
+from sk_mixup.mixing.mixup import LAM_PER, PARTNERS
+
+__all__ = ["MixupNetMixin"]
+
+
+class MixupNetMixin(FeedMixin, MixedStepMixin):
+    """Give a skorch net the mixed training iteration.
+
+    Put it before a skorch net among the bases: ``class MyNet(MixupNetMixin, NeuralNet)``.
+    Each epoch draws its plan (order, partners, weights) from one seeded generator; each
+    training batch is augmented, mixed and scored on the device.
+
+    Parameters
+    ----------
+    *args
+        Positional arguments of the skorch net.
+
+    alpha : float, default=1.0
+        Strength of mixing, in [0, inf]: λ ~ Beta(alpha, alpha). 0 is plain training
+        (ERM), inf the plain average.
+
+    lam_per : {'example', 'batch'}, default='example'
+        Whether each example draws its own λ or all of a mini-batch share one.
+
+    n_mixed : int, default=2
+        Examples in a virtual example, at least 2; weights ~ Dirichlet(alpha, ..., alpha).
+
+    partners : {'batch', 'dataset', 'same_class'}, default='batch'
+        Where partners come from; see :class:`sk_mixup.mixing.Mixup`.
+
+    warmup_epochs : int, default=0
+        Epochs of plain training before mixing begins, counted from initialization.
+
+    cooldown_epochs : int, default=0
+        Epochs of plain training after mixing: the last of ``max_epochs``, and also
+        after early stopping, from the best weights where the callback restores them.
+
+    augment : callable, default=None
+        Called with each training batch's inputs, a tensor on the device, before mixing;
+        returns as many rows.
+
+    autocast : {None, 'bfloat16', 'float16'}, default=None
+        Mixed precision of the forward pass; 'float16' scales the loss.
+
+    random_state : int, RandomState, Generator or None, default=None
+        Seed of the initial weights and of all that training draws.
+
+    **kwargs : dict
+        Options of the skorch net.
+
+    Notes
+    -----
+    The net's criterion is applied to each mixed target and the losses are averaged with
+    the mixing weights, as in section 3 of the paper. It must offer ``reduction='none'``,
+    as torch's losses do, or else ``lam_per='batch'`` must be chosen.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import skorch
+    >>> import torch
+    >>> from sk_mixup import MixupNetMixin
+    >>> class Net(MixupNetMixin, skorch.NeuralNet):
+    ...     pass
+    >>> net = Net(
+    ...     torch.nn.Linear(2, 3), torch.nn.CrossEntropyLoss, train_split=None, alpha=0.4,
+    ...     max_epochs=2, verbose=0, random_state=0,
+    ... )
+    >>> X = np.eye(6, 2, dtype=np.float32)
+    >>> len(net.fit(X, np.array([0, 1, 2, 0, 1, 2])).history)
+    2
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        alpha: float = 1.0,
+        lam_per: str = "example",
+        n_mixed: int = 2,
+        partners: str = "batch",
+        warmup_epochs: int = 0,
+        cooldown_epochs: int = 0,
+        augment: Callable[[Tensor], Tensor] | None = None,
+        autocast: str | None = None,
+        random_state: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.alpha = alpha
+        self.lam_per = lam_per
+        self.n_mixed = n_mixed
+        self.partners = partners
+        self.warmup_epochs = warmup_epochs
+        self.cooldown_epochs = cooldown_epochs
+        self.augment = augment
+        self.autocast = autocast
+        self.random_state = random_state
+
+    def check_mixing_options(self) -> None:
+        """Raise if an option of mixing breaks its rule.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an option breaks its rule; the message names it.
+        """
+        hint = "Use alpha=0 for no mixing, 0.2 to 1 for mixup."
+        check_real("alpha", self.alpha, low=0.0, hint=hint)
+        check_choice("lam_per", self.lam_per, LAM_PER)
+        check_integer("n_mixed", self.n_mixed, low=2, hint="Use 2 for pairs, as in the paper.")
+        check_choice("partners", self.partners, PARTNERS)
+        check_integer("warmup_epochs", self.warmup_epochs, low=0, hint="Use 0 for none.")
+        check_integer("cooldown_epochs", self.cooldown_epochs, low=0, hint="Use 0 for none.")
+        check_integer("max_epochs", self.max_epochs, low=0, hint="Use 1 or more to train.")
+        if self.batch_size != -1:
+            hint = "Use -1 for the whole training set."
+            check_integer("batch_size", self.batch_size, low=1, hint=hint)
+        if self.autocast is not None:
+            check_choice("autocast", self.autocast, tuple(AUTOCAST))
+        if self.augment is not None and not callable(self.augment):
+            raise TypeError(
+                f"augment must be callable or None; got {self.augment!r}. Give a function from a batch of "
+                "inputs to as many rows."
+            )
+
+    def initialize(self) -> Any:
+        """Initialize the components, the weights from `random_state`."""
+        self.check_mixing_options()
+        self.generator_ = make_generator(self.random_state)
+        scaled = self.autocast == "float16"
+        self.scaler_ = torch.amp.GradScaler(torch.device(self.device).type) if scaled else None
+        with seeded_torch(draw_seed(self.generator_)):
+            return super().initialize()
+
+    def partial_fit(self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any) -> Any:
+        """Train for ``max_epochs`` more epochs; see ``skorch.NeuralNet.partial_fit``."""
+        if not self.initialized_:
+            self.initialize()
+        self.check_mixing_options()
+        with seeded_torch(draw_seed(self.generator_)):
+            return super().partial_fit(X, y, classes, **fit_params)
+
+    def fit_loop(
+        self,
+        X: Any,
+        y: Any = None,
+        epochs: int | None = None,
+        *,
+        sample_weight: Any = None,
+        _routing_method: str = "fit",
+        **fit_params: Any,
+    ) -> Any:
+        """Run the epochs: plain ones, mixed ones, plain ones; see ``skorch.NeuralNet``."""
+        self.check_data(X, y)
+        self.check_training_readiness()
+        epochs = self.max_epochs if epochs is None else epochs
+        split_params = self._get_split_params(_routing_method, fit_params)
+        train, valid = self.get_split_datasets(X, y, sample_weight=sample_weight, **split_params)
+        warmup = min(max(self.warmup_epochs - len(self.history), 0), epochs)
+        cooldown = min(self.cooldown_epochs, epochs - warmup)
+        run = {"train": train, "valid": valid, "labels": y, "fit_params": fit_params}
+        with self._no_early_stopping():
+            self._run_epochs(warmup, ERM(), **run)
+        self._run_epochs(epochs - warmup - cooldown, self.get_policy(), **run)
+        if cooldown:
+            self._restore_best()
+            with self._no_early_stopping():
+                self._run_epochs(cooldown, ERM(), **run)
+        return self
+
+    def get_policy(self) -> ERM | Mixup:
+        """Return the policy of a mixed epoch."""
+        if self.alpha == 0:
+            return ERM()
+        return Mixup(alpha=self.alpha, lam_per=self.lam_per, n_mixed=self.n_mixed, partners=self.partners)
+
+    def _get_split_params(self, routing_method: str, fit_params: dict[str, Any]) -> dict[str, Any]:
+        if not get_config()["enable_metadata_routing"]:
+            return fit_params
+        routed = process_routing(self, routing_method, **fit_params)
+        return dict(routed.get("splitter", {"split": {}})["split"])
+
+    def _run_epochs(
+        self, n_epochs: int, policy: ERM | Mixup, *, train: Any, valid: Any, labels: Any, fit_params: Any
+    ) -> None:
+        """Run epochs until they are done or a callback stops them."""
+        sets = {"dataset_train": train, "dataset_valid": valid}
+        for _ in range(n_epochs):
+            self.notify("on_epoch_begin", **sets)
+            batches = self.get_training_batches(train, policy, labels)
+            self.run_single_epoch(
+                batches, training=True, prefix="train", step_fn=self.train_step, **fit_params
+            )
+            self._check_losses_finite()
+            iterator = None if valid is None else self.get_iterator(valid, training=False)
+            self.run_single_epoch(
+                iterator, training=False, prefix="valid", step_fn=self.validation_step, **fit_params
+            )
+            try:
+                self.notify("on_epoch_end", **sets)
+            except KeyboardInterrupt:  # skorch's way for a callback to stop the training
+                return
+
+    def _restore_best(self) -> None:
+        """Go back to the best weights where early stopping kept them."""
+        for _, callback in self.callbacks_:
+            if isinstance(callback, EarlyStopping) and callback.load_best:
+                callback.on_train_end(self)
+                callback.best_model_weights_ = None
+
+    @contextmanager
+    def _no_early_stopping(self) -> Iterator[None]:
+        """Keep early stopping out of the plain epochs round the mixed ones."""
+        callbacks: list[tuple[str, Any]] = self.callbacks_
+        self.callbacks_ = [(name, cb) for name, cb in callbacks if not isinstance(cb, EarlyStopping)]
+        try:
+            yield
+        finally:
+            self.callbacks_ = callbacks
+
+    def run_single_epoch(
+        self, iterator: Any, training: bool, prefix: str, step_fn: Callable[..., Any], **fit_params: Any
+    ) -> None:
+        """Run one pass; the losses are read once at its end unless a callback looks on."""
+        if iterator is None:
+            return
+        watched = self._has_batch_hooks(training)
+        losses, sizes = [], []
+        for batch in iterator:
+            if watched:
+                self.notify("on_batch_begin", batch=batch, training=training)
+            step = step_fn(batch, **fit_params)
+            losses.append(step["loss"].detach())
+            sizes.append(get_len(batch[0]) if isinstance(batch, tuple | list) else get_len(batch))
+            if watched:
+                self.history.record_batch(f"{prefix}_loss", losses[-1].item())
+                self.history.record_batch(f"{prefix}_batch_size", sizes[-1])
+                step = self._unmix_step(batch, step) if training else step
+                self.notify("on_batch_end", batch=batch, training=training, **step)
+        if not watched:
+            self._record_batches(prefix, losses, sizes)
+        self.history.record(f"{prefix}_batch_count", len(sizes))
+
+    def _has_batch_hooks(self, training: bool) -> bool:
+        """Whether anything wants to be called before or after each batch."""
+        own = type(self)
+        if (
+            own.on_batch_begin is not NeuralNet.on_batch_begin
+            or own.on_batch_end is not NeuralNet.on_batch_end
+        ):
+            return True
+        return any(
+            (type(cb).on_batch_begin, type(cb).on_batch_end)
+            != (Callback.on_batch_begin, Callback.on_batch_end)
+            for _, cb in self.callbacks_
+            if getattr(cb, "on_train", training) == training
+        )
+
+    def _record_batches(self, prefix: str, losses: list[Tensor], sizes: list[int]) -> None:
+        values = torch.stack(losses).tolist() if losses else []
+        for loss, size in zip(values, sizes, strict=True):
+            self.history.new_batch()
+            self.history.record_batch(f"{prefix}_loss", loss)
+            self.history.record_batch(f"{prefix}_batch_size", size)
+
+    def _unmix_step(self, batch: Any, step: dict[str, Any]) -> dict[str, Any]:
+        """Give scoring callbacks a prediction for the clean rows, never for mixed ones."""
+        wants_scores = any(getattr(cb, "on_train", False) for _, cb in self.callbacks_)
+        if not wants_scores or getattr(batch, "lam", None) is None:
+            return step
+        y_pred = self.evaluation_step(batch)
+        self._set_training(True)
+        return {**step, "y_pred": y_pred}
+
+    def _check_losses_finite(self) -> None:
+        epoch = self.history[-1]
+        losses = [row["train_loss"] for row in epoch["batches"] if "train_loss" in row]
+        if all(map(math.isfinite, losses)):
+            return
+        bad = next(loss for loss in losses if not math.isfinite(loss))
+        raise ValueError(
+            f"train_loss must stay finite; got {bad} in epoch {epoch['epoch']}. Scale the inputs (for "
+            f"example with StandardScaler), lower lr (now {self.lr}), or clip gradients with "
+            "skorch.callbacks.GradientNormClipping."
+        )
+
+
+def _overrides(instance: Any, base: type) -> bool:
+    """Whether an object has hooks of its own round a batch."""
+    names = ("on_batch_begin", "on_batch_end")
+    return any(getattr(type(instance), name) is not getattr(base, name) for name in names)

@@ -1,0 +1,113 @@
+"""Seeds: one numpy generator per net; torch's global generators left as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+import threading
+from typing import Any
+
+import numpy as np
+import torch
+
+__all__ = ["draw_seed", "make_generator", "seeded_torch"]
+
+
+def make_generator(random_state: Any) -> np.random.Generator:
+    """Return the generator of one fit.
+
+    Parameters
+    ----------
+    random_state : int, numpy.random.RandomState, numpy.random.Generator or None
+        An int gives the same generator every time; a RandomState or a Generator is drawn
+        on, and so moves on; None takes fresh entropy from the operating system. numpy's
+        global generator is never used.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `random_state` is none of these, or a negative int.
+    """
+    if random_state is None:
+        return np.random.default_rng()
+    if isinstance(random_state, np.random.RandomState):
+        return np.random.default_rng(random_state.randint(2**31 - 1, size=4))
+    if isinstance(random_state, np.random.Generator):
+        return np.random.default_rng(random_state.integers(2**31 - 1, size=4))
+    if isinstance(random_state, bool) or not isinstance(random_state, int | np.integer):
+        raise TypeError(
+            f"random_state must be None, an int, a numpy RandomState or a numpy Generator; got "
+            f"{random_state!r}. Give an int for a result that can be repeated."
+        )
+    if random_state < 0:
+        raise ValueError(f"random_state must be at least 0; got {random_state}. Give another int.")
+    return np.random.default_rng(int(random_state))
+
+
+def draw_seed(generator: np.random.Generator) -> int:
+    """Draw a seed for a library that wants an int."""
+    return int(generator.integers(2**31 - 1))
+
+
+class _GlobalTorchState:
+    """torch's global generators, saved by the first user and put back by the last.
+
+    Fits may run in several threads of one process, whose generators are shared: were each
+    to save and restore on its own, one would restore what another had seeded.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users = 0
+        self.saved: list[tuple[Any, Any]] = []
+
+    def enter(self) -> None:
+        """Save the states, if nobody has."""
+        with self.lock:
+            if self.users == 0:
+                self.saved = [(module, _get_states(module)) for module in _modules_in_use()]
+            self.users += 1
+
+    def leave(self) -> None:
+        """Put the states back, if nobody needs the generators any more."""
+        with self.lock:
+            self.users -= 1
+            if self.users == 0:
+                for module, states in self.saved:
+                    _set_states(module, states)
+
+
+def _modules_in_use() -> list[Any]:
+    cuda: Any = torch.cuda  # its functions carry no types
+    accelerators = [cuda] if cuda.is_available() and cuda.is_initialized() else []
+    mps = [torch.mps] if torch.backends.mps.is_available() else []
+    return [torch, *accelerators, *mps]
+
+
+def _get_states(module: Any) -> Any:
+    return module.get_rng_state_all() if module is torch.cuda else module.get_rng_state()
+
+
+def _set_states(module: Any, states: Any) -> None:
+    setter = module.set_rng_state_all if module is torch.cuda else module.set_rng_state
+    setter(states)
+
+
+_STATE = _GlobalTorchState()
+
+
+@contextmanager
+def seeded_torch(seed: int) -> Iterator[None]:
+    """Seed torch's global generators inside, and leave them as they were.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of initial weights, dropout and whatever else draws on torch inside.
+    """
+    _STATE.enter()
+    try:
+        torch.manual_seed(seed)
+        yield
+    finally:
+        _STATE.leave()

@@ -1,0 +1,225 @@
+"""One mixed training step of a skorch net: augment, mix, predict, score, descend."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+import inspect
+from typing import Any
+
+from skorch import NeuralNet
+from skorch.callbacks import Callback
+from skorch.dataset import get_len, unpack_data
+from skorch.utils import TeeGenerator, to_tensor
+import torch
+from torch import Tensor
+
+from sk_mixup.data import Batch, map_features
+from sk_mixup.losses import mix_losses
+from sk_mixup.mixing import mix, mix_pair
+
+__all__ = ["AUTOCAST", "MixedStepMixin", "NetBase"]
+
+# At run time the mixins stand on their own and a skorch net comes behind them. skorch
+# carries no types, so to a type checker their base, and what they call on it, is Any.
+NetBase: Any = object
+
+AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class MixedStepMixin(NetBase):
+    """The steps of one mini-batch; each may be overridden, as in skorch."""
+
+    def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Do one optimisation step; see ``skorch.NeuralNet.train_step``."""
+        if any(isinstance(getattr(self, f"{name}_"), torch.optim.LBFGS) for name in self._optimizers):
+            return super().train_step(batch, **fit_params)
+        self._zero_grad_optimizer()
+        step = self.train_step_single(batch, **fit_params)
+        if self.scaler_ is not None:
+            self.scaler_.unscale_(self.optimizer_)
+        if self._wants_gradients():
+            named = TeeGenerator(self.get_all_learnable_params())
+            self.notify("on_grad_computed", named_parameters=named, batch=batch, training=True)
+        self._step_optimizer(None)
+        return step
+
+    def _step_optimizer(self, step_fn: Any) -> None:
+        if self.scaler_ is None:
+            super()._step_optimizer(step_fn)
+        else:
+            self.scaler_.step(self.optimizer_)
+            self.scaler_.update()
+
+    def _wants_gradients(self) -> bool:
+        if type(self).on_grad_computed is not NeuralNet.on_grad_computed:
+            return True
+        return any(type(cb).on_grad_computed is not Callback.on_grad_computed for _, cb in self.callbacks_)
+
+    def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Mix one batch, compute its loss and the gradients."""
+        self._set_training(True)
+        batch = self._augment_batch(_as_batch(batch))
+        with self._get_autocast():
+            x = self.mix_inputs(batch)
+            y_pred = self.infer(x, **fit_params)
+            loss = self.get_batch_loss(y_pred, batch, x, training=True)
+        (loss if self.scaler_ is None else self.scaler_.scale(loss)).backward()
+        return {"loss": loss, "y_pred": y_pred}
+
+    def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Compute the loss of one batch as it is: never mixed, never augmented."""
+        self._set_training(False)
+        batch = _as_batch(batch)
+        with torch.no_grad(), self._get_autocast():
+            y_pred = self.infer(batch[0], **fit_params)
+            loss = self.get_batch_loss(y_pred, batch, batch[0], training=False)
+        return {"loss": loss, "y_pred": y_pred}
+
+    def evaluation_step(self, batch: Any, training: bool = False) -> Any:
+        """Return the module's output for one batch; see ``skorch.NeuralNet``."""
+        with self._get_autocast():
+            output = super().evaluation_step(batch, training=training)
+        return _to_float32(output) if self.autocast is not None else output
+
+    def _get_autocast(self) -> AbstractContextManager[Any]:
+        if self.autocast is None:
+            return nullcontext()
+        return torch.autocast(torch.device(self.device).type, dtype=AUTOCAST[self.autocast])
+
+    def _augment_batch(self, batch: Batch) -> Batch:
+        if self.augment is None:
+            return batch
+        x = self.augment(batch.loaded)
+        if get_len(x) != get_len(batch.loaded):
+            raise ValueError(
+                f"augment must return as many rows as it is given; got {get_len(x)} rows for "
+                f"{get_len(batch.loaded)}. Change each row without adding or dropping any."
+            )
+        return Batch(x, batch.targets, batch.weight, batch.position, batch.lam)
+
+    def mix_inputs(self, batch: Batch) -> Any:
+        """Return the inputs of the virtual examples of a batch."""
+        if batch.position is None or batch.lam is None:
+            return to_tensor(batch[0], self.device)
+        position, lam = batch.position, batch.lam
+        return map_features(lambda x: _gather_and_mix(x, position, lam), batch.loaded)
+
+    def get_batch_loss(self, y_pred: Any, batch: Batch, x: Any = None, training: bool = False) -> Tensor:
+        """Return the loss of a batch, mixed or not, weighted or not.
+
+        Parameters
+        ----------
+        y_pred : Tensor of shape (n, n_outputs)
+            Output of the module for the batch's (virtual) examples.
+        batch : Batch
+            The batch.
+        x : Tensor of shape (n, *features), default=None
+            The inputs that were predicted, handed on to ``get_loss``.
+        training : bool, default=False
+            Whether this is a training step.
+
+        Returns
+        -------
+        loss : Tensor of shape ()
+        """
+        if batch.lam is None and batch.weight is None:
+            return self.get_loss(y_pred, batch[1], X=x, training=training)
+        y, lam, weight = batch.get_mixed_targets()
+        return self.get_mixed_loss(y_pred, y, lam, weight, x=x, training=training)
+
+    def get_mixed_loss(
+        self,
+        y_pred: Any,
+        y: Tensor,
+        lam: Tensor,
+        weight: Tensor | None = None,
+        *,
+        x: Any = None,
+        training: bool = False,
+    ) -> Tensor:
+        """Return ``sum lam_k w_k loss(y_pred, y_k) / sum lam_k w_k``.
+
+        Parameters
+        ----------
+        y_pred : Tensor of shape (n, n_outputs)
+            Output of the module for the virtual examples.
+        y : Tensor of shape (k, n, ...)
+            Targets of the examples that were mixed.
+        lam : Tensor of shape (k, n)
+            Mixing weights.
+        weight : Tensor of shape (k, n), default=None
+            Weights of the examples.
+        x : Tensor of shape (n, *features), default=None
+            The virtual examples, handed on to ``get_loss``.
+        training : bool, default=False
+            Whether this is a training step.
+
+        Returns
+        -------
+        loss : Tensor of shape ()
+        """
+        if not hasattr(self.criterion_, "reduction"):
+            return self._mix_batch_losses(y_pred, y, lam, weight, x, training)
+        losses = [self.get_row_losses(y_pred, y_k, x=x, training=training) for y_k in y]
+        return mix_losses(torch.stack([row.reshape(len(row), -1).mean(dim=1) for row in losses]), lam, weight)
+
+    def get_row_losses(self, y_pred: Any, y: Tensor, *, x: Any = None, training: bool = False) -> Tensor:
+        """Return ``get_loss`` with the criterion's reduction set to 'none'."""
+        criterion = self.criterion_
+        reduction, criterion.reduction = criterion.reduction, "none"
+        try:
+            return self.get_loss(y_pred, y, X=x, training=training)
+        finally:
+            criterion.reduction = reduction
+
+    def _mix_batch_losses(
+        self, y_pred: Any, y: Tensor, lam: Tensor, weight: Any, x: Any, training: bool
+    ) -> Tensor:
+        """Mix the losses of whole batches, for a criterion without losses per row."""
+        if self.lam_per != "batch" or weight is not None:
+            raise ValueError(
+                f"criterion must offer reduction='none' for lam_per='example' or weights; got "
+                f"{type(self.criterion_).__name__} without it. Use lam_per='batch' without weights, or "
+                "give the criterion a `reduction` attribute."
+            )
+        losses = [self.get_loss(y_pred, y_k, X=x, training=training) for y_k in y]
+        return (lam[:, 0] * torch.stack(losses)).sum()
+
+    def get_params_for_optimizer(self, prefix: str, named_parameters: Any) -> Any:
+        """Return the optimizer's arguments; its fused kernel is used where there is one."""
+        args, kwargs = super().get_params_for_optimizer(prefix, named_parameters)
+        optimizer = getattr(self, prefix, None)
+        if _can_fuse(optimizer, kwargs, args):
+            kwargs["fused"] = True
+        return args, kwargs
+
+
+def _as_batch(batch: Any) -> Batch:
+    return batch if isinstance(batch, Batch) else Batch(*unpack_data(batch))
+
+
+def _to_float32(output: Any) -> Any:
+    return tuple(map(_to_float32, output)) if isinstance(output, tuple) else output.float()
+
+
+def _gather_and_mix(x: Tensor, position: Tensor, lam: Tensor) -> Tensor:
+    if not x.is_floating_point():
+        raise TypeError(
+            f"X must be of a floating dtype to be mixed; got {x.dtype}. Convert it, for example in "
+            "augment=, or use alpha=0."
+        )
+    lam = lam.to(x.dtype)
+    n_mixed, n = position.shape
+    if n_mixed == 2:
+        return mix_pair(x[:n], x.index_select(0, position[1]), lam[0])
+    return mix(x.index_select(0, position.reshape(-1)).view(n_mixed, n, *x.shape[1:]), lam)
+
+
+def _can_fuse(optimizer: Any, kwargs: dict[str, Any], args: Any) -> bool:
+    """Whether the optimizer has a fused kernel for these parameters."""
+    if not inspect.isclass(optimizer) or "fused" not in inspect.signature(optimizer).parameters:
+        return False
+    if kwargs.keys() & {"fused", "foreach", "capturable", "differentiable"}:
+        return False
+    parameters = [p for group in args[0] for p in group["params"]]
+    return all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)

@@ -1,0 +1,230 @@
+"""Losses of mixed targets."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
+
+__all__ = [
+    "mix_losses",
+    "mix_targets",
+    "mixed_binary_cross_entropy",
+    "mixed_cross_entropy",
+    "soft_targets",
+]
+
+
+def mix_losses(losses: Tensor, lam: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Average the losses towards each mixed target.
+
+    Computes ``sum_ik lam_k w_k l_k / sum_ik lam_k w_k`` over the rows i of a batch, where
+    ``l_k`` is the loss of the prediction against the k-th example's own target: the form
+    ``lam l(f(x), y) + (1 - lam) l(f(x), y')`` of [1]_, section 3, with weights.
+
+    Parameters
+    ----------
+    losses : Tensor of shape (k, n)
+        Loss of each row's prediction against each of its k targets.
+    lam : Tensor of shape (k, n)
+        Mixing weights; each column adds up to 1.
+    weight : Tensor of shape (k, n), default=None
+        Sample weight times class weight of each example; None means 1.
+
+    Returns
+    -------
+    loss : Tensor of shape ()
+
+    Notes
+    -----
+    The divisor holds the weights of the examples that were mixed, so that an integer
+    weight equals repetition, and a constant one changes nothing.
+
+    References
+    ----------
+    .. [1] H. Zhang, M. Cisse, Y. N. Dauphin and D. Lopez-Paz, "mixup: Beyond Empirical
+       Risk Minimization", ICLR 2018, https://arxiv.org/abs/1710.09412
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_mixup.losses import mix_losses
+    >>> losses, lam = torch.tensor([[4.0], [8.0]]), torch.tensor([[0.75], [0.25]])
+    >>> mix_losses(losses, lam)
+    tensor(5.)
+    >>> mix_losses(losses, lam, torch.tensor([[1.0], [3.0]]))
+    tensor(6.)
+    """
+    if weight is None:
+        return (lam * losses).sum() / losses.shape[1]
+    share = lam * weight
+    return (share * losses).sum() / share.sum()
+
+
+def soft_targets(labels: Tensor, share: Tensor, n_classes: int) -> Tensor:
+    """Add up one-hot vectors, each with its share.
+
+    Parameters
+    ----------
+    labels : Tensor of shape (k, n), dtype int64
+        Class codes in [0, n_classes) of the k examples that go into each row.
+    share : Tensor of shape (k, n)
+        Share of each example; the mixing weight, for soft labels.
+    n_classes : int
+        Number of classes.
+
+    Returns
+    -------
+    target : Tensor of shape (n, n_classes)
+        A new tensor of the dtype and on the device of `share`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_mixup.losses import soft_targets
+    >>> soft_targets(torch.tensor([[0], [2]]), torch.tensor([[0.75], [0.25]]), 3)
+    tensor([[0.7500, 0.0000, 0.2500]])
+    """
+    target = torch.zeros(labels.shape[1], n_classes, dtype=share.dtype, device=share.device)
+    return target.scatter_add_(1, labels.T, share.T)
+
+
+def mixed_cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    lam: Tensor,
+    weight: Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Cross-entropy of logits against mixed classes.
+
+    Equals :func:`mix_losses` of the cross-entropies towards each class, computed as one
+    cross-entropy against soft labels.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n, n_classes)
+        Output of the network.
+    labels : Tensor of shape (k, n), dtype int64
+        Class codes of the examples that were mixed.
+    lam : Tensor of shape (k, n)
+        Mixing weights.
+    weight : Tensor of shape (k, n), default=None
+        Sample weight times class weight of each example; None means 1.
+    label_smoothing : float, default=0.0
+        Share of each label that is spread over all classes, in [0, 1]
+        (Szegedy et al. 2016).
+
+    Returns
+    -------
+    loss : Tensor of shape ()
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_mixup.losses import mixed_cross_entropy
+    >>> logits = torch.tensor([[0.0, 0.0]])
+    >>> mixed_cross_entropy(logits, torch.tensor([[0], [1]]), torch.tensor([[0.3], [0.7]]))
+    tensor(0.6931)
+    """
+    share = lam if weight is None else lam * weight
+    target = soft_targets(labels, share.to(logits.dtype), logits.shape[1])
+    if label_smoothing:
+        spread = target.mean(dim=1, keepdim=True)
+        target = torch.lerp(target, spread.expand_as(target), label_smoothing)
+    total = F.cross_entropy(logits, target, reduction="sum")
+    return total / (len(logits) if weight is None else share.sum())
+
+
+def mix_targets(targets: Tensor, lam: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    """Mix real-valued targets; each example counts by its share.
+
+    Parameters
+    ----------
+    targets : Tensor of shape (k, n, n_outputs)
+        Targets of the examples that were mixed.
+    lam : Tensor of shape (k, n)
+        Mixing weights; each column adds up to 1.
+    weight : Tensor of shape (k, n), default=None
+        Weight of each example; None means 1.
+
+    Returns
+    -------
+    target : Tensor of shape (n, n_outputs)
+        ``sum_k lam_k w_k y_k / sum_k lam_k w_k``.
+    row_weight : Tensor of shape (n,) or None
+        ``sum_k lam_k w_k``: what the row's loss is to be multiplied by. None if `weight`
+        is None.
+
+    Notes
+    -----
+    For squared error and for binary cross-entropy, the gradient of the loss against
+    `target` times `row_weight` is that of the weighted sum of the losses.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_mixup.losses import mix_targets
+    >>> targets, lam = torch.tensor([[[0.0]], [[8.0]]]), torch.tensor([[0.75], [0.25]])
+    >>> mix_targets(targets, lam)
+    (tensor([[2.]]), None)
+    >>> mix_targets(targets, lam, torch.tensor([[1.0], [3.0]]))
+    (tensor([[4.]]), tensor([1.5000]))
+    """
+    if weight is None:
+        return (lam.unsqueeze(-1) * targets).sum(dim=0), None
+    share = lam * weight
+    row_weight = share.sum(dim=0)
+    # A row whose examples all weigh nothing counts for nothing, whatever its target.
+    fraction = share / torch.where(row_weight > 0, row_weight, 1)
+    return (fraction.unsqueeze(-1) * targets).sum(dim=0), row_weight
+
+
+def mixed_binary_cross_entropy(
+    logits: Tensor,
+    targets: Tensor,
+    lam: Tensor,
+    weight: Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Binary cross-entropy of logits against mixed label indicators.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n, n_labels)
+        Output of the network.
+    targets : Tensor of shape (k, n, n_labels)
+        Indicators, 0 or 1, of the examples that were mixed.
+    lam : Tensor of shape (k, n)
+        Mixing weights.
+    weight : Tensor of shape (k, n), default=None
+        Weight of each example; None means 1.
+    label_smoothing : float, default=0.0
+        Each indicator t becomes ``(1 - label_smoothing) t + label_smoothing / 2``.
+
+    Returns
+    -------
+    loss : Tensor of shape ()
+        Mean over rows and labels.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_mixup.losses import mixed_binary_cross_entropy
+    >>> targets = torch.tensor([[[1.0, 0.0]], [[0.0, 0.0]]])
+    >>> mixed_binary_cross_entropy(torch.zeros(1, 2), targets, torch.full((2, 1), 0.5))
+    tensor(0.6931)
+    """
+    target, row_weight = mix_targets(targets, lam, weight)
+    if label_smoothing:
+        target = torch.lerp(target, torch.full_like(target, 0.5), label_smoothing)
+    losses = F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none")
+    return average_rows(losses, row_weight)
+
+
+def average_rows(losses: Tensor, row_weight: Tensor | None = None) -> Tensor:
+    """Average losses of shape (n, n_outputs), each row counting by its weight."""
+    if row_weight is None:
+        return losses.mean()
+    rows = losses.flatten(1).mean(dim=1)
+    return (row_weight * rows).sum() / row_weight.sum()

@@ -1,0 +1,135 @@
+"""Pure tensor functions that build virtual examples."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["mix", "mix_pair"]
+
+
+def mix_pair(x: Tensor, x_partner: Tensor, lam: Tensor) -> Tensor:
+    """Interpolate each row with its partner.
+
+    Computes ``lam * x + (1 - lam) * x_partner``, the virtual example of equation (1)
+    of [1]_.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, *features)
+        Inputs or one-hot targets, of a floating dtype.
+    x_partner : Tensor of shape (n, *features)
+        The partner of each row of `x`.
+    lam : Tensor of shape () or (n,)
+        Weight of `x`, in [0, 1], of the dtype of `x`; a scalar serves the whole batch.
+
+    Returns
+    -------
+    mixed : Tensor of shape (n, *features)
+        A new tensor, of the dtype and on the device of `x`.
+
+    Raises
+    ------
+    ValueError
+        If `lam` is neither a scalar nor one value per row, or if `x_partner` has not
+        the shape of `x`.
+
+    See Also
+    --------
+    mix : The same for more than two examples.
+    Mixup : Draws partners and weights.
+
+    Notes
+    -----
+    The ends are exact: ``lam=1`` gives `x` and ``lam=0`` gives `x_partner`, bit for bit.
+    No branch depends on a tensor's values, so the function works under
+    ``torch.func.vmap`` and ``torch.compile``.
+
+    References
+    ----------
+    .. [1] H. Zhang, M. Cisse, Y. N. Dauphin and D. Lopez-Paz, "mixup: Beyond Empirical
+       Risk Minimization", ICLR 2018, https://arxiv.org/abs/1710.09412
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_mixup.mixing import mix_pair
+    >>> x = torch.tensor([[0.0, 0.0], [1.0, 2.0]])
+    >>> mix_pair(x, x.flip(0), torch.tensor(0.75))
+    tensor([[0.2500, 0.5000],
+            [0.7500, 1.5000]])
+    """
+    if x_partner.shape != x.shape:
+        raise ValueError(
+            f"x_partner must have the shape of x; got shape {tuple(x_partner.shape)} for x of shape "
+            f"{tuple(x.shape)}. Give one partner per row."
+        )
+    return torch.lerp(x_partner, x, _per_row("lam", lam, x))
+
+
+def mix(rows: Tensor, lam: Tensor) -> Tensor:
+    """Add up several examples per row, each with its weight.
+
+    Computes ``sum_k lam[k] * rows[k]``: mixup of k examples, with weights from a
+    Dirichlet distribution, which section 2 of [1]_ reports on.
+
+    Parameters
+    ----------
+    rows : Tensor of shape (k, n, *features)
+        Example ``rows[j, i]`` is the j-th that goes into virtual example i.
+    lam : Tensor of shape (k, n)
+        Weights of the dtype of `rows`; those of one virtual example add up to 1.
+
+    Returns
+    -------
+    mixed : Tensor of shape (n, *features)
+        A new tensor, of the dtype and on the device of `rows`.
+
+    Raises
+    ------
+    ValueError
+        If `lam` has not one weight per example.
+
+    See Also
+    --------
+    mix_pair : The case k = 2, exact at both ends.
+
+    Notes
+    -----
+    For k = 2 the result is that of :func:`mix_pair` with ``lam[0]``.
+
+    References
+    ----------
+    .. [1] H. Zhang, M. Cisse, Y. N. Dauphin and D. Lopez-Paz, "mixup: Beyond Empirical
+       Risk Minimization", ICLR 2018, https://arxiv.org/abs/1710.09412
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_mixup.mixing import mix
+    >>> mix(torch.tensor([[[1.0]], [[2.0]], [[4.0]]]), torch.tensor([[0.5], [0.25], [0.25]]))
+    tensor([[2.]])
+    """
+    if lam.shape != rows.shape[:2]:
+        raise ValueError(
+            f"lam must hold one weight per example; got lam of shape {tuple(lam.shape)} for rows of shape "
+            f"{tuple(rows.shape)}. Give lam the shape {tuple(rows.shape[:2])}."
+        )
+    if len(rows) == 2:
+        return mix_pair(rows[0], rows[1], lam[0])
+    mixed = rows[0] * _per_row("lam", lam[0], rows[0])
+    for row, weight in zip(rows[1:], lam[1:], strict=True):
+        mixed = torch.addcmul(mixed, row, _per_row("lam", weight, row))
+    return mixed
+
+
+def _per_row(name: str, lam: Tensor, x: Tensor) -> Tensor:
+    """View `lam` so that it broadcasts along the features of `x`."""
+    if lam.ndim == 0:
+        return lam
+    if lam.shape != x.shape[:1]:
+        raise ValueError(
+            f"{name} must be a scalar or hold one value per row of x; got {name} of shape "
+            f"{tuple(lam.shape)} for x of shape {tuple(x.shape)}."
+        )
+    return lam.view(-1, *(1,) * (x.ndim - 1))

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import IterableDataset, Subset
 
 from sk_mixup._feed import unwrap_subset
-from sk_mixup._options import OptionsMixin
+from sk_mixup._persistence import PersistenceMixin
 from sk_mixup._random import draw_seed
 from sk_mixup.data import Rows, SparseRows
 
@@ -32,7 +32,7 @@ __all__ = ["MixupEstimatorMixin"]
 BLOCK_SIZE = 256
 
 
-class MixupEstimatorMixin(OptionsMixin):
+class MixupEstimatorMixin(PersistenceMixin):
     """What :class:`MixupClassifier` and :class:`MixupRegressor` share.
 
     It turns a mixed skorch net into a scikit-learn estimator: the constructor stores,
@@ -348,7 +348,7 @@ class MixupEstimatorMixin(OptionsMixin):
     def loss_curve_(self) -> list[float]:
         """Training loss of each epoch, on mixed rows where rows were mixed."""
         check_is_fitted(self)
-        return list(self.history_[:, "train_loss"])
+        return [float(epoch["train_loss"]) for epoch in self.history_]
 
     def __sklearn_tags__(self) -> Any:
         """Return the estimator tags: sparse rows and arrays of any rank are taken."""

@@ -234,7 +234,9 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
     def _no_early_stopping(self) -> Iterator[None]:
         """Keep early stopping out of the plain epochs round the mixed ones."""
         callbacks: list[tuple[str, Any]] = self.callbacks_
-        self.callbacks_ = [(name, cb) for name, cb in callbacks if not isinstance(cb, EarlyStopping)]
+        self.callbacks_: list[tuple[str, Any]] = [
+            (name, cb) for name, cb in callbacks if not isinstance(cb, EarlyStopping)
+        ]
         try:
             yield
         finally:

@@ -83,8 +83,9 @@ class Batch(tuple[Any, Tensor]):
             Weights of the examples.
         """
         if self.position is None or self.lam is None:
-            weight = torch.ones(len(self.targets)) if self.weight is None else self.weight
-            return self.targets.unsqueeze(0), torch.ones_like(weight).unsqueeze(0), weight.unsqueeze(0)
+            weight = None if self.weight is None else self.weight.unsqueeze(0)
+            lam = torch.ones(1, len(self.targets), device=self.targets.device)
+            return self.targets.unsqueeze(0), lam if weight is None else torch.ones_like(weight), weight
         weight = None if self.weight is None else self.weight[self.position]
         return self.targets[self.position], self.lam, weight
 

@@ -243,8 +243,8 @@ class MixupClassifier(MixupEstimatorMixin, NeuralNetClassifier):
             )
 
     def _get_predict_nonlinearity(self) -> Any:
-        if self.predict_nonlinearity == "auto" and vars(self).get("_multilabel"):
-            return torch.sigmoid
+        if self.predict_nonlinearity == "auto" and isinstance(self.criterion_, nn.BCEWithLogitsLoss):
+            return torch.sigmoid if vars(self).get("_multilabel") else _sigmoid_columns
         return super()._get_predict_nonlinearity()
 
     # -- prediction --------------------------------------------------------------------
@@ -291,6 +291,12 @@ class MixupClassifier(MixupEstimatorMixin, NeuralNetClassifier):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def _sigmoid_columns(logits: Tensor) -> Tensor:
+    """Turn one logit per row into the probabilities of both classes."""
+    positive = torch.sigmoid(logits.reshape(-1))
+    return torch.stack([1 - positive, positive], dim=1)
 
 
 def _to_array(y: Any) -> NDArray[Any]:

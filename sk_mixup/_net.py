@@ -182,8 +182,9 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
         cooldown = min(self.cooldown_epochs, epochs - warmup)
         run = {"train": train, "valid": valid, "labels": y, "fit_params": fit_params}
         with self._no_early_stopping():
-            self._run_epochs(warmup, ERM(), **run)
-        self._run_epochs(epochs - warmup - cooldown, self.get_policy(), **run)
+            stopped = self._run_epochs(warmup, ERM(), **run)
+        if not stopped:
+            self._run_epochs(epochs - warmup - cooldown, self.get_policy(), **run)
         if cooldown:
             self._restore_best()
             with self._no_early_stopping():
@@ -204,8 +205,8 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
 
     def _run_epochs(
         self, n_epochs: int, policy: ERM | Mixup, *, train: Any, valid: Any, labels: Any, fit_params: Any
-    ) -> None:
-        """Run epochs until they are done or a callback stops them."""
+    ) -> bool:
+        """Run epochs until they are done or a callback stops them; return whether one did."""
         sets = {"dataset_train": train, "dataset_valid": valid}
         for _ in range(n_epochs):
             self.notify("on_epoch_begin", **sets)
@@ -221,7 +222,8 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
             try:
                 self.notify("on_epoch_end", **sets)
             except KeyboardInterrupt:  # skorch's way for a callback to stop the training
-                return
+                return True
+        return False
 
     def _restore_best(self) -> None:
         """Go back to the best weights where early stopping kept them."""

@@ -112,7 +112,9 @@ class SparseRows:
 
     def __init__(self, matrix: Any, device: torch.device, dtype: torch.dtype) -> None:
         rows = sparse.csr_matrix(matrix)
-        rows.sum_duplicates()
+        if not rows.has_canonical_format:
+            rows = rows.copy()  # the matrix may be the user's own
+            rows.sum_duplicates()
         self.shape = rows.shape
         self.values = torch.as_tensor(rows.data, dtype=dtype, device=device)
         self.columns = torch.as_tensor(rows.indices.astype(np.int64), device=device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 import copy
 import inspect
 import math
@@ -39,8 +40,6 @@ class MixupEstimatorMixin(PersistenceMixin):
     ``fit`` checks, data is validated once at the edge, and the module's sizes follow from
     the data.
     """
-
-    # -- components ------------------------------------------------------------------
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Any]]:
@@ -122,9 +121,20 @@ class MixupEstimatorMixin(PersistenceMixin):
         X = self._check_arrays(X, y, reset=False)
         return self.get_dataset(X, self._encode_targets(y, len_of(X), reset=False))
 
+    def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **params: Any) -> Any:
+        """Run the epochs; early stopping is for ``fit``, not for a call of ``partial_fit``."""
+        self._stops_early = self.early_stopping and params.get("_routing_method") == "fit"
+        kept = self.callbacks_
+        if not self._stops_early:
+            self.callbacks_ = [(name, cb) for name, cb in kept if name != "early_stopping"]
+        try:
+            return super().fit_loop(X, y, epochs, **params)
+        finally:
+            self.callbacks_ = kept
+
     def _needs_validation(self) -> bool:
         """Whether early stopping or a callback of the user's looks at held-out scores."""
-        if self.early_stopping:
+        if self._stops_early:
             return True
         default = {name for name, _ in self._default_callbacks}
         own = [cb for name, cb in self.callbacks_ if name not in default]
@@ -132,8 +142,6 @@ class MixupEstimatorMixin(PersistenceMixin):
         return any(isinstance(m, str) and m.startswith("valid") for m in monitors) or any(
             isinstance(cb, ScoringBase) and not cb.on_train for cb in own
         )
-
-    # -- fitting ---------------------------------------------------------------------
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None, **fit_params: Any) -> Any:
         """Train on a table, an array of any rank, or a torch data set.
@@ -165,9 +173,10 @@ class MixupEstimatorMixin(PersistenceMixin):
         self.check_options()
         self._check_schedule()
         fresh = not self.warm_start or not self.initialized_
-        X, y, weight = self._check_training_data(X, y, sample_weight, reset=fresh)
-        if fresh:
-            self.initialize()
+        with self._unchanged_on_error():
+            X, y, weight = self._check_training_data(X, y, sample_weight, reset=fresh)
+            if fresh:
+                self.initialize()
         return super().partial_fit(X, y, _routing_method="fit", sample_weight=weight, **fit_params)
 
     def partial_fit(
@@ -176,7 +185,8 @@ class MixupEstimatorMixin(PersistenceMixin):
         """Train for ``max_epochs`` more epochs, without starting anew.
 
         As in skorch, one call runs ``max_epochs`` epochs over the rows it is given; set
-        ``max_epochs=1`` to visit each chunk of a stream once.
+        ``max_epochs=1`` to visit each chunk of a stream once. All rows are trained on: no
+        rows are held out for early stopping, which is for :meth:`fit`.
 
         Parameters
         ----------
@@ -192,7 +202,8 @@ class MixupEstimatorMixin(PersistenceMixin):
         """
         self.check_options()
         fresh = not self.initialized_ or not hasattr(self, "n_features_in_")
-        X, y, weight = self._check_training_data(X, y, sample_weight, reset=fresh, classes=classes)
+        with self._unchanged_on_error():
+            X, y, weight = self._check_training_data(X, y, sample_weight, reset=fresh, classes=classes)
         return super().partial_fit(X, y, sample_weight=weight, **fit_params)
 
     def initialize(self) -> Any:
@@ -201,6 +212,17 @@ class MixupEstimatorMixin(PersistenceMixin):
         super().initialize()
         self._split_seed = draw_seed(self.generator_)
         return self
+
+    @contextmanager
+    def _unchanged_on_error(self) -> Iterator[None]:
+        """Leave an earlier fit as it was if the data of a new one are refused."""
+        before = dict(vars(self))
+        try:
+            yield
+        except Exception:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
 
     def _check_schedule(self) -> None:
         plain = self.warmup_epochs + self.cooldown_epochs
@@ -274,8 +296,8 @@ class MixupEstimatorMixin(PersistenceMixin):
                 self._check_shape(tuple(x.shape), reset=True)
                 if x.ndim:
                     self.n_features_in_ = int(x.shape[0])
-            self._read_dataset_targets(dataset, y, classes)
-        return None if y is None else self._encode_dataset_targets(y)
+            y = self._read_dataset_targets(dataset, y, classes)
+        return None if y is None else np.asarray(_to_host(y))
 
     def _get_weights(self, y: Any, sample_weight: Any) -> Any:
         """Return one weight per row, or None where all rows count alike."""
@@ -297,8 +319,6 @@ class MixupEstimatorMixin(PersistenceMixin):
         if not weight.any():
             raise ValueError("sample_weight must hold a weight above 0; got only zeros. Drop the argument.")
         return None if np.all(weight == weight[0]) else weight
-
-    # -- prediction ------------------------------------------------------------------
 
     def forward_iter(self, X: Any, training: bool = False, device: str = "cpu") -> Iterator[Any]:
         """Yield the module's outputs batch by batch; see ``skorch.NeuralNet``."""
@@ -335,8 +355,6 @@ class MixupEstimatorMixin(PersistenceMixin):
     def _get_valid_batch_size(self, n_samples: int) -> int:
         size = super().get_params_for("iterator_valid").get("batch_size", self.batch_size)
         return n_samples if size == -1 else size
-
-    # -- what a fit leaves behind ----------------------------------------------------
 
     @property
     def n_iter_(self) -> int:

@@ -157,7 +157,12 @@ def _needs_labels(policy: Any) -> bool:
 
 def _get_labels(dataset: Any, labels: Any) -> Any:
     """Return the class of each row; rows of several labels belong together if all agree."""
-    targets = dataset.get_targets() if isinstance(dataset, Rows) else labels
+    if isinstance(dataset, Rows):
+        targets: Any = dataset.get_targets()
+    elif isinstance(dataset, Subset) and labels is not None:
+        targets = labels[np.asarray(dataset.indices)]
+    else:
+        targets = labels
     if targets is None or len(targets) != get_len(dataset):
         raise ValueError(
             "partners='same_class' must know the class of each row; got a Dataset without one label per "

@@ -2,38 +2,238 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import inspect
 from typing import Any
+import warnings
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNetClassifier
 from skorch.dataset import Dataset
-from skorch.utils import is_dataset, to_numpy
+from skorch.utils import is_dataset, to_tensor
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from sk_mixup._checks import check_real
-from sk_mixup._estimator import MixupEstimatorMixin, find_targets
+from sk_mixup._checks import check_choice, check_real
+from sk_mixup._estimator import first_pair
+from sk_mixup._labels import LabelsMixin
 from sk_mixup.losses import mixed_binary_cross_entropy, mixed_cross_entropy
 from sk_mixup.modules import MLP
 
 __all__ = ["MixupClassifier"]
 
 
-class MixupClassifier(MixupEstimatorMixin, NeuralNetClassifier):
-    """Neural-network classifier trained on convex combinations of examples."""
+class MixupClassifier(LabelsMixin, NeuralNetClassifier):
+    """Neural-network classifier trained on convex combinations of examples.
+
+    Each training step draws partners for the examples of a mini-batch and weights
+    λ ~ Beta(alpha, alpha), and descends the cross-entropy of the mixed inputs against the
+    mixed labels: mixup [1]_. Binary, multiclass and multilabel targets, tables, arrays of
+    any rank, sparse rows and torch data sets are taken. It is a
+    :class:`skorch.NeuralNetClassifier` as well, with all its options.
+
+    Parameters
+    ----------
+    module : type of torch.nn.Module or instance, default=MLP
+        Network from (n_samples, *features) to logits (n_samples, n_classes). Arguments
+        named ``in_features`` and ``out_features`` are filled in from the data; others are
+        ``module__<name>``. An instance is copied, so that every fit starts from it alike.
+
+    alpha : float, default=0.2
+        Strength of mixing, in [0, inf]: λ ~ Beta(alpha, alpha). 0 is plain training
+        (empirical risk minimisation) exactly, 1 draws λ uniformly, inf is the plain
+        average. @ALPHADOC@
+
+    lam_per : {'example', 'batch'}, default='example'
+        Whether each example of a mini-batch draws its own λ, or all share one as in the
+        authors' experiments. @LAM@
+
+    n_mixed : int, default=2
+        How many examples go into a virtual example, at least 2; their weights follow
+        Dirichlet(alpha, ..., alpha). Section 2 of [1]_ found no gain from 3.
+
+    partners : {'batch', 'dataset', 'same_class'}, default='batch'
+        Where the other examples come from: a permutation of the same mini-batch (the
+        choice of [1]_), of the whole training set ("two data loaders" in section 2), or of
+        the rows with the same label (the ablation of section 3.8)
+
+    warmup_epochs : int, default=0
+        Epochs of plain training before mixing begins (section 3.3 of [1]_ uses 5 on
+        speech); counted from initialization, within `max_epochs`.
+
+    cooldown_epochs : int, default=0
+        Epochs of plain training at the end: the last of `max_epochs`. After early
+        stopping they are run too, from the best weights.
+
+    label_smoothing : float, default=0.0
+        Share of each label that is spread over all classes, in [0, 1] (Szegedy et al.
+        2016).
+
+    class_weight : dict, 'balanced' or None, default=None
+        Weight of each class, as in scikit-learn; multiplies `sample_weight`. Not for
+        multilabel targets.
+
+    augment : callable, default=None
+        Called with the inputs of each training batch, a tensor on the device, before they
+        are mixed; returns as many rows.
+
+    early_stopping : bool, default=True
+        Whether to hold out `validation_fraction` of the rows, unmixed, and to stop when
+        the loss on them has not improved for `n_iter_no_change` epochs; the weights of
+        the best epoch are kept. @ESDOC@
+
+    n_iter_no_change : int, default=20
+        Patience of early stopping, in epochs.
+
+    validation_fraction : float, default=0.1
+        Share of the rows to hold out, in (0, 1], stratified where
+        every class has rows enough; used where ``train_split='auto'``.
+
+    lr : float, default=0.001
+        Learning rate of the optimizer.
+
+    max_epochs : int, default=200
+        Number of epochs, or the most of them with early stopping. @MEDOC@
+
+    batch_size : int, default=32
+        Rows in a mini-batch; -1 for all rows. A last batch of one row joins the one
+        before. @BSDOC@
+
+    optimizer : type of torch.optim.Optimizer, default=Adam
+        The optimizer; its fused kernel is used where it has one. Options are
+        ``optimizer__<name>``.
+
+    criterion : {'auto'} or type of torch.nn.Module, default='auto'
+        Loss of the logits. 'auto' is cross-entropy, or binary cross-entropy for
+        multilabel targets; ``torch.nn.BCEWithLogitsLoss`` takes one logit for two
+        classes; ``torch.nn.NLLLoss`` takes probabilities, as in skorch.
+
+    train_split : {'auto', None} or callable, default='auto'
+        What is held out for scores in each epoch. 'auto' holds out
+        `validation_fraction` of the rows if early stopping, or a callback that watches a
+        validation score, needs them, and nothing otherwise. A callable is skorch's, such
+        as ``skorch.dataset.ValidSplit(5)``; None holds out nothing.
+
+    callbacks : list, 'disable' or None, default=None
+        skorch callbacks. Those that score training rows are given predictions for the
+        clean rows, never for mixed ones.
+
+    classes : sequence, default=None
+        All labels, where the training rows may lack some or a Dataset cannot tell them.
+
+    iterator_train : type, default=DataLoader
+        Serves the training batches. With the default, whole arrays stay on the device and
+        a `Dataset` is read through a data loader, both in the order of the epoch's plan;
+        another class keeps its own order, and partners come from its batches.
+        ``iterator_train__shuffle=False`` keeps the rows in order.
+
+    iterator_valid : type, default=DataLoader
+        Serves the batches of validation and prediction.
+
+    dataset : type, default=Dataset
+        What wraps arrays for the iterators; skorch's, unless you need another.
+
+    predict_nonlinearity : callable, 'auto' or None, default='auto'
+        Link from the module's output to probabilities; 'auto' follows the criterion.
+
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the last fit instead of starting anew.
+
+    verbose : int, default=0
+        1 prints a line for each epoch.
+
+    device : str, default='cpu'
+        Where the module and the data live: 'cpu', 'cuda', 'mps', ...
+
+    compile : bool, default=False
+        Whether to compile the module with ``torch.compile``; options are
+        ``compile__<name>``.
+
+    autocast : {None, 'bfloat16', 'float16'}, default=None
+        Mixed precision of the forward pass; 'float16' scales the loss against underflow.
+
+    use_caching : bool or 'auto', default='auto'
+        skorch's switch for scoring callbacks: whether they reuse predictions.
+
+    torch_load_kwargs : dict, default=None
+        Options of ``torch.load`` for :meth:`load_params`.
+
+    random_state : int, RandomState, Generator or None, default=None
+        Seed of the initial weights, the order of the rows, partners, weights, the
+        held-out rows and dropout. None takes fresh entropy each fit. The global
+        generators of numpy and torch are left as they were.
+
+    **kwargs : dict
+        Options of components, such as ``module__hidden_layer_sizes``,
+        ``optimizer__weight_decay`` or ``callbacks__<name>__<option>``.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels seen in fit, sorted; column j of ``predict_proba`` is ``classes_[j]``.
+
+    n_features_in_ : int
+        Number of features seen in fit.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` had names that are all strings.
+
+    n_iter_ : int
+        Number of epochs that were run.
+
+    loss_curve_ : list of float
+        Training loss of each epoch; on mixed rows, where rows were mixed.
+
+    history_ : skorch.history.History
+        All that was recorded, epoch by epoch and batch by batch.
+
+    module_ : torch.nn.Module
+        The trained network.
+
+    See Also
+    --------
+    MixupRegressor : The same for real-valued targets.
+    MixupNetMixin : The mixed training step for a skorch net of your own.
+
+    Notes
+    -----
+    The loss on mixed rows is larger than on clean ones: compare held-out losses only.
+
+    Each epoch's plan (order, partners, weights) is drawn at once from one numpy generator,
+    the order first: nets that differ in mixing options only see the rows in one order.
+
+    The loss of a batch is ``sum lam_k w_k l_k / sum lam_k w_k`` over the examples that were
+    mixed, with w the sample weight times the class weight. As the batches are drawn at
+    random, a weight of 2 equals a repeated row on average and not to the last digit.
+
+    A table is predicted in blocks of one size, so that the prediction of a row does not
+    depend on the rows beside it.
+
+    References
+    ----------
+    .. [1] H. Zhang, M. Cisse, Y. N. Dauphin and D. Lopez-Paz, "mixup: Beyond Empirical
+       Risk Minimization", ICLR 2018, https://arxiv.org/abs/1710.09412
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sk_mixup import MixupClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> net = MixupClassifier(alpha=0.4, max_epochs=20, random_state=0).fit(X, y)
+    >>> net.predict_proba(X[:2]).shape
+    (2, 3)
+    >>> bool(net.score(X, y) > 0.9)
+    True
+    """
 
     def __init__(
         self,
         module: Any = MLP,
         *,
-        alpha: float = 1.0,
+        alpha: float = 0.2,
         lam_per: str = "example",
         n_mixed: int = 2,
         partners: str = "batch",
@@ -42,11 +242,11 @@ class MixupClassifier(MixupEstimatorMixin, NeuralNetClassifier):
         label_smoothing: float = 0.0,
         class_weight: Any = None,
         augment: Callable[[Tensor], Tensor] | None = None,
-        early_stopping: bool = False,
-        n_iter_no_change: int = 10,
+        early_stopping: bool = True,
+        n_iter_no_change: int = 20,
         validation_fraction: float = 0.1,
         lr: float = 1e-3,
-        max_epochs: int = 100,
+        max_epochs: int = 200,
         batch_size: int = 32,
         optimizer: Any = torch.optim.Adam,
         criterion: Any = "auto",
@@ -74,110 +274,31 @@ class MixupClassifier(MixupEstimatorMixin, NeuralNetClassifier):
         super().check_options()
         hint = "Use 0 for hard labels."
         check_real("label_smoothing", self.label_smoothing, low=0.0, high=1.0, hint=hint)
+        if isinstance(self.criterion, str):
+            check_choice("criterion", self.criterion, ("auto",))
 
-    @property
-    def classes_(self) -> NDArray[Any]:
-        """Labels seen in fit; column j of ``predict_proba`` is ``classes_[j]``."""
-        if not hasattr(self, "classes_inferred_"):
-            raise AttributeError(f"{type(self).__name__} has no classes_ before it is fitted.")
-        return self.classes_inferred_
+    def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **params: Any) -> Any:
+        """Run the epochs; see :class:`MixupNetMixin`."""
+        # A module whose forward wants more than X cannot be looked at beforehand.
+        if self.criterion == "auto" and not params.keys() - {"sample_weight", "_routing_method"}:
+            self._look_at_output(X)
+        return super().fit_loop(X, y, epochs, **params)
 
-    # -- targets ---------------------------------------------------------------------
-
-    def check_data(self, X: Any, y: Any) -> None:
-        """Do nothing: data was checked at the edge."""
-
-    def _encode_targets(self, y: Any, n_samples: int, *, reset: bool, classes: Any = None) -> NDArray[Any]:
-        y = self._check_targets(y, n_samples)
-        multilabel = y.ndim == 2
-        if reset:
-            self._multilabel = multilabel
-            self._set_classes(np.arange(y.shape[1]) if multilabel else y, classes)
-        elif multilabel != self._multilabel or (multilabel and y.shape[1] != self._n_outputs):
-            raise ValueError("y must be of the kind seen in fit; got labels of another shape. Call fit.")
-        if multilabel:
-            return y.astype(self._get_input_dtype())
-        return self._encode_labels(y)
-
-    def _check_targets(self, y: Any, n_samples: int) -> NDArray[Any]:
-        y = y.toarray() if hasattr(y, "toarray") else _to_array(y)
-        check_classification_targets(y)
-        kind = type_of_target(y, input_name="y", raise_unknown=True)
-        if kind == "multiclass-multioutput":
-            raise ValueError(
-                f"y must be labels of shape (n_samples,) or 0-1 indicators of shape (n_samples, n_labels); "
-                f"got several columns of classes, of shape {y.shape}. Use sklearn.multioutput."
+    def _look_at_output(self, X: Any) -> None:
+        """Check what a module of the user's own returns, on one example."""
+        if type(self.module_) is MLP or isinstance(X, Mapping):
+            return
+        x = torch.as_tensor(first_pair(X)[0])[None] if is_dataset(X) else X[:1]
+        (output,) = self.forward_iter(self.get_dataset(x, np.zeros(1, dtype=np.int64)))
+        self._check_output(output)
+        total = output.sum(dim=-1) if isinstance(output, Tensor) else torch.zeros(1)
+        if self._n_outputs > 1 and torch.all(output >= 0) and torch.allclose(total, torch.ones_like(total)):
+            warnings.warn(
+                "module must return logits; got an output that looks like probabilities. Drop its last "
+                "softmax, or set criterion=torch.nn.NLLLoss to train on probabilities as in skorch.",
+                UserWarning,
+                stacklevel=6,
             )
-        if kind != "multilabel-indicator":
-            y = column_or_1d(y, warn=True)
-        if len(y) != n_samples:
-            raise ValueError(
-                f"Found input variables with inconsistent numbers of samples: {[n_samples, len(y)]}. y must "
-                "hold one target per row of X."
-            )
-        return y
-
-    def _set_classes(self, labels: NDArray[Any], classes: Any) -> None:
-        given = self.classes if classes is None else classes
-        known = np.unique(labels) if given is None or len(given) == 0 else np.unique(given)
-        if len(known) < 2 and not self._multilabel:
-            raise ValueError(
-                f"y must hold at least two classes; got one class, {known[0]!r}. Add examples of another, or "
-                "give `classes`."
-            )
-        self.classes_inferred_ = known
-        self._n_outputs = len(known)
-
-    def _encode_labels(self, y: NDArray[Any]) -> NDArray[np.int64]:
-        classes = self.classes_
-        codes = np.searchsorted(classes, y)
-        codes = np.minimum(codes, len(classes) - 1)
-        unknown = classes[codes] != y
-        if np.any(unknown):
-            raise ValueError(
-                f"y must hold labels among the classes {list(classes)}; got {y[unknown][0]!r}. Call fit with "
-                "all labels, or name them in `classes`."
-            )
-        return codes.astype(np.int64)
-
-    def _decode_targets(self, targets: Tensor) -> NDArray[Any]:
-        codes = to_numpy(targets)
-        return codes if self._multilabel else self.classes_[codes]
-
-    def _read_dataset_targets(self, dataset: Any, y: Any, classes: Any) -> None:
-        """Find the classes of a Dataset, whose targets are codes 0, 1, ... or indicators."""
-        given = self.classes if classes is None else classes
-        targets = np.asarray(find_targets(dataset, y) if given is None else [])
-        self._multilabel = targets.ndim == 2
-        if self._multilabel:
-            given = np.arange(targets.shape[1])
-        elif given is None:
-            given = np.arange(_check_codes(targets).max() + 1)
-        self.classes_inferred_ = np.asarray(given)
-        self._n_outputs = len(self.classes_inferred_)
-
-    def _encode_dataset_targets(self, y: Any) -> Any:
-        return to_numpy(y)
-
-    def _get_weights(self, y: NDArray[Any], sample_weight: Any) -> NDArray[np.float64] | None:
-        weight = super()._get_weights(y, sample_weight)
-        if self.class_weight is None:
-            return weight
-        if self._multilabel:
-            raise ValueError(
-                f"class_weight must be None for several labels per row; got {self.class_weight!r}. Use "
-                "sample_weight."
-            )
-        by_class = compute_sample_weight(self.class_weight, self.classes_[y])
-        return by_class if weight is None else by_class * weight
-
-    def _can_stratify(self, y: Any, n_valid: int) -> bool:
-        if y is None or np.ndim(y) != 1:
-            return False
-        counts = np.unique(y, return_counts=True)[1]
-        return counts.min() >= 2 and len(counts) <= min(n_valid, len(y) - n_valid)
-
-    # -- loss and link -----------------------------------------------------------------
 
     def initialize_criterion(self) -> Any:
         """Build the criterion; 'auto' follows the kind of the targets."""
@@ -201,7 +322,7 @@ class MixupClassifier(MixupEstimatorMixin, NeuralNetClassifier):
         """Return the loss of plain targets; see ``skorch.NeuralNetClassifier``."""
         self._check_output(y_pred)
         if isinstance(self.criterion_, nn.BCEWithLogitsLoss):
-            y_true = y_true.to(y_pred.dtype).reshape(y_pred.shape)
+            y_true = to_tensor(y_true, self.device).to(y_pred.dtype).reshape(y_pred.shape)
             y_true = torch.lerp(y_true, torch.full_like(y_true, 0.5), self.label_smoothing)
         return super().get_loss(y_pred, y_true, X=X, training=training)
 
@@ -238,7 +359,7 @@ class MixupClassifier(MixupEstimatorMixin, NeuralNetClassifier):
         expected = 1 if one_logit else n_outputs
         if expected is not None and width != expected:
             raise ValueError(
-                f"module must return {expected} logits per row, for classes {list(self.classes_)}; got an "
+                f"module must return {expected} logits per row, for classes {self.classes_.tolist()}; got an "
                 f"output of shape {tuple(y_pred.shape)}. Set the width of its last layer to {expected}."
             )
 
@@ -246,8 +367,6 @@ class MixupClassifier(MixupEstimatorMixin, NeuralNetClassifier):
         if self.predict_nonlinearity == "auto" and isinstance(self.criterion_, nn.BCEWithLogitsLoss):
             return torch.sigmoid if vars(self).get("_multilabel") else _sigmoid_columns
         return super()._get_predict_nonlinearity()
-
-    # -- prediction --------------------------------------------------------------------
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Predict the probability of each class.
@@ -297,16 +416,3 @@ def _sigmoid_columns(logits: Tensor) -> Tensor:
     """Turn one logit per row into the probabilities of both classes."""
     positive = torch.sigmoid(logits.reshape(-1))
     return torch.stack([1 - positive, positive], dim=1)
-
-
-def _to_array(y: Any) -> NDArray[Any]:
-    return to_numpy(y) if isinstance(y, Tensor) else np.asarray(y)
-
-
-def _check_codes(targets: NDArray[Any]) -> NDArray[Any]:
-    if not np.issubdtype(targets.dtype, np.integer) or targets.min() < 0:
-        raise ValueError(
-            f"the targets of a Dataset must be class codes 0, 1, 2, ...; got {targets[:3].tolist()}. Encode "
-            "the labels, or pass arrays."
-        )
-    return targets

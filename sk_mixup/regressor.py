@@ -23,24 +23,200 @@ __all__ = ["MixupRegressor"]
 
 
 class MixupRegressor(MixupEstimatorMixin, NeuralNetRegressor):
-    """Neural-network regressor."""
+    """Neural-network regressor trained on convex combinations of examples.
+
+    Each training step draws partners for the examples of a mini-batch and weights
+    λ ~ Beta(alpha, alpha), and descends the loss of the mixed inputs against the mixed
+    targets: mixup [1]_. One or several targets per row are taken. It is a
+    :class:`skorch.NeuralNetRegressor` as well, with all its options.
+
+    Parameters
+    ----------
+    module : type of torch.nn.Module or instance, default=MLP
+        Network from (n_samples, *features) to predictions (n_samples, n_outputs).
+        Arguments named ``in_features`` and ``out_features`` are filled in from the data;
+        others are ``module__<name>``. An instance is copied, so that every fit starts
+        from it alike.
+
+    alpha : float, default=0.2
+        Strength of mixing, in [0, inf]: λ ~ Beta(alpha, alpha). 0 is plain training
+        (empirical risk minimisation) exactly, 1 draws λ uniformly, inf is the plain
+        average. @ALPHARDOC@
+
+    lam_per : {'example', 'batch'}, default='example'
+        Whether each example of a mini-batch draws its own λ, or all share one as in the
+        authors' experiments. @LAM@
+
+    n_mixed : int, default=2
+        How many examples go into a virtual example, at least 2; their weights follow
+        Dirichlet(alpha, ..., alpha). Section 2 of [1]_ found no gain from 3.
+
+    partners : {'batch', 'dataset'}, default='batch'
+        Where the other examples come from: a permutation of the same mini-batch (the
+        choice of [1]_), of the whole training set ("two data loaders" in section 2)
+
+    warmup_epochs : int, default=0
+        Epochs of plain training before mixing begins (section 3.3 of [1]_ uses 5 on
+        speech); counted from initialization, within `max_epochs`.
+
+    cooldown_epochs : int, default=0
+        Epochs of plain training at the end: the last of `max_epochs`. After early
+        stopping they are run too, from the best weights.
+
+    augment : callable, default=None
+        Called with the inputs of each training batch, a tensor on the device, before they
+        are mixed; returns as many rows.
+
+    early_stopping : bool, default=True
+        Whether to hold out `validation_fraction` of the rows, unmixed, and to stop when
+        the loss on them has not improved for `n_iter_no_change` epochs; the weights of
+        the best epoch are kept. @ESDOC@
+
+    n_iter_no_change : int, default=20
+        Patience of early stopping, in epochs.
+
+    validation_fraction : float, default=0.1
+        Share of the rows to hold out, in (0, 1]; used where ``train_split='auto'``.
+
+    lr : float, default=0.001
+        Learning rate of the optimizer.
+
+    max_epochs : int, default=200
+        Number of epochs, or the most of them with early stopping. @MEDOC@
+
+    batch_size : int, default=32
+        Rows in a mini-batch; -1 for all rows. A last batch of one row joins the one
+        before. @BSDOC@
+
+    optimizer : type of torch.optim.Optimizer, default=Adam
+        The optimizer; its fused kernel is used where it has one. Options are
+        ``optimizer__<name>``.
+
+    criterion : type of torch.nn.Module, default=MSELoss
+        Loss of the predictions. Whatever it is, targets are mixed, not losses; for
+        squared error both have the same gradient.
+
+    train_split : {'auto', None} or callable, default='auto'
+        What is held out for scores in each epoch. 'auto' holds out
+        `validation_fraction` of the rows if early stopping, or a callback that watches a
+        validation score, needs them, and nothing otherwise. A callable is skorch's, such
+        as ``skorch.dataset.ValidSplit(5)``; None holds out nothing.
+
+    callbacks : list, 'disable' or None, default=None
+        skorch callbacks. Those that score training rows are given predictions for the
+        clean rows, never for mixed ones.
+
+    iterator_train : type, default=DataLoader
+        Serves the training batches. With the default, whole arrays stay on the device and
+        a `Dataset` is read through a data loader, both in the order of the epoch's plan;
+        another class keeps its own order, and partners come from its batches.
+        ``iterator_train__shuffle=False`` keeps the rows in order.
+
+    iterator_valid : type, default=DataLoader
+        Serves the batches of validation and prediction.
+
+    dataset : type, default=Dataset
+        What wraps arrays for the iterators; skorch's, unless you need another.
+
+    predict_nonlinearity : callable, 'auto' or None, default='auto'
+        Link from the module's output to predictions; 'auto' is none.
+
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the last fit instead of starting anew.
+
+    verbose : int, default=0
+        1 prints a line for each epoch.
+
+    device : str, default='cpu'
+        Where the module and the data live: 'cpu', 'cuda', 'mps', ...
+
+    compile : bool, default=False
+        Whether to compile the module with ``torch.compile``; options are
+        ``compile__<name>``.
+
+    autocast : {None, 'bfloat16', 'float16'}, default=None
+        Mixed precision of the forward pass; 'float16' scales the loss against underflow.
+
+    use_caching : bool or 'auto', default='auto'
+        skorch's switch for scoring callbacks: whether they reuse predictions.
+
+    torch_load_kwargs : dict, default=None
+        Options of ``torch.load`` for :meth:`load_params`.
+
+    random_state : int, RandomState, Generator or None, default=None
+        Seed of the initial weights, the order of the rows, partners, weights, the
+        held-out rows and dropout. None takes fresh entropy each fit. The global
+        generators of numpy and torch are left as they were.
+
+    **kwargs : dict
+        Options of components, such as ``module__hidden_layer_sizes``,
+        ``optimizer__weight_decay`` or ``callbacks__<name>__<option>``.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of features seen in fit.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` had names that are all strings.
+
+    n_iter_ : int
+        Number of epochs that were run.
+
+    loss_curve_ : list of float
+        Training loss of each epoch; on mixed rows, where rows were mixed.
+
+    history_ : skorch.history.History
+        All that was recorded, epoch by epoch and batch by batch.
+
+    module_ : torch.nn.Module
+        The trained network.
+
+    See Also
+    --------
+    MixupClassifier : The same for labels.
+    sklearn.compose.TransformedTargetRegressor : Scales the targets, which a network with
+        Adam's usual learning rate needs where they are far from unit size.
+
+    Notes
+    -----
+    Targets of shape (n_samples, 1) are taken for a vector, with scikit-learn's usual
+    warning; predictions and targets are never broadcast against each other.
+
+    References
+    ----------
+    .. [1] H. Zhang, M. Cisse, Y. N. Dauphin and D. Lopez-Paz, "mixup: Beyond Empirical
+       Risk Minimization", ICLR 2018, https://arxiv.org/abs/1710.09412
+
+    Examples
+    --------
+    >>> from sklearn.compose import TransformedTargetRegressor
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from sk_mixup import MixupRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> net = MixupRegressor(alpha=0.2, max_epochs=20, lr=1e-2, random_state=0)
+    >>> model = TransformedTargetRegressor(net, transformer=StandardScaler()).fit(X, y)
+    >>> bool(model.score(X, y) > 0.4)
+    True
+    """
 
     def __init__(
         self,
         module: Any = MLP,
         *,
-        alpha: float = 1.0,
+        alpha: float = 0.2,
         lam_per: str = "example",
         n_mixed: int = 2,
         partners: str = "batch",
         warmup_epochs: int = 0,
         cooldown_epochs: int = 0,
         augment: Callable[[Tensor], Tensor] | None = None,
-        early_stopping: bool = False,
-        n_iter_no_change: int = 10,
+        early_stopping: bool = True,
+        n_iter_no_change: int = 20,
         validation_fraction: float = 0.1,
         lr: float = 1e-3,
-        max_epochs: int = 100,
+        max_epochs: int = 200,
         batch_size: int = 32,
         optimizer: Any = torch.optim.Adam,
         criterion: Any = nn.MSELoss,
@@ -61,6 +237,15 @@ class MixupRegressor(MixupEstimatorMixin, NeuralNetRegressor):
         **kwargs: Any,
     ) -> None:
         self._store_options(locals())
+
+    def check_options(self) -> None:
+        """Raise if an option breaks its rule; the message names it."""
+        super().check_options()
+        if self.partners == "same_class":
+            raise ValueError(
+                "partners must be 'batch' or 'dataset' for regression; got 'same_class'. Real-valued targets "
+                "have no classes."
+            )
 
     def check_data(self, X: Any, y: Any) -> None:
         """Do nothing: data was checked at the edge."""
@@ -89,13 +274,11 @@ class MixupRegressor(MixupEstimatorMixin, NeuralNetRegressor):
         values = to_numpy(targets)
         return values.ravel() if self._flat_targets else values
 
-    def _read_dataset_targets(self, dataset: Any, y: Any, classes: Any) -> None:
+    def _read_dataset_targets(self, dataset: Any, y: Any, classes: Any) -> Any:
         target = torch.as_tensor(first_pair(dataset)[1])
         self._flat_targets = target.ndim == 0
         self._n_outputs = max(1, target.numel())
-
-    def _encode_dataset_targets(self, y: Any) -> Any:
-        return to_numpy(y)
+        return y
 
     def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
         """Return the loss of plain targets; shapes must agree, nothing is broadcast."""

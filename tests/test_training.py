@@ -31,7 +31,7 @@ def double():
 
 def make_classifier(**options):
     options = {"alpha": 0, "max_epochs": EPOCHS, "batch_size": BATCH, "random_state": 3} | options
-    return MixupClassifier(**options)
+    return MixupClassifier(**{"early_stopping": False} | options)
 
 
 def draw_streams(random_state):
@@ -79,7 +79,8 @@ def test_alpha_zero_is_a_plain_loop_to_the_bit(data, optimizer, options):
 
 def test_alpha_zero_regression_is_a_plain_loop_to_the_bit(data):
     X, y = data[0], data[0].sum(axis=1)
-    net = MixupRegressor(alpha=0, max_epochs=EPOCHS, batch_size=BATCH, random_state=3).fit(X, y)
+    options = {"alpha": 0, "max_epochs": EPOCHS, "batch_size": BATCH, "random_state": 3}
+    net = MixupRegressor(**options, early_stopping=False).fit(X, y)
     assert_same_weights(net.module_, train_plainly(X, y[:, None], F.mse_loss, 1, torch.optim.Adam))
 
 
@@ -144,7 +145,8 @@ def check_first_step(net, X, y, targets, row_loss, weight):
 
 
 def one_step(**options):
-    return options | {"max_epochs": 1, "batch_size": -1, "optimizer": torch.optim.SGD, "random_state": 3}
+    fixed = {"max_epochs": 1, "batch_size": -1, "optimizer": torch.optim.SGD, "early_stopping": False}
+    return options | fixed | {"random_state": 3}
 
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
@@ -225,15 +227,13 @@ def test_mixed_regression_with_any_criterion_mixes_the_targets(data, double):
     assert net.loss_curve_ == pytest.approx([expected], rel=1e-9)
 
 
+@pytest.mark.parametrize("early_stopping", [False, True])
 @pytest.mark.parametrize("mixing", MIXING, ids=str)
-def test_data_set_gives_the_net_of_the_arrays(data, mixing):
-    if mixing.get("partners") == "same_class":
-        fit_args = (TensorDataset(torch.as_tensor(data[0]), torch.as_tensor(data[1])), data[1])
-    else:
-        fit_args = (TensorDataset(torch.as_tensor(data[0]), torch.as_tensor(data[1])),)
-    assert_same_weights(
-        make_classifier(**mixing).fit(*fit_args).module_, make_classifier(**mixing).fit(*data).module_
-    )
+def test_data_set_gives_the_net_of_the_arrays(data, mixing, early_stopping):
+    net = make_classifier(**mixing, early_stopping=early_stopping, validation_fraction=0.2)
+    pairs = TensorDataset(torch.as_tensor(data[0]), torch.as_tensor(data[1]))
+    from_arrays = net.fit(*data).module_
+    assert_same_weights(net.fit(pairs).module_, from_arrays)
 
 
 @pytest.mark.parametrize("n", [17, 25])

@@ -1,0 +1,135 @@
+"""Labels of a classifier: codes inside, labels at the edge."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import column_or_1d
+from skorch.utils import to_numpy
+from torch import Tensor
+
+from sk_mixup._estimator import MixupEstimatorMixin, find_targets
+
+__all__ = ["LabelsMixin"]
+
+
+class LabelsMixin(MixupEstimatorMixin):
+    """Turns labels into class codes or indicators, and back; finds the classes of a Dataset."""
+
+    @property
+    def classes_(self) -> NDArray[Any]:
+        """Labels seen in fit; column j of ``predict_proba`` is ``classes_[j]``."""
+        if not hasattr(self, "classes_inferred_"):
+            raise AttributeError(f"{type(self).__name__} has no classes_ before it is fitted.")
+        return self.classes_inferred_
+
+    def check_data(self, X: Any, y: Any) -> None:
+        """Do nothing: data was checked at the edge."""
+
+    def _encode_targets(self, y: Any, n_samples: int, *, reset: bool, classes: Any = None) -> NDArray[Any]:
+        y = self._check_targets(y, n_samples)
+        multilabel = y.ndim == 2
+        if reset:
+            self._multilabel = multilabel
+            self._set_classes(np.arange(y.shape[1]) if multilabel else y, classes)
+        elif multilabel != self._multilabel or (multilabel and y.shape[1] != self._n_outputs):
+            raise ValueError("y must be of the kind seen in fit; got labels of another shape. Call fit.")
+        if multilabel:
+            return y.astype(self._get_input_dtype())
+        return self._encode_labels(y)
+
+    def _check_targets(self, y: Any, n_samples: int) -> NDArray[Any]:
+        y = y.toarray() if hasattr(y, "toarray") else _to_array(y)
+        check_classification_targets(y)
+        kind = type_of_target(y, input_name="y", raise_unknown=True)
+        if kind == "multiclass-multioutput":
+            raise ValueError(
+                f"y must be labels of shape (n_samples,) or 0-1 indicators of shape (n_samples, n_labels); "
+                f"got several columns of classes, of shape {y.shape}. Use sklearn.multioutput."
+            )
+        if kind != "multilabel-indicator":
+            y = column_or_1d(y, warn=True)
+        if len(y) != n_samples:
+            raise ValueError(
+                f"Found input variables with inconsistent numbers of samples: {[n_samples, len(y)]}. y must "
+                "hold one target per row of X."
+            )
+        return y
+
+    def _set_classes(self, labels: NDArray[Any], classes: Any) -> None:
+        given = self.classes if classes is None else classes
+        known = np.unique(labels) if given is None or len(given) == 0 else np.unique(given)
+        if len(known) < 2 and not self._multilabel:
+            raise ValueError(
+                f"y must hold at least two classes; got one class, {known.tolist()[0]!r}. Add examples of "
+                "another, or give `classes`."
+            )
+        self.classes_inferred_ = known
+        self._n_outputs = len(known)
+
+    def _encode_labels(self, y: NDArray[Any]) -> NDArray[np.int64]:
+        classes = self.classes_
+        codes = np.searchsorted(classes, y)
+        codes = np.minimum(codes, len(classes) - 1)
+        unknown = classes[codes] != y
+        if np.any(unknown):
+            raise ValueError(
+                f"y must hold labels among the classes {classes.tolist()}; got {y[unknown].tolist()[0]!r}. "
+                "Call fit with all labels, or name them in `classes`."
+            )
+        return codes.astype(np.int64)
+
+    def _decode_targets(self, targets: Tensor) -> NDArray[Any]:
+        codes = to_numpy(targets)
+        return codes if self._multilabel else self.classes_[codes]
+
+    def _read_dataset_targets(self, dataset: Any, y: Any, classes: Any) -> Any:
+        """Find the classes of a Dataset, whose targets are codes 0, 1, ... or indicators.
+
+        Returns all targets where they had to be looked at, else what was given.
+        """
+        given = self.classes if classes is None else classes
+        targets = y if given is not None else np.asarray(find_targets(dataset, y))
+        self._multilabel = np.ndim(targets) == 2
+        if self._multilabel:
+            given = np.arange(np.shape(targets)[1])
+        elif given is None:
+            given = np.arange(_check_codes(targets).max() + 1)
+        self.classes_inferred_ = np.asarray(given)
+        self._n_outputs = len(self.classes_inferred_)
+        return targets
+
+    def _get_weights(self, y: NDArray[Any], sample_weight: Any) -> NDArray[np.float64] | None:
+        weight = super()._get_weights(y, sample_weight)
+        if self.class_weight is None:
+            return weight
+        if self._multilabel:
+            raise ValueError(
+                f"class_weight must be None for several labels per row; got {self.class_weight!r}. Use "
+                "sample_weight."
+            )
+        by_class = compute_sample_weight(self.class_weight, self.classes_[y])
+        return by_class if weight is None else by_class * weight
+
+    def _can_stratify(self, y: Any, n_valid: int) -> bool:
+        if y is None or np.ndim(y) != 1:
+            return False
+        counts = np.unique(y, return_counts=True)[1]
+        return counts.min() >= 2 and len(counts) <= min(n_valid, len(y) - n_valid)
+
+
+def _to_array(y: Any) -> NDArray[Any]:
+    return to_numpy(y) if isinstance(y, Tensor) else np.asarray(y)
+
+
+def _check_codes(targets: NDArray[Any]) -> NDArray[Any]:
+    if not np.issubdtype(targets.dtype, np.integer) or targets.min() < 0:
+        raise ValueError(
+            f"the targets of a Dataset must be class codes 0, 1, 2, ...; got {targets[:3].tolist()}. Encode "
+            "the labels, or pass arrays."
+        )
+    return targets

@@ -124,13 +124,13 @@ class MixupEstimatorMixin(PersistenceMixin):
     def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **params: Any) -> Any:
         """Run the epochs; early stopping is for ``fit``, not for a call of ``partial_fit``."""
         self._stops_early = self.early_stopping and params.get("_routing_method") == "fit"
-        kept = self.callbacks_
-        if not self._stops_early:
-            self.callbacks_ = [(name, cb) for name, cb in kept if name != "early_stopping"]
-        try:
-            return super().fit_loop(X, y, epochs, **params)
-        finally:
-            self.callbacks_ = kept
+        return super().fit_loop(X, y, epochs, **params)
+
+    def _run_epochs(self, n_epochs: int, policy: Any, *, valid: Any, **run: Any) -> bool:
+        if self._stops_early and valid is not None:
+            return super()._run_epochs(n_epochs, policy, valid=valid, **run)
+        with self._without_callbacks(lambda name, callback: name == "early_stopping"):
+            return super()._run_epochs(n_epochs, policy, valid=valid, **run)
 
     def _needs_validation(self) -> bool:
         """Whether early stopping or a callback of the user's looks at held-out scores."""

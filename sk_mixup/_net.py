@@ -181,13 +181,13 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
         warmup = min(max(self.warmup_epochs - len(self.history), 0), epochs)
         cooldown = min(self.cooldown_epochs, epochs - warmup)
         run = {"train": train, "valid": valid, "labels": y, "fit_params": fit_params}
-        with self._no_early_stopping():
+        with self._without_callbacks(_is_early_stopping):
             stopped = self._run_epochs(warmup, ERM(), **run)
         if not stopped:
             self._run_epochs(epochs - warmup - cooldown, self.get_policy(), **run)
         if cooldown:
             self._restore_best()
-            with self._no_early_stopping():
+            with self._without_callbacks(_is_early_stopping):
                 self._run_epochs(cooldown, ERM(), **run)
         return self
 
@@ -233,12 +233,10 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
                 callback.best_model_weights_ = None
 
     @contextmanager
-    def _no_early_stopping(self) -> Iterator[None]:
-        """Keep early stopping out of the plain epochs round the mixed ones."""
+    def _without_callbacks(self, is_dropped: Callable[[str, Any], bool]) -> Iterator[None]:
+        """Keep some callbacks from being called for a while."""
         callbacks: list[tuple[str, Any]] = self.callbacks_
-        self.callbacks_: list[tuple[str, Any]] = [
-            (name, cb) for name, cb in callbacks if not isinstance(cb, EarlyStopping)
-        ]
+        self.callbacks_: list[tuple[str, Any]] = [item for item in callbacks if not is_dropped(*item)]
         try:
             yield
         finally:
@@ -309,6 +307,10 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
             f"example with StandardScaler), lower lr (now {self.lr}), or clip gradients with "
             "skorch.callbacks.GradientNormClipping."
         )
+
+
+def _is_early_stopping(name: str, callback: Any) -> bool:
+    return isinstance(callback, EarlyStopping)
 
 
 def _overrides(instance: Any, base: type) -> bool:

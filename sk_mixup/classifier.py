@@ -45,11 +45,12 @@ class MixupClassifier(LabelsMixin, NeuralNetClassifier):
     alpha : float, default=0.2
         Strength of mixing, in [0, inf]: λ ~ Beta(alpha, alpha). 0 is plain training
         (empirical risk minimisation) exactly, 1 draws λ uniformly, inf is the plain
-        average. @ALPHADOC@
+        average. On eight public tables, of 0, 0.1, 0.2, 0.4 and 1, the default had
+        the best mean rank by test likelihood (``python -m benchmarks defaults``).
 
     lam_per : {'example', 'batch'}, default='example'
         Whether each example of a mini-batch draws its own λ, or all share one as in the
-        authors' experiments. @LAM@
+        authors' experiments. On eight public tables neither was better.
 
     n_mixed : int, default=2
         How many examples go into a virtual example, at least 2; their weights follow
@@ -58,7 +59,7 @@ class MixupClassifier(LabelsMixin, NeuralNetClassifier):
     partners : {'batch', 'dataset', 'same_class'}, default='batch'
         Where the other examples come from: a permutation of the same mini-batch (the
         choice of [1]_), of the whole training set ("two data loaders" in section 2), or of
-        the rows with the same label (the ablation of section 3.8)
+        the rows with the same label (the ablation of section 3.8).
 
     warmup_epochs : int, default=0
         Epochs of plain training before mixing begins (section 3.3 of [1]_ uses 5 on
@@ -83,24 +84,27 @@ class MixupClassifier(LabelsMixin, NeuralNetClassifier):
     early_stopping : bool, default=True
         Whether to hold out `validation_fraction` of the rows, unmixed, and to stop when
         the loss on them has not improved for `n_iter_no_change` epochs; the weights of
-        the best epoch are kept. @ESDOC@
+        the best epoch are kept. On eight public tables, a tenth of the rows and a
+        patience of 20 gave the lowest test loss of seven schedules, and a test error no
+        higher than 50, 100 or 200 epochs on all rows did.
 
     n_iter_no_change : int, default=20
         Patience of early stopping, in epochs.
 
     validation_fraction : float, default=0.1
-        Share of the rows to hold out, in (0, 1], stratified where
-        every class has rows enough; used where ``train_split='auto'``.
+        Share of the rows to hold out, in (0, 1), stratified where every class has rows
+        enough; used where ``train_split='auto'``.
 
     lr : float, default=0.001
         Learning rate of the optimizer.
 
     max_epochs : int, default=200
-        Number of epochs, or the most of them with early stopping. @MEDOC@
+        Number of epochs, or the most of them with early stopping. Without it, 50 were
+        better than 100 or 200 on eight public tables.
 
     batch_size : int, default=32
         Rows in a mini-batch; -1 for all rows. A last batch of one row joins the one
-        before. @BSDOC@
+        before. On eight public tables 16, 32 and 64 were alike, 128 slightly worse.
 
     optimizer : type of torch.optim.Optimizer, default=Adam
         The optimizer; its fused kernel is used where it has one. Options are
@@ -115,7 +119,8 @@ class MixupClassifier(LabelsMixin, NeuralNetClassifier):
         What is held out for scores in each epoch. 'auto' holds out
         `validation_fraction` of the rows if early stopping, or a callback that watches a
         validation score, needs them, and nothing otherwise. A callable is skorch's, such
-        as ``skorch.dataset.ValidSplit(5)``; None holds out nothing.
+        as ``skorch.dataset.ValidSplit(5)``; None holds out nothing, and so turns early
+        stopping off.
 
     callbacks : list, 'disable' or None, default=None
         skorch callbacks. Those that score training rows are given predictions for the
@@ -200,6 +205,9 @@ class MixupClassifier(LabelsMixin, NeuralNetClassifier):
 
     Notes
     -----
+    By default a tenth of the rows is not trained on, but tells when to stop. With
+    ``early_stopping=False`` all rows are trained on, for `max_epochs` epochs.
+
     The loss on mixed rows is larger than on clean ones: compare held-out losses only.
 
     Each epoch's plan (order, partners, weights) is drawn at once from one numpy generator,
@@ -220,12 +228,14 @@ class MixupClassifier(LabelsMixin, NeuralNetClassifier):
     Examples
     --------
     >>> from sklearn.datasets import load_iris
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
     >>> from sk_mixup import MixupClassifier
     >>> X, y = load_iris(return_X_y=True)
-    >>> net = MixupClassifier(alpha=0.4, max_epochs=20, random_state=0).fit(X, y)
-    >>> net.predict_proba(X[:2]).shape
+    >>> model = make_pipeline(StandardScaler(), MixupClassifier(alpha=0.4, random_state=0)).fit(X, y)
+    >>> model.predict_proba(X[:2]).shape
     (2, 3)
-    >>> bool(net.score(X, y) > 0.9)
+    >>> bool(model.score(X, y) > 0.9)
     True
     """
 

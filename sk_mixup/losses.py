@@ -85,8 +85,8 @@ def soft_targets(labels: Tensor, share: Tensor, n_classes: int) -> Tensor:
     >>> soft_targets(torch.tensor([[0], [2]]), torch.tensor([[0.75], [0.25]]), 3)
     tensor([[0.7500, 0.0000, 0.2500]])
     """
-    target = share.new_zeros(labels.shape[1], n_classes)
-    return target.scatter_add_(1, labels.T, share.T)
+    target = torch.zeros(labels.shape[1], n_classes, dtype=share.dtype, device=share.device)
+    return target.scatter_add(1, labels.T, share.T)
 
 
 def mixed_cross_entropy(

@@ -41,11 +41,12 @@ class MixupRegressor(MixupEstimatorMixin, NeuralNetRegressor):
     alpha : float, default=0.2
         Strength of mixing, in [0, inf]: λ ~ Beta(alpha, alpha). 0 is plain training
         (empirical risk minimisation) exactly, 1 draws λ uniformly, inf is the plain
-        average. @ALPHARDOC@
+        average. The defaults of this class are those of :class:`MixupClassifier`, where
+        they were measured.
 
     lam_per : {'example', 'batch'}, default='example'
         Whether each example of a mini-batch draws its own λ, or all share one as in the
-        authors' experiments. @LAM@
+        authors' experiments.
 
     n_mixed : int, default=2
         How many examples go into a virtual example, at least 2; their weights follow
@@ -53,7 +54,7 @@ class MixupRegressor(MixupEstimatorMixin, NeuralNetRegressor):
 
     partners : {'batch', 'dataset'}, default='batch'
         Where the other examples come from: a permutation of the same mini-batch (the
-        choice of [1]_), of the whole training set ("two data loaders" in section 2)
+        choice of [1]_), or of the whole training set ("two data loaders" in section 2).
 
     warmup_epochs : int, default=0
         Epochs of plain training before mixing begins (section 3.3 of [1]_ uses 5 on
@@ -70,23 +71,23 @@ class MixupRegressor(MixupEstimatorMixin, NeuralNetRegressor):
     early_stopping : bool, default=True
         Whether to hold out `validation_fraction` of the rows, unmixed, and to stop when
         the loss on them has not improved for `n_iter_no_change` epochs; the weights of
-        the best epoch are kept. @ESDOC@
+        the best epoch are kept.
 
     n_iter_no_change : int, default=20
         Patience of early stopping, in epochs.
 
     validation_fraction : float, default=0.1
-        Share of the rows to hold out, in (0, 1]; used where ``train_split='auto'``.
+        Share of the rows to hold out, in (0, 1); used where ``train_split='auto'``.
 
     lr : float, default=0.001
         Learning rate of the optimizer.
 
     max_epochs : int, default=200
-        Number of epochs, or the most of them with early stopping. @MEDOC@
+        Number of epochs, or the most of them with early stopping.
 
     batch_size : int, default=32
         Rows in a mini-batch; -1 for all rows. A last batch of one row joins the one
-        before. @BSDOC@
+        before.
 
     optimizer : type of torch.optim.Optimizer, default=Adam
         The optimizer; its fused kernel is used where it has one. Options are
@@ -100,7 +101,8 @@ class MixupRegressor(MixupEstimatorMixin, NeuralNetRegressor):
         What is held out for scores in each epoch. 'auto' holds out
         `validation_fraction` of the rows if early stopping, or a callback that watches a
         validation score, needs them, and nothing otherwise. A callable is skorch's, such
-        as ``skorch.dataset.ValidSplit(5)``; None holds out nothing.
+        as ``skorch.dataset.ValidSplit(5)``; None holds out nothing, and so turns early
+        stopping off.
 
     callbacks : list, 'disable' or None, default=None
         skorch callbacks. Those that score training rows are given predictions for the
@@ -180,6 +182,9 @@ class MixupRegressor(MixupEstimatorMixin, NeuralNetRegressor):
 
     Notes
     -----
+    By default a tenth of the rows is not trained on, but tells when to stop. With
+    ``early_stopping=False`` all rows are trained on, for `max_epochs` epochs.
+
     Targets of shape (n_samples, 1) are taken for a vector, with scikit-learn's usual
     warning; predictions and targets are never broadcast against each other.
 

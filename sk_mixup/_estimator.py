@@ -85,19 +85,20 @@ class MixupEstimatorMixin(PersistenceMixin):
 
     def get_split_datasets(self, X: Any, y: Any = None, sample_weight: Any = None, **params: Any) -> Any:
         """Return the training and the validation set; see ``skorch.NeuralNet``."""
-        split = self._get_split(y, len(X) if is_dataset(X) else len_of(X))
+        split = self._get_split(X, y)
         dataset = self.get_dataset(X, y, sample_weight)
         if split is None:
             return dataset, None
         train, valid = split(dataset, **params) if y is None else split(dataset, y, **params)
         return unwrap_subset(train), self._encode_foreign(unwrap_subset(valid))
 
-    def _get_split(self, y: Any, n_samples: int) -> Any:
+    def _get_split(self, X: Any, y: Any) -> Any:
         """Return what splits the training rows, or None for no held-out rows."""
         if self.train_split != "auto":
             return self.train_split or None
-        if not self._needs_validation():
+        if not self._needs_validation() or isinstance(X, IterableDataset):
             return None
+        n_samples = len(X) if is_dataset(X) else len_of(X)
         n_valid = math.ceil(n_samples * self.validation_fraction)
         if n_valid >= n_samples:
             raise ValueError(
@@ -174,7 +175,9 @@ class MixupEstimatorMixin(PersistenceMixin):
         self._check_schedule()
         fresh = not self.warm_start or not self.initialized_
         with self._unchanged_on_error():
-            X, y, weight = self._check_training_data(X, y, sample_weight, reset=fresh)
+            X, y, weight = self._check_training_data(
+                X, y, sample_weight, reset=fresh or not self._has_seen_data
+            )
             if fresh:
                 self.initialize()
         return super().partial_fit(X, y, _routing_method="fit", sample_weight=weight, **fit_params)
@@ -201,10 +204,15 @@ class MixupEstimatorMixin(PersistenceMixin):
             The fitted estimator.
         """
         self.check_options()
-        fresh = not self.initialized_ or not hasattr(self, "n_features_in_")
+        reset = not self.initialized_ or not self._has_seen_data
         with self._unchanged_on_error():
-            X, y, weight = self._check_training_data(X, y, sample_weight, reset=fresh, classes=classes)
+            X, y, weight = self._check_training_data(X, y, sample_weight, reset=reset, classes=classes)
         return super().partial_fit(X, y, sample_weight=weight, **fit_params)
+
+    @property
+    def _has_seen_data(self) -> bool:
+        """Whether features and targets are known; an initialized net need not have seen any."""
+        return "_n_outputs" in vars(self)
 
     def initialize(self) -> Any:
         """Initialize the components; see ``skorch.NeuralNet.initialize``."""

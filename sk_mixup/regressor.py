@@ -100,7 +100,8 @@ class MixupRegressor(MixupEstimatorMixin, NeuralNetRegressor):
     train_split : {'auto', None} or callable, default='auto'
         What is held out for scores in each epoch. 'auto' holds out
         `validation_fraction` of the rows if early stopping, or a callback that watches a
-        validation score, needs them, and nothing otherwise. A callable is skorch's, such
+        validation score, needs them, and nothing otherwise (nor of an
+        ``IterableDataset``, which cannot be split). A callable is skorch's, such
         as ``skorch.dataset.ValidSplit(5)``; None holds out nothing, and so turns early
         stopping off.
 

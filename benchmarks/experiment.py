@@ -1,0 +1,118 @@
+"""The steps that every benchmark on tables takes, from data to result files."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+import textwrap
+from typing import Any
+
+from benchmarks.command import BaseConfig, Command
+from benchmarks.journal import Journal, hash_identity
+from benchmarks.results import (
+    describe_config,
+    find_device_kind,
+    find_versions,
+    format_tables,
+    make_document,
+    pack_records,
+    write_results,
+)
+from benchmarks.runner import Tasks, Worker, run_tasks
+from benchmarks.tables import Table, load_tables
+
+__all__ = ["make_stem", "run_experiment"]
+
+Records = Sequence[dict[str, Any]]
+Rows = list[dict[str, Any]]
+LINE_WIDTH = 100
+
+
+def run_experiment(
+    command: Command,
+    config: BaseConfig,
+    *,
+    names: Sequence[str],
+    worker: Worker,
+    make_tasks: Callable[[list[Table]], Tasks],
+    summarise: Callable[[Records], Rows],
+    describe_finding: Callable[[Rows], str],
+    draw: Callable[[Rows], bytes],
+    protocol: str,
+) -> int:
+    """Load the tables, measure what is missing, write the results and print them.
+
+    Parameters
+    ----------
+    command : Command
+        Gives the name and the table's form.
+    config : BaseConfig
+        What to run.
+    names : sequence of str
+        The tables; empty for all at hand.
+    worker : callable
+        Makes a record from the arguments of one task.
+    make_tasks : callable
+        Gives the tasks for the tables.
+    summarise : callable
+        Turns records into flat rows.
+    describe_finding : callable
+        Turns those rows into one sentence.
+    draw : callable
+        Turns those rows into a PNG.
+    protocol : str
+        What was done, in words.
+
+    Returns
+    -------
+    status : int
+        0.
+    """
+    config.check_device()
+    tables = load_tables(names, data_dir=config.data_dir, download=config.download)
+    data = [table.describe() for table in tables]
+    stem = make_stem(command.name, config)
+    journal = _open_journal(stem, config, data)
+    # The largest first, so that no core is left alone with a long task at the end.
+    tasks = make_tasks(sorted(tables, key=lambda table: -table.X.size))
+    records = run_tasks(worker, tasks, journal, n_jobs=config.n_jobs, label=command.name)
+    records = sorted(records, key=lambda record: _find_place(record, data))
+    summary = summarise(records)
+    document = make_document(
+        command.name,
+        config,
+        data=data,
+        protocol=protocol,
+        finding=describe_finding(summary),
+        summary=summary,
+        records=pack_records(records),
+    )
+    paths = write_results(stem, config.out, document, draw(summary))
+    journal.remove()
+    _print_outcome(command, document, paths)
+    return 0
+
+
+def make_stem(name: str, config: BaseConfig) -> str:
+    """Return NAME-<preset>-<device>; NAME gets "-embedded" without the paper's own data."""
+    embedded = config.data_dir is None and not config.download
+    suffix = "-embedded" if embedded else ""
+    return f"{name}{suffix}-{config.preset}-{find_device_kind(config.device)}"
+
+
+def _open_journal(stem: str, config: BaseConfig, data: list[dict[str, Any]]) -> Journal:
+    """Return the journal of this configuration on these data with these versions."""
+    digests = {entry["dataset"]: entry["sha256"] for entry in data}
+    identity = {"config": describe_config(config), "data": digests, "versions": find_versions()}
+    return Journal(Path(config.out) / f"{stem}.{hash_identity(identity)}.partial.jsonl")
+
+
+def _find_place(record: dict[str, Any], data: list[dict[str, Any]]) -> int:
+    return [entry["dataset"] for entry in data].index(record["dataset"])
+
+
+def _print_outcome(command: Command, document: dict[str, Any], paths: dict[str, Path]) -> None:
+    """Print protocol, table, files and finding."""
+    assert command.tabulate is not None, "a benchmark on tables has one"
+    protocol = textwrap.fill(document["protocol"], LINE_WIDTH)
+    print(f"\n{protocol}\n\n{format_tables(command.tabulate(document))}\n")
+    print(f"Plot: {paths['png']}\nResults: {paths['json']}, {paths['csv'].name}\n")
+    print(textwrap.fill(document["finding"], LINE_WIDTH))

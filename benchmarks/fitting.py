@@ -1,0 +1,169 @@
+"""Splits, estimators and scores that the benchmarks on tables share."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+import time
+from typing import Any
+import zlib
+
+import numpy as np
+from sklearn.impute import SimpleImputer
+from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sk_mixup import MixupClassifier
+
+__all__ = [
+    "Scores",
+    "Stopwatch",
+    "compute_scores",
+    "derive_seed",
+    "make_folds",
+    "make_net",
+    "measure_time",
+    "score_log_likelihood",
+    "split_rows",
+]
+
+# -log(1e-12) = 27.6: what one certain and wrong prediction costs. float32 probabilities can be
+# exactly 0, and one infinite row would hide all others.
+CLIP = 1e-12
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What is measured on the test rows: both smaller is better."""
+
+    error: float
+    nll: float
+
+
+class Stopwatch:
+    """Seconds spent in a ``with`` block."""
+
+    seconds = 0.0
+
+
+@contextmanager
+def measure_time() -> Iterator[Stopwatch]:
+    """Give a :class:`Stopwatch` that holds the block's seconds when it has ended."""
+    watch = Stopwatch()
+    start = time.perf_counter()
+    yield watch
+    watch.seconds = time.perf_counter() - start
+
+
+def derive_seed(name: str, repeat: int) -> int:
+    """Return the seed of one repeat on one table: the same in every run and every process.
+
+    Parameters
+    ----------
+    name : str
+        The table's.
+    repeat : int
+        From 0.
+
+    Returns
+    -------
+    seed : int
+        In [0, 2**31).
+    """
+    sequence = np.random.SeedSequence([zlib.crc32(name.encode()), repeat])
+    return int(sequence.generate_state(1)[0]) % 2**31
+
+
+def split_rows(y: np.ndarray, test_size: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split rows at random, by class where every class has two members or more.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,)
+        Labels.
+    test_size : float
+        Share of rows for testing.
+    seed : int
+        Of the shuffle.
+
+    Returns
+    -------
+    train, test : ndarray of int
+        Row numbers.
+    """
+    counts = np.unique(y, return_counts=True)[1]
+    stratify = y if counts.min() >= 2 else None
+    train, test = train_test_split(
+        np.arange(y.size), test_size=test_size, random_state=seed, stratify=stratify
+    )
+    return train, test
+
+
+def make_folds(y: np.ndarray, n_folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return folds for a search, by class where every class has a row for each fold.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,)
+        Labels of the training rows.
+    n_folds : int
+        Number of folds.
+    seed : int
+        Of the shuffle.
+
+    Returns
+    -------
+    folds : list of tuple
+        Row numbers for fitting and for scoring.
+    """
+    counts = np.unique(y, return_counts=True)[1]
+    kind = StratifiedKFold if counts.min() >= n_folds else KFold
+    return list(kind(n_folds, shuffle=True, random_state=seed).split(y, y))
+
+
+def make_net(X: np.ndarray, **options: Any) -> Pipeline:
+    """Return [median imputation,] standardisation and a :class:`sk_mixup.MixupClassifier`.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        Decides only whether there is anything to impute.
+    **options : Any
+        Of the classifier.
+
+    Returns
+    -------
+    net : Pipeline
+        Not fitted; the classifier's step is "mixupclassifier".
+    """
+    impute = [SimpleImputer(strategy="median", keep_empty_features=True)]
+    steps = impute if np.isnan(X).any() else []
+    return make_pipeline(*steps, StandardScaler(), MixupClassifier(verbose=0, **options))
+
+
+def compute_scores(net: Pipeline, X: np.ndarray, y: np.ndarray) -> Scores:
+    """Return test error and mean negative log-likelihood.
+
+    Parameters
+    ----------
+    net : Pipeline
+        Fitted.
+    X, y : ndarray
+        Test rows and labels.
+
+    Returns
+    -------
+    scores : Scores
+        Error in [0, 1]; NLL in nats, of probabilities clipped at 1e-12. A label that the net
+        has no output for counts as probability 0.
+    """
+    probabilities = np.asarray(net.predict_proba(X), dtype=np.float64)
+    match = np.asarray(y)[:, None] == np.asarray(net.classes_)[None, :]
+    likelihood = np.clip((probabilities * match).sum(axis=1), CLIP, 1.0)
+    right = match[np.arange(len(match)), probabilities.argmax(axis=1)]
+    return Scores(error=float(1 - right.mean()), nll=float(-np.log(likelihood).mean()))
+
+
+def score_log_likelihood(net: Pipeline, X: np.ndarray, y: np.ndarray) -> float:
+    """Return minus the NLL of :func:`compute_scores`: a scorer for ``GridSearchCV``."""
+    return -compute_scores(net, X, y).nll

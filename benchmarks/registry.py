@@ -1,0 +1,7 @@
+"""The benchmarks, in the order of the list and of the report; a new one adds a line here."""
+
+from benchmarks import defaults, uci
+
+__all__ = ["BENCHMARKS"]
+
+BENCHMARKS = (uci.COMMAND, defaults.COMMAND)

@@ -6,13 +6,23 @@ from collections.abc import Collection, Iterable
 import difflib
 import math
 from numbers import Integral, Real
+import sys
 from typing import Any
+
+import numpy as np
 
 __all__ = ["check_bool", "check_choice", "check_integer", "check_names", "check_real", "did_you_mean"]
 
 
 def check_real(
-    name: str, value: Any, *, low: float, high: float = math.inf, above: bool = False, hint: str
+    name: str,
+    value: Any,
+    *,
+    low: float,
+    high: float = math.inf,
+    above: bool = False,
+    below: bool = False,
+    hint: str,
 ) -> float:
     """Return `value` as a float, or raise if it is no real number within the bounds.
 
@@ -23,14 +33,14 @@ def check_real(
     TypeError
         If `value` is not a real number.
     ValueError
-        If `value` lies outside [low, high], or outside (low, high] where `above` is set.
+        If `value` lies outside [low, high]; `above` excludes `low`, `below` excludes `high`.
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a real number; got {value!r}. {hint}")
     number = float(value)
-    inside = low < number <= high if above else low <= number <= high
+    inside = (low < number if above else low <= number) and (number < high if below else number <= high)
     if not inside:
-        raise ValueError(f"{name} must be {_describe(low, high, above)}; got {value!r}. {hint}")
+        raise ValueError(f"{name} must be {_describe(low, high, above, below)}; got {value!r}. {hint}")
     return number
 
 
@@ -59,7 +69,7 @@ def check_bool(name: str, value: Any, *, hint: str) -> bool:
     TypeError
         If `value` is not a boolean.
     """
-    if value is True or value is False:
+    if isinstance(value, bool | np.bool_):
         return bool(value)
     raise TypeError(f"{name} must be True or False; got {value!r}. {hint}")
 
@@ -98,7 +108,9 @@ def did_you_mean(name: Any, known: Collection[str]) -> str:
     return f"Did you mean {close[0]!r}?" if close else ""
 
 
-def _describe(low: float, high: float, above: bool) -> str:
+def _describe(low: float, high: float, above: bool, below: bool) -> str:
     if high == math.inf:
         return f"{'greater than' if above else 'at least'} {low:g}"
-    return f"in {'(' if above else '['}{low:g}, {high:g}]"
+    if high == sys.float_info.max:
+        return f"finite and {'greater than' if above else 'at least'} {low:g}"
+    return f"in {'(' if above else '['}{low:g}, {high:g}{')' if below else ']'}"

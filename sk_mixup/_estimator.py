@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 import copy
 import inspect
 import math
@@ -11,11 +10,12 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import assert_all_finite, check_is_fitted, validate_data
 from skorch.callbacks import EarlyStopping
 from skorch.callbacks.scoring import ScoringBase
+from skorch.dataset import Dataset as SkorchDataset
 from skorch.dataset import ValidSplit
-from skorch.utils import data_from_dataset, is_dataset, is_skorch_dataset, to_device
+from skorch.utils import data_from_dataset, is_dataset, to_device
 import torch
 from torch import Tensor, nn
 from torch.utils.data import IterableDataset, Subset
@@ -44,7 +44,7 @@ class MixupEstimatorMixin(PersistenceMixin):
     @property
     def _default_callbacks(self) -> list[tuple[str, Any]]:
         callbacks = list(super()._default_callbacks)
-        if self.early_stopping is True:
+        if self.early_stopping and self.max_epochs:
             stopper = EarlyStopping(patience=self.n_iter_no_change, load_best=True)
             callbacks.insert(-1, ("early_stopping", stopper))
         return callbacks
@@ -98,6 +98,14 @@ class MixupEstimatorMixin(PersistenceMixin):
             return self.train_split or None
         if not self._needs_validation() or isinstance(X, IterableDataset):
             return None
+        n_valid = self._check_holdout(X)
+        stratified = self._can_stratify(y, n_valid)
+        return ValidSplit(self.validation_fraction, stratified=stratified, random_state=self._split_seed)
+
+    def _check_holdout(self, X: Any) -> int:
+        """Return how many rows are held out, or raise if none is left to train on."""
+        if isinstance(X, IterableDataset):
+            return 0
         n_samples = len(X) if is_dataset(X) else len_of(X)
         n_valid = math.ceil(n_samples * self.validation_fraction)
         if n_valid >= n_samples:
@@ -105,8 +113,7 @@ class MixupEstimatorMixin(PersistenceMixin):
                 f"validation_fraction must leave rows to train on; got {self.validation_fraction!r} for "
                 f"{n_samples} rows. Lower it, or set early_stopping=False."
             )
-        stratified = self._can_stratify(y, n_valid)
-        return ValidSplit(self.validation_fraction, stratified=stratified, random_state=self._split_seed)
+        return n_valid
 
     def _can_stratify(self, y: Any, n_valid: int) -> bool:
         """Whether a held-out set of that size can hold every class, as its share is."""
@@ -114,7 +121,7 @@ class MixupEstimatorMixin(PersistenceMixin):
 
     def _encode_foreign(self, valid: Any) -> Any:
         """Bring a validation set of arrays that a user's split made into our form."""
-        if not is_skorch_dataset(valid) or isinstance(valid, Subset) or not hasattr(self, "_shape_in"):
+        if not isinstance(valid, SkorchDataset) or isinstance(valid, Rows) or "_shape_in" not in vars(self):
             return valid
         X, y = data_from_dataset(valid)
         if y is None:
@@ -178,6 +185,8 @@ class MixupEstimatorMixin(PersistenceMixin):
             X, y, weight = self._check_training_data(
                 X, y, sample_weight, reset=fresh or not self._has_seen_data
             )
+            if self.early_stopping and self.train_split == "auto":
+                self._check_holdout(X)
             if fresh:
                 self.initialize()
         return super().partial_fit(X, y, _routing_method="fit", sample_weight=weight, **fit_params)
@@ -220,17 +229,6 @@ class MixupEstimatorMixin(PersistenceMixin):
         super().initialize()
         self._split_seed = draw_seed(self.generator_)
         return self
-
-    @contextmanager
-    def _unchanged_on_error(self) -> Iterator[None]:
-        """Leave an earlier fit as it was if the data of a new one are refused."""
-        before = dict(vars(self))
-        try:
-            yield
-        except Exception:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
 
     def _check_schedule(self) -> None:
         plain = self.warmup_epochs + self.cooldown_epochs
@@ -374,7 +372,7 @@ class MixupEstimatorMixin(PersistenceMixin):
     def loss_curve_(self) -> list[float]:
         """Training loss of each epoch, on mixed rows where rows were mixed."""
         check_is_fitted(self)
-        return [float(epoch["train_loss"]) for epoch in self.history_]
+        return [float(epoch["train_loss"]) for epoch in self.history_ if "train_loss" in epoch]
 
     def __sklearn_tags__(self) -> Any:
         """Return the estimator tags: sparse rows and arrays of any rank are taken."""
@@ -417,6 +415,9 @@ def _check_mapping(X: Mapping[str, Any]) -> dict[str, Any]:
     lengths = {name: values.shape[:1] for name, values in arrays.items()}
     if not arrays or len(set(lengths.values())) != 1:
         raise ValueError(f"X must hold arrays of equal length; got {lengths}. Give one row per example.")
+    for name, values in arrays.items():
+        if values.dtype.kind == "f":
+            assert_all_finite(values, input_name=f"X[{name!r}]")
     return {name: v.astype(np.float32) if v.dtype == np.float64 else v for name, v in arrays.items()}
 
 
@@ -446,4 +447,7 @@ def find_targets(dataset: Any, y: Any = None) -> Any:
 
 def first_pair(dataset: Any) -> Any:
     """Return the first pair (x, y) of a Dataset."""
-    return next(iter(dataset)) if isinstance(dataset, IterableDataset) else dataset[0]
+    try:
+        return next(iter(dataset)) if isinstance(dataset, IterableDataset) else dataset[0]
+    except (IndexError, StopIteration):
+        raise ValueError("X must hold at least one pair; got an empty Dataset. Give it rows.") from None

@@ -23,6 +23,7 @@ from sk_mixup.data import (
     Rows,
     RowSlices,
     SparseRows,
+    join_features,
     make_batch,
     map_features,
 )
@@ -50,8 +51,8 @@ class FeedMixin(NetBase):
             x = map_features(lambda t: _as_tensor(t, device, self.float_dtype), X)
         weight = None
         if sample_weight is not None:
-            weight = torch.as_tensor(sample_weight, dtype=self.float_dtype, device=device)
-        return Rows(x, torch.as_tensor(y, device=device), weight)
+            weight = _as_tensor(sample_weight, device, self.float_dtype)
+        return SkorchRows(x, _to_device(y, device), weight)
 
     @property
     def float_dtype(self) -> torch.dtype:
@@ -111,9 +112,8 @@ class FeedMixin(NetBase):
                 f"partners must be 'batch' for a data set or iterator with an order of its own; got "
                 f"{self.partners!r}. Pass arrays or a map-style Dataset for other partners."
             )
-        for loaded in iterator:
-            x, y = unpack_data(loaded)
-            x, y = to_tensor(x, self.device), to_tensor(y, self.device)
+        for loaded in _join_single_rows(iterator):
+            x, y = (to_tensor(part, self.device) for part in loaded)
             (planned,) = policy(generator, get_len(y), -1, shuffle=False)
             yield make_batch(x, y, None, planned, self.float_dtype)
 
@@ -133,14 +133,40 @@ class FeedMixin(NetBase):
         return iterator(dataset, **options)
 
 
+def _join_single_rows(iterator: Any) -> Iterator[tuple[Any, Any]]:
+    """Join a batch of one row to the batch before it; alone it has no partner."""
+    held: Any = None
+    for loaded in iterator:
+        x, y = unpack_data(loaded)
+        if held is not None and get_len(y) == 1:
+            held = (join_features(held[0], x), torch.cat([held[1], y]))
+            continue
+        if held is not None:
+            yield held
+        held = (x, y)
+    if held is not None:
+        yield held
+
+
 def _is_whole(X: Any) -> bool:
     values = list(X.values()) if isinstance(X, Mapping) else [X]
     return all(isinstance(v, np.ndarray | Tensor) or sparse.issparse(v) for v in values)
 
 
+class SkorchRows(Rows, SkorchDataset):
+    """:class:`Rows` that skorch's scoring callbacks know for a data set of arrays."""
+
+
+def _to_device(values: Any, device: torch.device) -> Tensor:
+    """Move values to the device; torch takes neither read-only nor reversed arrays."""
+    if isinstance(values, np.ndarray):
+        values = np.require(values, requirements=["C", "W"])
+    return torch.as_tensor(values, device=device)
+
+
 def _as_tensor(values: Any, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Move values to the device, floating ones in the dtype of the module."""
-    tensor = torch.as_tensor(values, device=device)
+    tensor = _to_device(values, device)
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+import sys
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import column_or_1d
+from sklearn.utils.validation import assert_all_finite, column_or_1d
 from skorch.utils import to_numpy
 from torch import Tensor
 
+from sk_mixup._checks import check_choice, check_real
 from sk_mixup._estimator import MixupEstimatorMixin, find_targets
 
 __all__ = ["LabelsMixin"]
@@ -44,6 +47,8 @@ class LabelsMixin(MixupEstimatorMixin):
 
     def _check_targets(self, y: Any, n_samples: int) -> NDArray[Any]:
         y = y.toarray() if hasattr(y, "toarray") else _to_array(y)
+        if y.dtype.kind == "f":
+            assert_all_finite(y, input_name="y")
         check_classification_targets(y)
         kind = type_of_target(y, input_name="y", raise_unknown=True)
         if kind == "multiclass-multioutput":
@@ -112,8 +117,35 @@ class LabelsMixin(MixupEstimatorMixin):
                 f"class_weight must be None for several labels per row; got {self.class_weight!r}. Use "
                 "sample_weight."
             )
+        self._check_class_weight()
         by_class = compute_sample_weight(self.class_weight, self.classes_[y])
         return by_class if weight is None else by_class * weight
+
+    def _check_class_weight(self) -> None:
+        given = self.class_weight
+        if not isinstance(given, Mapping):
+            check_choice("class_weight", given, ("balanced",))
+            return
+        classes = self.classes_.tolist()
+        unknown = [label for label in given if label not in classes]
+        if unknown:
+            raise ValueError(
+                f"class_weight must name classes among {classes}; got {unknown[0]!r}. Use the labels in y."
+            )
+        for label, weight in given.items():
+            hint = f"It stands for class {label!r}; 0 leaves the class out."
+            check_real("class_weight", weight, low=0.0, high=sys.float_info.max, hint=hint)
+        if not any(given.get(label, 1) for label in classes):
+            raise ValueError(
+                "class_weight must leave a class with a weight above 0; got only zeros. Drop it."
+            )
+
+    def _check_dataset(self, dataset: Any, y: Any, *, reset: bool, classes: Any) -> Any:
+        if self.class_weight is not None:
+            raise ValueError(
+                f"class_weight must be None for a Dataset; got {self.class_weight!r}. Pass X and y as arrays."
+            )
+        return super()._check_dataset(dataset, y, reset=reset, classes=classes)
 
     def _can_stratify(self, y: Any, n_valid: int) -> bool:
         if y is None or np.ndim(y) != 1:

@@ -151,7 +151,7 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
         self.generator_ = make_generator(self.random_state)
         scaled = self.autocast == "float16"
         self.scaler_ = torch.amp.GradScaler(torch.device(self.device).type) if scaled else None
-        with seeded_torch(draw_seed(self.generator_)):
+        with seeded_torch(draw_seed(self.generator_), alone=True):
             return super().initialize()
 
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any) -> Any:
@@ -249,43 +249,38 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
         if iterator is None:
             return
         watched = self._has_batch_hooks(training)
-        losses, sizes = [], []
-        for batch in iterator:
-            if watched:
-                self.notify("on_batch_begin", batch=batch, training=training)
-            step = step_fn(batch, **fit_params)
-            losses.append(step["loss"].detach())
-            sizes.append(get_len(batch[0]) if isinstance(batch, tuple | list) else get_len(batch))
-            if watched:
-                self.history.record_batch(f"{prefix}_loss", losses[-1].item())
-                self.history.record_batch(f"{prefix}_batch_size", sizes[-1])
-                step = self._unmix_step(batch, step) if training else step
-                self.notify("on_batch_end", batch=batch, training=training, **step)
-        if not watched:
-            self._record_batches(prefix, losses, sizes)
+        losses: list[Tensor] = []
+        sizes: list[int] = []
+        try:
+            for batch in iterator:
+                if watched:
+                    self.notify("on_batch_begin", batch=batch, training=training)
+                step = step_fn(batch, **fit_params)
+                losses.append(step["loss"].detach())
+                sizes.append(get_len(batch[0]) if isinstance(batch, tuple | list) else get_len(batch))
+                if watched:
+                    self._record_batch(prefix, losses[-1].item(), sizes[-1])
+                    step = self._unmix_step(batch, step) if training else step
+                    self.notify("on_batch_end", batch=batch, training=training, **step)
+        finally:  # an interrupted epoch keeps its losses
+            if not watched:
+                self._record_batches(prefix, losses, sizes)
         self.history.record(f"{prefix}_batch_count", len(sizes))
 
     def _has_batch_hooks(self, training: bool) -> bool:
         """Whether anything wants to be called before or after each batch."""
-        own = type(self)
-        if (
-            own.on_batch_begin is not NeuralNet.on_batch_begin
-            or own.on_batch_end is not NeuralNet.on_batch_end
-        ):
-            return True
-        return any(
-            (type(cb).on_batch_begin, type(cb).on_batch_end)
-            != (Callback.on_batch_begin, Callback.on_batch_end)
-            for _, cb in self.callbacks_
-            if getattr(cb, "on_train", training) == training
-        )
+        callbacks = [cb for _, cb in self.callbacks_ if getattr(cb, "on_train", training) == training]
+        return _overrides(self, NeuralNet) or any(_overrides(cb, Callback) for cb in callbacks)
 
     def _record_batches(self, prefix: str, losses: list[Tensor], sizes: list[int]) -> None:
         values = torch.stack(losses).tolist() if losses else []
-        for loss, size in zip(values, sizes, strict=True):
+        for loss, size in zip(values, sizes, strict=False):
             self.history.new_batch()
-            self.history.record_batch(f"{prefix}_loss", loss)
-            self.history.record_batch(f"{prefix}_batch_size", size)
+            self._record_batch(prefix, loss, size)
+
+    def _record_batch(self, prefix: str, loss: float, size: int) -> None:
+        self.history.record_batch(f"{prefix}_loss", loss)
+        self.history.record_batch(f"{prefix}_batch_size", size)
 
     def _unmix_step(self, batch: Any, step: dict[str, Any]) -> dict[str, Any]:
         """Give scoring callbacks a prediction for the clean rows, never for mixed ones."""

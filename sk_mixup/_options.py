@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 import inspect
 from typing import Any, ClassVar
 
@@ -19,6 +21,15 @@ from sk_mixup._checks import (
 from sk_mixup._net import MixupNetMixin
 
 __all__ = ["OptionsMixin"]
+
+
+_EXAMPLES = {
+    "module": "sk_mixup.modules.MLP",
+    "optimizer": "torch.optim.Adam",
+    "criterion": "torch.nn.CrossEntropyLoss",
+    "iterator_train": "torch.utils.data.DataLoader",
+    "iterator_valid": "torch.utils.data.DataLoader",
+}
 
 
 class OptionsMixin(MixupNetMixin):
@@ -66,13 +77,14 @@ class OptionsMixin(MixupNetMixin):
 
     def set_params(self, **params: Any) -> Any:
         """Set options; see ``sklearn.base.BaseEstimator.set_params``."""
-        if self.initialized_:
-            return super().set_params(**params)
         known = {*self._get_option_names(), *self._get_param_names()}
-        for name, value in params.items():
+        for name in params:
             if name not in known and "__" not in name:
                 hint = did_you_mean(name, known) or f"Its options are {sorted(known)}."
                 raise ValueError(f"Invalid parameter {name!r} for estimator {type(self).__name__}. {hint}")
+        if self.initialized_:
+            return super().set_params(**params)
+        for name, value in params.items():
             setattr(self, name, value)
         return self
 
@@ -86,13 +98,26 @@ class OptionsMixin(MixupNetMixin):
         check_integer("n_iter_no_change", self.n_iter_no_change, low=1, hint="Use 10, say.")
         check_bool("warm_start", self.warm_start, hint="Use True to go on from the last fit.")
         hint = "Give the share of the training rows to hold out."
-        check_real("validation_fraction", self.validation_fraction, low=0, high=1, above=True, hint=hint)
+        check_real(
+            "validation_fraction", self.validation_fraction, low=0, high=1, above=True, below=True, hint=hint
+        )
         check_real("lr", self.lr, low=0.0, hint="Use 1e-3 for Adam, say.")
         if self.train_split not in ("auto", None) and not callable(self.train_split):
             raise TypeError(
                 f"train_split must be 'auto', None or callable; got {self.train_split!r}. Use "
                 "skorch.dataset.ValidSplit for a split of your own."
             )
+
+    @contextmanager
+    def _unchanged_on_error(self) -> Iterator[None]:
+        """Leave an earlier fit as it was if what is new is refused."""
+        before = dict(vars(self))
+        try:
+            yield
+        except Exception:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
 
     def _check_names(self) -> None:
         """Check option names such as ``module__hidden_layer_sizes`` as far as they are known."""
@@ -101,8 +126,8 @@ class OptionsMixin(MixupNetMixin):
             prefix, dunder, _ = name.partition("__")
             if not dunder or prefix not in {*self.prefixes_, "module", "criterion", "optimizer"}:
                 check_names(type(self).__name__, [name], known)
-        self._check_component_names("module", self.module)
-        self._check_component_names("optimizer", self.optimizer)
+        for prefix in ("module", "optimizer", "criterion", "iterator_train", "iterator_valid"):
+            self._check_component_names(prefix, getattr(self, prefix))
         names = (
             {name for name, _ in self._uniquely_named_callbacks()} if self.callbacks != "disable" else set()
         )
@@ -110,6 +135,11 @@ class OptionsMixin(MixupNetMixin):
         check_names("callbacks", given, names)
 
     def _check_component_names(self, prefix: str, component: Any) -> None:
+        if not callable(component) and component != "auto":
+            raise TypeError(
+                f"{prefix} must be a class or another callable; got {component!r}. Give the class "
+                f"itself, such as {_EXAMPLES[prefix]}."
+            )
         given = {key for key in params_for(prefix, vars(self)) if "__" not in key}
         target = type(component) if isinstance(component, nn.Module) else component
         if not given or not inspect.isclass(target):

@@ -99,17 +99,12 @@ class PersistenceMixin(OptionsMixin):
         **kwargs : dict
             ``f_<name>`` of further components, as in skorch.
         """
-        if use_safetensors and f_params is not None:
-            self._restore_learned(f_params)
-        super().load_params(
-            f_params=f_params,
-            f_optimizer=f_optimizer,
-            f_criterion=f_criterion,
-            f_history=f_history,
-            checkpoint=checkpoint,
-            use_safetensors=use_safetensors,
-            **kwargs,
-        )
+        files = {"f_params": f_params, "f_optimizer": f_optimizer, "f_criterion": f_criterion}
+        files |= {"f_history": f_history, **kwargs}
+        with self._unchanged_on_error():
+            if use_safetensors and f_params is not None:
+                self._restore_learned(f_params)
+            super().load_params(checkpoint=checkpoint, use_safetensors=use_safetensors, **files)
 
     def _save_module(self, file: Any) -> None:
         from safetensors.torch import save
@@ -127,9 +122,13 @@ class PersistenceMixin(OptionsMixin):
         learned = _read_header(file)
         if learned is None:
             return
+        for name in LEARNED:
+            self.__dict__.pop(name, None)
         self.__dict__.update({name: _from_json(value) for name, value in learned.items() if name in LEARNED})
-        if not self.initialized_:
-            self.initialize()
+        # A new module, so that weights that do not fit leave the one at hand as it was.
+        history, self.history_ = self.history_, None
+        self.initialize()
+        self.history_ = history if history is not None else self.history_
 
 
 @contextmanager

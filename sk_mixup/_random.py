@@ -94,20 +94,29 @@ def _set_states(module: Any, states: Any) -> None:
 
 
 _STATE = _GlobalTorchState()
+_ALONE = threading.RLock()
 
 
 @contextmanager
-def seeded_torch(seed: int) -> Iterator[None]:
+def seeded_torch(seed: int, *, alone: bool = False) -> Iterator[None]:
     """Seed torch's global generators inside, and leave them as they were.
 
     Parameters
     ----------
     seed : int
         Seed of initial weights, dropout and whatever else draws on torch inside.
+    alone : bool, default=False
+        Whether other threads must wait with their seeds until this one is done, as for
+        initial weights. A whole training cannot be alone: nets with dropout that are
+        trained in several threads of one process share the generator.
     """
     _STATE.enter()
     try:
-        torch.manual_seed(seed)
-        yield
+        with _ALONE:
+            torch.manual_seed(seed)
+            if alone:
+                yield
+        if not alone:
+            yield
     finally:
         _STATE.leave()

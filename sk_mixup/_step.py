@@ -64,7 +64,7 @@ class MixedStepMixin(NetBase):
             y_pred = self.infer(x, **fit_params)
             loss = self.get_batch_loss(y_pred, batch, x, training=True)
         (loss if self.scaler_ is None else self.scaler_.scale(loss)).backward()
-        return {"loss": loss, "y_pred": y_pred}
+        return {"loss": loss, "y_pred": self._to_full_precision(y_pred)}
 
     def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Compute the loss of one batch as it is: never mixed, never augmented."""
@@ -73,13 +73,16 @@ class MixedStepMixin(NetBase):
         with torch.no_grad(), self._get_autocast():
             y_pred = self.infer(batch[0], **fit_params)
             loss = self.get_batch_loss(y_pred, batch, batch[0], training=False)
-        return {"loss": loss, "y_pred": y_pred}
+        return {"loss": loss, "y_pred": self._to_full_precision(y_pred)}
 
     def evaluation_step(self, batch: Any, training: bool = False) -> Any:
         """Return the module's output for one batch; see ``skorch.NeuralNet``."""
         with self._get_autocast():
             output = super().evaluation_step(batch, training=training)
-        return _to_float32(output) if self.autocast is not None else output
+        return self._to_full_precision(output)
+
+    def _to_full_precision(self, output: Any) -> Any:
+        return output if self.autocast is None else _to_float32(output)
 
     def _get_autocast(self) -> AbstractContextManager[Any]:
         if self.autocast is None:
@@ -137,7 +140,7 @@ class MixedStepMixin(NetBase):
         x: Any = None,
         training: bool = False,
     ) -> Tensor:
-        """Return ``sum lam_k w_k loss(y_pred, y_k) / sum lam_k w_k``.
+        """Return the average of ``sum_k lam_k loss(y_pred, y_k)``, each row by its weight.
 
         Parameters
         ----------
@@ -147,8 +150,8 @@ class MixedStepMixin(NetBase):
             Targets of the examples that were mixed.
         lam : Tensor of shape (k, n)
             Mixing weights.
-        weight : Tensor of shape (k, n), default=None
-            Weights of the examples.
+        weight : Tensor of shape (n,), default=None
+            Weights of the virtual examples.
         x : Tensor of shape (n, *features), default=None
             The virtual examples, handed on to ``get_loss``.
         training : bool, default=False

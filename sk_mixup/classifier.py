@@ -215,9 +215,10 @@ class MixupClassifier(LabelsMixin, NeuralNetClassifier):
     Each epoch's plan (order, partners, weights) is drawn at once from one numpy generator,
     the order first: nets that differ in mixing options only see the rows in one order.
 
-    The loss of a batch is ``sum lam_k w_k l_k / sum lam_k w_k`` over the examples that were
-    mixed, with w the sample weight times the class weight. As the batches are drawn at
-    random, a weight of 2 equals a repeated row on average and not to the last digit.
+    The loss of a batch is ``sum_i w_i sum_k lam_ki l_ki / sum_i w_i``: the weight w_i of a
+    virtual example is the product of the weights (sample times class) of the examples that
+    go into it. A weight of 2 so equals a repeated row on average, with mixing too; as the
+    batches are drawn at random, not to the last digit.
 
     A table is predicted in blocks of one size, so that the prediction of a row does not
     depend on the rows beside it.
@@ -318,6 +319,7 @@ class MixupClassifier(LabelsMixin, NeuralNetClassifier):
         criterion = self.criterion
         if isinstance(criterion, str):
             criterion = nn.BCEWithLogitsLoss if vars(self).get("_multilabel") else nn.CrossEntropyLoss
+        self._check_component_names("criterion", criterion)
         if inspect.isclass(criterion) and issubclass(criterion, nn.CrossEntropyLoss) and self.label_smoothing:
             kwargs = {"label_smoothing": self.label_smoothing, **kwargs}
         self.criterion_ = self.initialized_instance(criterion, kwargs)
@@ -353,7 +355,8 @@ class MixupClassifier(LabelsMixin, NeuralNetClassifier):
         criterion = self.criterion_
         if type(criterion) is nn.CrossEntropyLoss and y_pred.ndim == 2:
             if criterion.weight is not None:
-                weight = criterion.weight[y] if weight is None else weight * criterion.weight[y]
+                by_class = criterion.weight[y].prod(dim=0)
+                weight = by_class if weight is None else weight * by_class
             return mixed_cross_entropy(y_pred, y, lam, weight, criterion.label_smoothing)
         if type(criterion) is nn.BCEWithLogitsLoss and criterion.weight is criterion.pos_weight is None:
             targets = y.to(y_pred.dtype).reshape(len(y), *y_pred.shape)
@@ -368,6 +371,11 @@ class MixupClassifier(LabelsMixin, NeuralNetClassifier):
         n_outputs = getattr(self, "_n_outputs", None)
         width = y_pred.shape[1] if y_pred.ndim == 2 else 1
         one_logit = isinstance(self.criterion_, nn.BCEWithLogitsLoss) and not self._multilabel
+        if one_logit and n_outputs not in (None, 2):
+            raise ValueError(
+                f"criterion must be a cross-entropy for {n_outputs} classes; got BCEWithLogitsLoss, which "
+                "takes one logit for two. Use criterion='auto'."
+            )
         expected = 1 if one_logit else n_outputs
         if expected is not None and width != expected:
             raise ValueError(

@@ -21,6 +21,7 @@ __all__ = [
     "RowSlices",
     "Rows",
     "SparseRows",
+    "join_features",
     "make_batch",
     "map_features",
 ]
@@ -71,7 +72,7 @@ class Batch(tuple[Any, Tensor]):
         return batch
 
     def get_mixed_targets(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return targets, mixing weights and weights of the examples that are mixed.
+        """Return targets and mixing weights of the examples that are mixed, and their weight.
 
         Returns
         -------
@@ -79,14 +80,14 @@ class Batch(tuple[Any, Tensor]):
             Targets; k is 1 for a batch that is not mixed.
         lam : Tensor of shape (k, n)
             Mixing weights; ones for a batch that is not mixed.
-        weight : Tensor of shape (k, n) or None
-            Weights of the examples.
+        weight : Tensor of shape (n,) or None
+            Weight of each virtual example: the product of its examples' weights.
         """
         if self.position is None or self.lam is None:
-            weight = None if self.weight is None else self.weight.unsqueeze(0)
-            lam = torch.ones(1, len(self.targets), device=self.targets.device)
-            return self.targets.unsqueeze(0), lam if weight is None else torch.ones_like(weight), weight
-        weight = None if self.weight is None else self.weight[self.position]
+            dtype = None if self.weight is None else self.weight.dtype
+            lam = torch.ones(1, len(self.targets), dtype=dtype, device=self.targets.device)
+            return self.targets.unsqueeze(0), lam, self.weight
+        weight = None if self.weight is None else self.weight[self.position].prod(dim=0)
         return self.targets[self.position], self.lam, weight
 
 
@@ -95,6 +96,13 @@ def map_features(function: Any, x: Any) -> Any:
     if isinstance(x, Mapping):
         return {name: function(value) for name, value in x.items()}
     return function(x)
+
+
+def join_features(x: Any, other: Any) -> Any:
+    """Join the rows of two tensors, or of the tensors of two mappings."""
+    if isinstance(x, Mapping):
+        return {name: torch.cat([value, other[name]]) for name, value in x.items()}
+    return torch.cat([x, other])
 
 
 class SparseRows:
@@ -206,7 +214,7 @@ class Rows(Dataset[Any]):
     def subset(self, rows: NDArray[np.int64]) -> Rows:
         """Return the given rows as a set of their own that shares the tensors."""
         index = rows if self.index is None else self.index[rows]
-        return Rows(self.x, self.targets, self.weight, decode=self.decode, index=index)
+        return type(self)(self.x, self.targets, self.weight, decode=self.decode, index=index)
 
 
 class RowSlices:

@@ -7,6 +7,7 @@ from torch import Tensor
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 
 __all__ = [
+    "average_rows",
     "mix_losses",
     "mix_targets",
     "mixed_binary_cross_entropy",
@@ -18,8 +19,8 @@ __all__ = [
 def mix_losses(losses: Tensor, lam: Tensor, weight: Tensor | None = None) -> Tensor:
     """Average the losses towards each mixed target.
 
-    Computes ``sum_ik lam_k w_k l_k / sum_ik lam_k w_k`` over the rows i of a batch, where
-    ``l_k`` is the loss of the prediction against the k-th example's own target: the form
+    Computes ``sum_i w_i sum_k lam_ki l_ki / sum_i w_i`` over the rows i of a batch, where
+    ``l_ki`` is the loss of the prediction against the k-th example's own target: the form
     ``lam l(f(x), y) + (1 - lam) l(f(x), y')`` of [1]_, section 3, with weights.
 
     Parameters
@@ -28,8 +29,8 @@ def mix_losses(losses: Tensor, lam: Tensor, weight: Tensor | None = None) -> Ten
         Loss of each row's prediction against each of its k targets.
     lam : Tensor of shape (k, n)
         Mixing weights; each column adds up to 1.
-    weight : Tensor of shape (k, n), default=None
-        Sample weight times class weight of each example; None means 1.
+    weight : Tensor of shape (n,), default=None
+        Weight of each virtual example; None means 1.
 
     Returns
     -------
@@ -37,8 +38,9 @@ def mix_losses(losses: Tensor, lam: Tensor, weight: Tensor | None = None) -> Ten
 
     Notes
     -----
-    The divisor holds the weights of the examples that were mixed, so that an integer
-    weight equals repetition, and a constant one changes nothing.
+    The weight of a virtual example is the product of the weights of the examples that go
+    into it. Were a row of weight 2 written down twice, its pairs with a row of weight 3
+    would occur six times.
 
     References
     ----------
@@ -52,13 +54,10 @@ def mix_losses(losses: Tensor, lam: Tensor, weight: Tensor | None = None) -> Ten
     >>> losses, lam = torch.tensor([[4.0], [8.0]]), torch.tensor([[0.75], [0.25]])
     >>> mix_losses(losses, lam)
     tensor(5.)
-    >>> mix_losses(losses, lam, torch.tensor([[1.0], [3.0]]))
-    tensor(6.)
+    >>> mix_losses(losses.repeat(1, 2) * torch.tensor([1, 2]), lam.repeat(1, 2), torch.tensor([3.0, 1.0]))
+    tensor(6.2500)
     """
-    if weight is None:
-        return (lam * losses).sum() / losses.shape[1]
-    share = lam * weight
-    return (share * losses).sum() / share.sum()
+    return average_rows((lam * losses).sum(dim=0).unsqueeze(1), weight)
 
 
 def soft_targets(labels: Tensor, share: Tensor, n_classes: int) -> Tensor:
@@ -109,8 +108,8 @@ def mixed_cross_entropy(
         Class codes of the examples that were mixed.
     lam : Tensor of shape (k, n)
         Mixing weights.
-    weight : Tensor of shape (k, n), default=None
-        Sample weight times class weight of each example; None means 1.
+    weight : Tensor of shape (n,), default=None
+        Weight of each virtual example; None means 1.
     label_smoothing : float, default=0.0
         Share of each label that is spread over all classes, in [0, 1]
         (Szegedy et al. 2016).
@@ -127,17 +126,15 @@ def mixed_cross_entropy(
     >>> mixed_cross_entropy(logits, torch.tensor([[0], [1]]), torch.tensor([[0.3], [0.7]]))
     tensor(0.6931)
     """
-    share = lam if weight is None else lam * weight
-    target = soft_targets(labels, share.to(logits.dtype), logits.shape[1])
-    if label_smoothing:
-        spread = target.mean(dim=1, keepdim=True)
-        target = torch.lerp(target, spread.expand_as(target), label_smoothing)
-    total = F.cross_entropy(logits, target, reduction="sum")
-    return total / (len(logits) if weight is None else share.sum())
+    target = soft_targets(labels, lam.to(logits.dtype), logits.shape[1])
+    if weight is None:
+        return F.cross_entropy(logits, target, label_smoothing=label_smoothing)
+    losses = F.cross_entropy(logits, target, reduction="none", label_smoothing=label_smoothing)
+    return average_rows(losses.unsqueeze(1), weight)
 
 
-def mix_targets(targets: Tensor, lam: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-    """Mix real-valued targets; each example counts by its share.
+def mix_targets(targets: Tensor, lam: Tensor) -> Tensor:
+    """Mix real-valued targets.
 
     Parameters
     ----------
@@ -145,39 +142,25 @@ def mix_targets(targets: Tensor, lam: Tensor, weight: Tensor | None = None) -> t
         Targets of the examples that were mixed.
     lam : Tensor of shape (k, n)
         Mixing weights; each column adds up to 1.
-    weight : Tensor of shape (k, n), default=None
-        Weight of each example; None means 1.
 
     Returns
     -------
     target : Tensor of shape (n, n_outputs)
-        ``sum_k lam_k w_k y_k / sum_k lam_k w_k``.
-    row_weight : Tensor of shape (n,) or None
-        ``sum_k lam_k w_k``: what the row's loss is to be multiplied by. None if `weight`
-        is None.
+        ``sum_k lam_k y_k``.
 
     Notes
     -----
-    For squared error and for binary cross-entropy, the gradient of the loss against
-    `target` times `row_weight` is that of the weighted sum of the losses.
+    For squared error and for binary cross-entropy, the loss against the mixed target has
+    the gradient of the mixed losses.
 
     Examples
     --------
     >>> import torch
     >>> from sk_mixup.losses import mix_targets
-    >>> targets, lam = torch.tensor([[[0.0]], [[8.0]]]), torch.tensor([[0.75], [0.25]])
-    >>> mix_targets(targets, lam)
-    (tensor([[2.]]), None)
-    >>> mix_targets(targets, lam, torch.tensor([[1.0], [3.0]]))
-    (tensor([[4.]]), tensor([1.5000]))
+    >>> mix_targets(torch.tensor([[[0.0]], [[8.0]]]), torch.tensor([[0.75], [0.25]]))
+    tensor([[2.]])
     """
-    if weight is None:
-        return (lam.unsqueeze(-1) * targets).sum(dim=0), None
-    share = lam * weight
-    row_weight = share.sum(dim=0)
-    # A row whose examples all weigh nothing counts for nothing, whatever its target.
-    fraction = share / torch.where(row_weight > 0, row_weight, 1)
-    return (fraction.unsqueeze(-1) * targets).sum(dim=0), row_weight
+    return (lam.unsqueeze(-1) * targets).sum(dim=0)
 
 
 def mixed_binary_cross_entropy(
@@ -197,8 +180,8 @@ def mixed_binary_cross_entropy(
         Indicators, 0 or 1, of the examples that were mixed.
     lam : Tensor of shape (k, n)
         Mixing weights.
-    weight : Tensor of shape (k, n), default=None
-        Weight of each example; None means 1.
+    weight : Tensor of shape (n,), default=None
+        Weight of each virtual example; None means 1.
     label_smoothing : float, default=0.0
         Each indicator t becomes ``(1 - label_smoothing) t + label_smoothing / 2``.
 
@@ -215,16 +198,34 @@ def mixed_binary_cross_entropy(
     >>> mixed_binary_cross_entropy(torch.zeros(1, 2), targets, torch.full((2, 1), 0.5))
     tensor(0.6931)
     """
-    target, row_weight = mix_targets(targets, lam, weight)
+    target = mix_targets(targets, lam)
     if label_smoothing:
         target = torch.lerp(target, torch.full_like(target, 0.5), label_smoothing)
     losses = F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none")
-    return average_rows(losses, row_weight)
+    return average_rows(losses, weight)
 
 
-def average_rows(losses: Tensor, row_weight: Tensor | None = None) -> Tensor:
-    """Average losses of shape (n, n_outputs), each row counting by its weight."""
-    if row_weight is None:
+def average_rows(losses: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Average losses of shape (n, n_outputs), each row counting by its weight.
+
+    Parameters
+    ----------
+    losses : Tensor of shape (n, n_outputs)
+        Losses of each row.
+    weight : Tensor of shape (n,), default=None
+        Weight of each row; None means 1.
+
+    Returns
+    -------
+    loss : Tensor of shape ()
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_mixup.losses import average_rows
+    >>> average_rows(torch.tensor([[1.0, 3.0], [4.0, 8.0]]), torch.tensor([3.0, 1.0]))
+    tensor(3.)
+    """
+    if weight is None:
         return losses.mean()
-    rows = losses.flatten(1).mean(dim=1)
-    return (row_weight * rows).sum() / row_weight.sum()
+    return (weight * losses.flatten(1).mean(dim=1)).sum() / weight.sum()

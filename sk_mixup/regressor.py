@@ -315,11 +315,10 @@ class MixupRegressor(MixupEstimatorMixin, NeuralNetRegressor):
     ) -> Tensor:
         """Return the loss against the mixed targets ``sum_k lam_k y_k``."""
         y = y.reshape(*lam.shape, -1).to(y_pred.dtype)
-        target, row_weight = mix_targets(y, lam.to(y_pred.dtype), weight)
-        if row_weight is None:
+        target = mix_targets(y, lam.to(y_pred.dtype))
+        if weight is None:
             return self.get_loss(y_pred, target, X=x, training=training)
-        losses = self.get_row_losses(y_pred, target, x=x, training=training)
-        return average_rows(losses, row_weight)
+        return average_rows(self.get_row_losses(y_pred, target, x=x, training=training), weight)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict the targets of each row.

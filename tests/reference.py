@@ -37,11 +37,11 @@ def squared_error_row(prediction, target):
 
 
 def mixed_loss(row_loss, predictions, targets, lam, weight=None):
-    """``sum lam_k w_k l(f, y_k) / sum lam_k w_k``, row by row and example by example."""
+    """``sum_i w_i sum_k lam_ki l(f_i, y_ki) / sum_i w_i``, row by row and example by example."""
     total = divisor = 0.0
-    for k, shares in enumerate(lam):
-        for i, share in enumerate(shares):
-            w = 1.0 if weight is None else float(weight[k][i])
-            total += float(share) * w * row_loss(predictions[i], targets[k][i])
-            divisor += float(share) * w
+    for i in range(len(predictions)):
+        w = 1.0 if weight is None else float(weight[i])
+        for k in range(len(lam)):
+            total += w * float(lam[k][i]) * row_loss(predictions[i], targets[k][i])
+        divisor += w
     return total / divisor

@@ -1,0 +1,76 @@
+"""Data and settings that the contract tests share."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hypothesis import settings
+import numpy as np
+from numpy.typing import NDArray
+import pytest
+from sklearn.datasets import make_blobs, make_regression
+import torch
+
+# The same examples every time, and no clock: a shared machine is slow now and then.
+settings.register_profile("steady", deadline=None, derandomize=True)
+settings.load_profile("steady")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of examples and their targets."""
+
+    X: NDArray[np.float32]
+    y: NDArray
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Small nets gain nothing from threads, and sums keep their order with one."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """Build and train nets in float64."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+def _round(values: NDArray) -> NDArray[np.float32]:
+    """Round to values that float32 and float64 both hold exactly."""
+    return (np.round(values * 64) / 64).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def blobs() -> Table:
+    """Three separable classes, coded 0, 1, 2: 60 rows of 5 features."""
+    X, y = make_blobs(60, n_features=5, centers=3, cluster_std=2.0, random_state=0)
+    return Table(_round((X - X.mean(axis=0)) / X.std(axis=0)), y)
+
+
+@pytest.fixture(scope="session")
+def binary(blobs: Table) -> Table:
+    """Two classes, coded 0, 1: 40 rows of 5 features."""
+    kept = blobs.y < 2
+    return Table(blobs.X[kept], blobs.y[kept])
+
+
+@pytest.fixture(scope="session")
+def multilabel(blobs: Table) -> Table:
+    """Three indicators a row, some rows with none and some with several."""
+    return Table(blobs.X, (blobs.X[:, :3] > 0).astype(np.int64))
+
+
+@pytest.fixture(scope="session")
+def line() -> Table:
+    """One real target, linear in the features: 60 rows of 5 features."""
+    X, y = make_regression(60, n_features=5, noise=0.1, random_state=0)
+    return Table(_round(X), _round(y / y.std()))
+
+
+@pytest.fixture(scope="session")
+def plane(line: Table) -> Table:
+    """Two real targets."""
+    return Table(line.X, np.stack([line.y, _round(line.X @ np.arange(5) / 8)], axis=1))

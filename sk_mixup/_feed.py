@@ -43,6 +43,7 @@ class FeedMixin(NetBase):
         """Return the data as whole tensors on the device where that can be done."""
         plain = self.dataset is SkorchDataset and not self.get_params_for("dataset")
         if is_dataset(X) or not plain or not _is_whole(X) or not isinstance(y, np.ndarray | Tensor):
+            _refuse_weights(sample_weight, "dataset")
             return super().get_dataset(X, y)
         device = torch.device(self.device)
         if sparse.issparse(X):
@@ -90,6 +91,8 @@ class FeedMixin(NetBase):
         generator = self.generator_.spawn(1)[0]
         loader_only = options.keys() - PLAN_OPTIONS - WORKER_OPTIONS
         custom = self.iterator_train is not DataLoader or loader_only & {"sampler", "batch_sampler"}
+        if custom or loader_only:
+            _refuse_weights(getattr(dataset, "weight", None), "iterator_train")
         if custom or isinstance(dataset, IterableDataset):
             return self._mix_loaded(self.get_iterator(dataset, training=True), policy, generator)
         plan = policy(
@@ -146,6 +149,15 @@ def _join_single_rows(iterator: Any) -> Iterator[tuple[Any, Any]]:
         held = (x, y)
     if held is not None:
         yield held
+
+
+def _refuse_weights(weight: Any, option: str) -> None:
+    """Raise rather than train without the weights: only whole tensors carry them."""
+    if weight is not None:
+        raise ValueError(
+            f"{option} must be left at its default for sample_weight or class_weight; got another. Drop the "
+            "weights, or weigh inside the criterion."
+        )
 
 
 def _is_whole(X: Any) -> bool:

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import skorch
 import torch
 from torch import nn
 import torch.nn.functional as F  # noqa: N812
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, TensorDataset, default_collate
 
 from sk_mixup import MixupClassifier, MixupRegressor
 from sk_mixup.mixing import ERM
@@ -319,3 +320,23 @@ def test_lam_per_batch_serves_a_criterion_without_reduction(data, float64):
     assert ours.loss_curve_ == pytest.approx(usual.loss_curve_, rel=1e-12)
     with pytest.raises(ValueError, match=r"criterion must offer reduction='none' .* Use lam_per='batch'"):
         MixupClassifier(criterion=Criterion, **one_step(alpha=1.0)).fit(X, y)
+
+
+class RowDataset(skorch.dataset.Dataset):
+    """A data set of the user's own."""
+
+
+class RowLoader(DataLoader):
+    """A loader of the user's own."""
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"dataset": RowDataset}, {"iterator_train": RowLoader}, {"iterator_train__collate_fn": default_collate}],
+    ids=["dataset", "iterator", "collate_fn"],
+)
+def test_weights_are_refused_where_they_would_be_lost(data, options):
+    net = make_classifier(**options)
+    net.fit(*data)
+    with pytest.raises(ValueError, match="must be left at its default for sample_weight or class_weight"):
+        net.fit(*data, sample_weight=np.arange(N))

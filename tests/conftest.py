@@ -1,14 +1,20 @@
-"""Data and settings that the contract tests share."""
+"""Data, settings and nets that the contract tests share."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from hypothesis import settings
 import numpy as np
 from numpy.typing import NDArray
 import pytest
 from sklearn.datasets import make_blobs, make_regression
+from skorch import NeuralNetClassifier
 import torch
+
+from sk_mixup import MixupClassifier
+from tests.nets import USER, Make, Net
 
 # The same examples every time, and no clock: a shared machine is slow now and then.
 settings.register_profile("steady", deadline=None, derandomize=True)
@@ -27,6 +33,14 @@ class Table:
 def _one_thread() -> None:
     """Small nets gain nothing from threads, and sums keep their order with one."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def warn_always() -> Iterator[None]:
+    """Let torch warn each time, not once a process: no test hides another's warning."""
+    torch.set_warn_always(True)
+    yield
+    torch.set_warn_always(False)
 
 
 @pytest.fixture
@@ -74,3 +88,14 @@ def line() -> Table:
 def plane(line: Table) -> Table:
     """Two real targets."""
     return Table(line.X, np.stack([line.y, _round(line.X @ np.arange(5) / 8)], axis=1))
+
+
+@pytest.fixture(params=[NeuralNetClassifier, partial(MixupClassifier, alpha=0)], ids=["skorch", "sk_mixup"])
+def make(request: pytest.FixtureRequest) -> Make:
+    """Build a net of skorch's or of ours with the options of a skorch user."""
+
+    def build(module: Any = Net, **options: Any) -> Any:
+        torch.manual_seed(0)
+        return request.param(module, **{**USER, **options})
+
+    return build

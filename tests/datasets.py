@@ -1,0 +1,33 @@
+"""Data sets of a user's own that several test files train on."""
+
+from typing import Any
+
+import torch
+from torch.utils.data import IterableDataset, TensorDataset
+
+
+class Pairs(torch.utils.data.Dataset):
+    """A map-style data set of a user's own; it holds no arrays."""
+
+    def __init__(self, X: Any, y: Any) -> None:
+        self.pairs = [(torch.as_tensor(x), int(code)) for x, code in zip(X, y, strict=True)]
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, row: int) -> Any:
+        return self.pairs[row]
+
+
+class Stream(IterableDataset):
+    """The pairs of another data set, in order."""
+
+    def __init__(self, pairs: Any) -> None:
+        self.pairs = pairs
+
+    def __iter__(self) -> Any:
+        return (self.pairs[row] for row in range(len(self.pairs)))
+
+
+def make_tensor_dataset(X: Any, y: Any) -> TensorDataset:
+    return TensorDataset(torch.as_tensor(X), torch.as_tensor(y))

@@ -138,6 +138,8 @@ class Command:
         ``run(config)`` does the work and returns the exit status.
     tabulate : callable, optional
         ``tabulate(document)`` turns a result into tables: heading to rows, title to text.
+    note : str, default=""
+        What a reader of the results should know beside the claim; for the report.
     """
 
     name: str
@@ -146,3 +148,4 @@ class Command:
     presets: Mapping[str, Any]
     run: Callable[[Any], int]
     tabulate: Callable[[Mapping[str, Any]], dict[str, list[dict[str, str]]]] | None = None
+    note: str = ""

@@ -123,6 +123,7 @@ def _summarise_command(command: Command, documents: Mapping[str, dict[str, Any]]
 
 def _write_section(command: Command, documents: Mapping[str, dict[str, Any]]) -> str:
     head = f"\n## {command.name}\n\n{command.claim}. In the paper: {command.paper}.\n"
+    head += f"\n{command.note}\n" if command.note else ""
     parts = [_write_result(command, stem, document) for stem, document in _select(command, documents).items()]
     return "\n".join([head, *(parts or [f"{NOT_RUN.capitalize()}.\n"])]).rstrip("\n")
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks.stats import Interval, compute_corrected_interval, count_wins
 
-__all__ = ["PAPER_ERRORS", "describe_finding", "summarise", "tabulate"]
+__all__ = ["OVERVIEW", "PAPER_ERRORS", "describe_finding", "summarise", "tabulate"]
 
 # Table 4 of the paper: test error in %, ERM and mixup.
 PAPER_ERRORS = {
@@ -18,6 +18,7 @@ PAPER_ERRORS = {
     "iris": (21.3, 17.3),
     "phishing": (16.3, 15.2),
 }
+OVERVIEW = "ERM → mixup: test error in %, test NLL in nats; † where the 95 % interval excludes 0"
 # Records hold the error as a share; tables show per cent.
 SCALES = {"error": 100.0, "nll": 1.0}
 
@@ -91,9 +92,28 @@ def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
     """
     summary = sorted(document["summary"], key=lambda row: row["protocol"] != "paper")
     return {
+        OVERVIEW: _format_overview(summary),
         "Test error, %": [_format_error(row) for row in summary],
         "Test negative log-likelihood, nats": [_format_nll(row) for row in summary],
     }
+
+
+def _format_overview(summary: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return one row for each set of data, both protocols side by side."""
+    rows: dict[str, dict[str, str]] = {}
+    for row in summary:
+        cells = rows.setdefault(
+            row["dataset"], {"data": row["dataset"], "Table 4, error": _format_paper(row)}
+        )
+        for metric, digits in (("error", 1), ("nll", 3)):
+            cells[f"{row['protocol']}, {metric}"] = _format_arrow(row, metric, digits)
+    titles = list(dict.fromkeys(title for cells in rows.values() for title in cells))
+    return [{title: cells.get(title, "") for title in titles} for cells in rows.values()]
+
+
+def _format_arrow(row: Mapping[str, Any], metric: str, digits: int) -> str:
+    star = "" if _read_interval(row, f"{metric}_diff").find_sign() == 0 else " †"
+    return f"{row[f'erm_{metric}']:.{digits}f} → {row[f'mixup_{metric}']:.{digits}f}{star}"
 
 
 def _format_error(row: Mapping[str, Any]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from benchmarks.results import unpack_records
 from benchmarks.tables import Table, load_tables
 from benchmarks.uci import PRESETS, Config, compare_once
 from benchmarks.uci_plot import draw_differences
-from benchmarks.uci_summary import describe_finding, summarise, tabulate
+from benchmarks.uci_summary import OVERVIEW, describe_finding, summarise, tabulate
 
 SMOKE = PRESETS["smoke"]
 CLOCKS = {"erm_seconds", "mixup_seconds", "search_seconds"}
@@ -72,6 +72,16 @@ def test_tabulate_shows_the_paper_beside_its_protocol_only() -> None:
     rows = tabulate({"summary": make_summary(shifts)})["Test error, %"]
     assert [row["paper's Table 4"] for row in rows] == ["21.3 → 17.3", "", ""]
     assert [row["protocol"] for row in rows] == ["paper", "paper", "converged"]
+
+
+def test_overview_has_a_row_for_each_table_and_marks_clear_differences() -> None:
+    shifts = {("iris", "converged"): -0.01, ("iris", "paper"): 0.0, ("wine", "paper"): 0.0}
+    iris, wine = tabulate({"summary": make_summary(shifts)})[OVERVIEW]
+    assert (iris["data"], wine["data"]) == ("iris", "wine")
+    assert iris["Table 4, error"] == "21.3 → 17.3"
+    assert iris["converged, error"].endswith(" †")
+    assert "†" not in iris["paper, error"]
+    assert wine["converged, nll"] == ""
 
 
 def test_draw_differences_gives_a_small_png() -> None:

@@ -42,7 +42,7 @@ test-lowest:
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet --upgrade pip
 	.venv-lowest/bin/python -m pip install --quiet -c constraints-lowest.txt -e ".[test]"
-	.venv-lowest/bin/python -m pytest sk_mixup tests --ignore=tests/benchmarks --ignore=tests/test_readme.py
+	.venv-lowest/bin/python -m pytest sk_mixup tests --ignore=tests/benchmarks
 
 clean:
 	rm -rf .venv .venv-lowest build

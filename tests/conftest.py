@@ -90,7 +90,10 @@ def plane(line: Table) -> Table:
     return Table(line.X, np.stack([line.y, _round(line.X @ np.arange(5) / 8)], axis=1))
 
 
-@pytest.fixture(params=[NeuralNetClassifier, partial(MixupClassifier, alpha=0, random_state=0)], ids=["skorch", "sk_mixup"])
+@pytest.fixture(
+    params=[NeuralNetClassifier, partial(MixupClassifier, alpha=0, random_state=0)],
+    ids=["skorch", "sk_mixup"],
+)
 def make(request: pytest.FixtureRequest) -> Make:
     """Build a net of skorch's or of ours with the options of a skorch user."""
 

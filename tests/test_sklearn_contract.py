@@ -39,7 +39,6 @@ QUICK = {"max_epochs": 8, "lr": 0.03}
 @parametrize_with_checks(
     [estimator(**QUICK) for estimator in ESTIMATORS],
     expected_failed_checks=lambda _: EXEMPT,
-    xfail_strict=True,
 )
 def test_estimator_passes_check(estimator: Any, check: Any) -> None:
     check(estimator)

@@ -76,6 +76,9 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
     the mixing weights, as in section 3 of the paper. It must offer ``reduction='none'``,
     as torch's losses do, or else ``lam_per='batch'`` must be chosen.
 
+    A batch unpacks as ``x, y``, its clean examples, and carries what they are mixed with: a
+    ``train_step_single`` of your own must hand on the batch it is given, not a new pair.
+
     Examples
     --------
     >>> import numpy as np

@@ -303,8 +303,10 @@ class MixupClassifier(LabelsMixin, NeuralNetClassifier):
             return
         x = torch.as_tensor(first_pair(X)[0])[None] if is_dataset(X) else X[:1]
         (output,) = self.forward_iter(self.get_dataset(x, np.zeros(1, dtype=np.int64)))
+        if not isinstance(output, Tensor):  # a tuple, for a get_loss of the user's own
+            return
         self._check_output(output)
-        total = output.sum(dim=-1) if isinstance(output, Tensor) else torch.zeros(1)
+        total = output.sum(dim=-1)
         if self._n_outputs > 1 and torch.all(output >= 0) and torch.allclose(total, torch.ones_like(total)):
             warnings.warn(
                 "module must return logits; got an output that looks like probabilities. Drop its last "
@@ -352,6 +354,9 @@ class MixupClassifier(LabelsMixin, NeuralNetClassifier):
     ) -> Tensor:
         """Return the loss of mixed targets, as one cross-entropy where that can be done."""
         self._check_output(y_pred)
+        if not isinstance(y_pred, Tensor) or type(self).get_loss is not MixupClassifier.get_loss:
+            # A subclass with a loss of its own has it applied to each target.
+            return super().get_mixed_loss(y_pred, y, lam, weight, x=x, training=training)
         criterion = self.criterion_
         if type(criterion) is nn.CrossEntropyLoss and y_pred.ndim == 2:
             if criterion.weight is not None:

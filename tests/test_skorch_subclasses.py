@@ -24,6 +24,13 @@ def _get_user_options(owner: Any) -> dict[str, Any]:
     return {**USER, **({"alpha": 0} if owner is MixupClassifier else {})}
 
 
+class TwoOutputs(Net):
+    """Returns its hidden units beside the logits."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return super().forward(x), self.first(x)
+
+
 def test_subclass_changes_the_loss(owner: Any, blobs: Any) -> None:
     class Penalised(owner):
         def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
@@ -33,6 +40,32 @@ def test_subclass_changes_the_loss(owner: Any, blobs: Any) -> None:
     options = {**_get_user_options(owner), "lr": 0.001, "max_epochs": 30, "train_split": None}
     net = Penalised(Net, **options).fit(blobs.X, blobs.y)
     assert net.module_.last.weight.abs().max() < 0.05
+
+
+@pytest.mark.parametrize("options", [{}, {"n_mixed": 3}, {"class_weight": "balanced"}], ids=str)
+def test_subclass_changes_the_loss_of_mixed_batches_too(blobs: Any, options: dict[str, Any]) -> None:
+    class Penalised(MixupClassifier):
+        def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
+            loss = super().get_loss(y_pred[0], y_true, X=X, training=training)
+            return loss + 100 * self.module_.last.weight.square().sum() if training else loss
+
+    options = {**USER, **options, "lr": 0.001, "max_epochs": 30, "train_split": None, "alpha": 1}
+    net = Penalised(TwoOutputs, **options, random_state=0).fit(blobs.X, blobs.y)
+    assert net.module_.last.weight.abs().max() < 0.05
+
+
+def test_subclass_scores_the_first_of_several_outputs(owner: Any, blobs: Any) -> None:
+    class First(owner):
+        def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
+            return super().get_loss(y_pred[0], y_true, X=X, training=training)
+
+    options = {**_get_user_options(owner), "lr": 0.2, "max_epochs": 20}
+    if owner is MixupClassifier:
+        options |= {"criterion": "auto", "random_state": 0}
+    torch.manual_seed(0)
+    net = First(TwoOutputs, **options).fit(blobs.X, blobs.y)
+    assert [part.shape[1] for part in net.forward(blobs.X)] == [3, 8]
+    assert net.score(blobs.X, blobs.y) > 0.8
 
 
 def test_subclass_changes_the_training_step(owner: Any, blobs: Any) -> None:

@@ -62,6 +62,8 @@ class PersistenceMixin(OptionsMixin):
         -----
         A file named by its path appears whole or not at all.
         """
+        if f_params is None:  # skorch's other name for it, which its checkpoints use
+            f_params = kwargs.pop("f_module", None)
         files = {"f_params": f_params, "f_optimizer": f_optimizer, "f_criterion": f_criterion}
         files |= {"f_history": f_history, **kwargs}
         with _whole_files(files) as paths:
@@ -99,6 +101,8 @@ class PersistenceMixin(OptionsMixin):
         **kwargs : dict
             ``f_<name>`` of further components, as in skorch.
         """
+        if f_params is None:  # skorch's other name for it, which its checkpoints use
+            f_params = kwargs.pop("f_module", None)
         files = {"f_params": f_params, "f_optimizer": f_optimizer, "f_criterion": f_criterion}
         files |= {"f_history": f_history, **kwargs}
         with self._unchanged_on_error():
@@ -118,9 +122,18 @@ class PersistenceMixin(OptionsMixin):
             Path(file).write_bytes(content)
 
     def _restore_learned(self, file: Any) -> None:
-        """Take over classes and features from the header of a safetensors file."""
-        learned = _read_header(file)
-        if learned is None:
+        """Take over classes and features from the header of a safetensors file.
+
+        A net that already has them, and weights of those shapes, is left as it is.
+        """
+        header = _read_header(file)
+        text = header.pop("__metadata__", {}).get(HEADER)
+        if text is None:
+            return
+        learned = json.loads(text)
+        known = {name: _to_json(vars(self)[name]) for name in LEARNED if name in vars(self)}
+        shapes = {name: tensor["shape"] for name, tensor in header.items()}
+        if self.initialized_ and known == learned and shapes == _get_shapes(self.module_):
             return
         for name in LEARNED:
             self.__dict__.pop(name, None)
@@ -129,6 +142,10 @@ class PersistenceMixin(OptionsMixin):
         history, self.history_ = self.history_, None
         self.initialize()
         self.history_ = history if history is not None else self.history_
+
+
+def _get_shapes(module: Any) -> dict[str, list[int]]:
+    return {name: list(tensor.shape) for name, tensor in module.state_dict().items()}
 
 
 @contextmanager
@@ -155,8 +172,8 @@ def _make_part(path: Path) -> Path:
     return Path(name)
 
 
-def _read_header(file: Any) -> dict[str, Any] | None:
-    """Read our part of a safetensors file's header: 8 bytes of length, then JSON."""
+def _read_header(file: Any) -> dict[str, Any]:
+    """Read the header of a safetensors file: 8 bytes of length, then JSON."""
     if isinstance(file, str | os.PathLike):
         with Path(file).open("rb") as stream:
             return _read_header(stream)
@@ -164,8 +181,7 @@ def _read_header(file: Any) -> dict[str, Any] | None:
     length = int.from_bytes(file.read(8), "little")
     header = json.loads(file.read(length))
     file.seek(start)
-    text = header.get("__metadata__", {}).get(HEADER)
-    return None if text is None else dict(json.loads(text))
+    return dict(header)
 
 
 def _to_json(value: Any) -> Any:

@@ -17,6 +17,7 @@ import pytest
 from sklearn.base import clone, is_classifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Checkpoint
 import torch
 
 from sk_mixup import MixupClassifier, MixupRegressor
@@ -485,3 +486,26 @@ def test_same_seed_gives_the_same_net_in_another_process(blobs: Any, tmp_path: P
     _run_script(tmp_path / "table.npz", tmp_path / "proba.npy")
     net = MixupClassifier(**options).fit(blobs.X, blobs.y)
     np.testing.assert_array_equal(np.load(tmp_path / "proba.npy"), net.predict_proba(blobs.X))
+
+
+def test_weights_loaded_into_a_fitted_net_leave_the_rest_as_it_is(blobs: Any, tmp_path: Path) -> None:
+    net = MixupClassifier(**QUICK).fit(blobs.X, blobs.y)
+    net.save_params(f_params=tmp_path / "net", use_safetensors=True)
+    net.partial_fit(blobs.X, blobs.y)
+    kept = {name: getattr(net, name) for name in ("module_", "optimizer_", "callbacks_", "generator_")}
+    moments = [state["exp_avg"].clone() for state in net.optimizer_.state.values()]
+    net.load_params(f_params=tmp_path / "net", use_safetensors=True)
+    assert all(getattr(net, name) is value for name, value in kept.items())
+    assert all(map(torch.equal, moments, [state["exp_avg"] for state in net.optimizer_.state.values()]))
+    assert net.n_iter_ == 2 * QUICK["max_epochs"]
+
+
+def test_checkpoint_in_safetensors_restores_the_best_weights(blobs: Any, tmp_path: Path) -> None:
+    checkpoint = Checkpoint(dirname=tmp_path, use_safetensors=True, f_optimizer=None, load_best=True)
+    options = {**QUICK, "callbacks": [checkpoint], "max_epochs": 12, "lr": 0.5}
+    net = MixupClassifier(**options).fit(blobs.X, blobs.y)
+    best = MixupClassifier(**QUICK)
+    best.load_params(f_params=tmp_path / "params.pt", use_safetensors=True)
+    _assert_predict_alike(net, best, blobs.X)
+    assert "optimizer_" in vars(net)
+    assert [name for name, _ in net.callbacks_].count("Checkpoint") == 1

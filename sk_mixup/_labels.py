@@ -40,7 +40,8 @@ class LabelsMixin(MixupEstimatorMixin):
             self._multilabel = multilabel
             self._set_classes(np.arange(y.shape[1]) if multilabel else y, classes)
         elif multilabel != self._multilabel or (multilabel and y.shape[1] != self._n_outputs):
-            raise ValueError("y must be of the kind seen in fit; got labels of another shape. Call fit.")
+            kind = f"indicators of {self._n_outputs} labels" if self._multilabel else "one label per row"
+            raise ValueError(f"y must be {kind}, as in fit; got an array of shape {y.shape}. Call fit.")
         if multilabel:
             return y.astype(self._get_input_dtype())
         return self._encode_labels(y)

@@ -176,7 +176,10 @@ def test_string_targets_of_a_regression_are_refused(line: Any) -> None:
     [
         (np.full(60, 7), r"labels among the classes .*; got .*7.*Call fit"),
         (np.full(60, -7), r"labels among the classes .*; got .*-7.*Call fit"),
-        (np.full((60, 3), [0, 1, 1]), r"y must be of the kind seen in fit"),
+        (
+            np.full((60, 3), [0, 1, 1]),
+            r"y must be one label per row, as in fit; got an array of shape \(60, 3\)",
+        ),
     ],
     ids=["above", "below", "indicators"],
 )

@@ -255,6 +255,7 @@ class MixupEstimatorMixin(PersistenceMixin):
         if weight is None:
             return X, y, None
         kept = weight > 0
+        weight = weight / weight.mean()  # the products of mixed rows' weights must not overflow
         return (X, y, weight) if kept.all() else (_take(X, kept), y[kept], weight[kept])
 
     def _check_arrays(self, X: Any, y: Any, *, reset: bool) -> Any:

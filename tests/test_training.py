@@ -340,3 +340,12 @@ def test_weights_are_refused_where_they_would_be_lost(data, options):
     net.fit(*data)
     with pytest.raises(ValueError, match="must be left at its default for sample_weight or class_weight"):
         net.fit(*data, sample_weight=np.arange(N))
+
+
+@pytest.mark.parametrize("factor", [2.0**-100, 2.0**100])
+@pytest.mark.parametrize("mixing", MIXING, ids=str)
+def test_scale_of_the_weights_changes_nothing(data, mixing, factor):
+    weight = np.random.default_rng(1).integers(1, 9, N) / 4
+    net = make_classifier(**mixing)
+    expected = net.fit(*data, sample_weight=weight).module_
+    assert_same_weights(net.fit(*data, sample_weight=weight * factor).module_, expected)

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import IterableDataset, Subset
 
-from sk_mixup._feed import unwrap_subset
+from sk_mixup._feed import is_mapped, unwrap_subset
 from sk_mixup._persistence import PersistenceMixin
 from sk_mixup._random import draw_seed
-from sk_mixup.data import Rows, SparseRows
+from sk_mixup.rows import Rows
 
 __all__ = ["MixupEstimatorMixin"]
 
@@ -40,6 +40,8 @@ class MixupEstimatorMixin(PersistenceMixin):
     ``fit`` checks, data is validated once at the edge, and the module's sizes follow from
     the data.
     """
+
+    casts_integers = True
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Any]]:
@@ -66,6 +68,7 @@ class MixupEstimatorMixin(PersistenceMixin):
             self._check_sizes_known(kwargs)
         module = copy.deepcopy(self.module) if isinstance(self.module, nn.Module) else self.module
         self.module_ = self.initialized_instance(module, kwargs)
+        self._set_memory_format()
         return self
 
     def _check_sizes_known(self, kwargs: dict[str, Any]) -> None:
@@ -87,6 +90,7 @@ class MixupEstimatorMixin(PersistenceMixin):
         """Return the training and the validation set; see ``skorch.NeuralNet``."""
         split = self._get_split(X, y)
         dataset = self.get_dataset(X, y, sample_weight)
+        self._report_streaming(dataset)
         if split is None:
             return dataset, None
         train, valid = split(dataset, **params) if y is None else split(dataset, y, **params)
@@ -276,11 +280,17 @@ class MixupEstimatorMixin(PersistenceMixin):
             reset=reset,
             accept_sparse="csr",
             allow_nd=True,
-            dtype=self._get_input_dtype(),
+            dtype="numeric" if self._stays_on_host(X) else self._get_input_dtype(),
             ensure_min_samples=ensure_min_samples,
         )
         self._check_shape(checked.shape[1:], reset=reset)
         return checked
+
+    def _stays_on_host(self, X: Any) -> bool:
+        """Whether numbers are read where they are, and made floats batch by batch."""
+        if not isinstance(X, np.ndarray) or X.dtype.kind not in "fiu":
+            return False
+        return self.storage == "host" or (self.storage == "auto" and is_mapped(X))
 
     def _get_input_dtype(self) -> Any:
         return np.float64 if torch.get_default_dtype() == torch.float64 else np.float32
@@ -333,30 +343,19 @@ class MixupEstimatorMixin(PersistenceMixin):
             yield from super().forward_iter(X, training=training, device=device)
             return
         rows = X if isinstance(X, Rows) else self._as_rows(X)
-        table = (isinstance(rows.x, Tensor) and rows.x.ndim == 2) or isinstance(rows.x, SparseRows)
-        size = BLOCK_SIZE if table and not training else self._get_valid_batch_size(len(rows))
+        table = getattr(rows.x, "ndim", None) == 2 and not training
+        size = BLOCK_SIZE if table else self._get_valid_batch_size(len(rows))
         for start in range(0, len(rows), size):
             n = min(size, len(rows) - start)
-            index = np.arange(start, start + n)
-            if table and not training:
-                index = np.pad(index, (0, size - n), mode="edge")
-            output = self.evaluation_step((rows.take(index)[0], None), training=training)
+            x = rows.slice(start, start + n)[0]
+            if table and n < size:
+                x = torch.cat([x, x[-1:].expand(size - n, -1)])
+            output = self.evaluation_step((x, None), training=training)
             yield to_device(_first_rows(output, n), device=device)
 
     def _as_rows(self, X: Any) -> Rows:
         check_is_fitted(self)
-        if _is_mapping(X):
-            X = _check_mapping(X)
-        else:
-            X = validate_data(
-                self,
-                _to_host(X),
-                reset=False,
-                accept_sparse="csr",
-                allow_nd=True,
-                dtype=self._get_input_dtype(),
-            )
-            self._check_shape(X.shape[1:], reset=False)
+        X = _check_mapping(X) if _is_mapping(X) else self._validate(X, reset=False)
         return self.get_dataset(X, np.zeros(len_of(X), dtype=np.int64))
 
     def _get_valid_batch_size(self, n_samples: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 import inspect
 from typing import Any
+import warnings
 
 import numpy as np
 from scipy import sparse
@@ -16,28 +17,22 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from sk_mixup._step import NetBase
-from sk_mixup.data import (
-    Batch,
-    PlannedBatches,
-    PlannedLoader,
-    Rows,
-    RowSlices,
-    SparseRows,
-    join_features,
-    make_batch,
-    map_features,
-)
+from sk_mixup.data import Batch, PlannedBatches, PlannedLoader, RowSlices, join_features, make_batch
 from sk_mixup.mixing import ERM, Mixup
+from sk_mixup.rows import HostRows, Rows, SparseRows, map_features
 
-__all__ = ["FeedMixin", "unwrap_subset"]
+__all__ = ["STORAGES", "FeedMixin", "is_mapped", "unwrap_subset"]
 
 # What our own iterators understand of a DataLoader's options; the rest needs a DataLoader.
 PLAN_OPTIONS = {"batch_size", "shuffle", "drop_last"}
 WORKER_OPTIONS = {"num_workers", "pin_memory", "persistent_workers", "prefetch_factor", "timeout"}
+STORAGES = ("auto", "device", "host")
 
 
 class FeedMixin(NetBase):
-    """Serves whole tensors where it can, and a data loader that follows the plan where not."""
+    """Serves whole arrays where it can, and a data loader that follows the plan where not."""
+
+    casts_integers = False
 
     def get_dataset(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Return the data as whole tensors on the device where that can be done."""
@@ -48,12 +43,62 @@ class FeedMixin(NetBase):
         device = torch.device(self.device)
         if sparse.issparse(X):
             x: Any = SparseRows(X, device, self.float_dtype)
+        elif self._choose_storage(X) == "host":
+            x = map_features(lambda t: self._keep_on_host(t, device, cast=not isinstance(X, Mapping)), X)
         else:
-            x = map_features(lambda t: _as_tensor(t, device, self.float_dtype), X)
+            x = map_features(lambda t: self._keep_on_device(t, device), X)
         weight = None
         if sample_weight is not None:
             weight = _as_tensor(sample_weight, device, self.float_dtype)
         return SkorchRows(x, _to_device(y, device), weight)
+
+    def _choose_storage(self, X: Any) -> str:
+        """Return where arrays are kept: 'device' or 'host'."""
+        arrays = list(X.values()) if isinstance(X, Mapping) else [X]
+        if self.storage == "host" or (self.storage == "auto" and any(map(is_mapped, arrays))):
+            return "host"
+        if all(isinstance(array, Tensor) and array.device.type != "cpu" for array in arrays):
+            return "device"
+        needed, room = sum(map(self._count_bytes, arrays)), find_room(torch.device(self.device))
+        if room is None or needed <= room:
+            return "device"
+        if self.storage == "device":
+            raise ValueError(
+                f"storage must be 'auto' or 'host' for data larger than half of the device's free memory; "
+                f"got 'device' for {needed / 2**30:.2f} GiB where half is {room / 2**30:.2f} GiB. Use 'auto'."
+            )
+        return "host"
+
+    def _count_bytes(self, array: Any) -> int:
+        itemsize = torch.finfo(self.float_dtype).bits // 8
+        return int(np.prod(array.shape, dtype=np.int64)) * itemsize
+
+    def _keep_on_host(self, values: Any, device: torch.device, *, cast: bool) -> HostRows:
+        array = values.numpy(force=True) if isinstance(values, Tensor) else values
+        cast = array.dtype.kind == "f" or (cast and self.casts_integers)
+        dtype = self.float_dtype if cast else None
+        return HostRows(array, device, dtype, self._get_memory_format(array))
+
+    def _keep_on_device(self, values: Any, device: torch.device) -> Tensor:
+        tensor = _as_tensor(values, device, self.float_dtype)
+        return tensor.contiguous(memory_format=self._get_memory_format(tensor))
+
+    def _get_memory_format(self, values: Any) -> torch.memory_format:
+        images = self.channels_last and values.ndim == 4
+        return torch.channels_last if images else torch.contiguous_format
+
+    def _report_streaming(self, dataset: Any) -> None:
+        """Say once a fit that the data do not fit on the device."""
+        if self.storage != "auto" or not isinstance(dataset, Rows):
+            return
+        parts = list(dataset.x.values()) if isinstance(dataset.x, Mapping) else [dataset.x]
+        if any(isinstance(part, HostRows) and not is_mapped(part.array) for part in parts):
+            warnings.warn(
+                "X does not fit into half of the device's free memory: its batches are sent from host memory "
+                "one by one. Set storage='host' to choose this yourself.",
+                UserWarning,
+                stacklevel=2,
+            )
 
     @property
     def float_dtype(self) -> torch.dtype:
@@ -65,6 +110,7 @@ class FeedMixin(NetBase):
     def get_split_datasets(self, X: Any, y: Any = None, sample_weight: Any = None, **params: Any) -> Any:
         """Return the training and the validation set; see ``skorch.NeuralNet``."""
         dataset = self.get_dataset(X, y, sample_weight)
+        self._report_streaming(dataset)
         if not self.train_split:
             return dataset, None
         args = (dataset,) if y is None else (dataset, y)
@@ -149,6 +195,24 @@ def _join_single_rows(iterator: Any) -> Iterator[tuple[Any, Any]]:
         held = (x, y)
     if held is not None:
         yield held
+
+
+def is_mapped(values: Any) -> bool:
+    """Whether an array lies in a memory-mapped file."""
+    while isinstance(values, np.ndarray):
+        if isinstance(values, np.memmap):
+            return True
+        values = values.base
+    return False
+
+
+def find_room(device: torch.device) -> int | None:
+    """Return how many bytes of data a device may hold: half of what is free; None for no limit."""
+    if device.type != "cuda":
+        return None
+    cuda: Any = torch.cuda  # its functions carry no types
+    unused = cuda.memory_reserved(device) - cuda.memory_allocated(device)
+    return int(cuda.mem_get_info(device)[0] + unused) // 2
 
 
 def _refuse_weights(weight: Any, option: str) -> None:

@@ -15,8 +15,8 @@ from skorch.dataset import get_len
 import torch
 from torch import Tensor
 
-from sk_mixup._checks import check_choice, check_integer, check_real
-from sk_mixup._feed import FeedMixin
+from sk_mixup._checks import check_bool, check_choice, check_integer, check_real
+from sk_mixup._feed import STORAGES, FeedMixin
 from sk_mixup._random import draw_seed, make_generator, seeded_torch
 from sk_mixup._step import AUTOCAST, MixedStepMixin
 from sk_mixup.mixing import ERM, Mixup
@@ -64,6 +64,16 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
     autocast : {None, 'bfloat16', 'float16'}, default=None
         Mixed precision of the forward pass; 'float16' scales the loss.
 
+    storage : {'auto', 'device', 'host'}, default='auto'
+        Where whole arrays are kept. 'device' keeps them on the device; 'host' leaves them
+        where they are, in memory or in a memory-mapped file, and sends batches. 'auto'
+        keeps on the device what fits into half of its free memory and is not
+        memory-mapped.
+
+    channels_last : bool, default=False
+        Whether images (inputs of 4 axes) and the module's weights are laid out with the
+        channels last, which convolutions are often faster with.
+
     random_state : int, RandomState, Generator or None, default=None
         Seed of the initial weights and of all that training draws.
 
@@ -107,6 +117,8 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
         cooldown_epochs: int = 0,
         augment: Callable[[Tensor], Tensor] | None = None,
         autocast: str | None = None,
+        storage: str = "auto",
+        channels_last: bool = False,
         random_state: Any = None,
         **kwargs: Any,
     ) -> None:
@@ -119,6 +131,8 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
         self.cooldown_epochs = cooldown_epochs
         self.augment = augment
         self.autocast = autocast
+        self.storage = storage
+        self.channels_last = channels_last
         self.random_state = random_state
 
     def check_mixing_options(self) -> None:
@@ -142,6 +156,8 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
             check_integer("batch_size", self.batch_size, low=1, hint=hint)
         if self.autocast is not None:
             check_choice("autocast", self.autocast, tuple(AUTOCAST))
+        check_choice("storage", self.storage, STORAGES)
+        check_bool("channels_last", self.channels_last, hint="Use True for convolutions on a GPU.")
         if self.augment is not None and not callable(self.augment):
             raise TypeError(
                 f"augment must be callable or None; got {self.augment!r}. Give a function from a batch of "
@@ -156,6 +172,16 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
         self.scaler_ = torch.amp.GradScaler(torch.device(self.device).type) if scaled else None
         with seeded_torch(draw_seed(self.generator_), alone=True):
             return super().initialize()
+
+    def initialize_module(self) -> Any:
+        """Build the module; see ``skorch.NeuralNet.initialize_module``."""
+        super().initialize_module()
+        self._set_memory_format()
+        return self
+
+    def _set_memory_format(self) -> None:
+        if self.channels_last:
+            self.module_.to(memory_format=torch.channels_last)
 
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any) -> Any:
         """Train for ``max_epochs`` more epochs; see ``skorch.NeuralNet.partial_fit``."""
@@ -254,21 +280,30 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
         watched = self._has_batch_hooks(training)
         losses: list[Tensor] = []
         sizes: list[int] = []
+
+        def record(loss: Tensor, size: int) -> None:
+            losses.append(loss)
+            sizes.extend([size] * loss.numel())
+
         try:
+            trainer = self.get_chain_trainer(iterator, fit_params) if training and not watched else None
+            if trainer is not None:
+                trainer.run_epoch(iterator, record)
+                return
             for batch in iterator:
                 if watched:
                     self.notify("on_batch_begin", batch=batch, training=training)
                 step = step_fn(batch, **fit_params)
-                losses.append(step["loss"].detach())
-                sizes.append(get_len(batch[0]) if isinstance(batch, tuple | list) else get_len(batch))
+                size = get_len(batch[0]) if isinstance(batch, tuple | list) else get_len(batch)
+                record(step["loss"].detach(), size)
                 if watched:
-                    self._record_batch(prefix, losses[-1].item(), sizes[-1])
+                    self._record_batch(prefix, losses[-1].item(), size)
                     step = self._unmix_step(batch, step) if training else step
                     self.notify("on_batch_end", batch=batch, training=training, **step)
         finally:  # an interrupted epoch keeps its losses
             if not watched:
                 self._record_batches(prefix, losses, sizes)
-        self.history.record(f"{prefix}_batch_count", len(sizes))
+            self.history.record(f"{prefix}_batch_count", len(sizes))
 
     def _has_batch_hooks(self, training: bool) -> bool:
         """Whether anything wants to be called before or after each batch."""
@@ -276,10 +311,11 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
         return _overrides(self, NeuralNet) or any(_overrides(cb, Callback) for cb in callbacks)
 
     def _record_batches(self, prefix: str, losses: list[Tensor], sizes: list[int]) -> None:
-        values = torch.stack(losses).tolist() if losses else []
-        for loss, size in zip(values, sizes, strict=False):
-            self.history.new_batch()
-            self._record_batch(prefix, loss, size)
+        values = torch.cat([loss.reshape(-1) for loss in losses]).tolist() if losses else []
+        self.history[-1]["batches"].extend(
+            {f"{prefix}_loss": loss, f"{prefix}_batch_size": size}
+            for loss, size in zip(values, sizes, strict=True)
+        )
 
     def _record_batch(self, prefix: str, loss: float, size: int) -> None:
         self.history.record_batch(f"{prefix}_loss", loss)

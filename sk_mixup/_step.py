@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 import inspect
+import math
 from typing import Any
 
 from skorch import NeuralNet
@@ -13,9 +15,9 @@ from skorch.utils import TeeGenerator, to_tensor
 import torch
 from torch import Tensor
 
-from sk_mixup.data import Batch, map_features
+from sk_mixup.closed_form import ChainTrainer, Loss, find_chain
+from sk_mixup.data import Batch, PlannedBatches
 from sk_mixup.losses import mix_losses
-from sk_mixup.mixing import mix, mix_pair
 
 __all__ = ["AUTOCAST", "MixedStepMixin", "NetBase"]
 
@@ -23,6 +25,21 @@ __all__ = ["AUTOCAST", "MixedStepMixin", "NetBase"]
 # carries no types, so to a type checker their base, and what they call on it, is Any.
 NetBase: Any = object
 
+# What a subclass may override of a training step.
+STEPS = (
+    "train_step",
+    "train_step_single",
+    "mix_inputs",
+    "infer",
+    "get_batch_loss",
+    "get_mixed_loss",
+    "get_row_losses",
+    "get_loss",
+    "_augment_batch",
+    "_step_optimizer",
+    "_zero_grad_optimizer",
+)
+PLAIN_MODULES = ("skorch.net", "skorch.classifier", "skorch.regressor")
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -42,6 +59,49 @@ class MixedStepMixin(NetBase):
             self.notify("on_grad_computed", named_parameters=named, batch=batch, training=True)
         self._step_optimizer(None)
         return step
+
+    def get_chain_trainer(self, batches: Any, fit_params: dict[str, Any]) -> ChainTrainer | None:
+        """Return what trains a plain multilayer perceptron without autograd.
+
+        Parameters
+        ----------
+        batches : iterable
+            The batches of an epoch.
+        fit_params : dict
+            What the module's ``forward`` is given beside the inputs.
+
+        Returns
+        -------
+        trainer : ChainTrainer or None
+            None wherever the steps of this class must be gone through: for another
+            module, a loss or a step of a subclass, hooks, mixed precision, augmentation.
+        """
+        if fit_params or not isinstance(batches, PlannedBatches) or not self._has_plain_step():
+            return None
+        loss, rows, parameters = self._get_closed_form_loss(), batches.rows, [*self.module_.parameters()]
+        layers = None if isinstance(rows.x, Mapping) else find_chain(self.module_, rows.x.ndim)
+        if loss is None or layers is None or layers[-1].out_features != self._n_outputs:
+            return None
+        dtypes = {batches.dtype, getattr(rows.x, "dtype", batches.dtype), *(p.dtype for p in parameters)}
+        devices = {rows.targets.device, *(p.device for p in parameters)}
+        if len(dtypes | devices) != 2 or math.prod(rows.x.shape[1:]) != layers[0].in_features:
+            return None
+        trained = {id(p) for group in self.optimizer_.param_groups for p in group["params"]}
+        return ChainTrainer(layers, loss, self.optimizer_) if trained == set(map(id, parameters)) else None
+
+    def _get_closed_form_loss(self) -> Loss | None:
+        """Return the loss in closed form, where the criterion has one; for subclasses."""
+        return None
+
+    def _has_plain_step(self) -> bool:
+        """Whether a training step is what this library and skorch make of it, nothing else."""
+        if (self._modules, self._criteria, self._optimizers) != (["module"], ["criterion"], ["optimizer"]):
+            return False
+        if self.augment is not None or self.autocast is not None or self._wants_gradients():
+            return False
+        if isinstance(self.optimizer_, torch.optim.LBFGS):
+            return False
+        return not any(name in vars(self) or _is_foreign(getattr(type(self), name)) for name in STEPS)
 
     def _step_optimizer(self, step_fn: Any) -> None:
         if self.scaler_ is None:
@@ -102,10 +162,14 @@ class MixedStepMixin(NetBase):
 
     def mix_inputs(self, batch: Batch) -> Any:
         """Return the inputs of the virtual examples of a batch."""
-        if batch.position is None or batch.lam is None:
-            return to_tensor(batch[0], self.device)
-        position, lam = batch.position, batch.lam
-        return map_features(lambda x: _gather_and_mix(x, position, lam), batch.loaded)
+        x = batch.get_mixed_inputs()
+        return to_tensor(x, self.device) if batch.lam is None else x
+
+    def infer(self, x: Any, **fit_params: Any) -> Any:
+        """Return the module's output; see ``skorch.NeuralNet.infer``."""
+        if self.channels_last and isinstance(x, Tensor) and x.ndim == 4:
+            x = x.to(self.device, memory_format=torch.channels_last)
+        return super().infer(x, **fit_params)
 
     def get_batch_loss(self, y_pred: Any, batch: Batch, x: Any = None, training: bool = False) -> Tensor:
         """Return the loss of a batch, mixed or not, weighted or not.
@@ -197,25 +261,17 @@ class MixedStepMixin(NetBase):
         return args, kwargs
 
 
+def _is_foreign(method: Any) -> bool:
+    owner = getattr(method, "__module__", "")
+    return owner not in PLAIN_MODULES and not owner.startswith("sk_mixup.")
+
+
 def _as_batch(batch: Any) -> Batch:
     return batch if isinstance(batch, Batch) else Batch(*unpack_data(batch))
 
 
 def _to_float32(output: Any) -> Any:
     return tuple(map(_to_float32, output)) if isinstance(output, tuple) else output.float()
-
-
-def _gather_and_mix(x: Tensor, position: Tensor, lam: Tensor) -> Tensor:
-    if not x.is_floating_point():
-        raise TypeError(
-            f"X must be of a floating dtype to be mixed; got {x.dtype}. Convert it, for example in "
-            "augment=, or use alpha=0."
-        )
-    lam = lam.to(x.dtype)
-    n_mixed, n = position.shape
-    if n_mixed == 2:
-        return mix_pair(x[:n], x.index_select(0, position[1]), lam[0])
-    return mix(x.index_select(0, position.reshape(-1)).view(n_mixed, n, *x.shape[1:]), lam)
 
 
 def _can_fuse(optimizer: Any, kwargs: dict[str, Any], args: Any) -> bool:

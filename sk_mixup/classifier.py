@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from sk_mixup._checks import check_choice, check_real
 from sk_mixup._estimator import first_pair
 from sk_mixup._labels import LabelsMixin
+from sk_mixup.closed_form import Loss, find_loss
 from sk_mixup.losses import mixed_binary_cross_entropy, mixed_cross_entropy
 from sk_mixup.modules import MLP
 
@@ -162,6 +163,16 @@ class MixupClassifier(LabelsMixin, NeuralNetClassifier):
     autocast : {None, 'bfloat16', 'float16'}, default=None
         Mixed precision of the forward pass; 'float16' scales the loss against underflow.
 
+    storage : {'auto', 'device', 'host'}, default='auto'
+        Where the training rows are kept. 'device' keeps them on the device; 'host' leaves
+        them where they are, in memory or in a memory-mapped file, and sends them batch by
+        batch. 'auto' keeps on the device what fits into half of its free memory and is
+        not memory-mapped.
+
+    channels_last : bool, default=False
+        Whether images (inputs of 4 axes) and the module's weights are laid out with the
+        channels last, which convolutions are often faster with.
+
     use_caching : bool or 'auto', default='auto'
         skorch's switch for scoring callbacks: whether they reuse predictions.
 
@@ -275,6 +286,8 @@ class MixupClassifier(LabelsMixin, NeuralNetClassifier):
         device: str = "cpu",
         compile: bool = False,
         autocast: str | None = None,
+        storage: str = "auto",
+        channels_last: bool = False,
         use_caching: Any = "auto",
         torch_load_kwargs: dict[str, Any] | None = None,
         random_state: Any = None,
@@ -369,6 +382,12 @@ class MixupClassifier(LabelsMixin, NeuralNetClassifier):
                 y_pred, targets = y_pred.unsqueeze(1), targets.unsqueeze(2)
             return mixed_binary_cross_entropy(y_pred, targets, lam, weight, self.label_smoothing)
         return super().get_mixed_loss(y_pred, y, lam, weight, x=x, training=training)
+
+    def _get_closed_form_loss(self) -> Loss | None:
+        # One logit for two classes is scored in `get_loss`.
+        if type(self.criterion_) is nn.BCEWithLogitsLoss and not self._multilabel:
+            return None
+        return find_loss(self.criterion_, self._n_outputs, self.label_smoothing)
 
     def _check_output(self, y_pred: Any) -> None:
         if not isinstance(y_pred, Tensor) or y_pred.ndim > 2:

@@ -1,30 +1,21 @@
-"""Whole tensors on the device, served in batches that follow a plan."""
+"""Batches that follow the plan of an epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import sparse
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from sk_mixup.mixing import mix, mix_pair
 from sk_mixup.mixing.plan import Plan, PlannedBatch
+from sk_mixup.rows import Rows, gather_rows, map_features, send
 
-__all__ = [
-    "Batch",
-    "PlannedBatches",
-    "PlannedLoader",
-    "RowSlices",
-    "Rows",
-    "SparseRows",
-    "join_features",
-    "make_batch",
-    "map_features",
-]
+__all__ = ["Batch", "PlannedBatches", "PlannedLoader", "RowSlices", "join_features", "make_batch"]
 
 Features = Tensor | Mapping[str, Tensor]
 
@@ -43,10 +34,10 @@ class Batch(tuple[Any, Tensor]):
         Their targets.
     weight : Tensor of shape (m,) or None
         Their weights.
-    position : Tensor of shape (k, n), dtype int64, or None
-        Which loaded rows go into each virtual example; None for plain training.
+    position : Tensor of shape (k - 1, n), dtype int64, or None
+        Which loaded rows are the partners of each example; None for plain training.
     lam : Tensor of shape (k, n) or None
-        The mixing weights; None for plain training.
+        The mixing weights, of the example itself first; None for plain training.
     """
 
     loaded: Any
@@ -71,6 +62,19 @@ class Batch(tuple[Any, Tensor]):
         batch.position, batch.lam = position, lam
         return batch
 
+    def get_mixed_inputs(self) -> Any:
+        """Return the inputs of the virtual examples; the examples themselves if not mixed.
+
+        Raises
+        ------
+        TypeError
+            If inputs that are to be mixed are not of a floating dtype.
+        """
+        if self.position is None or self.lam is None:
+            return self[0]
+        position, lam = self.position, self.lam
+        return map_features(lambda x: _gather_and_mix(x, position, lam), self.loaded)
+
     def get_mixed_targets(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return targets and mixing weights of the examples that are mixed, and their weight.
 
@@ -87,15 +91,27 @@ class Batch(tuple[Any, Tensor]):
             dtype = None if self.weight is None else self.weight.dtype
             lam = torch.ones(1, len(self.targets), dtype=dtype, device=self.targets.device)
             return self.targets.unsqueeze(0), lam, self.weight
-        weight = None if self.weight is None else self.weight[self.position].prod(dim=0)
-        return self.targets[self.position], self.lam, weight
+        y = _stack_rows(self.targets, self.position)
+        weight = None if self.weight is None else _stack_rows(self.weight, self.position).prod(dim=0)
+        return y, self.lam, weight
 
 
-def map_features(function: Any, x: Any) -> Any:
-    """Apply `function` to a tensor, or to each tensor of a mapping."""
-    if isinstance(x, Mapping):
-        return {name: function(value) for name, value in x.items()}
-    return function(x)
+def _stack_rows(x: Tensor, position: Tensor) -> Tensor:
+    """Return the examples and their partners, shape (k, n, *features)."""
+    own = x[: position.shape[1]].unsqueeze(0)
+    return torch.cat([own, *(gather_rows(x, partner).unsqueeze(0) for partner in position)])
+
+
+def _gather_and_mix(x: Tensor, position: Tensor, lam: Tensor) -> Tensor:
+    if not x.is_floating_point():
+        raise TypeError(
+            f"X must be of a floating dtype to be mixed; got {x.dtype}. Convert it, for example in "
+            "augment=, or use alpha=0."
+        )
+    lam = lam.to(x.dtype)
+    if len(position) == 1:
+        return mix_pair(x[: position.shape[1]], gather_rows(x, position[0]), lam[0])
+    return mix(_stack_rows(x, position), lam)
 
 
 def join_features(x: Any, other: Any) -> Any:
@@ -105,120 +121,8 @@ def join_features(x: Any, other: Any) -> Any:
     return torch.cat([x, other])
 
 
-class SparseRows:
-    """Rows of a sparse matrix, on the device; each batch is made dense there.
-
-    Parameters
-    ----------
-    matrix : scipy sparse matrix of shape (n_samples, n_features)
-        The rows.
-    device : torch.device
-        Where the rows are kept.
-    dtype : torch.dtype
-        Floating dtype of the values.
-    """
-
-    def __init__(self, matrix: Any, device: torch.device, dtype: torch.dtype) -> None:
-        rows = sparse.csr_matrix(matrix)
-        if not rows.has_canonical_format:
-            rows = rows.copy()  # the matrix may be the user's own
-            rows.sum_duplicates()
-        self.shape = rows.shape
-        self.values = torch.as_tensor(rows.data, dtype=dtype, device=device)
-        self.columns = torch.as_tensor(rows.indices.astype(np.int64), device=device)
-        self.starts = rows.indptr.astype(np.int64)
-
-    def __len__(self) -> int:
-        return int(self.shape[0])
-
-    def __getitem__(self, index: Any) -> Tensor:
-        """Return the rows at `index` as a dense tensor of shape (len(index), n_features)."""
-        rows = np.atleast_1d(np.asarray(index, dtype=np.int64))
-        lengths = self.starts[rows + 1] - self.starts[rows]
-        place = np.repeat(np.arange(len(rows)), lengths)
-        # Entry e of row r stands at starts[r] + e.
-        entry = np.arange(len(place)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        entry += np.repeat(self.starts[rows], lengths)
-        on_device = torch.as_tensor(np.stack([place, entry]), device=self.values.device)
-        dense = self.values.new_zeros(len(rows), self.shape[1])
-        dense[on_device[0], self.columns[on_device[1]]] = self.values[on_device[1]]
-        return dense if np.ndim(index) else dense[0]
-
-
-class Rows(Dataset[Any]):
-    """A training or validation set, whole, on the device.
-
-    Parameters
-    ----------
-    x : Tensor or SparseRows of shape (n_samples, *features), or a mapping of tensors
-        The examples.
-    y : Tensor of shape (n_samples, ...)
-        Class codes (int64) or real targets.
-    weight : Tensor of shape (n_samples,), default=None
-        Weight of each row; None means 1.
-    decode : callable, default=None
-        Turns targets into what ``predict`` returns, such as codes into labels.
-    index : ndarray of shape (n_rows,), dtype int64, default=None
-        The rows that belong to the set; None means all. The tensors are shared.
-    """
-
-    def __init__(
-        self,
-        x: Any,
-        y: Tensor,
-        weight: Tensor | None = None,
-        *,
-        decode: Callable[[Tensor], Any] | None = None,
-        index: NDArray[np.int64] | None = None,
-    ) -> None:
-        self.x = x
-        self.targets = y
-        self.weight = weight
-        self.decode = decode
-        self.index = index
-
-    def __len__(self) -> int:
-        return len(self.targets) if self.index is None else len(self.index)
-
-    def __getitem__(self, row: Any) -> tuple[Any, Tensor]:
-        place = row if self.index is None else self.index[row]
-        return map_features(lambda t: t[place], self.x), self.targets[place]
-
-    # skorch's helpers look for a data set's content under the names X and y.
-    @property
-    def X(self) -> Any:  # noqa: N802
-        """The examples of the set."""
-        return self.take(np.arange(len(self)))[0]
-
-    @property
-    def y(self) -> Any:
-        """The targets of the set, as the user gave them."""
-        targets = self.get_targets()
-        return targets if self.decode is None else self.decode(targets)
-
-    def get_targets(self) -> Tensor:
-        """Return the targets of the set: codes or real values."""
-        return self.targets if self.index is None else self.targets[torch.as_tensor(self.index)]
-
-    def take(self, rows: NDArray[np.int64]) -> tuple[Any, Tensor, Tensor | None]:
-        """Return examples, targets and weights of the given rows."""
-        rows = rows if self.index is None else self.index[rows]
-        index = torch.as_tensor(rows, device=self.targets.device)
-        if isinstance(self.x, SparseRows):
-            x: Any = self.x[rows]
-        else:
-            x = map_features(lambda t: t.index_select(0, index), self.x)
-        weight = None if self.weight is None else self.weight.index_select(0, index)
-        return x, self.targets.index_select(0, index), weight
-
-    def subset(self, rows: NDArray[np.int64]) -> Rows:
-        """Return the given rows as a set of their own that shares the tensors."""
-        index = rows if self.index is None else self.index[rows]
-        return type(self)(self.x, self.targets, self.weight, decode=self.decode, index=index)
-
-
 class RowSlices:
-    """The batches of whole tensors in order, for validation and prediction.
+    """The batches of whole arrays in order, for validation and prediction.
 
     Parameters
     ----------
@@ -237,12 +141,13 @@ class RowSlices:
 
     def __iter__(self) -> Iterator[Batch]:
         for start in range(0, len(self.rows), self.batch_size):
-            stop = min(start + self.batch_size, len(self.rows))
-            yield Batch(*self.rows.take(np.arange(start, stop)))
+            yield Batch(*self.rows.slice(start, min(start + self.batch_size, len(self.rows))))
 
 
 class PlannedBatches:
-    """The batches of one epoch, cut from whole tensors.
+    """The batches of one epoch, cut from whole arrays.
+
+    The plan is sent to the device once, when the iteration begins.
 
     Parameters
     ----------
@@ -263,8 +168,55 @@ class PlannedBatches:
         return len(self.plan)
 
     def __iter__(self) -> Iterator[Batch]:
-        for planned in self.plan:
-            yield make_batch(*self.rows.take(planned.rows), planned, self.dtype)
+        return self.iterate_spans(self.plan.bounds)
+
+    def iterate_blocks(self, n_batches: int) -> Iterator[tuple[Batch, int]]:
+        """Yield several batches of one size at a time, joined, with that size.
+
+        Parameters
+        ----------
+        n_batches : int
+            The most batches to join, at least 1.
+
+        Yields
+        ------
+        block : Batch
+            Rows, partners and weights of the batches, one after the other.
+        size : int
+            Rows in each of them.
+        """
+        bounds = self.plan.bounds
+        sizes = np.diff(bounds)
+        n_even = len(sizes) if sizes[-1] == sizes[0] else len(sizes) - 1
+        edges = [*range(0, n_even, n_batches), n_even, len(sizes)]
+        spans = bounds[np.unique(edges)]
+        for block, edge in zip(self.iterate_spans(spans), np.unique(edges)[:-1], strict=True):
+            yield block, int(sizes[edge])
+
+    def iterate_spans(self, bounds: Any) -> Iterator[Batch]:
+        """Yield what the plan holds between one bound and the next, as one batch each."""
+        plan, device = self.plan, self.rows.targets.device
+        order = self.rows.stage(self.rows.locate(plan.order))
+        if plan.place is None or plan.lam is None:
+            for start, stop in pairwise(bounds.tolist()):
+                yield Batch(*self.rows.load(order[start:stop]))
+            return
+        lam = send(plan.lam, device, self.dtype)
+        place: Any = plan.place
+        if plan.within_batch or self.rows.on_device:
+            place = send(place, device)
+        for start, stop in pairwise(bounds.tolist()):
+            partners, rows = place[:, start:stop], order[start:stop]
+            if plan.within_batch:
+                position = partners - start
+            else:
+                rows = _join(rows, order[partners.reshape(-1)])
+                position = torch.arange(stop - start, len(rows), device=device).view(partners.shape)
+            yield Batch(*self.rows.load(rows), position, lam[:, start:stop])
+
+
+def _join(rows: Any, others: Any) -> Any:
+    return torch.cat([rows, others]) if isinstance(rows, Tensor) else np.concatenate([rows, others])
 
 
 class PlannedLoader:
@@ -303,14 +255,12 @@ class PlannedLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         for (x, y), planned in zip(self.loader, self.plan, strict=True):
-            x = map_features(lambda t: t.to(self.device, non_blocking=True), x)
-            yield make_batch(x, y.to(self.device, non_blocking=True), None, planned, self.dtype)
+            x = map_features(lambda t: send(t, self.device), x)
+            yield make_batch(x, send(y, self.device), None, planned, self.dtype)
 
 
 def make_batch(x: Any, y: Tensor, weight: Tensor | None, planned: PlannedBatch, dtype: torch.dtype) -> Batch:
     """Join loaded rows with their part of the plan."""
-    if planned.lam is None:
+    if planned.position is None or planned.lam is None:
         return Batch(x, y, weight)
-    position = torch.as_tensor(planned.position, device=y.device)
-    lam = torch.as_tensor(planned.lam, dtype=dtype, device=y.device)
-    return Batch(x, y, weight, position, lam)
+    return Batch(x, y, weight, send(planned.position, y.device), send(planned.lam, y.device, dtype))

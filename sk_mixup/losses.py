@@ -201,7 +201,10 @@ def mixed_binary_cross_entropy(
     target = mix_targets(targets, lam)
     if label_smoothing:
         target = torch.lerp(target, torch.full_like(target, 0.5), label_smoothing)
-    losses = F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none")
+    target = target.to(logits.dtype)
+    if weight is None:
+        return F.binary_cross_entropy_with_logits(logits, target)
+    losses = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     return average_rows(losses, weight)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from sk_mixup._estimator import MixupEstimatorMixin, first_pair
+from sk_mixup.closed_form import Loss, find_loss
 from sk_mixup.losses import average_rows, mix_targets
 from sk_mixup.modules import MLP
 
@@ -140,6 +141,16 @@ class MixupRegressor(MixupEstimatorMixin, NeuralNetRegressor):
     autocast : {None, 'bfloat16', 'float16'}, default=None
         Mixed precision of the forward pass; 'float16' scales the loss against underflow.
 
+    storage : {'auto', 'device', 'host'}, default='auto'
+        Where the training rows are kept. 'device' keeps them on the device; 'host' leaves
+        them where they are, in memory or in a memory-mapped file, and sends them batch by
+        batch. 'auto' keeps on the device what fits into half of its free memory and is
+        not memory-mapped.
+
+    channels_last : bool, default=False
+        Whether images (inputs of 4 axes) and the module's weights are laid out with the
+        channels last, which convolutions are often faster with.
+
     use_caching : bool or 'auto', default='auto'
         skorch's switch for scoring callbacks: whether they reuse predictions.
 
@@ -237,6 +248,8 @@ class MixupRegressor(MixupEstimatorMixin, NeuralNetRegressor):
         device: str = "cpu",
         compile: bool = False,
         autocast: str | None = None,
+        storage: str = "auto",
+        channels_last: bool = False,
         use_caching: Any = "auto",
         torch_load_kwargs: dict[str, Any] | None = None,
         random_state: Any = None,
@@ -302,6 +315,9 @@ class MixupRegressor(MixupEstimatorMixin, NeuralNetRegressor):
                 f"{y_true.shape[1]}."
             )
         return aligned, y_true
+
+    def _get_closed_form_loss(self) -> Loss | None:
+        return find_loss(self.criterion_, self._n_outputs)
 
     def get_mixed_loss(
         self,

@@ -6,8 +6,9 @@ from scipy import sparse
 import torch
 from torch.utils.data import TensorDataset
 
-from sk_mixup.data import Batch, PlannedBatches, PlannedLoader, Rows, RowSlices, SparseRows
+from sk_mixup.data import Batch, PlannedBatches, PlannedLoader, RowSlices
 from sk_mixup.mixing import ERM, Mixup
+from sk_mixup.rows import Rows, SparseRows
 
 N = 23
 
@@ -89,7 +90,7 @@ def test_loader_serves_the_batches_of_whole_tensors(table, policy, num_workers):
 
 
 def test_batch_unpacks_as_its_own_clean_examples(table):
-    position = torch.tensor([[0, 1], [2, 3]])
+    position = torch.tensor([[2, 3]])
     batch = Batch(table[0][:4], table[1][:4], None, position, torch.full((2, 2), 0.5))
     x, y = batch
     assert torch.equal(x, table[0][:2])

@@ -3,7 +3,7 @@
 from sk_mixup.mixing.functional import mix, mix_pair
 from sk_mixup.mixing.mixup import ERM, Mixup, draw_lam
 from sk_mixup.mixing.partners import (
-    draw_batch_positions,
+    draw_batch_partners,
     draw_class_partners,
     draw_dataset_partners,
 )
@@ -15,7 +15,7 @@ __all__ = [
     "Plan",
     "PlannedBatch",
     "batch_bounds",
-    "draw_batch_positions",
+    "draw_batch_partners",
     "draw_class_partners",
     "draw_dataset_partners",
     "draw_lam",

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from sk_mixup._checks import check_choice, check_integer, check_real
 from sk_mixup.mixing.partners import (
-    draw_batch_positions,
+    draw_batch_partners,
     draw_class_partners,
     draw_dataset_partners,
 )
@@ -47,7 +47,7 @@ class ERM:
         """Draw the order of one epoch; see :meth:`Mixup.__call__`."""
         bounds = batch_bounds(n_samples, batch_size, drop_last=drop_last)
         order = draw_order(generator, n_samples, shuffle=shuffle)
-        return Plan(bounds, order[None, : bounds[-1]])
+        return Plan(bounds, order)
 
 
 @dataclass(frozen=True)
@@ -141,14 +141,12 @@ class Mixup:
             If ``partners='same_class'`` and `labels` is None.
         """
         bounds = batch_bounds(n_samples, batch_size, drop_last=drop_last)
-        order = draw_order(generator, n_samples, shuffle=shuffle)[: bounds[-1]]
+        order = draw_order(generator, n_samples, shuffle=shuffle)
         lam = self._draw_lam(generator, bounds)
-        if self.partners == "batch":
-            position = draw_batch_positions(generator, bounds, self.n_mixed)
-            starts = np.repeat(bounds[:-1], np.diff(bounds))
-            return Plan(bounds, order[starts + position], lam, position)
-        partner = [self._draw_partners(generator, n_samples, labels)[order] for _ in range(self.n_mixed - 1)]
-        return Plan(bounds, np.stack([order, *partner]), lam)
+        place = np.empty((self.n_mixed - 1, bounds[-1]), dtype=np.int64)
+        for partner in place:
+            partner[:] = self._draw_partners(generator, bounds, order, labels)[: bounds[-1]]
+        return Plan(bounds, order, place, lam, within_batch=self.partners == "batch")
 
     def _draw_lam(self, generator: np.random.Generator, bounds: Index) -> Weights:
         if self.lam_per == "example":
@@ -157,16 +155,19 @@ class Mixup:
         return np.repeat(lam, np.diff(bounds), axis=1)
 
     def _draw_partners(
-        self, generator: np.random.Generator, n_samples: int, labels: ArrayLike | None
+        self, generator: np.random.Generator, bounds: Index, order: Index, labels: ArrayLike | None
     ) -> Index:
+        """Return one partner of every place of the epoch, as a place of the epoch."""
+        if self.partners == "batch":
+            return draw_batch_partners(generator, bounds)
         if self.partners == "dataset":
-            return draw_dataset_partners(generator, n_samples)
+            return draw_dataset_partners(generator, len(order))
         if labels is None:
             raise ValueError(
                 "labels must be given for partners='same_class'; got None. Pass the class of each row, or "
                 "choose partners='batch' or 'dataset'."
             )
-        return draw_class_partners(generator, np.asarray(labels))
+        return draw_class_partners(generator, np.asarray(labels)[order])
 
 
 def draw_lam(generator: np.random.Generator, alpha: float, size: int, n_mixed: int = 2) -> Weights:
@@ -199,6 +200,8 @@ def draw_lam(generator: np.random.Generator, alpha: float, size: int, n_mixed: i
     if np.isinf(alpha):
         return np.full((n_mixed, size), 1.0 / n_mixed)
     if n_mixed == 2:
-        first = generator.beta(alpha, alpha, size)
-        return np.stack([first, 1.0 - first])
+        lam = np.empty((2, size))
+        lam[0] = generator.beta(alpha, alpha, size)
+        np.subtract(1.0, lam[0], out=lam[1])
+        return lam
     return np.ascontiguousarray(generator.dirichlet(np.full(n_mixed, float(alpha)), size).T)

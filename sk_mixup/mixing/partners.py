@@ -7,55 +7,46 @@ from numpy.typing import NDArray
 
 from sk_mixup.mixing.plan import Index
 
-__all__ = ["draw_batch_positions", "draw_class_partners", "draw_dataset_partners"]
+__all__ = ["draw_batch_partners", "draw_class_partners", "draw_dataset_partners"]
 
 
-def draw_batch_positions(generator: np.random.Generator, bounds: Index, n_mixed: int) -> Index:
-    """Shuffle each mini-batch of an epoch against itself, all batches in one sort.
+def draw_batch_partners(generator: np.random.Generator, bounds: Index) -> Index:
+    """Shuffle each mini-batch of an epoch, all batches in one sort.
 
     Parameters
     ----------
     generator : numpy.random.Generator
         Source of randomness.
     bounds : ndarray of shape (n_batches + 1,)
-        Where the batches begin and end.
-    n_mixed : int
-        Examples in a virtual example; n_mixed - 1 permutations are drawn.
+        Where the batches begin and end; all but the last have one size.
 
     Returns
     -------
-    position : ndarray of shape (n_mixed, n_planned)
-        Places within each batch: row 0 counts up, every other row is a permutation.
+    place : ndarray of shape (n_planned,)
+        A permutation that keeps every batch: the example at place i of the epoch is mixed
+        with the one at ``place[i]``.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from sk_mixup.mixing import draw_batch_positions
-    >>> draw_batch_positions(np.random.default_rng(0), np.array([0, 3, 5]), n_mixed=2)
-    array([[0, 1, 2, 0, 1],
-           [2, 1, 0, 0, 1]])
+    >>> from sk_mixup.mixing import draw_batch_partners
+    >>> draw_batch_partners(np.random.default_rng(0), np.array([0, 3, 5]))
+    array([2, 1, 0, 3, 4])
     """
     size, n_planned = int(bounds[1]), int(bounds[-1])
     # All batches but the last have one size, so one row-wise argsort shuffles them all.
     n_even = n_planned if n_planned % size == 0 else int(bounds[-2])
-    position = np.empty((n_mixed, n_planned), dtype=np.int64)
-    for k in range(n_mixed):
-        for part, width in ((slice(0, n_even), size), (slice(n_even, n_planned), n_planned - n_even)):
-            position[k, part] = _draw_places(generator, part.stop - part.start, width, shuffle=k > 0)
-    return position
-
-
-def _draw_places(generator: np.random.Generator, n_rows: int, width: int, *, shuffle: bool) -> Index:
-    """Return the places 0 ... width - 1 for each run of `width` rows, in order or shuffled."""
-    if n_rows == 0:
-        return np.empty(0, dtype=np.int64)
-    if not shuffle:
-        return np.tile(np.arange(width), n_rows // width)
-    return np.argsort(generator.random((n_rows // width, width)), axis=1).ravel()
+    place = np.empty(n_planned, dtype=np.int64)
+    for start, stop, width in ((0, n_even, size), (n_even, n_planned, n_planned - n_even)):
+        if stop > start:
+            draws = generator.random(((stop - start) // width, width))
+            batches = np.argsort(draws, axis=1) + np.arange(start, stop, width)[:, None]
+            place[start:stop] = batches.ravel()
+    return place
 
 
 def draw_dataset_partners(generator: np.random.Generator, n_samples: int) -> Index:
-    """Return a permutation of the training set: row i is mixed with ``partner[i]``."""
+    """Return a permutation of the epoch: place i is mixed with place ``partner[i]``."""
     return generator.permutation(n_samples)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +24,10 @@ class PlannedBatch:
     rows : ndarray of shape (m,)
         Rows of the training set to load. The first ``n`` are the batch's own examples,
         in order; the others, if any, are partners from elsewhere.
-    position : ndarray of shape (n_mixed, n) or None
-        Position in `rows` of each example that goes into a virtual example; row 0 counts
-        up from 0. None for plain training.
+    position : ndarray of shape (n_mixed - 1, n) or None
+        Positions in `rows` of the partners of each example; None for plain training.
     lam : ndarray of shape (n_mixed, n) or None
-        The weights; None for plain training.
+        The weights, of the example itself first; None for plain training.
     """
 
     rows: Index
@@ -42,36 +42,48 @@ class Plan:
     Attributes
     ----------
     bounds : ndarray of shape (n_batches + 1,)
-        Batch b holds the examples ``bounds[b]`` to ``bounds[b + 1]`` of the order.
-    index : ndarray of shape (n_mixed, n_planned)
-        Rows of the training set: ``index[0]`` is the epoch's order, ``index[1:]`` the
-        partners. Shape (1, n_planned) for plain training.
+        Batch b holds the examples ``bounds[b]`` to ``bounds[b + 1]`` of the order. All
+        batches but the last have one size.
+    order : ndarray of shape (n_samples,)
+        All rows of the training set, in the order in which they are visited. Those after
+        ``bounds[-1]`` are left out of the epoch.
+    place : ndarray of shape (n_mixed - 1, n_planned) or None
+        Where in `order` the partners of each example stand; None for plain training.
     lam : ndarray of shape (n_mixed, n_planned) or None
-        The weights of each virtual example, adding up to 1; None for plain training.
-    position : ndarray of shape (n_mixed, n_planned) or None
-        Where partners come from the same mini-batch: their places in it. None if they
-        may lie anywhere in the training set.
+        The weights of each virtual example, adding up to 1, of the example itself first;
+        None for plain training.
+    within_batch : bool
+        Whether all partners come from the same mini-batch.
     """
 
     bounds: Index
-    index: Index
+    order: Index
+    place: Index | None = None
     lam: Weights | None = None
-    position: Index | None = None
+    within_batch: bool = False
 
     def __len__(self) -> int:
         return len(self.bounds) - 1
 
     def __iter__(self) -> Iterator[PlannedBatch]:
-        for start, stop in zip(self.bounds[:-1], self.bounds[1:], strict=True):
-            yield self._batch(slice(start, stop))
+        for start, stop in pairwise(self.bounds.tolist()):
+            yield self._get_batch(start, stop)
 
-    def _batch(self, part: slice) -> PlannedBatch:
-        if self.lam is None:
-            return PlannedBatch(self.index[0, part])
-        if self.position is not None:
-            return PlannedBatch(self.index[0, part], self.position[:, part], self.lam[:, part])
-        index = self.index[:, part]
-        return PlannedBatch(index.ravel(), np.arange(index.size).reshape(index.shape), self.lam[:, part])
+    @property
+    def index(self) -> Index:
+        """Rows that go into each virtual example, shape (n_mixed, n_planned)."""
+        own = self.order[None, : self.bounds[-1]]
+        return own if self.place is None else np.concatenate([own, self.order[self.place]])
+
+    def _get_batch(self, start: int, stop: int) -> PlannedBatch:
+        own, part = self.order[start:stop], slice(start, stop)
+        if self.place is None or self.lam is None:
+            return PlannedBatch(own)
+        place, lam = self.place[:, part], self.lam[:, part]
+        if self.within_batch:
+            return PlannedBatch(own, place - start, lam)
+        position = np.arange(len(own), len(own) + place.size).reshape(place.shape)
+        return PlannedBatch(np.append(own, self.order[place]), position, lam)
 
 
 def batch_bounds(n_samples: int, batch_size: int, *, drop_last: bool = False) -> Index:

@@ -1,0 +1,234 @@
+"""The rows of a training or validation set: on the device, in host memory, in a file, or sparse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+__all__ = ["HostRows", "Rows", "SparseRows", "gather_rows", "map_features", "send"]
+
+
+def map_features(function: Any, x: Any) -> Any:
+    """Apply `function` to a tensor, or to each tensor of a mapping."""
+    if isinstance(x, Mapping):
+        return {name: function(value) for name, value in x.items()}
+    return function(x)
+
+
+def send(values: Any, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """Copy host values to the device without waiting for the copy to end.
+
+    Parameters
+    ----------
+    values : ndarray or Tensor
+        What to send; shared, not copied, where it is on the device already.
+    device : torch.device
+        Where to.
+    dtype : torch.dtype, default=None
+        Of the result; None keeps it.
+
+    Returns
+    -------
+    tensor : Tensor
+    """
+    tensor = torch.as_tensor(values)
+    if dtype is not None:
+        tensor = tensor.to(dtype)
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()  # from other memory the host would have to wait
+    return tensor.to(device, non_blocking=True)
+
+
+def gather_rows(x: Tensor, index: Tensor) -> Tensor:
+    """Return the rows of `x` at `index`; images whose channels come last keep them there."""
+    if x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
+        return x.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2)
+    return x.index_select(0, index)
+
+
+class SparseRows:
+    """Rows of a sparse matrix, on the device; each batch is made dense there.
+
+    Parameters
+    ----------
+    matrix : scipy sparse matrix of shape (n_samples, n_features)
+        The rows.
+    device : torch.device
+        Where the rows are kept.
+    dtype : torch.dtype
+        Floating dtype of the values.
+    """
+
+    def __init__(self, matrix: Any, device: torch.device, dtype: torch.dtype) -> None:
+        rows = sparse.csr_matrix(matrix)
+        if not rows.has_canonical_format:
+            rows = rows.copy()  # the matrix may be the user's own
+            rows.sum_duplicates()
+        self.shape = rows.shape
+        self.ndim = 2
+        self.values = torch.as_tensor(rows.data, dtype=dtype, device=device)
+        self.columns = torch.as_tensor(rows.indices.astype(np.int64), device=device)
+        self.starts = rows.indptr.astype(np.int64)
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, index: Any) -> Tensor:
+        """Return the rows at `index` as a dense tensor of shape (len(index), n_features)."""
+        rows = np.atleast_1d(np.asarray(index, dtype=np.int64))
+        lengths = self.starts[rows + 1] - self.starts[rows]
+        place = np.repeat(np.arange(len(rows)), lengths)
+        # Entry e of row r stands at starts[r] + e.
+        entry = np.arange(len(place)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        entry += np.repeat(self.starts[rows], lengths)
+        on_device = send(np.stack([place, entry]), self.values.device)
+        dense = self.values.new_zeros(len(rows), self.shape[1])
+        dense[on_device[0], self.columns[on_device[1]]] = self.values[on_device[1]]
+        return dense if np.ndim(index) else dense[0]
+
+
+class HostRows:
+    """Rows in host memory or in a memory-mapped file; each batch is sent to the device.
+
+    Parameters
+    ----------
+    array : ndarray of shape (n_samples, *features)
+        The rows; never written to.
+    device : torch.device
+        Where the batches go.
+    dtype : torch.dtype or None
+        Dtype of the batches; None keeps that of the array.
+    memory_format : torch.memory_format, default=torch.contiguous_format
+        Of the batches.
+    """
+
+    def __init__(
+        self,
+        array: NDArray[Any],
+        device: torch.device,
+        dtype: torch.dtype | None,
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> None:
+        self.array = array
+        self.device = device
+        self.dtype = dtype
+        self.memory_format = memory_format
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
+        return self.array.shape
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes of the array."""
+        return self.array.ndim
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, index: Any) -> Tensor:
+        """Return the rows at `index`, a tensor of its own on the device."""
+        rows = send(np.take(self.array, index, axis=0), self.device, self.dtype)
+        return rows.contiguous(memory_format=self.memory_format) if np.ndim(index) else rows
+
+
+class Rows(Dataset[Any]):
+    """A training or validation set of arrays.
+
+    Parameters
+    ----------
+    x : Tensor, SparseRows or HostRows of shape (n_samples, *features), or a mapping of such
+        The examples.
+    y : Tensor of shape (n_samples, ...)
+        Class codes (int64) or real targets, on the device.
+    weight : Tensor of shape (n_samples,), default=None
+        Weight of each row; None means 1.
+    decode : callable, default=None
+        Turns targets into what ``predict`` returns, such as codes into labels.
+    index : ndarray of shape (n_rows,), dtype int64, default=None
+        The rows that belong to the set; None means all. The tensors are shared.
+    """
+
+    def __init__(
+        self,
+        x: Any,
+        y: Tensor,
+        weight: Tensor | None = None,
+        *,
+        decode: Callable[[Tensor], Any] | None = None,
+        index: NDArray[np.int64] | None = None,
+    ) -> None:
+        self.x = x
+        self.targets = y
+        self.weight = weight
+        self.decode = decode
+        self.index = index
+        parts = list(x.values()) if isinstance(x, Mapping) else [x]
+        self.on_device = all(isinstance(part, Tensor) for part in parts)
+
+    def __len__(self) -> int:
+        return len(self.targets) if self.index is None else len(self.index)
+
+    def __getitem__(self, row: Any) -> tuple[Any, Tensor]:
+        place = row if self.index is None else self.index[row]
+        return map_features(lambda t: t[place], self.x), self.targets[place]
+
+    # skorch's helpers look for a data set's content under the names X and y.
+    @property
+    def X(self) -> Any:  # noqa: N802
+        """The examples of the set."""
+        return self.take(np.arange(len(self)))[0]
+
+    @property
+    def y(self) -> Any:
+        """The targets of the set, as the user gave them."""
+        targets = self.get_targets()
+        return targets if self.decode is None else self.decode(targets)
+
+    def get_targets(self) -> Tensor:
+        """Return the targets of the set: codes or real values."""
+        return self.targets if self.index is None else self.targets[torch.as_tensor(self.index)]
+
+    def locate(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return where rows of the set stand in the tensors."""
+        return rows if self.index is None else self.index[rows]
+
+    def stage(self, located: NDArray[np.int64]) -> Any:
+        """Return located rows in the form in which :meth:`load` takes them fastest."""
+        return send(located, self.targets.device) if self.on_device else located
+
+    def load(self, staged: Any) -> tuple[Any, Tensor, Tensor | None]:
+        """Return examples, targets and weights of rows that were located and staged."""
+        if self.on_device:
+            index = staged
+            x = map_features(lambda t: gather_rows(t, index), self.x)
+        else:
+            index = send(staged, self.targets.device)
+            x = map_features(lambda t: gather_rows(t, index) if isinstance(t, Tensor) else t[staged], self.x)
+        weight = None if self.weight is None else self.weight.index_select(0, index)
+        return x, self.targets.index_select(0, index), weight
+
+    def take(self, rows: NDArray[np.int64]) -> tuple[Any, Tensor, Tensor | None]:
+        """Return examples, targets and weights of the given rows."""
+        return self.load(self.stage(self.locate(rows)))
+
+    def slice(self, start: int, stop: int) -> tuple[Any, Tensor, Tensor | None]:
+        """Return examples, targets and weights of the rows from `start` to `stop`."""
+        if self.index is not None or not self.on_device:
+            return self.take(np.arange(start, stop))
+        weight = None if self.weight is None else self.weight[start:stop]
+        return map_features(lambda t: t[start:stop], self.x), self.targets[start:stop], weight
+
+    def subset(self, rows: NDArray[np.int64]) -> Rows:
+        """Return the given rows as a set of their own that shares the tensors."""
+        return type(self)(
+            self.x, self.targets, self.weight, decode=self.decode, index=self.locate(np.asarray(rows))
+        )

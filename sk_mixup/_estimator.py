@@ -23,6 +23,7 @@ from torch.utils.data import IterableDataset, Subset
 from sk_mixup._feed import is_mapped, unwrap_subset
 from sk_mixup._persistence import PersistenceMixin
 from sk_mixup._random import draw_seed
+from sk_mixup._step import is_foreign
 from sk_mixup.rows import Rows
 
 __all__ = ["MixupEstimatorMixin"]
@@ -31,6 +32,8 @@ __all__ = ["MixupEstimatorMixin"]
 # products choose their kernel by batch size, and rows predicted one by one differed from
 # rows predicted together by up to 3e-7.
 BLOCK_SIZE = 256
+# Results of so many rows are handed on at once.
+TABLE_SIZE = 64 * BLOCK_SIZE
 
 
 class MixupEstimatorMixin(PersistenceMixin):
@@ -344,14 +347,30 @@ class MixupEstimatorMixin(PersistenceMixin):
             return
         rows = X if isinstance(X, Rows) else self._as_rows(X)
         table = getattr(rows.x, "ndim", None) == 2 and not training
-        size = BLOCK_SIZE if table else self._get_valid_batch_size(len(rows))
+        size = TABLE_SIZE if table else self._get_valid_batch_size(len(rows))
+        predict = self._predict_blocks if table else self.evaluation_step
         for start in range(0, len(rows), size):
             n = min(size, len(rows) - start)
-            x = rows.slice(start, start + n)[0]
-            if table and n < size:
-                x = torch.cat([x, x[-1:].expand(size - n, -1)])
-            output = self.evaluation_step((x, None), training=training)
-            yield to_device(_first_rows(output, n), device=device)
+            output = predict((rows.slice(start, start + n)[0], None), training=training)
+            yield to_device(output, device=device)
+
+    def _predict_blocks(self, batch: Any, training: bool) -> Any:
+        """Predict a part of a table block by block; the last block is filled up."""
+        blocks = list(batch[0].split(BLOCK_SIZE))
+        n_last = len(blocks[-1])
+        blocks[-1] = torch.cat([blocks[-1], blocks[-1][-1:].expand(BLOCK_SIZE - n_last, -1)])
+        *outputs, last = self._evaluate_blocks(blocks)
+        outputs.append(tuple(part[:n_last] for part in last) if isinstance(last, tuple) else last[:n_last])
+        if isinstance(last, tuple):
+            return tuple(torch.cat(parts) for parts in zip(*outputs, strict=True))
+        return torch.cat(outputs)
+
+    def _evaluate_blocks(self, blocks: list[Tensor]) -> list[Any]:
+        if is_foreign(type(self).evaluation_step) or "evaluation_step" in vars(self):
+            return [self.evaluation_step((block, None)) for block in blocks]
+        self._set_training(False)  # once; to walk through the modules takes as long as a block
+        with torch.no_grad(), self._get_autocast():
+            return [self._to_full_precision(self.infer(block)) for block in blocks]
 
     def _as_rows(self, X: Any) -> Rows:
         check_is_fitted(self)
@@ -419,10 +438,6 @@ def _check_mapping(X: Mapping[str, Any]) -> dict[str, Any]:
         if values.dtype.kind == "f":
             assert_all_finite(values, input_name=f"X[{name!r}]")
     return {name: v.astype(np.float32) if v.dtype == np.float64 else v for name, v in arrays.items()}
-
-
-def _first_rows(output: Any, n: int) -> Any:
-    return tuple(part[:n] for part in output) if isinstance(output, tuple) else output[:n]
 
 
 def find_targets(dataset: Any, y: Any = None) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 from sklearn import get_config
 from sklearn.utils.metadata_routing import process_routing
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping
+from skorch.callbacks import Callback, EarlyStopping, PrintLog
 from skorch.dataset import get_len
 import torch
 from torch import Tensor
@@ -23,6 +23,42 @@ from sk_mixup.mixing import ERM, Mixup
 from sk_mixup.mixing.mixup import LAM_PER, PARTNERS
 
 __all__ = ["MixupNetMixin"]
+
+
+class QuietPrintLog(PrintLog):
+    """skorch's PrintLog, which lays out a table in every epoch also where it prints none."""
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Print the last epoch, unless nothing is to be printed."""
+        if net.verbose or self.sink is not print:
+            super().on_epoch_end(net, **kwargs)
+
+
+class _Losses:
+    """Losses of the batches of an epoch: kept on the device, read once."""
+
+    def __init__(self, prefix: str) -> None:
+        self.names = f"{prefix}_loss", f"{prefix}_batch_size"
+        self.values: list[Tensor] = []
+        self.sizes: list[int] = []
+
+    def add(self, losses: Tensor, size: int) -> None:
+        """Add the losses of some batches of `size` rows."""
+        self.values.append(losses.reshape(-1))
+        self.sizes.extend([size] * losses.numel())
+
+    def read(self) -> list[dict[str, Any]]:
+        """Wait for the losses; return the rows of the history."""
+        losses = torch.cat(self.values).tolist() if self.values else []
+        return [dict(zip(self.names, row, strict=True)) for row in zip(losses, self.sizes, strict=True)]
+
+    def read_last(self) -> dict[str, Any]:
+        """Wait for the loss of the last batch; return its row."""
+        return dict(zip(self.names, (self.values[-1].item(), self.sizes[-1]), strict=True))
+
+
+def _count_rows(batch: Any) -> int:
+    return int(get_len(batch[0]) if isinstance(batch, tuple | list) else get_len(batch))
 
 
 class MixupNetMixin(FeedMixin, MixedStepMixin):
@@ -134,6 +170,11 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
         self.storage = storage
         self.channels_last = channels_last
         self.random_state = random_state
+
+    @property
+    def _default_callbacks(self) -> list[tuple[str, Any]]:
+        callbacks = super()._default_callbacks
+        return [(name, QuietPrintLog() if type(cb) is PrintLog else cb) for name, cb in callbacks]
 
     def check_mixing_options(self) -> None:
         """Raise if an option of mixing breaks its rule.
@@ -277,49 +318,47 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
         """Run one pass; the losses are read once at its end unless a callback looks on."""
         if iterator is None:
             return
+        losses = _Losses(prefix)
         watched = self._has_batch_hooks(training)
-        losses: list[Tensor] = []
-        sizes: list[int] = []
-
-        def record(loss: Tensor, size: int) -> None:
-            losses.append(loss)
-            sizes.extend([size] * loss.numel())
-
         try:
-            trainer = self.get_chain_trainer(iterator, fit_params) if training and not watched else None
-            if trainer is not None:
-                trainer.run_epoch(iterator, record)
-                return
-            for batch in iterator:
-                if watched:
-                    self.notify("on_batch_begin", batch=batch, training=training)
-                step = step_fn(batch, **fit_params)
-                size = get_len(batch[0]) if isinstance(batch, tuple | list) else get_len(batch)
-                record(step["loss"].detach(), size)
-                if watched:
-                    self._record_batch(prefix, losses[-1].item(), size)
-                    step = self._unmix_step(batch, step) if training else step
-                    self.notify("on_batch_end", batch=batch, training=training, **step)
+            if not training or watched or not self._run_trainer(iterator, losses, fit_params):
+                run_batch = self._run_watched_batch if watched else self._run_batch
+                for batch in iterator:
+                    run_batch(batch, step_fn, losses, training, fit_params)
         finally:  # an interrupted epoch keeps its losses
             if not watched:
-                self._record_batches(prefix, losses, sizes)
-            self.history.record(f"{prefix}_batch_count", len(sizes))
+                self.history[-1]["batches"].extend(losses.read())
+            self.history.record(f"{prefix}_batch_count", len(losses.sizes))
+
+    def _run_trainer(self, batches: Any, losses: _Losses, fit_params: dict[str, Any]) -> bool:
+        """Run a training epoch the fast way; return False where that cannot be done."""
+        trainer = self.get_trainer(batches, fit_params)
+        if trainer is None:
+            return False
+        self._set_training(True)
+        return trainer.run_epoch(batches, losses.add)
+
+    def _run_batch(
+        self, batch: Any, step_fn: Any, losses: _Losses, training: bool, fit_params: dict[str, Any]
+    ) -> None:
+        step = step_fn(batch, **fit_params)
+        losses.add(step["loss"].detach(), _count_rows(batch))
+
+    def _run_watched_batch(
+        self, batch: Any, step_fn: Any, losses: _Losses, training: bool, fit_params: dict[str, Any]
+    ) -> None:
+        self.notify("on_batch_begin", batch=batch, training=training)
+        step = step_fn(batch, **fit_params)
+        losses.add(step["loss"].detach(), _count_rows(batch))
+        for name, value in losses.read_last().items():
+            self.history.record_batch(name, value)
+        step = self._unmix_step(batch, step) if training else step
+        self.notify("on_batch_end", batch=batch, training=training, **step)
 
     def _has_batch_hooks(self, training: bool) -> bool:
         """Whether anything wants to be called before or after each batch."""
         callbacks = [cb for _, cb in self.callbacks_ if getattr(cb, "on_train", training) == training]
         return _overrides(self, NeuralNet) or any(_overrides(cb, Callback) for cb in callbacks)
-
-    def _record_batches(self, prefix: str, losses: list[Tensor], sizes: list[int]) -> None:
-        values = torch.cat([loss.reshape(-1) for loss in losses]).tolist() if losses else []
-        self.history[-1]["batches"].extend(
-            {f"{prefix}_loss": loss, f"{prefix}_batch_size": size}
-            for loss, size in zip(values, sizes, strict=True)
-        )
-
-    def _record_batch(self, prefix: str, loss: float, size: int) -> None:
-        self.history.record_batch(f"{prefix}_loss", loss)
-        self.history.record_batch(f"{prefix}_batch_size", size)
 
     def _unmix_step(self, batch: Any, step: dict[str, Any]) -> dict[str, Any]:
         """Give scoring callbacks a prediction for the clean rows, never for mixed ones."""

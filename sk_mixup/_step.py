@@ -15,11 +15,13 @@ from skorch.utils import TeeGenerator, to_tensor
 import torch
 from torch import Tensor
 
-from sk_mixup.closed_form import ChainTrainer, Loss, find_chain
+from sk_mixup.closed_form import Loss
 from sk_mixup.data import Batch, PlannedBatches
 from sk_mixup.losses import mix_losses
+from sk_mixup.modules import find_chain
+from sk_mixup.trainers import ChainTrainer, ModuleTrainer, Trainer
 
-__all__ = ["AUTOCAST", "MixedStepMixin", "NetBase"]
+__all__ = ["AUTOCAST", "MixedStepMixin", "NetBase", "is_foreign"]
 
 # At run time the mixins stand on their own and a skorch net comes behind them. skorch
 # carries no types, so to a type checker their base, and what they call on it, is Any.
@@ -60,8 +62,8 @@ class MixedStepMixin(NetBase):
         self._step_optimizer(None)
         return step
 
-    def get_chain_trainer(self, batches: Any, fit_params: dict[str, Any]) -> ChainTrainer | None:
-        """Return what trains a plain multilayer perceptron without autograd.
+    def get_trainer(self, batches: Any, fit_params: dict[str, Any]) -> Trainer | None:
+        """Return what runs a training epoch faster than step by step.
 
         Parameters
         ----------
@@ -72,22 +74,26 @@ class MixedStepMixin(NetBase):
 
         Returns
         -------
-        trainer : ChainTrainer or None
-            None wherever the steps of this class must be gone through: for another
-            module, a loss or a step of a subclass, hooks, mixed precision, augmentation.
+        trainer : Trainer or None
+            None wherever the steps of this class must be gone through: for a criterion
+            without a closed form, steps of a subclass, callbacks that look at gradients,
+            mixed precision, augmentation, inputs that are no array of floats.
         """
         if fit_params or not isinstance(batches, PlannedBatches) or not self._has_plain_step():
             return None
-        loss, rows, parameters = self._get_closed_form_loss(), batches.rows, [*self.module_.parameters()]
-        layers = None if isinstance(rows.x, Mapping) else find_chain(self.module_, rows.x.ndim)
-        if loss is None or layers is None or layers[-1].out_features != self._n_outputs:
+        loss, rows, dtype = self._get_closed_form_loss(), batches.rows, self.float_dtype
+        if loss is None or isinstance(rows.x, Mapping) or getattr(rows.x, "dtype", dtype) != dtype:
             return None
-        dtypes = {batches.dtype, getattr(rows.x, "dtype", batches.dtype), *(p.dtype for p in parameters)}
-        devices = {rows.targets.device, *(p.device for p in parameters)}
-        if len(dtypes | devices) != 2 or math.prod(rows.x.shape[1:]) != layers[0].in_features:
+        layers = find_chain(self.module_, rows.x.ndim)
+        if layers is None:
+            return ModuleTrainer(self.module_, loss, self._n_outputs, self.optimizer_)
+        trained = {p for group in self.optimizer_.param_groups for p in group["params"]}
+        parameters = {p for layer in layers for p in layer.parameters()}
+        alike = {(p.dtype, p.device) for p in parameters} == {(dtype, rows.targets.device)}
+        sizes = layers[0].in_features, layers[-1].out_features
+        if not alike or parameters != trained or sizes != (math.prod(rows.x.shape[1:]), self._n_outputs):
             return None
-        trained = {id(p) for group in self.optimizer_.param_groups for p in group["params"]}
-        return ChainTrainer(layers, loss, self.optimizer_) if trained == set(map(id, parameters)) else None
+        return ChainTrainer(layers, loss, self.optimizer_)
 
     def _get_closed_form_loss(self) -> Loss | None:
         """Return the loss in closed form, where the criterion has one; for subclasses."""
@@ -101,7 +107,7 @@ class MixedStepMixin(NetBase):
             return False
         if isinstance(self.optimizer_, torch.optim.LBFGS):
             return False
-        return not any(name in vars(self) or _is_foreign(getattr(type(self), name)) for name in STEPS)
+        return not any(name in vars(self) or is_foreign(getattr(type(self), name)) for name in STEPS)
 
     def _step_optimizer(self, step_fn: Any) -> None:
         if self.scaler_ is None:
@@ -261,7 +267,8 @@ class MixedStepMixin(NetBase):
         return args, kwargs
 
 
-def _is_foreign(method: Any) -> bool:
+def is_foreign(method: Any) -> bool:
+    """Whether a method is neither this library's nor one of skorch's plain nets'."""
     owner = getattr(method, "__module__", "")
     return owner not in PLAIN_MODULES and not owner.startswith("sk_mixup.")
 

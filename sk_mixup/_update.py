@@ -23,7 +23,7 @@ class FusedUpdate:
     Parameters
     ----------
     optimizer : torch.optim.Optimizer
-        The optimizer; its parameters must have gradients that stay in place.
+        The optimizer.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
@@ -32,14 +32,16 @@ class FusedUpdate:
 
     def __call__(self) -> None:
         """Descend by one step."""
-        if self.kernels is None:
-            with torch.inference_mode(False):  # the state that is built here is to be trained on
-                self.optimizer.step()
-            if _has_plain_adam_step(self.optimizer):
-                self.kernels = [_AdamKernel(self.optimizer, group) for group in self.optimizer.param_groups]
+        if self.kernels and all(kernel.find_gradients() for kernel in self.kernels):
+            for kernel in self.kernels:
+                kernel()
             return
-        for kernel in self.kernels:
-            kernel()
+        self.close()  # a parameter took no part in this step, or nothing is known yet
+        with torch.inference_mode(False):  # the state that is built here is to be trained on
+            self.optimizer.step()
+        plain = self.kernels is None and _has_plain_adam_step(self.optimizer)
+        groups = self.optimizer.param_groups if plain else []
+        self.kernels = [_AdamKernel(self.optimizer, group) for group in groups]
 
     def close(self) -> None:
         """Give the optimizer its counts of steps."""
@@ -53,19 +55,21 @@ class _AdamKernel:
     def __init__(self, optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> None:
         states = [optimizer.state[p] for p in group["params"]]
         self.group = group
-        self.tensors: list[list[Tensor]] = [
-            [p.detach() for p in group["params"]],
-            [p.grad for p in group["params"]],
-            [state["exp_avg"] for state in states],
-            [state["exp_avg_sq"] for state in states],
-            [state["max_exp_avg_sq"] for state in states] if group["amsgrad"] else [],
-        ]
+        self.weights = [p.detach() for p in group["params"]]
+        self.gradients: list[Tensor] = []
+        self.moments = [[state[name] for state in states] for name in ("exp_avg", "exp_avg_sq")]
+        self.maxima = [state["max_exp_avg_sq"] for state in states] if group["amsgrad"] else []
         self.steps = [state["step"] for state in states]
         # On the CPU one count serves all parameters: to add 1 to each takes as long as the kernel.
         self.shares_count = self.steps[0].device.type == "cpu"
         self.counts = [self.steps[0].clone()] * len(self.steps) if self.shares_count else self.steps
         decoupled = group.get("decoupled_weight_decay", isinstance(optimizer, torch.optim.AdamW))
         self.kernel: Callable[..., Any] = torch._fused_adamw_ if decoupled else torch._fused_adam_
+
+    def find_gradients(self) -> bool:
+        """Take up the gradients of the step; return whether every parameter has one."""
+        self.gradients = [p.grad for p in self.group["params"]]
+        return not any(gradient is None for gradient in self.gradients)
 
     def __call__(self) -> None:
         if self.shares_count:
@@ -75,7 +79,10 @@ class _AdamKernel:
         group = self.group
         beta1, beta2 = group["betas"]
         self.kernel(
-            *self.tensors,
+            self.weights,
+            self.gradients,
+            *self.moments,
+            self.maxima,
             self.counts,
             amsgrad=group["amsgrad"],
             lr=group["lr"],

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sk_mixup._checks import check_integer, check_real
 
-__all__ = ["MLP"]
+__all__ = ["MLP", "find_chain", "is_hooked"]
 
 
 class MLP(nn.Module):
@@ -77,3 +77,70 @@ def _as_sizes(hidden_layer_sizes: Sequence[int] | int) -> list[int]:
     if isinstance(hidden_layer_sizes, str) or not hasattr(hidden_layer_sizes, "__iter__"):
         return [check_integer("hidden_layer_sizes", hidden_layer_sizes, low=1, hint=hint)]
     return [check_integer("hidden_layer_sizes", size, low=1, hint=hint) for size in hidden_layer_sizes]
+
+
+def find_chain(module: nn.Module, ndim: int = 2) -> list[nn.Linear] | None:
+    """Return the linear layers of a plain multilayer perceptron, or None for another module.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        A candidate: an :class:`MLP` or an ``nn.Sequential``.
+    ndim : int, default=2
+        Number of axes of a batch of inputs.
+
+    Returns
+    -------
+    layers : list of torch.nn.Linear or None
+        The layers, where the module is linear layers with a ReLU between each two, after
+        an ``nn.Flatten`` that is optional for two axes; where no layer is shared or hooked,
+        and all weights are trained.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from sk_mixup.modules import MLP, find_chain
+    >>> [layer.out_features for layer in find_chain(MLP(4, 3))]
+    [128, 128, 3]
+    >>> find_chain(nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))) is None
+    True
+    """
+    container = module.layers if type(module) is MLP else module
+    if type(container) is not nn.Sequential:
+        return None
+    parts = list(container)
+    layers = [part for part in parts if type(part) is nn.Linear]
+    links = [type(part) for part in parts if type(part) is not nn.Linear]
+    flattens = [nn.Flatten] if links[:1] == [nn.Flatten] else []
+    if links != flattens + [nn.ReLU] * (len(layers) - 1) or (ndim != 2 and not flattens):
+        return None
+    first = parts[0]
+    if isinstance(first, nn.Flatten) and (first.start_dim != 1 or first.end_dim != -1):
+        return None
+    if any(type(part) is not nn.Linear for part in parts[len(flattens) :: 2]):
+        return None
+    modules = {module, container, *parts}
+    if len(modules) < len(parts) + 1 or any(map(is_hooked, modules)):
+        return None
+    return layers if all(map(_is_trained_whole, layers)) else None
+
+
+def _is_trained_whole(layer: nn.Linear) -> bool:
+    """Whether a layer has its own weights and no others, all trained, none hooked."""
+    return all(
+        type(p) is nn.Parameter and p.requires_grad and p.is_floating_point() and not p._backward_hooks
+        for p in layer._parameters.values()
+        if p is not None
+    )
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """Whether a call of the module does more than its class's ``forward``."""
+    hooks = (
+        "_forward_hooks",
+        "_forward_pre_hooks",
+        "_backward_hooks",
+        "_backward_pre_hooks",
+        "_compiled_call_impl",
+    )
+    return any(getattr(module, name, None) for name in hooks) or "forward" in vars(module)

@@ -1,0 +1,199 @@
+"""The training epoch: blocks of mixed batches, gradients in closed form, the optimizer's kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from itertools import chain
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sk_mixup._update import FusedUpdate
+from sk_mixup.closed_form import Loss
+from sk_mixup.data import Batch, PlannedBatches
+
+__all__ = ["ChainTrainer", "ModuleTrainer", "Trainer"]
+
+# Batches are gathered, mixed and scored in blocks of about so many numbers: enough to make the
+# cost of these calls vanish, few enough to stay in the cache.
+BLOCK_ELEMENTS = 2**18
+
+
+class Trainer:
+    """Trains a module on the batches of a plan; nothing in an epoch waits for the device.
+
+    Several batches are gathered and mixed at once, and what their loss can know before the
+    outputs is computed at once. A step is then a forward pass, the loss's gradient in
+    closed form, the chain rule and the optimizer's kernel: the tensor operations of a
+    plain loop, so that plain training gives the weights of a plain loop, bit for bit.
+
+    Parameters
+    ----------
+    loss : Loss
+        The loss of the module's output.
+    n_outputs : int
+        Number of outputs of the module.
+    optimizer : torch.optim.Optimizer
+        Descends along the gradients, which are left in ``parameter.grad``.
+    """
+
+    guard: Callable[[], AbstractContextManager[Any]] = torch.no_grad
+
+    def __init__(self, loss: Loss, n_outputs: int, optimizer: torch.optim.Optimizer) -> None:
+        self.loss = loss
+        self.n_outputs = n_outputs
+        self.update = FusedUpdate(optimizer)
+
+    def run_epoch(self, batches: PlannedBatches, record: Callable[[Tensor, int], None]) -> bool:
+        """Train on the batches of one epoch.
+
+        Parameters
+        ----------
+        batches : PlannedBatches
+            The batches.
+        record : callable
+            Called now and then with the losses of the latest batches, a tensor of shape
+            (n_batches,), and the number of rows in each.
+
+        Returns
+        -------
+        done : bool
+            False if the module's first output was not what the loss knows; then nothing
+            was changed.
+        """
+        size = int(batches.plan.bounds[1])
+        width = math.prod(batches.rows.x.shape[1:]) + 2 * self.n_outputs
+        n_batches = max(1, BLOCK_ELEMENTS // (size * width))
+        try:
+            with self.guard():
+                for block, size in batches.iterate_blocks(n_batches):
+                    losses = self._run_block(block, size)
+                    if losses is None:
+                        return False
+                    record(losses, size)
+        finally:
+            self.update.close()
+        return True
+
+    def _run_block(self, block: Batch, size: int) -> Tensor | None:
+        x = block.get_mixed_inputs()
+        y, lam, weight = block.get_mixed_targets()
+        prepared = self.loss.prepare(y, lam.to(x.dtype), weight, size)
+        kept = x.new_empty(len(x), self.n_outputs)
+        parts = [part.split(size) for part in (x, kept, *prepared)]
+        for x_batch, *rest in zip(*parts, strict=True):
+            if not self.step(x_batch, *rest):
+                return None
+        return self.loss.compute_values(kept, *prepared).view(-1, size).sum(dim=1)
+
+    def step(self, x: Tensor, kept: Tensor, *target: Tensor) -> bool:
+        """Do one step.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, *features)
+            The virtual examples.
+        kept : Tensor of shape (n, n_outputs)
+            Where the loss writes what its values are computed from.
+        *target : Tensor
+            The batch's part of what the loss prepared.
+
+        Returns
+        -------
+        done : bool
+            False if the output of the module was not what the loss knows.
+        """
+        raise NotImplementedError
+
+
+class ModuleTrainer(Trainer):
+    """Trains any module that returns outputs of shape (n, n_outputs), by autograd.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The module, in training mode.
+    loss, n_outputs, optimizer
+        As in :class:`Trainer`.
+    """
+
+    def __init__(
+        self, module: nn.Module, loss: Loss, n_outputs: int, optimizer: torch.optim.Optimizer
+    ) -> None:
+        super().__init__(loss, n_outputs, optimizer)
+        self.module = module
+        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+
+    def step(self, x: Tensor, kept: Tensor, *target: Tensor) -> bool:
+        """Do one step; see :meth:`Trainer.step`."""
+        with torch.enable_grad():
+            output = self.module(x)
+        if not isinstance(output, Tensor) or output.shape != kept.shape or output.dtype != kept.dtype:
+            return False
+        gradient = self.loss.compute_gradient(output.detach(), kept, *target)
+        for parameter in self.parameters:
+            parameter.grad = None
+        torch.autograd.backward(output, gradient)
+        self.update()
+        return True
+
+
+class ChainTrainer(Trainer):
+    """Trains a chain of linear layers with ReLUs between them, without autograd.
+
+    At batch size 16 autograd's own work takes as long as the arithmetic. Here a step is
+    twenty-odd tensor operations, those that autograd would call, in its order.
+
+    Parameters
+    ----------
+    layers : list of torch.nn.Linear
+        The layers, from the input on, as :func:`sk_mixup.modules.find_chain` gives them.
+    loss, optimizer
+        As in :class:`Trainer`.
+    """
+
+    guard = torch.inference_mode
+
+    def __init__(self, layers: Sequence[nn.Linear], loss: Loss, optimizer: torch.optim.Optimizer) -> None:
+        super().__init__(loss, layers[-1].out_features, optimizer)
+        for parameter in chain.from_iterable(layer.parameters() for layer in layers):
+            if parameter.grad is None:
+                parameter.grad = torch.empty_like(parameter)
+        linear = [(layer.weight.detach(), _detach(layer.bias)) for layer in layers]
+        *self.inner, self.last = ((weight.t(), bias) for weight, bias in linear)
+        gradients = [(layer.weight.grad, None if layer.bias is None else layer.bias.grad) for layer in layers]
+        self.backward = [(k, linear[k][0], *gradients[k]) for k in reversed(range(len(layers)))]
+
+    def _run_block(self, block: Batch, size: int) -> Tensor | None:
+        flat = Batch(block.loaded.flatten(1), block.targets, block.weight, block.position, block.lam)
+        return super()._run_block(flat, size)
+
+    def step(self, x: Tensor, kept: Tensor, *target: Tensor) -> bool:
+        """Do one step; see :meth:`Trainer.step`."""
+        hidden = [x]
+        for weight, bias in self.inner:
+            hidden.append(_apply_linear(hidden[-1], weight, bias).relu_())
+        gradient = self.loss.compute_gradient(_apply_linear(hidden[-1], *self.last), kept, *target)
+        for k, weight, weight_gradient, bias_gradient in self.backward:
+            torch.mm(gradient.t(), hidden[k], out=weight_gradient)
+            if bias_gradient is not None:
+                torch.sum(gradient, 0, out=bias_gradient)
+            if k:
+                gradient = torch.mm(gradient, weight)
+                _threshold_backward(gradient, hidden[k], 0, grad_input=gradient)
+        self.update()
+        return True
+
+
+_threshold_backward: Any = torch.ops.aten.threshold_backward.grad_input
+
+
+def _detach(bias: Tensor | None) -> Tensor | None:
+    return None if bias is None else bias.detach()
+
+
+def _apply_linear(x: Tensor, transposed: Tensor, bias: Tensor | None) -> Tensor:
+    return torch.mm(x, transposed) if bias is None else torch.addmm(bias, x, transposed)

@@ -80,14 +80,14 @@ class LabelsMixin(MixupEstimatorMixin):
     def _encode_labels(self, y: NDArray[Any]) -> NDArray[np.int64]:
         classes = self.classes_
         codes = np.searchsorted(classes, y)
-        codes = np.minimum(codes, len(classes) - 1)
+        np.minimum(codes, len(classes) - 1, out=codes)
         unknown = classes[codes] != y
         if np.any(unknown):
             raise ValueError(
                 f"y must hold labels among the classes {classes.tolist()}; got {y[unknown].tolist()[0]!r}. "
                 "Call fit with all labels, or name them in `classes`."
             )
-        return codes.astype(np.int64)
+        return codes.astype(np.int64, copy=False)
 
     def _decode_targets(self, targets: Tensor) -> NDArray[Any]:
         codes = to_numpy(targets)

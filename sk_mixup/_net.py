@@ -50,7 +50,9 @@ class _Losses:
     def read(self) -> list[dict[str, Any]]:
         """Wait for the losses; return the rows of the history."""
         losses = torch.cat(self.values).tolist() if self.values else []
-        return [dict(zip(self.names, row, strict=True)) for row in zip(losses, self.sizes, strict=True)]
+        loss_name, size_name = self.names
+        rows = zip(losses, self.sizes, strict=True)
+        return [{loss_name: loss, size_name: size} for loss, size in rows]
 
     def read_last(self) -> dict[str, Any]:
         """Wait for the loss of the last batch; return its row."""
@@ -280,9 +282,13 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
         sets = {"dataset_train": train, "dataset_valid": valid}
         for _ in range(n_epochs):
             self.notify("on_epoch_begin", **sets)
-            batches = self.get_training_batches(train, policy, labels)
             self.run_single_epoch(
-                batches, training=True, prefix="train", step_fn=self.train_step, **fit_params
+                # No name keeps the plan: the next one would be drawn beside it.
+                self.get_training_batches(train, policy, labels),
+                training=True,
+                prefix="train",
+                step_fn=self.train_step,
+                **fit_params,
             )
             self._check_losses_finite()
             iterator = None if valid is None else self.get_iterator(valid, training=False)

@@ -201,7 +201,7 @@ class PlannedBatches:
             for start, stop in pairwise(bounds.tolist()):
                 yield Batch(*self.rows.load(order[start:stop]))
             return
-        lam = send(plan.lam, device, self.dtype)
+        lam = send(plan.lam, device)
         place: Any = plan.place
         if plan.within_batch or self.rows.on_device:
             place = send(place, device)
@@ -212,7 +212,7 @@ class PlannedBatches:
             else:
                 rows = _join(rows, order[partners.reshape(-1)])
                 position = torch.arange(stop - start, len(rows), device=device).view(partners.shape)
-            yield Batch(*self.rows.load(rows), position, lam[:, start:stop])
+            yield Batch(*self.rows.load(rows), position, lam[:, start:stop].to(self.dtype))
 
 
 def _join(rows: Any, others: Any) -> Any:

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from sk_mixup._checks import check_choice, check_integer, check_real
 from sk_mixup.mixing.partners import (
+    CHUNK,
     draw_batch_partners,
     draw_class_partners,
     draw_dataset_partners,
@@ -201,7 +202,8 @@ def draw_lam(generator: np.random.Generator, alpha: float, size: int, n_mixed: i
         return np.full((n_mixed, size), 1.0 / n_mixed)
     if n_mixed == 2:
         lam = np.empty((2, size))
-        lam[0] = generator.beta(alpha, alpha, size)
+        for first in np.split(lam[0], range(CHUNK, size, CHUNK)):
+            first[:] = generator.beta(alpha, alpha, len(first))
         np.subtract(1.0, lam[0], out=lam[1])
         return lam
     return np.ascontiguousarray(generator.dirichlet(np.full(n_mixed, float(alpha)), size).T)

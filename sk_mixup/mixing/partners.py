@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from sk_mixup.mixing.plan import Index
 
+# Draws for so many rows are held at once beside the plan itself.
+CHUNK = 2**16
+
 __all__ = ["draw_batch_partners", "draw_class_partners", "draw_dataset_partners"]
 
 
@@ -34,15 +37,22 @@ def draw_batch_partners(generator: np.random.Generator, bounds: Index) -> Index:
     array([2, 1, 0, 3, 4])
     """
     size, n_planned = int(bounds[1]), int(bounds[-1])
-    # All batches but the last have one size, so one row-wise argsort shuffles them all.
+    # All batches but the last have one size, so row-wise argsorts shuffle many of them at once.
     n_even = n_planned if n_planned % size == 0 else int(bounds[-2])
+    step = max(1, CHUNK // size) * size
     place = np.empty(n_planned, dtype=np.int64)
-    for start, stop, width in ((0, n_even, size), (n_even, n_planned, n_planned - n_even)):
-        if stop > start:
-            draws = generator.random(((stop - start) // width, width))
-            batches = np.argsort(draws, axis=1) + np.arange(start, stop, width)[:, None]
-            place[start:stop] = batches.ravel()
+    for start in range(0, n_even, step):
+        _shuffle_batches(generator, place, start, min(start + step, n_even), size)
+    if n_even < n_planned:
+        _shuffle_batches(generator, place, n_even, n_planned, n_planned - n_even)
     return place
+
+
+def _shuffle_batches(generator: np.random.Generator, place: Index, start: int, stop: int, size: int) -> None:
+    draws = generator.random(((stop - start) // size, size))
+    shuffled = np.argsort(draws, axis=1)
+    shuffled += np.arange(start, stop, size)[:, None]
+    place[start:stop] = shuffled.ravel()
 
 
 def draw_dataset_partners(generator: np.random.Generator, n_samples: int) -> Index:

@@ -112,6 +112,12 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
         Whether images (inputs of 4 axes) and the module's weights are laid out with the
         channels last, which convolutions are often faster with.
 
+    cuda_graph : bool, default=False
+        Whether the training step is recorded as a CUDA graph in each epoch and replayed,
+        which spares a small net most of its launches. Needs a CUDA device, arrays as
+        training data, a module without host-device synchronisation and a learning rate
+        that stays the same through an epoch.
+
     random_state : int, RandomState, Generator or None, default=None
         Seed of the initial weights and of all that training draws.
 
@@ -157,6 +163,7 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
         autocast: str | None = None,
         storage: str = "auto",
         channels_last: bool = False,
+        cuda_graph: bool = False,
         random_state: Any = None,
         **kwargs: Any,
     ) -> None:
@@ -171,6 +178,7 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
         self.autocast = autocast
         self.storage = storage
         self.channels_last = channels_last
+        self.cuda_graph = cuda_graph
         self.random_state = random_state
 
     @property
@@ -201,6 +209,11 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
             check_choice("autocast", self.autocast, tuple(AUTOCAST))
         check_choice("storage", self.storage, STORAGES)
         check_bool("channels_last", self.channels_last, hint="Use True for convolutions on a GPU.")
+        check_bool("cuda_graph", self.cuda_graph, hint="Use True for a small net on a GPU.")
+        if self.cuda_graph and torch.device(self.device).type != "cuda":
+            raise ValueError(
+                f"cuda_graph must be False for device {self.device!r}; got True. Use it with device='cuda'."
+            )
         if self.augment is not None and not callable(self.augment):
             raise TypeError(
                 f"augment must be callable or None; got {self.augment!r}. Give a function from a batch of "
@@ -327,7 +340,7 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
         losses = _Losses(prefix)
         watched = self._has_batch_hooks(training)
         try:
-            if not training or watched or not self._run_trainer(iterator, losses, fit_params):
+            if not training or not self._run_trainer(iterator, losses, watched, fit_params):
                 run_batch = self._run_watched_batch if watched else self._run_batch
                 for batch in iterator:
                     run_batch(batch, step_fn, losses, training, fit_params)
@@ -336,9 +349,15 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
                 self.history[-1]["batches"].extend(losses.read())
             self.history.record(f"{prefix}_batch_count", len(losses.sizes))
 
-    def _run_trainer(self, batches: Any, losses: _Losses, fit_params: dict[str, Any]) -> bool:
+    def _run_trainer(self, batches: Any, losses: _Losses, watched: bool, fit_params: dict[str, Any]) -> bool:
         """Run a training epoch the fast way; return False where that cannot be done."""
-        trainer = self.get_trainer(batches, fit_params)
+        trainer = None if watched else self.get_trainer(batches, fit_params)
+        if trainer is None and self.cuda_graph:
+            raise ValueError(
+                "cuda_graph must be False where training goes step by step: for a Dataset, callbacks with "
+                "hooks round a batch, augment, autocast='float16' or a criterion of your own; got True. Drop "
+                "one of them."
+            )
         if trainer is None:
             return False
         self._set_training(True)

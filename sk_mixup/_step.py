@@ -77,23 +77,25 @@ class MixedStepMixin(NetBase):
         trainer : Trainer or None
             None wherever the steps of this class must be gone through: for a criterion
             without a closed form, steps of a subclass, callbacks that look at gradients,
-            mixed precision, augmentation, inputs that are no array of floats.
+            half precision, augmentation, inputs that are no array of floats.
         """
         if fit_params or not isinstance(batches, PlannedBatches) or not self._has_plain_step():
             return None
         loss, rows, dtype = self._get_closed_form_loss(), batches.rows, self.float_dtype
         if loss is None or isinstance(rows.x, Mapping) or getattr(rows.x, "dtype", dtype) != dtype:
             return None
-        layers = find_chain(self.module_, rows.x.ndim)
+        graph = {"cuda_graph": self.cuda_graph}
+        layers = None if self.autocast else find_chain(self.module_, rows.x.ndim)
         if layers is None:
-            return ModuleTrainer(self.module_, loss, self._n_outputs, self.optimizer_)
+            graph["autocast"] = self._get_autocast
+            return ModuleTrainer(self.module_, loss, self._n_outputs, self.optimizer_, **graph)
         trained = {p for group in self.optimizer_.param_groups for p in group["params"]}
         parameters = {p for layer in layers for p in layer.parameters()}
         alike = {(p.dtype, p.device) for p in parameters} == {(dtype, rows.targets.device)}
         sizes = layers[0].in_features, layers[-1].out_features
         if not alike or parameters != trained or sizes != (math.prod(rows.x.shape[1:]), self._n_outputs):
             return None
-        return ChainTrainer(layers, loss, self.optimizer_)
+        return ChainTrainer(layers, loss, self.optimizer_, **graph)
 
     def _get_closed_form_loss(self) -> Loss | None:
         """Return the loss in closed form, where the criterion has one; for subclasses."""
@@ -103,7 +105,7 @@ class MixedStepMixin(NetBase):
         """Whether a training step is what this library and skorch make of it, nothing else."""
         if (self._modules, self._criteria, self._optimizers) != (["module"], ["criterion"], ["optimizer"]):
             return False
-        if self.augment is not None or self.autocast is not None or self._wants_gradients():
+        if self.augment is not None or self.scaler_ is not None or self._wants_gradients():
             return False
         if isinstance(self.optimizer_, torch.optim.LBFGS):
             return False

@@ -151,6 +151,12 @@ class MixupRegressor(MixupEstimatorMixin, NeuralNetRegressor):
         Whether images (inputs of 4 axes) and the module's weights are laid out with the
         channels last, which convolutions are often faster with.
 
+    cuda_graph : bool, default=False
+        Whether the training step is recorded as a CUDA graph in each epoch and replayed,
+        which spares a small net most of its launches. Needs a CUDA device, arrays as
+        training data, a module without host-device synchronisation and a learning rate
+        that stays the same through an epoch.
+
     use_caching : bool or 'auto', default='auto'
         skorch's switch for scoring callbacks: whether they reuse predictions.
 
@@ -250,6 +256,7 @@ class MixupRegressor(MixupEstimatorMixin, NeuralNetRegressor):
         autocast: str | None = None,
         storage: str = "auto",
         channels_last: bool = False,
+        cuda_graph: bool = False,
         use_caching: Any = "auto",
         torch_load_kwargs: dict[str, Any] | None = None,
         random_state: Any = None,

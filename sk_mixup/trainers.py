@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 import math
 from typing import Any
@@ -15,7 +15,7 @@ from sk_mixup._update import FusedUpdate
 from sk_mixup.closed_form import Loss
 from sk_mixup.data import Batch, PlannedBatches
 
-__all__ = ["ChainTrainer", "ModuleTrainer", "Trainer"]
+__all__ = ["ChainTrainer", "GraphedStep", "ModuleTrainer", "Trainer"]
 
 # Batches are gathered, mixed and scored in blocks of about so many numbers: enough to make the
 # cost of these calls vanish, few enough to stay in the cache.
@@ -38,14 +38,19 @@ class Trainer:
         Number of outputs of the module.
     optimizer : torch.optim.Optimizer
         Descends along the gradients, which are left in ``parameter.grad``.
+    cuda_graph : bool, default=False
+        Whether the step is recorded as a CUDA graph, once an epoch, and replayed.
     """
 
     guard: Callable[[], AbstractContextManager[Any]] = torch.no_grad
 
-    def __init__(self, loss: Loss, n_outputs: int, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(
+        self, loss: Loss, n_outputs: int, optimizer: torch.optim.Optimizer, *, cuda_graph: bool = False
+    ) -> None:
         self.loss = loss
         self.n_outputs = n_outputs
         self.update = FusedUpdate(optimizer)
+        self.cuda_graph = cuda_graph
 
     def run_epoch(self, batches: PlannedBatches, record: Callable[[Tensor, int], None]) -> bool:
         """Train on the batches of one epoch.
@@ -64,13 +69,14 @@ class Trainer:
             False if the module's first output was not what the loss knows; then nothing
             was changed.
         """
-        size = int(batches.plan.bounds[1])
+        full = int(batches.plan.bounds[1])
+        full_step = GraphedStep(self.step) if self.cuda_graph else self.step
         width = math.prod(batches.rows.x.shape[1:]) + 2 * self.n_outputs
-        n_batches = max(1, BLOCK_ELEMENTS // (size * width))
+        n_batches = max(1, BLOCK_ELEMENTS // (full * width))
         try:
             with self.guard():
                 for block, size in batches.iterate_blocks(n_batches):
-                    losses = self._run_block(block, size)
+                    losses = self._run_block(block, size, full_step if size == full else self.step)
                     if losses is None:
                         return False
                     record(losses, size)
@@ -78,14 +84,14 @@ class Trainer:
             self.update.close()
         return True
 
-    def _run_block(self, block: Batch, size: int) -> Tensor | None:
+    def _run_block(self, block: Batch, size: int, step: Callable[..., bool]) -> Tensor | None:
         x = block.get_mixed_inputs()
         y, lam, weight = block.get_mixed_targets()
         prepared = self.loss.prepare(y, lam.to(x.dtype), weight, size)
         kept = x.new_empty(len(x), self.n_outputs)
         parts = [part.split(size) for part in (x, kept, *prepared)]
         for x_batch, *rest in zip(*parts, strict=True):
-            if not self.step(x_batch, *rest):
+            if not step(x_batch, *rest):
                 return None
         return self.loss.compute_values(kept, *prepared).view(-1, size).sum(dim=1)
 
@@ -116,27 +122,38 @@ class ModuleTrainer(Trainer):
     ----------
     module : torch.nn.Module
         The module, in training mode.
-    loss, n_outputs, optimizer
+    loss, n_outputs, optimizer, cuda_graph
         As in :class:`Trainer`.
+    autocast : callable, default=contextlib.nullcontext
+        Returns the context of the forward pass, such as ``torch.autocast("cuda")``; the loss
+        is computed in the precision of the inputs.
     """
 
     def __init__(
-        self, module: nn.Module, loss: Loss, n_outputs: int, optimizer: torch.optim.Optimizer
+        self,
+        module: nn.Module,
+        loss: Loss,
+        n_outputs: int,
+        optimizer: torch.optim.Optimizer,
+        *,
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        cuda_graph: bool = False,
     ) -> None:
-        super().__init__(loss, n_outputs, optimizer)
+        super().__init__(loss, n_outputs, optimizer, cuda_graph=cuda_graph)
         self.module = module
+        self.autocast = autocast
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
     def step(self, x: Tensor, kept: Tensor, *target: Tensor) -> bool:
         """Do one step; see :meth:`Trainer.step`."""
-        with torch.enable_grad():
+        with torch.enable_grad(), self.autocast():
             output = self.module(x)
-        if not isinstance(output, Tensor) or output.shape != kept.shape or output.dtype != kept.dtype:
+        if not isinstance(output, Tensor) or output.shape != kept.shape or not output.is_floating_point():
             return False
-        gradient = self.loss.compute_gradient(output.detach(), kept, *target)
+        gradient = self.loss.compute_gradient(output.detach().to(kept.dtype), kept, *target)
         for parameter in self.parameters:
             parameter.grad = None
-        torch.autograd.backward(output, gradient)
+        torch.autograd.backward(output, gradient.to(output.dtype))
         self.update()
         return True
 
@@ -151,14 +168,21 @@ class ChainTrainer(Trainer):
     ----------
     layers : list of torch.nn.Linear
         The layers, from the input on, as :func:`sk_mixup.modules.find_chain` gives them.
-    loss, optimizer
+    loss, optimizer, cuda_graph
         As in :class:`Trainer`.
     """
 
     guard = torch.inference_mode
 
-    def __init__(self, layers: Sequence[nn.Linear], loss: Loss, optimizer: torch.optim.Optimizer) -> None:
-        super().__init__(loss, layers[-1].out_features, optimizer)
+    def __init__(
+        self,
+        layers: Sequence[nn.Linear],
+        loss: Loss,
+        optimizer: torch.optim.Optimizer,
+        *,
+        cuda_graph: bool = False,
+    ) -> None:
+        super().__init__(loss, layers[-1].out_features, optimizer, cuda_graph=cuda_graph)
         for parameter in chain.from_iterable(layer.parameters() for layer in layers):
             if parameter.grad is None:
                 parameter.grad = torch.empty_like(parameter)
@@ -167,9 +191,9 @@ class ChainTrainer(Trainer):
         gradients = [(layer.weight.grad, None if layer.bias is None else layer.bias.grad) for layer in layers]
         self.backward = [(k, linear[k][0], *gradients[k]) for k in reversed(range(len(layers)))]
 
-    def _run_block(self, block: Batch, size: int) -> Tensor | None:
+    def _run_block(self, block: Batch, size: int, step: Callable[..., bool]) -> Tensor | None:
         flat = Batch(block.loaded.flatten(1), block.targets, block.weight, block.position, block.lam)
-        return super()._run_block(flat, size)
+        return super()._run_block(flat, size, step)
 
     def step(self, x: Tensor, kept: Tensor, *target: Tensor) -> bool:
         """Do one step; see :meth:`Trainer.step`."""
@@ -186,6 +210,65 @@ class ChainTrainer(Trainer):
                 _threshold_backward(gradient, hidden[k], 0, grad_input=gradient)
         self.update()
         return True
+
+
+class GraphedStep:
+    """A training step, recorded as a CUDA graph and replayed: one launch instead of dozens.
+
+    The first steps are run as they are, on the stream that the recording needs; recording
+    itself computes nothing. What the step reads from Python, such as the learning rate,
+    stays what it was when it was recorded.
+
+    Parameters
+    ----------
+    step : callable
+        The ``step`` of a :class:`Trainer`, for batches of one size.
+    """
+
+    n_warmup = 3
+
+    def __init__(self, step: Callable[..., bool]) -> None:
+        cuda: Any = torch.cuda  # its streams carry no types
+        self.step = step
+        self.stream = cuda.Stream()
+        self.n_done = 0
+        self.graph: Any = None
+        self.inputs: list[Tensor] = []
+
+    def __call__(self, x: Tensor, kept: Tensor, *target: Tensor) -> bool:
+        """Do one step; see :meth:`Trainer.step`."""
+        if self.n_done < self.n_warmup:
+            self.n_done += 1
+            return self._run_as_it_is(x, kept, *target)
+        if self.graph is None:
+            self._record(x, kept, *target)
+        x_read, kept_written, *target_read = self.inputs
+        x_read.copy_(x)
+        for read, part in zip(target_read, target, strict=True):
+            read.copy_(part)
+        self.graph.replay()
+        kept.copy_(kept_written)
+        return True
+
+    def _run_as_it_is(self, *tensors: Tensor) -> bool:
+        current = torch.cuda.current_stream()
+        self.stream.wait_stream(current)
+        with torch.cuda.stream(self.stream):
+            done = self.step(*tensors)
+        current.wait_stream(self.stream)
+        return done
+
+    def _record(self, *tensors: Tensor) -> None:
+        self.inputs = [tensor.clone() for tensor in tensors]
+        self.stream.wait_stream(torch.cuda.current_stream())
+        graph: Any = torch.cuda.CUDAGraph()
+        with torch.cuda.stream(self.stream):
+            graph.capture_begin()
+            try:
+                self.step(*self.inputs)
+            finally:
+                graph.capture_end()
+        self.graph = graph
 
 
 _threshold_backward: Any = torch.ops.aten.threshold_backward.grad_input

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from sk_mixup.mixing import mix, mix_pair
+from sk_mixup.mixing import mix_rows
 from sk_mixup.mixing.plan import Plan, PlannedBatch
 from sk_mixup.rows import Rows, gather_rows, map_features, send
 
-__all__ = ["Batch", "PlannedBatches", "PlannedLoader", "RowSlices", "join_features", "make_batch"]
+__all__ = ["Batch", "Block", "PlannedBatches", "PlannedLoader", "RowSlices", "join_features", "make_batch"]
 
 Features = Tensor | Mapping[str, Tensor]
 
@@ -72,8 +72,15 @@ class Batch(tuple[Any, Tensor]):
         """
         if self.position is None or self.lam is None:
             return self[0]
-        position, lam = self.position, self.lam
-        return map_features(lambda x: _gather_and_mix(x, position, lam), self.loaded)
+        index, lam = self._get_index(), self.lam
+        return map_features(lambda x: mix_rows(x, index, lam), self.loaded)
+
+    def _get_index(self) -> Tensor:
+        """Return which loaded rows go into each virtual example, shape (k, n)."""
+        position = self.position
+        assert position is not None, "asked only where rows are mixed"
+        own = torch.arange(position.shape[1], device=position.device)
+        return torch.cat([own.unsqueeze(0), position])
 
     def get_mixed_targets(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return targets and mixing weights of the examples that are mixed, and their weight.
@@ -91,27 +98,44 @@ class Batch(tuple[Any, Tensor]):
             dtype = None if self.weight is None else self.weight.dtype
             lam = torch.ones(1, len(self.targets), dtype=dtype, device=self.targets.device)
             return self.targets.unsqueeze(0), lam, self.weight
-        y = _stack_rows(self.targets, self.position)
-        weight = None if self.weight is None else _stack_rows(self.weight, self.position).prod(dim=0)
-        return y, self.lam, weight
+        index = self._get_index()
+        weight = None if self.weight is None else self.weight[index].prod(dim=0)
+        return self.targets[index], self.lam, weight
 
 
-def _stack_rows(x: Tensor, position: Tensor) -> Tensor:
-    """Return the examples and their partners, shape (k, n, *features)."""
-    own = x[: position.shape[1]].unsqueeze(0)
-    return torch.cat([own, *(gather_rows(x, partner).unsqueeze(0) for partner in position)])
+class Block:
+    """Several batches, one after the other, of rows on the device; gathered as they are mixed.
 
+    Parameters
+    ----------
+    rows : Rows
+        The training set, on the device.
+    index : Tensor of shape (k, n), dtype int64
+        Rows that go into each virtual example.
+    lam : Tensor of shape (k, n) or None
+        The mixing weights; None for plain training.
+    """
 
-def _gather_and_mix(x: Tensor, position: Tensor, lam: Tensor) -> Tensor:
-    if not x.is_floating_point():
-        raise TypeError(
-            f"X must be of a floating dtype to be mixed; got {x.dtype}. Convert it, for example in "
-            "augment=, or use alpha=0."
-        )
-    lam = lam.to(x.dtype)
-    if len(position) == 1:
-        return mix_pair(x[: position.shape[1]], gather_rows(x, position[0]), lam[0])
-    return mix(_stack_rows(x, position), lam)
+    def __init__(self, rows: Rows, index: Tensor, lam: Tensor | None) -> None:
+        self.rows = rows
+        self.index = index
+        self.lam = lam
+
+    def get_mixed_inputs(self) -> Any:
+        """Return the inputs; see :meth:`Batch.get_mixed_inputs`."""
+        index, lam = self.index, self.lam
+        if lam is None:
+            return map_features(lambda x: gather_rows(x, index[0]), self.rows.x)
+        return map_features(lambda x: mix_rows(x, index, lam), self.rows.x)
+
+    def get_mixed_targets(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return targets and weights; see :meth:`Batch.get_mixed_targets`."""
+        weight = None if self.rows.weight is None else self.rows.weight[self.index].prod(dim=0)
+        lam = self.lam
+        if lam is None:
+            dtype = None if weight is None else weight.dtype
+            lam = torch.ones(self.index.shape, dtype=dtype, device=self.index.device)
+        return self.rows.targets[self.index], lam, weight
 
 
 def join_features(x: Any, other: Any) -> Any:
@@ -168,9 +192,9 @@ class PlannedBatches:
         return len(self.plan)
 
     def __iter__(self) -> Iterator[Batch]:
-        return self.iterate_spans(self.plan.bounds)
+        return self._load_spans(self.plan.bounds)
 
-    def iterate_blocks(self, n_batches: int) -> Iterator[tuple[Batch, int]]:
+    def iterate_blocks(self, n_batches: int) -> Iterator[tuple[Batch | Block, int]]:
         """Yield several batches of one size at a time, joined, with that size.
 
         Parameters
@@ -180,21 +204,33 @@ class PlannedBatches:
 
         Yields
         ------
-        block : Batch
-            Rows, partners and weights of the batches, one after the other.
+        block : Batch or Block
+            The virtual examples of the batches, one after the other.
         size : int
-            Rows in each of them.
+            Rows in each batch.
         """
-        bounds = self.plan.bounds
-        sizes = np.diff(bounds)
+        sizes = np.diff(self.plan.bounds)
         n_even = len(sizes) if sizes[-1] == sizes[0] else len(sizes) - 1
-        edges = [*range(0, n_even, n_batches), n_even, len(sizes)]
-        spans = bounds[np.unique(edges)]
-        for block, edge in zip(self.iterate_spans(spans), np.unique(edges)[:-1], strict=True):
-            yield block, int(sizes[edge])
+        edges = np.unique([*range(0, n_even, n_batches), n_even, len(sizes)])
+        blocks = self._cut_spans if self.rows.on_device else self._load_spans
+        yield from zip(blocks(self.plan.bounds[edges]), sizes[edges[:-1]].tolist(), strict=True)
 
-    def iterate_spans(self, bounds: Any) -> Iterator[Batch]:
-        """Yield what the plan holds between one bound and the next, as one batch each."""
+    def _cut_spans(self, bounds: Any) -> Iterator[Block]:
+        """Yield what the plan holds between one bound and the next, still to be gathered."""
+        plan, device = self.plan, self.rows.targets.device
+        order = self.rows.stage(self.rows.locate(plan.order))
+        mixed = None if plan.place is None or plan.lam is None else (plan.place, plan.lam)
+        place, lam = (None, None) if mixed is None else (send(part, device) for part in mixed)
+        for start, stop in pairwise(bounds.tolist()):
+            own = order[start:stop].unsqueeze(0)
+            if place is None or lam is None:
+                yield Block(self.rows, own, None)
+            else:
+                index = torch.cat([own, order[place[:, start:stop]]])
+                yield Block(self.rows, index, lam[:, start:stop].to(self.dtype))
+
+    def _load_spans(self, bounds: Any) -> Iterator[Batch]:
+        """Yield what the plan holds between one bound and the next, with its rows loaded."""
         plan, device = self.plan, self.rows.targets.device
         order = self.rows.stage(self.rows.locate(plan.order))
         if plan.place is None or plan.lam is None:

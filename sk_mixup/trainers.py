@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sk_mixup._update import FusedUpdate
 from sk_mixup.closed_form import Loss
-from sk_mixup.data import Batch, PlannedBatches
+from sk_mixup.data import Batch, Block, PlannedBatches
 
 __all__ = ["ChainTrainer", "GraphedStep", "ModuleTrainer", "Trainer"]
 
@@ -84,16 +84,20 @@ class Trainer:
             self.update.close()
         return True
 
-    def _run_block(self, block: Batch, size: int, step: Callable[..., bool]) -> Tensor | None:
-        x = block.get_mixed_inputs()
+    def _run_block(self, block: Batch | Block, size: int, step: Callable[..., bool]) -> Tensor | None:
+        x = self.shape_inputs(block.get_mixed_inputs())
         y, lam, weight = block.get_mixed_targets()
         prepared = self.loss.prepare(y, lam.to(x.dtype), weight, size)
         kept = x.new_empty(len(x), self.n_outputs)
-        parts = [part.split(size) for part in (x, kept, *prepared)]
+        parts = [torch.split(part, size) for part in (x, kept, *prepared)]
         for x_batch, *rest in zip(*parts, strict=True):
             if not step(x_batch, *rest):
                 return None
         return self.loss.compute_values(kept, *prepared).view(-1, size).sum(dim=1)
+
+    def shape_inputs(self, x: Tensor) -> Tensor:
+        """Return inputs in the shape in which a step takes them."""
+        return x
 
     def step(self, x: Tensor, kept: Tensor, *target: Tensor) -> bool:
         """Do one step.
@@ -191,9 +195,9 @@ class ChainTrainer(Trainer):
         gradients = [(layer.weight.grad, None if layer.bias is None else layer.bias.grad) for layer in layers]
         self.backward = [(k, linear[k][0], *gradients[k]) for k in reversed(range(len(layers)))]
 
-    def _run_block(self, block: Batch, size: int, step: Callable[..., bool]) -> Tensor | None:
-        flat = Batch(block.loaded.flatten(1), block.targets, block.weight, block.position, block.lam)
-        return super()._run_block(flat, size, step)
+    def shape_inputs(self, x: Tensor) -> Tensor:
+        """Flatten the features."""
+        return x.flatten(1)
 
     def step(self, x: Tensor, kept: Tensor, *target: Tensor) -> bool:
         """Do one step; see :meth:`Trainer.step`."""

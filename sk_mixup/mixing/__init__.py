@@ -1,6 +1,6 @@
 """Vicinities: policies that draw a plan (numpy), pure functions that apply it (torch)."""
 
-from sk_mixup.mixing.functional import mix, mix_pair
+from sk_mixup.mixing.functional import mix, mix_pair, mix_rows
 from sk_mixup.mixing.mixup import ERM, Mixup, draw_lam
 from sk_mixup.mixing.partners import (
     draw_batch_partners,
@@ -22,4 +22,5 @@ __all__ = [
     "draw_order",
     "mix",
     "mix_pair",
+    "mix_rows",
 ]

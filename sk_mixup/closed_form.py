@@ -68,7 +68,7 @@ class CrossEntropy:
         target = soft_targets(y, lam, self.n_classes)
         if self.label_smoothing:
             target.mul_(1 - self.label_smoothing).add_(self.label_smoothing / self.n_classes)
-        target.mul_(-_get_shares(weight, size, lam).unsqueeze(1))
+        target.mul_(-_get_shares(weight, size, lam))
         return (target,)
 
     def compute_gradient(self, output: Tensor, kept: Tensor, *prepared: Tensor) -> Tensor:
@@ -137,11 +137,11 @@ class SquaredError:
 
 
 def _get_shares(weight: Tensor | None, size: int, like: Tensor) -> Tensor:
-    """Return the share of each row in the mean of its batch, shape (m,)."""
+    """Return the share of each row in the mean of its batch, shape (m, 1) or ()."""
     if weight is None:
-        return like.new_ones(()).div(size).expand(like.shape[-1])
+        return like.new_ones(()).div(size)
     by_batch = weight.view(-1, size)
-    return (by_batch / by_batch.sum(dim=1, keepdim=True)).view(-1)
+    return (by_batch / by_batch.sum(dim=1, keepdim=True)).view(-1, 1)
 
 
 def _get_divisors(weight: Tensor | None, size: int, target: Tensor) -> Tensor:

@@ -99,8 +99,8 @@ class Batch(tuple[Any, Tensor]):
             lam = torch.ones(1, len(self.targets), dtype=dtype, device=self.targets.device)
             return self.targets.unsqueeze(0), lam, self.weight
         index = self._get_index()
-        weight = None if self.weight is None else self.weight[index].prod(dim=0)
-        return self.targets[index], self.lam, weight
+        weight = None if self.weight is None else _gather(self.weight, index).prod(dim=0)
+        return _gather(self.targets, index), self.lam, weight
 
 
 class Block:
@@ -130,12 +130,18 @@ class Block:
 
     def get_mixed_targets(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return targets and weights; see :meth:`Batch.get_mixed_targets`."""
-        weight = None if self.rows.weight is None else self.rows.weight[self.index].prod(dim=0)
+        rows = self.rows
+        weight = None if rows.weight is None else _gather(rows.weight, self.index).prod(dim=0)
         lam = self.lam
         if lam is None:
             dtype = None if weight is None else weight.dtype
             lam = torch.ones(self.index.shape, dtype=dtype, device=self.index.device)
-        return self.rows.targets[self.index], lam, weight
+        return _gather(rows.targets, self.index), lam, weight
+
+
+def _gather(values: Tensor, index: Tensor) -> Tensor:
+    """Return ``values[index]`` for a matrix of indices."""
+    return values.index_select(0, index.reshape(-1)).view(*index.shape, *values.shape[1:])
 
 
 def join_features(x: Any, other: Any) -> Any:

@@ -26,7 +26,7 @@ imports: $(STAMP)
 	$(BIN)/lint-imports
 
 smoke: $(STAMP)
-	for name in uci defaults; do $(BIN)/python -m benchmarks $$name --preset smoke --out build/smoke || exit 1; done
+	for name in uci defaults speed; do $(BIN)/python -m benchmarks $$name --preset smoke --out build/smoke || exit 1; done
 
 report: $(STAMP)
 	$(BIN)/python -m benchmarks report --check
@@ -34,7 +34,7 @@ report: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[benchmarks,test]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[benchmarks,peers,test]"
 	touch $@
 
 # The lowest versions that pyproject.toml allows, in an environment of their own.

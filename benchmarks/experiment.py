@@ -19,7 +19,7 @@ from benchmarks.results import (
 from benchmarks.runner import Tasks, Worker, run_tasks
 from benchmarks.tables import Table, load_tables
 
-__all__ = ["make_stem", "run_experiment"]
+__all__ = ["make_stem", "print_outcome", "run_experiment"]
 
 Records = Sequence[dict[str, Any]]
 Rows = list[dict[str, Any]]
@@ -69,7 +69,8 @@ def run_experiment(
     config.check_device()
     tables = load_tables(names, data_dir=config.data_dir, download=config.download)
     data = [table.describe() for table in tables]
-    stem = make_stem(command.name, config)
+    embedded = config.data_dir is None and not config.download
+    stem = make_stem(command.name, config, embedded=embedded)
     journal = _open_journal(stem, config, data)
     # The largest first, so that no core is left alone with a long task at the end.
     tasks = make_tasks(sorted(tables, key=lambda table: -table.X.size))
@@ -87,13 +88,12 @@ def run_experiment(
     )
     paths = write_results(stem, config.out, document, draw(summary))
     journal.remove()
-    _print_outcome(command, document, paths)
+    print_outcome(command, document, paths)
     return 0
 
 
-def make_stem(name: str, config: BaseConfig) -> str:
+def make_stem(name: str, config: BaseConfig, *, embedded: bool) -> str:
     """Return NAME-<preset>-<device>; NAME gets "-embedded" without the paper's own data."""
-    embedded = config.data_dir is None and not config.download
     suffix = "-embedded" if embedded else ""
     return f"{name}{suffix}-{config.preset}-{find_device_kind(config.device)}"
 
@@ -109,9 +109,19 @@ def _find_place(record: dict[str, Any], data: list[dict[str, Any]]) -> int:
     return [entry["dataset"] for entry in data].index(record["dataset"])
 
 
-def _print_outcome(command: Command, document: dict[str, Any], paths: dict[str, Path]) -> None:
-    """Print protocol, table, files and finding."""
-    assert command.tabulate is not None, "a benchmark on tables has one"
+def print_outcome(command: Command, document: dict[str, Any], paths: dict[str, Path]) -> None:
+    """Print protocol, tables, files and finding.
+
+    Parameters
+    ----------
+    command : Command
+        Gives the form of the tables.
+    document : dict
+        The result.
+    paths : dict of str to Path
+        The files written, by suffix.
+    """
+    assert command.tabulate is not None, "every benchmark has one"
     protocol = textwrap.fill(document["protocol"], LINE_WIDTH)
     print(f"\n{protocol}\n\n{format_tables(command.tabulate(document))}\n")
     print(f"Plot: {paths['png']}\nResults: {paths['json']}, {paths['csv'].name}\n")

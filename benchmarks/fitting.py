@@ -19,6 +19,7 @@ __all__ = [
     "Scores",
     "Stopwatch",
     "compute_scores",
+    "count_batches",
     "derive_seed",
     "make_folds",
     "make_net",
@@ -72,6 +73,11 @@ def derive_seed(name: str, repeat: int) -> int:
     """
     sequence = np.random.SeedSequence([zlib.crc32(name.encode()), repeat])
     return int(sequence.generate_state(1)[0]) % 2**31
+
+
+def count_batches(n_samples: int, batch_size: int) -> int:
+    """Return the batches of an epoch."""
+    return -(-n_samples // batch_size)
 
 
 def split_rows(y: np.ndarray, test_size: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

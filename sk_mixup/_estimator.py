@@ -91,9 +91,12 @@ class MixupEstimatorMixin(PersistenceMixin):
 
     def get_split_datasets(self, X: Any, y: Any = None, sample_weight: Any = None, **params: Any) -> Any:
         """Return the training and the validation set; see ``skorch.NeuralNet``."""
-        split = self._get_split(X, y)
         dataset = self.get_dataset(X, y, sample_weight)
         self._report_streaming(dataset)
+        if sample_weight is not None and not np.all(sample_weight):
+            kept = np.flatnonzero(sample_weight)
+            dataset, y = dataset.subset(kept), y[kept]
+        split = self._get_split(dataset, y)
         if split is None:
             return dataset, None
         train, valid = split(dataset, **params) if y is None else split(dataset, y, **params)
@@ -192,8 +195,9 @@ class MixupEstimatorMixin(PersistenceMixin):
             X, y, weight = self._check_training_data(
                 X, y, sample_weight, reset=fresh or not self._has_seen_data
             )
+            self.check_room(X)
             if self.early_stopping and self.train_split == "auto":
-                self._check_holdout(X)
+                self._check_holdout(X if weight is None else np.flatnonzero(weight))
             if fresh:
                 self.initialize()
         return super().partial_fit(X, y, _routing_method="fit", sample_weight=weight, **fit_params)
@@ -223,6 +227,7 @@ class MixupEstimatorMixin(PersistenceMixin):
         reset = not self.initialized_ or not self._has_seen_data
         with self._unchanged_on_error():
             X, y, weight = self._check_training_data(X, y, sample_weight, reset=reset, classes=classes)
+            self.check_room(X)
         return super().partial_fit(X, y, sample_weight=weight, **fit_params)
 
     @property
@@ -248,7 +253,7 @@ class MixupEstimatorMixin(PersistenceMixin):
     def _check_training_data(
         self, X: Any, y: Any, sample_weight: Any, *, reset: bool, classes: Any = None
     ) -> tuple[Any, Any, Any]:
-        """Check the data and turn targets into codes; rows of weight 0 are dropped."""
+        """Check the data and turn targets into codes."""
         if is_dataset(X):
             if sample_weight is not None:
                 raise ValueError(
@@ -261,9 +266,8 @@ class MixupEstimatorMixin(PersistenceMixin):
         weight = self._get_weights(y, sample_weight)
         if weight is None:
             return X, y, None
-        kept = weight > 0
-        weight = weight / weight.mean()  # the products of mixed rows' weights must not overflow
-        return (X, y, weight) if kept.all() else (_take(X, kept), y[kept], weight[kept])
+        # The products of mixed rows' weights must not overflow.
+        return X, y, weight / weight[weight > 0].mean()
 
     def _check_arrays(self, X: Any, y: Any, *, reset: bool) -> Any:
         """Check X, and that y is there; remember the features of X."""
@@ -412,10 +416,6 @@ def len_of(X: Any) -> int:
     return int(next(iter(X.values())).shape[0] if _is_mapping(X) else X.shape[0])
 
 
-def _take(X: Any, kept: Any) -> Any:
-    return {name: values[kept] for name, values in X.items()} if _is_mapping(X) else X[kept]
-
-
 def _required(module: Any) -> set[str]:
     if not inspect.isclass(module):
         return set()
@@ -437,7 +437,7 @@ def _check_mapping(X: Mapping[str, Any]) -> dict[str, Any]:
     for name, values in arrays.items():
         if values.dtype.kind == "f":
             assert_all_finite(values, input_name=f"X[{name!r}]")
-    return {name: v.astype(np.float32) if v.dtype == np.float64 else v for name, v in arrays.items()}
+    return arrays
 
 
 def find_targets(dataset: Any, y: Any = None) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 import inspect
+import math
 from typing import Any
 import warnings
 
@@ -52,29 +53,43 @@ class FeedMixin(NetBase):
             weight = _as_tensor(sample_weight, device, self.float_dtype)
         return SkorchRows(x, _to_device(y, device), weight)
 
-    def _choose_storage(self, X: Any) -> str:
-        """Return where arrays are kept: 'device' or 'host'."""
-        arrays = list(X.values()) if isinstance(X, Mapping) else [X]
-        if self.storage == "host" or (self.storage == "auto" and any(map(is_mapped, arrays))):
-            return "host"
-        if all(isinstance(array, Tensor) and array.device.type != "cpu" for array in arrays):
-            return "device"
-        needed, room = sum(map(self._count_bytes, arrays)), find_room(torch.device(self.device))
-        if room is None or needed <= room:
-            return "device"
-        if self.storage == "device":
+    def check_room(self, X: Any) -> None:
+        """Raise if arrays must be kept on the device but are too large for it.
+
+        Raises
+        ------
+        ValueError
+            If ``storage='device'`` and `X` is larger than half of the free memory.
+        """
+        if self.storage == "device" and _is_dense(X) and not self._has_room(X):
+            needed, room = self._count_bytes(X) / 2**30, find_room(torch.device(self.device)) or 0
             raise ValueError(
                 f"storage must be 'auto' or 'host' for data larger than half of the device's free memory; "
-                f"got 'device' for {needed / 2**30:.2f} GiB where half is {room / 2**30:.2f} GiB. Use 'auto'."
+                f"got 'device' for {needed:.2f} GiB where half is {room / 2**30:.2f} GiB. Use 'auto'."
             )
-        return "host"
 
-    def _count_bytes(self, array: Any) -> int:
-        itemsize = torch.finfo(self.float_dtype).bits // 8
-        return int(np.prod(array.shape, dtype=np.int64)) * itemsize
+    def _choose_storage(self, X: Any) -> str:
+        """Return where arrays are kept: 'device' or 'host'."""
+        if self.storage == "host" or (self.storage == "auto" and any(map(is_mapped, _list_arrays(X)))):
+            return "host"
+        return "device" if self._has_room(X) else "host"
+
+    def _has_room(self, X: Any) -> bool:
+        room = find_room(torch.device(self.device))
+        return room is None or self._count_bytes(X) <= room
+
+    def _count_bytes(self, X: Any) -> int:
+        """Return what arrays take on the device, those that are there already left out."""
+        itemsize = torch.finfo(torch.get_default_dtype()).bits // 8
+        there = [isinstance(array, Tensor) and array.device.type != "cpu" for array in _list_arrays(X)]
+        sizes = [math.prod(array.shape) * itemsize for array in _list_arrays(X)]
+        return sum(size for size, is_there in zip(sizes, there, strict=True) if not is_there)
 
     def _keep_on_host(self, values: Any, device: torch.device, *, cast: bool) -> HostRows:
-        array = values.numpy(force=True) if isinstance(values, Tensor) else values
+        if isinstance(values, Tensor):
+            values = values.float() if values.dtype == torch.bfloat16 else values  # numpy knows none
+            values = values.numpy(force=True)
+        array = values
         cast = array.dtype.kind == "f" or (cast and self.casts_integers)
         dtype = self.float_dtype if cast else None
         return HostRows(array, device, dtype, self._get_memory_format(array))
@@ -91,8 +106,8 @@ class FeedMixin(NetBase):
         """Say once a fit that the data do not fit on the device."""
         if self.storage != "auto" or not isinstance(dataset, Rows):
             return
-        parts = list(dataset.x.values()) if isinstance(dataset.x, Mapping) else [dataset.x]
-        if any(isinstance(part, HostRows) and not is_mapped(part.array) for part in parts):
+        kept = [part.array for part in _list_arrays(dataset.x) if isinstance(part, HostRows)]
+        if kept and not any(map(is_mapped, kept)):
             warnings.warn(
                 "X does not fit into half of the device's free memory: its batches are sent from host memory "
                 "one by one. Set storage='host' to choose this yourself.",
@@ -109,6 +124,7 @@ class FeedMixin(NetBase):
 
     def get_split_datasets(self, X: Any, y: Any = None, sample_weight: Any = None, **params: Any) -> Any:
         """Return the training and the validation set; see ``skorch.NeuralNet``."""
+        self.check_room(X)
         dataset = self.get_dataset(X, y, sample_weight)
         self._report_streaming(dataset)
         if not self.train_split:
@@ -116,6 +132,12 @@ class FeedMixin(NetBase):
         args = (dataset,) if y is None else (dataset, y)
         train, valid = self.train_split(*args, **params)
         return unwrap_subset(train), unwrap_subset(valid)
+
+    def forward_iter(self, X: Any, training: bool = False, device: str = "cpu") -> Iterator[Any]:
+        """Yield the module's outputs batch by batch; see ``skorch.NeuralNet``."""
+        if not is_dataset(X) and _is_whole(X):
+            X = self.get_dataset(X, np.zeros(get_len(X), dtype=np.int64))
+        yield from super().forward_iter(X, training=training, device=device)
 
     def get_training_batches(self, dataset: Any, policy: ERM | Mixup, labels: Any = None) -> Any:
         """Return the batches of one training epoch, drawn from its plan.
@@ -224,9 +246,16 @@ def _refuse_weights(weight: Any, option: str) -> None:
         )
 
 
+def _list_arrays(X: Any) -> list[Any]:
+    return list(X.values()) if isinstance(X, Mapping) and not sparse.issparse(X) else [X]
+
+
+def _is_dense(X: Any) -> bool:
+    return all(isinstance(values, np.ndarray | Tensor) for values in _list_arrays(X))
+
+
 def _is_whole(X: Any) -> bool:
-    values = list(X.values()) if isinstance(X, Mapping) else [X]
-    return all(isinstance(v, np.ndarray | Tensor) or sparse.issparse(v) for v in values)
+    return sparse.issparse(X) or _is_dense(X)
 
 
 class SkorchRows(Rows, SkorchDataset):

@@ -42,10 +42,10 @@ class _Losses:
         self.values: list[Tensor] = []
         self.sizes: list[int] = []
 
-    def add(self, losses: Tensor, size: int) -> None:
-        """Add the losses of some batches of `size` rows."""
+    def add(self, losses: Tensor, sizes: list[int]) -> None:
+        """Add the losses of some batches of so many rows each."""
         self.values.append(losses.reshape(-1))
-        self.sizes.extend([size] * losses.numel())
+        self.sizes.extend(sizes)
 
     def read(self) -> list[dict[str, Any]]:
         """Wait for the losses; return the rows of the history."""
@@ -260,6 +260,7 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
         """Run the epochs: plain ones, mixed ones, plain ones; see ``skorch.NeuralNet``."""
         self.check_data(X, y)
         self.check_training_readiness()
+        self._set_memory_format()  # the option may have been set since
         epochs = self.max_epochs if epochs is None else epochs
         split_params = self._get_split_params(_routing_method, fit_params)
         train, valid = self.get_split_datasets(X, y, sample_weight=sample_weight, **split_params)
@@ -367,14 +368,14 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
         self, batch: Any, step_fn: Any, losses: _Losses, training: bool, fit_params: dict[str, Any]
     ) -> None:
         step = step_fn(batch, **fit_params)
-        losses.add(step["loss"].detach(), _count_rows(batch))
+        losses.add(step["loss"].detach(), [_count_rows(batch)])
 
     def _run_watched_batch(
         self, batch: Any, step_fn: Any, losses: _Losses, training: bool, fit_params: dict[str, Any]
     ) -> None:
         self.notify("on_batch_begin", batch=batch, training=training)
         step = step_fn(batch, **fit_params)
-        losses.add(step["loss"].detach(), _count_rows(batch))
+        losses.add(step["loss"].detach(), [_count_rows(batch)])
         for name, value in losses.read_last().items():
             self.history.record_batch(name, value)
         step = self._unmix_step(batch, step) if training else step

@@ -19,6 +19,7 @@ from sk_mixup.closed_form import Loss
 from sk_mixup.data import Batch, PlannedBatches
 from sk_mixup.losses import mix_losses
 from sk_mixup.modules import find_chain
+from sk_mixup.rows import map_features
 from sk_mixup.trainers import ChainTrainer, ModuleTrainer, Trainer
 
 __all__ = ["AUTOCAST", "MixedStepMixin", "NetBase", "is_foreign"]
@@ -175,9 +176,14 @@ class MixedStepMixin(NetBase):
 
     def infer(self, x: Any, **fit_params: Any) -> Any:
         """Return the module's output; see ``skorch.NeuralNet.infer``."""
-        if self.channels_last and isinstance(x, Tensor) and x.ndim == 4:
-            x = x.to(self.device, memory_format=torch.channels_last)
+        if self.channels_last:
+            x = map_features(self._lay_out, x)
         return super().infer(x, **fit_params)
+
+    def _lay_out(self, x: Any) -> Any:
+        """Put the channels of images last in memory."""
+        images = isinstance(x, Tensor) and x.ndim == 4
+        return x.to(self.device, memory_format=torch.channels_last) if images else x
 
     def get_batch_loss(self, y_pred: Any, batch: Batch, x: Any = None, training: bool = False) -> Tensor:
         """Return the loss of a batch, mixed or not, weighted or not.

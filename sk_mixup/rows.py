@@ -134,10 +134,23 @@ class HostRows:
     def __len__(self) -> int:
         return len(self.array)
 
+    def _take(self, index: Any) -> NDArray[Any]:
+        # np.take is the faster, but copies all of an array that is not laid out row by row.
+        if self.array.flags.c_contiguous and self.array.flags.aligned:
+            return np.take(self.array, index, axis=0)
+        return self.array[np.asarray(index)]
+
     def __getitem__(self, index: Any) -> Tensor:
         """Return the rows at `index`, a tensor of its own on the device."""
-        rows = send(np.take(self.array, index, axis=0), self.device, self.dtype)
+        rows = send(_to_plain(self._take(index)), self.device, self.dtype)
         return rows.contiguous(memory_format=self.memory_format) if np.ndim(index) else rows
+
+
+def _to_plain(values: NDArray[Any]) -> NDArray[Any]:
+    """Return numbers that torch takes: of the machine's byte order, of 64 bits at most."""
+    if values.dtype.kind == "f" and values.dtype.itemsize > 8:
+        return values.astype(np.float64)
+    return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
 
 
 class Rows(Dataset[Any]):

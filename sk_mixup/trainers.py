@@ -52,7 +52,7 @@ class Trainer:
         self.update = FusedUpdate(optimizer)
         self.cuda_graph = cuda_graph
 
-    def run_epoch(self, batches: PlannedBatches, record: Callable[[Tensor, int], None]) -> bool:
+    def run_epoch(self, batches: PlannedBatches, record: Callable[[Tensor, list[int]], None]) -> bool:
         """Train on the batches of one epoch.
 
         Parameters
@@ -60,8 +60,8 @@ class Trainer:
         batches : PlannedBatches
             The batches.
         record : callable
-            Called now and then with the losses of the latest batches, a tensor of shape
-            (n_batches,), and the number of rows in each.
+            Called with the losses of the batches, a tensor of shape (n_batches,), and the
+            number of rows in each, when the epoch ends or is broken off.
 
         Returns
         -------
@@ -72,16 +72,21 @@ class Trainer:
         full = int(batches.plan.bounds[1])
         full_step = GraphedStep(self.step) if self.cuda_graph else self.step
         width = math.prod(batches.rows.x.shape[1:]) + 2 * self.n_outputs
-        n_batches = max(1, BLOCK_ELEMENTS // (full * width))
+        n_joined = max(1, BLOCK_ELEMENTS // (full * width))
+        # One tensor for the whole epoch: small ones that outlive a block scatter the memory.
+        losses = torch.empty(len(batches), dtype=batches.dtype, device=batches.rows.targets.device)
+        sizes: list[int] = []
         try:
             with self.guard():
-                for block, size in batches.iterate_blocks(n_batches):
-                    losses = self._run_block(block, size, full_step if size == full else self.step)
-                    if losses is None:
+                for block, size in batches.iterate_blocks(n_joined):
+                    values = self._run_block(block, size, full_step if size == full else self.step)
+                    if values is None:
                         return False
-                    record(losses, size)
+                    losses[len(sizes) : len(sizes) + len(values)] = values
+                    sizes.extend([size] * len(values))
         finally:
             self.update.close()
+            record(losses[: len(sizes)], sizes)
         return True
 
     def _run_block(self, block: Batch | Block, size: int, step: Callable[..., bool]) -> Tensor | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 
 __all__ = ["mix", "mix_pair", "mix_rows"]
 
@@ -187,10 +186,15 @@ def mix_rows(x: Tensor, index: Tensor, lam: Tensor) -> Tensor:
         return mix(x[index], lam)
     if x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
         return mix_rows(x.permute(0, 2, 3, 1), index, lam).permute(0, 3, 1, 2)
-    mixed = F.embedding_bag(
-        index.t().contiguous(), x.reshape(len(x), -1), mode="sum", per_sample_weights=lam.t().contiguous()
-    )
-    return mixed.view(index.shape[1], *x.shape[1:])
+    k, n = index.shape
+    mixed = torch.embedding_bag(
+        x.reshape(len(x), -1),
+        index.t().reshape(-1),
+        torch.arange(0, k * n, k, device=x.device),
+        mode=0,
+        per_sample_weights=lam.t().reshape(-1),
+    )[0]
+    return mixed.view(n, *x.shape[1:])
 
 
 def _per_row(name: str, lam: Tensor, x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ __all__ = ["draw_batch_partners", "draw_class_partners", "draw_dataset_partners"
 
 
 def draw_batch_partners(generator: np.random.Generator, bounds: Index) -> Index:
-    """Shuffle each mini-batch of an epoch, all batches in one sort.
+    """Shuffle each mini-batch of an epoch, many batches in one sort.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def draw_batch_partners(generator: np.random.Generator, bounds: Index) -> Index:
     array([2, 1, 0, 3, 4])
     """
     size, n_planned = int(bounds[1]), int(bounds[-1])
-    # All batches but the last have one size, so row-wise argsorts shuffle many of them at once.
+    # All batches but the last have one size, so row-wise sorts shuffle many of them at once.
     n_even = n_planned if n_planned % size == 0 else int(bounds[-2])
     step = max(1, CHUNK // size) * size
     place = np.empty(n_planned, dtype=np.int64)
@@ -49,10 +49,17 @@ def draw_batch_partners(generator: np.random.Generator, bounds: Index) -> Index:
 
 
 def _shuffle_batches(generator: np.random.Generator, place: Index, start: int, stop: int, size: int) -> None:
-    draws = generator.random(((stop - start) // size, size))
-    shuffled = np.argsort(draws, axis=1)
-    shuffled += np.arange(start, stop, size)[:, None]
-    place[start:stop] = shuffled.ravel()
+    """Fill `place` from `start` to `stop` with a permutation of each `size` places in a row."""
+    # Random keys are sorted that hold a row's place in their last bits: the order of positive
+    # floats is that of their bits, and sorting takes a third of the time of an argsort.
+    keys = generator.random(((stop - start) // size, size)).view(np.int64)
+    mask = (1 << (size - 1).bit_length()) - 1
+    keys &= ~mask
+    keys |= np.arange(size)
+    keys.sort(axis=1)
+    keys &= mask
+    keys += np.arange(start, stop, size)[:, None]
+    place[start:stop] = keys.ravel()
 
 
 def draw_dataset_partners(generator: np.random.Generator, n_samples: int) -> Index:

@@ -1,5 +1,7 @@
 """Laws of the plans that ERM and mixup draw."""
 
+from itertools import pairwise
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import numpy as np
@@ -72,6 +74,71 @@ def test_batches_say_what_the_plan_says(policy):
     assert np.array_equal(np.concatenate(own), plan.index[0])
     assert np.array_equal(np.concatenate(partners, axis=1), plan.index[1:])
     assert np.array_equal(np.concatenate([batch.lam for batch in plan], axis=1), plan.lam)
+
+
+@pytest.mark.parametrize(("n_samples", "batch_size"), SIZES)
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("policy", [ERM(), *POLICIES], ids=str)
+def test_index_is_the_rows_at_the_places_of_the_order(policy, drop_last, n_samples, batch_size):
+    plan = draw(policy, n_samples, batch_size, drop_last=drop_last)
+    n_planned = plan.bounds[-1]
+    assert np.array_equal(plan.index[0], plan.order[:n_planned])
+    assert len(plan.index) == getattr(policy, "n_mixed", 1)
+    for k, partner in enumerate(() if plan.place is None else plan.place, start=1):
+        assert plan.index[k].tolist() == [plan.order[place] for place in partner]
+
+
+@pytest.mark.parametrize(("n_samples", "batch_size"), SIZES)
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("policy", [ERM(), *POLICIES], ids=str)
+def test_order_keeps_the_rows_that_are_left_out(policy, drop_last, n_samples, batch_size):
+    plan = draw(policy, n_samples, batch_size, drop_last=drop_last)
+    assert sorted(plan.order) == list(range(n_samples))
+    assert np.array_equal(plan.order, draw(policy, n_samples, batch_size).order)
+    size = n_samples if batch_size == -1 else min(batch_size, n_samples)
+    assert plan.bounds[-1] == (n_samples - n_samples % size if drop_last else n_samples)
+
+
+@pytest.mark.parametrize(("n_samples", "batch_size"), SIZES)
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("policy", POLICIES, ids=str)
+def test_place_stays_within_the_epoch_and_within_the_batch_if_said_so(
+    policy, drop_last, n_samples, batch_size
+):
+    plan = draw(policy, n_samples, batch_size, drop_last=drop_last)
+    assert plan.within_batch == (policy.partners == "batch")
+    assert plan.place.min() >= 0
+    assert plan.place.max() < n_samples
+    batch_of = np.searchsorted(plan.bounds, np.arange(n_samples), side="right")
+    if plan.within_batch:
+        assert np.array_equal(
+            batch_of[plan.place], np.broadcast_to(batch_of[: plan.bounds[-1]], plan.place.shape)
+        )
+
+
+CHUNKED = [*POLICIES, Mixup(lam_per="batch"), Mixup(alpha=0.1), Mixup(alpha=np.inf)]
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 32])
+@pytest.mark.parametrize(("n_samples", "batch_size"), SIZES)
+@pytest.mark.parametrize("policy", CHUNKED, ids=str)
+def test_plan_does_not_depend_on_the_chunks_it_is_drawn_in(monkeypatch, policy, n_samples, batch_size, chunk):
+    plan = draw(policy, n_samples, batch_size)
+    monkeypatch.setattr("sk_mixup.mixing.partners.CHUNK", chunk)
+    monkeypatch.setattr("sk_mixup.mixing.mixup.CHUNK", chunk)
+    same = draw(policy, n_samples, batch_size)
+    assert np.array_equal(same.index, plan.index)
+    assert np.array_equal(same.lam, plan.lam)
+
+
+@settings(max_examples=50)
+@given(st.integers(1, 200), st.integers(1, 30), st.integers(1, 64), st.booleans())
+def test_batch_partners_of_any_chunks_permute_each_batch(n_samples, batch_size, chunk, drop_last):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sk_mixup.mixing.partners.CHUNK", chunk)
+        plan = draw(Mixup(), n_samples, batch_size, drop_last=drop_last)
+    for start, stop in pairwise(plan.bounds):
+        assert sorted(plan.place[0, start:stop]) == list(range(start, stop))
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=str)

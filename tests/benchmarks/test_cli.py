@@ -31,7 +31,10 @@ def test_module_runs_from_the_shell() -> None:
         check=False,
     )
     assert run.returncode == 2
-    assert "the benchmark must be one of uci, defaults, speed, report; got 'ucl'. Did you mean 'uci'?" in run.stderr
+    assert (
+        "the benchmark must be one of uci, defaults, speed, report; got 'ucl'. Did you mean 'uci'?"
+        in run.stderr
+    )
     assert "Traceback" not in run.stderr
 
 

@@ -112,7 +112,13 @@ def test_every_line_with_a_target_is_measured() -> None:
     assert lines - groups == {("memory", "wide")}  # measured with the growth
 
 
-@pytest.mark.parametrize("group", list_groups(TINY), ids="/".join)
+GROUPS = [
+    pytest.param(group, marks=[pytest.mark.slow] * (group[0] == "growth"), id="/".join(group))
+    for group in list_groups(TINY)
+]
+
+
+@pytest.mark.parametrize("group", GROUPS)
 def test_contenders_of_every_line_are_timed(group: tuple[str, str]) -> None:
     records = measure_group(TINY, *group)["records"]
     names = {record["contender"] for record in records}

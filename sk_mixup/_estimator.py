@@ -23,8 +23,7 @@ from torch.utils.data import IterableDataset, Subset
 from sk_mixup._feed import is_mapped, unwrap_subset
 from sk_mixup._persistence import PersistenceMixin
 from sk_mixup._random import draw_seed
-from sk_mixup._step import is_foreign
-from sk_mixup.rows import Rows
+from sk_mixup.rows import Rows, align
 
 __all__ = ["MixupEstimatorMixin"]
 
@@ -360,7 +359,7 @@ class MixupEstimatorMixin(PersistenceMixin):
 
     def _predict_blocks(self, batch: Any, training: bool) -> Any:
         """Predict a part of a table block by block; the last block is filled up."""
-        blocks = list(batch[0].split(BLOCK_SIZE))
+        blocks = list(map(align, batch[0].split(BLOCK_SIZE)))
         n_last = len(blocks[-1])
         blocks[-1] = torch.cat([blocks[-1], blocks[-1][-1:].expand(BLOCK_SIZE - n_last, -1)])
         *outputs, last = self._evaluate_blocks(blocks)
@@ -370,7 +369,7 @@ class MixupEstimatorMixin(PersistenceMixin):
         return torch.cat(outputs)
 
     def _evaluate_blocks(self, blocks: list[Tensor]) -> list[Any]:
-        if is_foreign(type(self).evaluation_step) or "evaluation_step" in vars(self):
+        if self.is_overridden("evaluation_step"):
             return [self.evaluation_step((block, None)) for block in blocks]
         self._set_training(False)  # once; to walk through the modules takes as long as a block
         with torch.no_grad(), self._get_autocast():

@@ -86,7 +86,8 @@ class MixedStepMixin(NetBase):
         if loss is None or isinstance(rows.x, Mapping) or getattr(rows.x, "dtype", dtype) != dtype:
             return None
         graph = {"cuda_graph": self.cuda_graph}
-        layers = None if self.autocast else find_chain(self.module_, rows.x.ndim)
+        autocasts = self.autocast or torch.is_autocast_enabled(torch.device(self.device).type)
+        layers = None if autocasts else find_chain(self.module_, rows.x.ndim)
         if layers is None:
             graph["autocast"] = self._get_autocast
             return ModuleTrainer(self.module_, loss, self._n_outputs, self.optimizer_, **graph)
@@ -110,7 +111,11 @@ class MixedStepMixin(NetBase):
             return False
         if isinstance(self.optimizer_, torch.optim.LBFGS):
             return False
-        return not any(name in vars(self) or is_foreign(getattr(type(self), name)) for name in STEPS)
+        return not any(map(self.is_overridden, STEPS))
+
+    def is_overridden(self, name: str) -> bool:
+        """Whether a method is a subclass's, or was put on this very net."""
+        return name in vars(self) or is_foreign(getattr(type(self), name))
 
     def _step_optimizer(self, step_fn: Any) -> None:
         if self.scaler_ is None:
@@ -277,7 +282,8 @@ class MixedStepMixin(NetBase):
 
 def is_foreign(method: Any) -> bool:
     """Whether a method is neither this library's nor one of skorch's plain nets'."""
-    owner = getattr(method, "__module__", "")
+    # Where its code stands: a decorator may have given it another's name and module.
+    owner = getattr(method, "__globals__", {}).get("__name__", "")
     return owner not in PLAIN_MODULES and not owner.startswith("sk_mixup.")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import optimizer as _optimizer
 
 __all__ = ["FusedUpdate"]
 
@@ -103,14 +104,16 @@ class _AdamKernel:
 
 def _has_plain_adam_step(optimizer: Any) -> bool:
     """Whether ``step`` is Adam's own, and nothing looks on."""
-    if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW):
+    owner = type(optimizer)
+    if owner not in (torch.optim.Adam, torch.optim.AdamW):
         return False
     # A learning-rate scheduler wraps `step` only to see that it is called at all.
-    if "step" in vars(optimizer) and not hasattr(optimizer.step, "_wrapped_by_lr_sched"):
+    patch = vars(optimizer).get("step")
+    if patch is not None and not (hasattr(patch, "_wrapped_by_lr_sched") and patch.__wrapped__ is owner.step):
         return False
-    if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
-        return False
-    return all(_is_plain_group(optimizer, group) for group in optimizer.param_groups)
+    own = (optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks)
+    shared = (_optimizer._global_optimizer_pre_hooks, _optimizer._global_optimizer_post_hooks)
+    return not any((*own, *shared)) and all(_is_plain_group(optimizer, g) for g in optimizer.param_groups)
 
 
 def _is_plain_group(optimizer: Any, group: dict[str, Any]) -> bool:

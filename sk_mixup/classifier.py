@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from sk_mixup._checks import check_choice, check_real
 from sk_mixup._estimator import first_pair
 from sk_mixup._labels import LabelsMixin
-from sk_mixup.closed_form import Loss, find_loss
+from sk_mixup.closed_form import BinaryCrossEntropy, CrossEntropy, Loss, find_loss
 from sk_mixup.losses import mixed_binary_cross_entropy, mixed_cross_entropy
 from sk_mixup.modules import MLP
 
@@ -374,8 +374,8 @@ class MixupClassifier(LabelsMixin, NeuralNetClassifier):
     ) -> Tensor:
         """Return the loss of mixed targets, as one cross-entropy where that can be done."""
         self._check_output(y_pred)
-        if not isinstance(y_pred, Tensor) or type(self).get_loss is not MixupClassifier.get_loss:
-            # A subclass with a loss of its own has it applied to each target.
+        if not isinstance(y_pred, Tensor) or self.is_overridden("get_loss"):
+            # A loss of the user's own is applied to each target.
             return super().get_mixed_loss(y_pred, y, lam, weight, x=x, training=training)
         criterion = self.criterion_
         if type(criterion) is nn.CrossEntropyLoss and y_pred.ndim == 2:
@@ -391,10 +391,8 @@ class MixupClassifier(LabelsMixin, NeuralNetClassifier):
         return super().get_mixed_loss(y_pred, y, lam, weight, x=x, training=training)
 
     def _get_closed_form_loss(self) -> Loss | None:
-        # One logit for two classes is scored in `get_loss`.
-        if type(self.criterion_) is nn.BCEWithLogitsLoss and not self._multilabel:
-            return None
-        return find_loss(self.criterion_, self._n_outputs, self.label_smoothing)
+        loss = find_loss(self.criterion_, self._n_outputs, self.label_smoothing)
+        return loss if isinstance(loss, BinaryCrossEntropy if self._multilabel else CrossEntropy) else None
 
     def _check_output(self, y_pred: Any) -> None:
         if not isinstance(y_pred, Tensor) or y_pred.ndim > 2:

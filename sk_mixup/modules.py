@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
+from torch.nn.modules import module as _module
 
 from sk_mixup._checks import check_integer, check_real
 
@@ -109,33 +110,41 @@ def find_chain(module: nn.Module, ndim: int = 2) -> list[nn.Linear] | None:
     if type(container) is not nn.Sequential:
         return None
     parts = list(container)
-    layers = [part for part in parts if type(part) is nn.Linear]
-    links = [type(part) for part in parts if type(part) is not nn.Linear]
-    flattens = [nn.Flatten] if links[:1] == [nn.Flatten] else []
-    if links != flattens + [nn.ReLU] * (len(layers) - 1) or (ndim != 2 and not flattens):
+    kinds = [type(part) for part in parts]
+    flattens = kinds[:1] == [nn.Flatten]
+    n_layers = kinds.count(nn.Linear)
+    expected = [nn.Flatten] * flattens + [nn.Linear, nn.ReLU] * (n_layers - 1) + [nn.Linear]
+    if n_layers == 0 or kinds != expected or (ndim != 2 and not flattens):
         return None
     first = parts[0]
     if isinstance(first, nn.Flatten) and (first.start_dim != 1 or first.end_dim != -1):
         return None
-    if any(type(part) is not nn.Linear for part in parts[len(flattens) :: 2]):
+    layers = [part for part in parts if isinstance(part, nn.Linear)]
+    weights = [p for layer in layers for p in layer._parameters.values() if p is not None]
+    if len({id(p) for p in weights}) != len(weights) or any(map(is_hooked, {module, container, *parts})):
         return None
-    modules = {module, container, *parts}
-    if len(modules) < len(parts) + 1 or any(map(is_hooked, modules)):
-        return None
-    return layers if all(map(_is_trained_whole, layers)) else None
+    return layers if all(map(_is_trained, weights)) else None
 
 
-def _is_trained_whole(layer: nn.Linear) -> bool:
-    """Whether a layer has its own weights and no others, all trained, none hooked."""
-    return all(
-        type(p) is nn.Parameter and p.requires_grad and p.is_floating_point() and not p._backward_hooks
-        for p in layer._parameters.values()
-        if p is not None
+def _is_trained(weight: nn.Parameter) -> bool:
+    """Whether a weight is trained, and nothing looks on."""
+    hooks = (weight._backward_hooks, weight._post_accumulate_grad_hooks)
+    return (
+        type(weight) is nn.Parameter
+        and weight.requires_grad
+        and weight.is_floating_point()
+        and not any(hooks)
     )
 
 
 def is_hooked(module: nn.Module) -> bool:
     """Whether a call of the module does more than its class's ``forward``."""
+    shared = (
+        _module._global_forward_hooks,
+        _module._global_forward_pre_hooks,
+        _module._global_backward_hooks,
+        _module._global_backward_pre_hooks,
+    )
     hooks = (
         "_forward_hooks",
         "_forward_pre_hooks",
@@ -143,4 +152,5 @@ def is_hooked(module: nn.Module) -> bool:
         "_backward_pre_hooks",
         "_compiled_call_impl",
     )
-    return any(getattr(module, name, None) for name in hooks) or "forward" in vars(module)
+    own = (getattr(module, name, None) for name in hooks)
+    return any(shared) or any(own) or "forward" in vars(module)

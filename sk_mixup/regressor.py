@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from sk_mixup._estimator import MixupEstimatorMixin, first_pair
-from sk_mixup.closed_form import Loss, find_loss
+from sk_mixup.closed_form import Loss, SquaredError, find_loss
 from sk_mixup.losses import average_rows, mix_targets
 from sk_mixup.modules import MLP
 
@@ -324,7 +324,8 @@ class MixupRegressor(MixupEstimatorMixin, NeuralNetRegressor):
         return aligned, y_true
 
     def _get_closed_form_loss(self) -> Loss | None:
-        return find_loss(self.criterion_, self._n_outputs)
+        loss = find_loss(self.criterion_, self._n_outputs)
+        return loss if isinstance(loss, SquaredError) else None
 
     def get_mixed_loss(
         self,

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-__all__ = ["HostRows", "Rows", "SparseRows", "gather_rows", "map_features", "send"]
+__all__ = ["ALIGNMENT", "HostRows", "Rows", "SparseRows", "align", "gather_rows", "map_features", "send"]
+
+ALIGNMENT = 64
 
 
 def map_features(function: Any, x: Any) -> Any:
@@ -51,6 +53,15 @@ def gather_rows(x: Tensor, index: Tensor) -> Tensor:
     if x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
         return x.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2)
     return x.index_select(0, index)
+
+
+def align(x: Tensor) -> Tensor:
+    """Return `x` where it begins on a boundary of 64 bytes, or else a copy that does.
+
+    Matrix products round differently by where in memory their factors begin, and what torch
+    allocates begins there.
+    """
+    return x if x.data_ptr() % ALIGNMENT == 0 else x.clone()
 
 
 class SparseRows:

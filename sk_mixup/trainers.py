@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sk_mixup._update import FusedUpdate
 from sk_mixup.closed_form import Loss
 from sk_mixup.data import Batch, Block, PlannedBatches
+from sk_mixup.rows import ALIGNMENT
 
 __all__ = ["ChainTrainer", "GraphedStep", "ModuleTrainer", "Trainer"]
 
@@ -94,8 +95,8 @@ class Trainer:
         y, lam, weight = block.get_mixed_targets()
         prepared = self.loss.prepare(y, lam.to(x.dtype), weight, size)
         kept = x.new_empty(len(x), self.n_outputs)
-        parts = [torch.split(part, size) for part in (x, kept, *prepared)]
-        for x_batch, *rest in zip(*parts, strict=True):
+        parts = [torch.split(part, size) for part in (kept, *prepared)]
+        for x_batch, *rest in zip(self.split_inputs(x, size), *parts, strict=True):
             if not step(x_batch, *rest):
                 return None
         return self.loss.compute_values(kept, *prepared).view(-1, size).sum(dim=1)
@@ -103,6 +104,15 @@ class Trainer:
     def shape_inputs(self, x: Tensor) -> Tensor:
         """Return inputs in the shape in which a step takes them."""
         return x
+
+    def split_inputs(self, x: Tensor, size: int) -> list[Tensor]:
+        """Return the inputs of each batch, as if it had been gathered alone.
+
+        Matrix products round differently by where in memory their factors begin, and a
+        module may write into its inputs, which autograd forbids in a view.
+        """
+        is_aligned = len(x) == size or x[:size].nbytes % ALIGNMENT == 0
+        return [batch.data if is_aligned else batch.clone() for batch in torch.split(x, size)]
 
     def step(self, x: Tensor, kept: Tensor, *target: Tensor) -> bool:
         """Do one step.
@@ -157,6 +167,8 @@ class ModuleTrainer(Trainer):
         """Do one step; see :meth:`Trainer.step`."""
         with torch.enable_grad(), self.autocast():
             output = self.module(x)
+            if isinstance(output, Tensor) and output.ndim == 1 and self.n_outputs == 1:
+                output = output.unsqueeze(1)
         if not isinstance(output, Tensor) or output.shape != kept.shape or not output.is_floating_point():
             return False
         gradient = self.loss.compute_gradient(output.detach().to(kept.dtype), kept, *target)

@@ -17,6 +17,11 @@ __all__ = ["LINES", "Line", "describe_finding", "draw_ratios", "summarise", "tab
 NOT_RUN = "not run"
 MET, MISSED = "#1b6ca8", "#c8553d"
 SHUFFLED = "skorch-shuffled"
+PEERS = {
+    "sklearn": "scikit-learn MLPClassifier",
+    SHUFFLED: "skorch NeuralNetClassifier",
+    "loop": "PyTorch loop by hand",
+}
 
 
 @dataclass(frozen=True)
@@ -151,10 +156,31 @@ def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
     """
     records = document["records"]
     rows = [dict(zip(records["columns"], row, strict=True)) for row in records["rows"]]
+    pivot = _pivot_fits(rows)
     return {
+        **({"Time of a mixup fit over that of a plain fit elsewhere, by batch size": pivot} if pivot else {}),
         "Ratios and targets": [_format_row(row) for row in document["summary"]],
         "Medians, microseconds per step, batch or row (memory: share of the data)": _format_times(rows),
     }
+
+
+def _pivot_fits(records: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return a row for each table and peer, a column for each batch size."""
+    times: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for record in records:
+        if record["part"] == "fit":
+            table, size = record["case"].split("/")
+            times.setdefault((table, size), {}).setdefault(record["contender"], []).append(record["value"])
+    tables, sizes = (list(dict.fromkeys(key[place] for key in times)) for place in (0, 1))
+    return [
+        {"table": table, "peer": title}
+        | {
+            size: f"{compare_times(times[table, size]['mixup'], times[table, size][peer])['ratio']:.2f}"
+            for size in sizes
+        }
+        for table in tables
+        for peer, title in PEERS.items()
+    ]
 
 
 def _format_row(row: Mapping[str, Any]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 from sklearn import get_config
 from sklearn.utils.metadata_routing import process_routing
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, PrintLog
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler, PrintLog
 from skorch.dataset import get_len
 import torch
 from torch import Tensor
@@ -384,7 +384,8 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
     def _has_batch_hooks(self, training: bool) -> bool:
         """Whether anything wants to be called before or after each batch."""
         callbacks = [cb for _, cb in self.callbacks_ if getattr(cb, "on_train", training) == training]
-        return _overrides(self, NeuralNet) or any(_overrides(cb, Callback) for cb in callbacks)
+        looking = [cb for cb in callbacks if not _is_idle_scheduler(cb)]
+        return _overrides(self, NeuralNet) or any(_overrides(cb, Callback) for cb in looking)
 
     def _unmix_step(self, batch: Any, step: dict[str, Any]) -> dict[str, Any]:
         """Give scoring callbacks a prediction for the clean rows, never for mixed ones."""
@@ -410,6 +411,11 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
 
 def _is_early_stopping(name: str, callback: Any) -> bool:
     return isinstance(callback, EarlyStopping)
+
+
+def _is_idle_scheduler(callback: Any) -> bool:
+    """Whether a callback is skorch's scheduler that waits for the end of the epoch."""
+    return type(callback) is LRScheduler and callback.step_every == "epoch"
 
 
 def _overrides(instance: Any, base: type) -> bool:

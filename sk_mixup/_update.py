@@ -16,9 +16,9 @@ class FusedUpdate:
     """Does what ``optimizer.step()`` does, from the second step on without its Python.
 
     At batch size 16 the Python of ``torch.optim.Adam.step`` takes as long as all the
-    matrix products of a small net. The first step of an epoch goes through it, builds the
-    state and tells learning-rate schedulers; the others call the kernel that it would
-    call, on the same tensors. Optimizers other than Adam and AdamW with ``fused=True``,
+    matrix products of a small net. The first step goes through it, builds the state and
+    tells learning-rate schedulers; the others call the kernel that it would call, on the
+    same tensors. Optimizers other than Adam and AdamW with ``fused=True``,
     and those with hooks, always go through ``step``.
 
     Parameters
@@ -33,6 +33,8 @@ class FusedUpdate:
 
     def __call__(self) -> None:
         """Descend by one step."""
+        if self.kernels is None and _has_state(self.optimizer):
+            self.kernels = self._bind_kernels()
         if self.kernels and all(kernel.find_gradients() for kernel in self.kernels):
             for kernel in self.kernels:
                 kernel()
@@ -40,9 +42,13 @@ class FusedUpdate:
         self.close()  # a parameter took no part in this step, or nothing is known yet
         with torch.inference_mode(False):  # the state that is built here is to be trained on
             self.optimizer.step()
-        plain = self.kernels is None and _has_plain_adam_step(self.optimizer)
-        groups = self.optimizer.param_groups if plain else []
-        self.kernels = [_AdamKernel(self.optimizer, group) for group in groups]
+        self.kernels = self._bind_kernels() if self.kernels is None else []
+
+    def _bind_kernels(self) -> list[_AdamKernel]:
+        """Return the kernels that do a step; none where ``step`` must be called."""
+        if not _has_plain_adam_step(self.optimizer):
+            return []
+        return [_AdamKernel(self.optimizer, group) for group in self.optimizer.param_groups]
 
     def close(self) -> None:
         """Give the optimizer its counts of steps."""
@@ -100,6 +106,13 @@ class _AdamKernel:
         if self.shares_count:
             for step in self.steps:
                 step.copy_(self.counts[0])
+
+
+def _has_state(optimizer: Any) -> bool:
+    """Whether ``step`` was called before, by the same schedulers, for every parameter."""
+    if "step" in vars(optimizer) and not getattr(optimizer, "_opt_called", False):
+        return False
+    return all(optimizer.state.get(p) for group in optimizer.param_groups for p in group["params"])
 
 
 def _has_plain_adam_step(optimizer: Any) -> bool:

@@ -378,7 +378,7 @@ class MixupClassifier(LabelsMixin, NeuralNetClassifier):
             # A loss of the user's own is applied to each target.
             return super().get_mixed_loss(y_pred, y, lam, weight, x=x, training=training)
         criterion = self.criterion_
-        if type(criterion) is nn.CrossEntropyLoss and y_pred.ndim == 2:
+        if type(criterion) is nn.CrossEntropyLoss and y_pred.ndim == 2 and not y.is_floating_point():
             if criterion.weight is not None:
                 by_class = criterion.weight[y].prod(dim=0)
                 weight = by_class if weight is None else weight * by_class

@@ -209,11 +209,11 @@ def mixed_binary_cross_entropy(
 
 
 def average_rows(losses: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Average losses of shape (n, n_outputs), each row counting by its weight.
+    """Average losses, each row counting by its weight.
 
     Parameters
     ----------
-    losses : Tensor of shape (n, n_outputs)
+    losses : Tensor of shape (n,) or (n, n_outputs)
         Losses of each row.
     weight : Tensor of shape (n,), default=None
         Weight of each row; None means 1.
@@ -231,4 +231,4 @@ def average_rows(losses: Tensor, weight: Tensor | None = None) -> Tensor:
     """
     if weight is None:
         return losses.mean()
-    return (weight * losses.flatten(1).mean(dim=1)).sum() / weight.sum()
+    return (weight * losses.reshape(len(losses), -1).mean(dim=1)).sum() / weight.sum()

@@ -67,30 +67,40 @@ class Waiting(TorchDispatchMode):
         return len({tensor.device.type for tensor in moved}) > 1
 
 
-class _PlainOps(TorchFunctionMode):
-    """Calls operations whose Python side looks for the real device."""
+def _copy(tensor: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
+    return torch.ops.aten.copy_(tensor, source, non_blocking)
+
+
+class _PlainIndexing(TorchFunctionMode):
+    """Slices by operations: the Python side of ``x[...]`` looks for the real device."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is Tensor.copy_:
-            return torch.ops.aten.copy_(*args, **(kwargs or {}))
         if func is Tensor.__getitem__ and args[0].device.type == "cuda":
             return _index(*args)
+        if func is Tensor.__setitem__ and args[0].device.type == "cuda":
+            return _copy(_index(*args[:2]), args[2])
         return func(*args, **(kwargs or {}))
 
 
 def _index(x: Tensor, index: Any) -> Tensor:
-    for axis, part in enumerate(index if isinstance(index, tuple) else (index,)):
+    axis = 0
+    for part in index if isinstance(index, tuple) else (index,):
+        if isinstance(part, int):
+            x = torch.ops.aten.select(x, axis, part)
+            continue
         if isinstance(part, slice):
             x = torch.ops.aten.slice(x, axis, part.start, part.stop)
         else:
             x = torch.ops.aten.index(x, [None] * axis + [part])
+        axis += 1
     return x
 
 
 @contextmanager
-def fake_cuda() -> Iterator[Waiting]:
+def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[Waiting]:
     """Give tensors on "cuda" shapes and no numbers; what mixes devices raises or is noted."""
-    with FakeTensorMode(allow_non_fake_inputs=True), _PlainOps(), Waiting() as waiting:
+    monkeypatch.setattr(Tensor, "copy_", _copy)  # it looks for the real device, too
+    with FakeTensorMode(allow_non_fake_inputs=True), _PlainIndexing(), Waiting() as waiting:
         yield waiting
 
 
@@ -98,24 +108,22 @@ def fake_cuda() -> Iterator[Waiting]:
 
 
 class _Recording(TorchDispatchMode):
-    """Runs operations and notes them; keeps what each tensor was before it was written to."""
+    """Runs operations and notes them; keeps what was in the memory that they were given."""
 
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[tuple[Any, Any, Any, Any]] = []
-        self.before: dict[int, tuple[Tensor, Tensor]] = {}
+        self.before: dict[int, tuple[Any, Any]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         for tensor in get_tensors(args, kwargs):
-            self.keep(tensor)
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in self.before:
+                self.before[storage.data_ptr()] = (storage, storage.clone())
         out = func(*args, **kwargs)
         self.calls.append((func, args, kwargs, out))
         return out
-
-    def keep(self, tensor: Tensor) -> None:
-        if tensor.data_ptr() and tensor.data_ptr() not in self.before:
-            self.before[tensor.data_ptr()] = (tensor, tensor.detach().clone())
 
 
 class EmulatedGraph:
@@ -134,9 +142,8 @@ class EmulatedGraph:
         """Undo all: recording a graph computes nothing."""
         self.recording.__exit__(None, None, None)
         torch.set_rng_state(self.state)
-        with torch.no_grad():
-            for tensor, value in reversed(list(self.recording.before.values())):
-                tensor.detach().copy_(value)
+        for storage, before in self.recording.before.values():
+            storage.copy_(before)
 
     def replay(self) -> None:
         """Do the operations again, into the tensors of the recording."""

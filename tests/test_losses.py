@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from sk_mixup import losses
+from sk_mixup import MixupClassifier, losses
 from tests import reference
 
 N, C = 6, 4
@@ -114,3 +114,21 @@ def test_mixed_cross_entropy_under_vmap_equals_loop(generator):
     lam = torch.as_tensor(generator.dirichlet(np.ones(2), (3, N))).transpose(1, 2)
     loop = torch.stack([losses.mixed_cross_entropy(*args) for args in zip(logits, labels, lam, strict=True)])
     torch.testing.assert_close(torch.func.vmap(losses.mixed_cross_entropy)(logits, labels, lam), loop)
+
+
+@pytest.mark.parametrize("alpha", [0, 1.0])
+def test_indicators_with_cross_entropy_are_soft_classes(float64, alpha):
+    X = np.random.default_rng(0).normal(size=(12, 3))
+    y = (X > 0).astype(int)
+    y[:, 0] |= y.sum(axis=1) == 0
+    options = {"max_epochs": 1, "batch_size": -1, "lr": 0.0, "early_stopping": False, "random_state": 0}
+    net = MixupClassifier(criterion=torch.nn.CrossEntropyLoss, alpha=alpha, **options).fit(X, y)
+    generator = np.random.default_rng(0)
+    generator.integers(2**31 - 1, size=3)
+    plan = net.get_policy()(generator.spawn(1)[0], 12, -1)
+    lam = np.ones((1, 12)) if plan.lam is None else plan.lam
+    mixed = (lam[:, :, None] * X[plan.index]).sum(axis=0)
+    target = (lam[:, :, None] * y[plan.index]).sum(axis=0)
+    logits = net.module_(torch.as_tensor(mixed))
+    expected = F.cross_entropy(logits, torch.as_tensor(target)).item()
+    assert net.loss_curve_ == pytest.approx([expected], rel=1e-9)

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from skorch import NeuralNet
-from skorch.callbacks import BatchScoring, Callback, EpochScoring, Freezer, GradientNormClipping
+from skorch.callbacks import BatchScoring, Callback, EpochScoring, Freezer, GradientNormClipping, LRScheduler
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.utils import parametrizations, parametrize
-from torch.utils.data import TensorDataset
+from torch.utils.data import TensorDataset, default_collate
 
 from sk_mixup import MixupClassifier, MixupNetMixin
 from tests.engines import PROBLEMS, Look, make_rows, note_epochs
@@ -92,33 +92,30 @@ class OnEpochs(Callback):
 # -- a chain of linear layers ------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"module__hidden_layer_sizes": ()},
-        {"module": build(FIRST, nn.ReLU, LAST)},
-        {"module": build(partial(FIRST, bias=False), nn.ReLU, LAST)},
-        {"module": build(nn.Flatten, FIRST, partial(nn.ReLU, inplace=True), LAST)},
-        {"module": build(partial(nn.Linear, 6, 3))},
-        {"label_smoothing": 0.1},
-        {"class_weight": "balanced"},
-        {"criterion": nn.CrossEntropyLoss},
-        {"storage": "host"},
-        {"optimizer": torch.optim.SGD},
-        {"optimizer__foreach": True},
-        {"optimizer__param_groups": [("*bias", {"lr": 0.1})]},
-        {"early_stopping": True},
-        {"callbacks": [OnEpochs()]},
-        {"callbacks": [EpochScoring("accuracy", name="score")]},
-        {"callbacks": "disable"},
-    ],
-    ids=str,
-)
-def test_multilayer_perceptron_is_trained_as_a_chain(
-    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
-) -> None:
-    assert find_trainers(monkeypatch, MixupClassifier(**ONCE | options)) == ["ChainTrainer"]
+CHAINS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "no_hidden_layer": {"module__hidden_layer_sizes": ()},
+    "sequence": {"module": build(FIRST, nn.ReLU, LAST)},
+    "no_bias": {"module": build(partial(FIRST, bias=False), nn.ReLU, LAST)},
+    "relu_in_place": {"module": build(nn.Flatten, FIRST, partial(nn.ReLU, inplace=True), LAST)},
+    "one_layer": {"module": build(partial(nn.Linear, 6, 3))},
+    "label_smoothing": {"label_smoothing": 0.1},
+    "class_weight": {"class_weight": "balanced"},
+    "criterion": {"criterion": nn.CrossEntropyLoss},
+    "host": {"storage": "host"},
+    "sgd": {"optimizer": torch.optim.SGD},
+    "foreach": {"optimizer__foreach": True},
+    "param_groups": {"optimizer__param_groups": [("*bias", {"lr": 0.1})]},
+    "early_stopping": {"early_stopping": True},
+    "hooks_of_epochs": {"callbacks": [OnEpochs()]},
+    "scores_of_epochs": {"callbacks": [EpochScoring("accuracy", name="score")]},
+    "no_callbacks": {"callbacks": "disable"},
+}
+
+
+@pytest.mark.parametrize("kind", CHAINS)
+def test_multilayer_perceptron_is_trained_as_a_chain(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    assert find_trainers(monkeypatch, MixupClassifier(**ONCE | CHAINS[kind])) == ["ChainTrainer"]
 
 
 # -- autograd, but the loss --------------------------------------------------------------
@@ -177,12 +174,14 @@ def test_hook_of_all_modules_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
     handle = register_module_forward_hook(
         lambda module, *_: calls.append(module) if module.training else None
     )
+    net = MixupClassifier(build(FIRST, nn.ReLU, LAST), **ONCE)
     try:
-        names = find_trainers(monkeypatch, MixupClassifier(build(FIRST, nn.ReLU, LAST), **ONCE))
+        names = find_trainers(monkeypatch, net)
     finally:
         handle.remove()
-    assert names == ["ModuleTrainer"]
-    assert len(calls) == 3 * (3 + 1)
+    assert "ChainTrainer" not in names
+    parts = set(net.module_.modules())
+    assert sum(module in parts for module in calls) == 3 * len(parts)
 
 
 def test_hook_of_a_gradient_is_called() -> None:
@@ -226,28 +225,27 @@ class NoReduction(nn.Module):
         return nn.functional.cross_entropy(output, y)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"callbacks": [Look()]},
-        {"callbacks": [BatchBegin()]},
-        {"callbacks": [Grads()]},
-        {"callbacks": [GradientNormClipping(1.0)]},
-        {"callbacks": [BatchScoring("accuracy", name="score", on_train=True)]},
-        {"callbacks": [EpochScoring("accuracy", name="score", on_train=True)]},
-        {"augment": torch.neg},
-        {"autocast": "float16"},
-        {"criterion": nn.MultiMarginLoss},
-        {"criterion": nn.CrossEntropyLoss, "criterion__weight": torch.ones(3)},
-        {"criterion": nn.CrossEntropyLoss, "criterion__reduction": "sum", "alpha": 0},
-        {"criterion": NoReduction, "lam_per": "batch"},
-        {"optimizer": torch.optim.LBFGS},
-        {"iterator_train__num_workers": 0, "iterator_train__collate_fn": torch.utils.data.default_collate},
-    ],
-    ids=str,
-)
-def test_training_goes_step_by_step(monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
-    assert find_trainers(monkeypatch, MixupClassifier(**ONCE | options)) == []
+STEPS: dict[str, dict[str, Any]] = {
+    "batch_end": {"callbacks": [Look()]},
+    "batch_begin": {"callbacks": [BatchBegin()]},
+    "gradients": {"callbacks": [Grads()]},
+    "clipping": {"callbacks": [GradientNormClipping(1.0)]},
+    "scores_of_batches": {"callbacks": [BatchScoring("accuracy", name="score", on_train=True)]},
+    "scores_of_training": {"callbacks": [EpochScoring("accuracy", name="score", on_train=True)]},
+    "augment": {"augment": torch.neg},
+    "float16": {"autocast": "float16"},
+    "margin": {"criterion": nn.MultiMarginLoss},
+    "weighted_criterion": {"criterion": nn.CrossEntropyLoss, "criterion__weight": torch.ones(3)},
+    "sum": {"criterion": nn.CrossEntropyLoss, "criterion__reduction": "sum", "alpha": 0},
+    "own_criterion": {"criterion": NoReduction, "lam_per": "batch"},
+    "lbfgs": {"optimizer": torch.optim.LBFGS},
+    "loader": {"iterator_train__collate_fn": default_collate},
+}
+
+
+@pytest.mark.parametrize("kind", STEPS)
+def test_training_goes_step_by_step(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    assert find_trainers(monkeypatch, MixupClassifier(**ONCE | STEPS[kind])) == []
 
 
 def test_data_set_is_trained_on_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,3 +294,11 @@ def test_net_trained_in_part_keeps_the_rest(monkeypatch: pytest.MonkeyPatch) -> 
     assert "ChainTrainer" not in find_trainers(monkeypatch, net)
     kept = {name for name, value in net.module_.state_dict().items() if torch.equal(value, start[name])}
     assert kept == {name for name in start if name.endswith("weight")}
+
+
+@pytest.mark.parametrize(("step_every", "names"), [("epoch", ["ChainTrainer"]), ("batch", [])])
+def test_scheduler_slows_training_only_where_it_looks_at_batches(
+    monkeypatch: pytest.MonkeyPatch, step_every: str, names: list[str]
+) -> None:
+    scheduler = LRScheduler("StepLR", step_size=1, step_every=step_every)
+    assert find_trainers(monkeypatch, MixupClassifier(callbacks=[scheduler], **ONCE)) == names

@@ -93,6 +93,15 @@ def test_nothing_measured_is_not_run_and_draws_no_target_as_met() -> None:
     assert {row["measured"] for row in table} == {"not run"}
 
 
+def test_fits_are_shown_by_batch_size() -> None:
+    peers = dict.fromkeys(["sklearn", "skorch-shuffled", "loop"], [2.0, 4.0])
+    records = [*make_records("fit", "wide/16", mixup=[1, 2], **peers), *make_records("a", "b", c=[1])]
+    tables = tabulate({"summary": summarise(records), "records": pack_records(records)})
+    rows = tables["Time of a mixup fit over that of a plain fit elsewhere, by batch size"]
+    assert [row["table"] for row in rows] == ["wide"] * 3
+    assert [row["16"] for row in rows] == ["0.50"] * 3
+
+
 def test_finding_names_what_was_missed() -> None:
     records = make_records("fit", "wide/16", mixup=[1], sklearn=[1], loop=[2])
     finding = describe_finding(summarise(records))

@@ -68,8 +68,8 @@ class Config(BaseConfig):
     image_rows: int = 2048
     """Images of CIFAR's shape."""
 
-    mixed_batches: int = 100
-    """Batches that are mixed in a round of the mixing alone."""
+    mixed_rows: int = 50_000
+    """Rows of an epoch that is mixed in a round of the mixing alone."""
 
     predict_rows: int = 100_000
     """Rows that are predicted."""
@@ -83,7 +83,7 @@ class Config(BaseConfig):
         for name in ("n_rounds", "abalone_rows", "wide_rows", "image_rows", "predict_rows"):
             check_range(f"--{name.replace('_', '-')}", getattr(self, name), 2)
         check_range("--n-steps", self.n_steps, 1)
-        check_range("--mixed-batches", self.mixed_batches, 1)
+        check_range("--mixed-rows", self.mixed_rows, 1)
         for size in self.batch_sizes:
             check_range("--batch-sizes", size, 2)
         if len(self.growth_rows) < 2:
@@ -107,7 +107,7 @@ PRESETS = {
         wide_rows=100,
         n_steps=4,
         image_rows=40,
-        mixed_batches=2,
+        mixed_rows=2048,
         predict_rows=300,
         growth_rows=(60, 120),
     ),
@@ -213,8 +213,9 @@ def _measure_images(config: Config, part: str, case: str) -> Iterable[dict[str, 
 
 def _measure_mixing(config: Config, part: str, case: str) -> Iterable[dict[str, Any]]:
     shape = tuple(map(int, case.split("x")))
-    seconds = time_mixing(config.rounds, shape, 10 if len(shape) == 4 else 7, config.mixed_batches)
-    return _make_records(part, case, seconds, config.mixed_batches, "batch")
+    n_batches = max(1, config.mixed_rows // shape[0])
+    seconds = time_mixing(config.rounds, shape, 10 if len(shape) == 4 else 7, n_batches)
+    return _make_records(part, case, seconds, n_batches, "batch")
 
 
 def _measure_prediction(config: Config, part: str, case: str) -> Iterable[dict[str, Any]]:
@@ -287,8 +288,9 @@ def describe_protocol(config: Config) -> str:
         f"{config.wide_rows} rows of 54 features and 7 classes (wide). mixup is MixupClassifier with "
         "alpha=0.2; the others train without mixing. The loop is written by hand: whole tensors, a random "
         "permutation, fused Adam. skorch has train_split=None and shuffles. Mixing alone: inputs and "
-        "labels of one batch after the other, with the draws, one weight a batch; the peer is the fastest "
-        "of timm, torchvision (images only) and the paper's formula. Growth: fits at batch size 128, each "
+        f"labels of {config.mixed_rows} rows, batch by batch, with the draws, one weight a batch; the peer "
+        "is the fastest of timm, torchvision (images only) and the paper's formula. Growth: fits at batch "
+        "size 128, each "
         "number of rows in a process of its own; memory is the peak resident size beyond what was held "
         "before the fit, when the data were there already."
     )

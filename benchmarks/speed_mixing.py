@@ -84,8 +84,9 @@ def _start_ours(n_samples: int, batch_size: int, n_classes: int) -> Mixer:
     parts = zip(torch.split(index, batch_size), torch.split(lam, batch_size), strict=True)
 
     def mix_batch(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        rows, weights = (part.t() for part in next(parts))
-        return mix_rows(x, rows, weights), soft_targets(y[rows], weights, n_classes)
+        rows, weights = next(parts)
+        labels = y.index_select(0, rows.view(-1)).view_as(rows)
+        return mix_rows(x, rows.t(), weights.t()), soft_targets(labels.t(), weights.t(), n_classes)
 
     return mix_batch
 

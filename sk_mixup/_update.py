@@ -25,17 +25,21 @@ class FusedUpdate:
     ----------
     optimizer : torch.optim.Optimizer
         The optimizer.
+    in_place : bool, default=False
+        Whether gradients are written to the same tensors in every step, and nothing but
+        the steps happens until :meth:`close`.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, optimizer: torch.optim.Optimizer, *, in_place: bool = False) -> None:
         self.optimizer = optimizer
+        self.in_place = in_place
         self.kernels: list[_AdamKernel] | None = None
 
     def __call__(self) -> None:
         """Descend by one step."""
         if self.kernels is None and _has_state(self.optimizer):
             self.kernels = self._bind_kernels()
-        if self.kernels and all(kernel.find_gradients() for kernel in self.kernels):
+        if self.kernels and (self.in_place or all(kernel.follow() for kernel in self.kernels)):
             for kernel in self.kernels:
                 kernel()
             return
@@ -63,7 +67,7 @@ class _AdamKernel:
         states = [optimizer.state[p] for p in group["params"]]
         self.group = group
         self.weights = [p.detach() for p in group["params"]]
-        self.gradients: list[Tensor] = []
+        self.gradients = [p.grad for p in group["params"]]
         self.moments = [[state[name] for state in states] for name in ("exp_avg", "exp_avg_sq")]
         self.maxima = [state["max_exp_avg_sq"] for state in states] if group["amsgrad"] else []
         self.steps = [state["step"] for state in states]
@@ -72,10 +76,18 @@ class _AdamKernel:
         self.counts = [self.steps[0].clone()] * len(self.steps) if self.shares_count else self.steps
         decoupled = group.get("decoupled_weight_decay", isinstance(optimizer, torch.optim.AdamW))
         self.kernel: Callable[..., Any] = torch._fused_adamw_ if decoupled else torch._fused_adam_
+        self.options = self._read_options()
 
-    def find_gradients(self) -> bool:
-        """Take up the gradients of the step; return whether every parameter has one."""
+    def _read_options(self) -> dict[str, Any]:
+        group = self.group
+        beta1, beta2 = group["betas"]
+        options = {name: group[name] for name in ("amsgrad", "lr", "weight_decay", "eps", "maximize")}
+        return options | {"beta1": beta1, "beta2": beta2, "grad_scale": None, "found_inf": None}
+
+    def follow(self) -> bool:
+        """Take up gradients and options of the step; return whether every parameter has a gradient."""
         self.gradients = [p.grad for p in self.group["params"]]
+        self.options = self._read_options()
         return not any(gradient is None for gradient in self.gradients)
 
     def __call__(self) -> None:
@@ -83,24 +95,7 @@ class _AdamKernel:
             self.counts[0].add_(1)
         else:
             torch._foreach_add_(self.counts, 1)
-        group = self.group
-        beta1, beta2 = group["betas"]
-        self.kernel(
-            self.weights,
-            self.gradients,
-            *self.moments,
-            self.maxima,
-            self.counts,
-            amsgrad=group["amsgrad"],
-            lr=group["lr"],
-            beta1=beta1,
-            beta2=beta2,
-            weight_decay=group["weight_decay"],
-            eps=group["eps"],
-            maximize=group["maximize"],
-            grad_scale=None,
-            found_inf=None,
-        )
+        self.kernel(self.weights, self.gradients, *self.moments, self.maxima, self.counts, **self.options)
 
     def close(self) -> None:
         if self.shares_count:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,7 +13,15 @@ import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 from sk_mixup.losses import mix_targets, soft_targets
 from sk_mixup.modules import is_hooked
 
-__all__ = ["BinaryCrossEntropy", "CrossEntropy", "Loss", "SquaredError", "find_loss"]
+__all__ = [
+    "BinaryCrossEntropy",
+    "CrossEntropy",
+    "Loss",
+    "SquaredError",
+    "find_loss",
+    "get_divisors",
+    "sum_batches",
+]
 
 
 class Loss(Protocol):
@@ -22,7 +31,7 @@ class Loss(Protocol):
     for one batch.
     """
 
-    def prepare(self, y: Tensor, lam: Tensor, weight: Tensor | None, size: int) -> tuple[Tensor, ...]:
+    def prepare(self, y: Tensor, lam: Tensor, divisor: Tensor) -> tuple[Tensor, ...]:
         """Return tensors of shape (m, ...) that hold all that is known before the outputs.
 
         Parameters
@@ -31,10 +40,9 @@ class Loss(Protocol):
             Targets of the examples that are mixed, for the m rows of several batches.
         lam : Tensor of shape (k, m)
             Mixing weights.
-        weight : Tensor of shape (m,) or None
-            Weight of each virtual example.
-        size : int
-            Rows in each batch; divides m.
+        divisor : Tensor of shape () or (m, 1)
+            What the loss of each row is divided by in the mean of its batch; see
+            :func:`get_divisors`.
         """
 
     def compute_gradient(self, output: Tensor, kept: Tensor, *prepared: Tensor) -> Tensor:
@@ -63,12 +71,12 @@ class CrossEntropy:
     n_classes: int
     label_smoothing: float = 0.0
 
-    def prepare(self, y: Tensor, lam: Tensor, weight: Tensor | None, size: int) -> tuple[Tensor, ...]:
+    def prepare(self, y: Tensor, lam: Tensor, divisor: Tensor) -> tuple[Tensor, ...]:
         """Return minus the soft labels, each with its row's share in the mean of its batch."""
         target = soft_targets(y, lam, self.n_classes)
         if self.label_smoothing:
             target.mul_(1 - self.label_smoothing).add_(self.label_smoothing / self.n_classes)
-        target.mul_(-_get_shares(weight, size, lam))
+        target.mul_(-divisor.reciprocal())
         return (target,)
 
     def compute_gradient(self, output: Tensor, kept: Tensor, *prepared: Tensor) -> Tensor:
@@ -95,12 +103,12 @@ class BinaryCrossEntropy:
 
     label_smoothing: float = 0.0
 
-    def prepare(self, y: Tensor, lam: Tensor, weight: Tensor | None, size: int) -> tuple[Tensor, ...]:
+    def prepare(self, y: Tensor, lam: Tensor, divisor: Tensor) -> tuple[Tensor, ...]:
         """Return the mixed indicators, and what the loss of each row is divided by."""
         target = mix_targets(y, lam).to(lam.dtype)
         if self.label_smoothing:
             target = torch.lerp(target, torch.full_like(target, 0.5), self.label_smoothing)
-        return target, _get_divisors(weight, size, target)
+        return target, (divisor * target.shape[1]).expand(len(target), 1)
 
     def compute_gradient(self, output: Tensor, kept: Tensor, *prepared: Tensor) -> Tensor:
         """Return ``(sigmoid(output) - target) / divisor``."""
@@ -119,10 +127,10 @@ class BinaryCrossEntropy:
 class SquaredError:
     """Squared error against mixed targets."""
 
-    def prepare(self, y: Tensor, lam: Tensor, weight: Tensor | None, size: int) -> tuple[Tensor, ...]:
+    def prepare(self, y: Tensor, lam: Tensor, divisor: Tensor) -> tuple[Tensor, ...]:
         """Return the mixed targets, and what twice the error of each row is multiplied by."""
         target = mix_targets(y, lam).to(lam.dtype)
-        return target, 2 / _get_divisors(weight, size, target)
+        return target, (2 / (divisor * target.shape[1])).expand(len(target), 1)
 
     def compute_gradient(self, output: Tensor, kept: Tensor, *prepared: Tensor) -> Tensor:
         """Return ``2 (output - target) / divisor``."""
@@ -136,21 +144,68 @@ class SquaredError:
         return ((kept - target).square() * factor).sum(dim=1) / 2
 
 
-def _get_shares(weight: Tensor | None, size: int, like: Tensor) -> Tensor:
-    """Return the share of each row in the mean of its batch, shape (m, 1) or ()."""
-    if weight is None:
-        return like.new_ones(()).div(size)
-    by_batch = weight.view(-1, size)
-    return (by_batch / by_batch.sum(dim=1, keepdim=True)).view(-1, 1)
+def get_divisors(weight: Tensor | None, sizes: Sequence[int], like: Tensor) -> Tensor:
+    """Return what the loss of each row is divided by in the weighted mean of its batch.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (m,) or None
+        Weight of each row; None means 1.
+    sizes : sequence of int
+        Rows in each batch, m in all; only the last may differ from the others.
+    like : Tensor
+        Gives dtype and device.
+
+    Returns
+    -------
+    divisor : Tensor of shape () or (m, 1)
+        The sum of the batch's weights over the row's own; the batch's size, if all weigh 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_mixup.closed_form import get_divisors
+    >>> get_divisors(None, [2, 2], torch.zeros(1))
+    tensor(2.)
+    >>> get_divisors(torch.tensor([1.0, 3.0, 2.0]), [2, 1], torch.zeros(1)).squeeze(1)
+    tensor([4.0000, 1.3333, 1.0000])
+    """
+    if weight is not None:
+        sums = [part.sum().expand(len(part)) for part in torch.split(weight, list(sizes))]
+        return (torch.cat(sums) / weight).unsqueeze(1)
+    if sizes[-1] == sizes[0]:
+        return like.new_full((), float(sizes[0]))
+    n_even = (len(sizes) - 1) * sizes[0]
+    full, last = (
+        like.new_full((n, 1), float(size)) for n, size in ((n_even, sizes[0]), (sizes[-1], sizes[-1]))
+    )
+    return torch.cat([full, last])
 
 
-def _get_divisors(weight: Tensor | None, size: int, target: Tensor) -> Tensor:
-    """Return what the losses of a row are divided by, shape (m, 1)."""
-    m, n_outputs = target.shape
-    if weight is None:
-        return target.new_full((m, 1), float(size * n_outputs))
-    by_batch = weight.view(-1, size)
-    return (n_outputs * by_batch.sum(dim=1, keepdim=True) / by_batch).view(m, 1)
+def sum_batches(values: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Return the sum over each batch.
+
+    Parameters
+    ----------
+    values : Tensor of shape (m,)
+        A value for each row.
+    sizes : sequence of int
+        Rows in each batch, m in all; only the last may differ from the others.
+
+    Returns
+    -------
+    sums : Tensor of shape (n_batches,)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_mixup.closed_form import sum_batches
+    >>> sum_batches(torch.arange(5), [2, 2, 1])
+    tensor([1, 5, 4])
+    """
+    n_even = len(sizes) if sizes[-1] == sizes[0] else len(sizes) - 1
+    sums = values[: n_even * sizes[0]].view(n_even, -1).sum(dim=1)
+    return sums if n_even == len(sizes) else torch.cat([sums, values[n_even * sizes[0] :].sum().view(1)])
 
 
 def find_loss(criterion: nn.Module, n_outputs: int, label_smoothing: float = 0.0) -> Loss | None:

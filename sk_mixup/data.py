@@ -62,8 +62,17 @@ class Batch(tuple[Any, Tensor]):
         batch.position, batch.lam = position, lam
         return batch
 
-    def get_mixed_inputs(self) -> Any:
-        """Return the inputs of the virtual examples; the examples themselves if not mixed.
+    def get_mixed_inputs(self, start: int = 0, stop: int | None = None) -> Any:
+        """Return the inputs of virtual examples; the examples themselves if not mixed.
+
+        Parameters
+        ----------
+        start, stop : int, default=0, None
+            Which of them; None for all.
+
+        Returns
+        -------
+        x : Tensor of shape (stop - start, *features), or a mapping of such
 
         Raises
         ------
@@ -71,8 +80,8 @@ class Batch(tuple[Any, Tensor]):
             If inputs that are to be mixed are not of a floating dtype.
         """
         if self.position is None or self.lam is None:
-            return self[0]
-        index, lam = self._get_index(), self.lam
+            return map_features(lambda x: x[start:stop], self[0])
+        index, lam = self._get_index()[:, start:stop], self.lam[:, start:stop]
         return map_features(lambda x: mix_rows(x, index, lam), self.loaded)
 
     def _get_index(self) -> Tensor:
@@ -121,9 +130,9 @@ class Block:
         self.index = index
         self.lam = lam
 
-    def get_mixed_inputs(self) -> Any:
-        """Return the inputs; see :meth:`Batch.get_mixed_inputs`."""
-        index, lam = self.index, self.lam
+    def get_mixed_inputs(self, start: int = 0, stop: int | None = None) -> Any:
+        """Return the inputs of some virtual examples; see :meth:`Batch.get_mixed_inputs`."""
+        index, lam = self.index[:, start:stop], None if self.lam is None else self.lam[:, start:stop]
         if lam is None:
             return map_features(lambda x: gather_rows(x, index[0]), self.rows.x)
         return map_features(lambda x: mix_rows(x, index, lam), self.rows.x)
@@ -200,8 +209,8 @@ class PlannedBatches:
     def __iter__(self) -> Iterator[Batch]:
         return self._load_spans(self.plan.bounds)
 
-    def iterate_blocks(self, n_batches: int) -> Iterator[tuple[Batch | Block, int]]:
-        """Yield several batches of one size at a time, joined, with that size.
+    def iterate_blocks(self, n_batches: int) -> Iterator[tuple[Batch | Block, list[int]]]:
+        """Yield several batches at a time, joined, with their sizes.
 
         Parameters
         ----------
@@ -212,14 +221,15 @@ class PlannedBatches:
         ------
         block : Batch or Block
             The virtual examples of the batches, one after the other.
-        size : int
-            Rows in each batch.
+        sizes : list of int
+            Rows in each batch; only the last of the epoch may differ from the others.
         """
-        sizes = np.diff(self.plan.bounds)
-        n_even = len(sizes) if sizes[-1] == sizes[0] else len(sizes) - 1
-        edges = np.unique([*range(0, n_even, n_batches), n_even, len(sizes)])
+        bounds = self.plan.bounds
+        edges = [*range(0, len(self), n_batches), len(self)]
         blocks = self._cut_spans if self.rows.on_device else self._load_spans
-        yield from zip(blocks(self.plan.bounds[edges]), sizes[edges[:-1]].tolist(), strict=True)
+        sizes = np.diff(bounds).tolist()
+        spans = (sizes[start:stop] for start, stop in pairwise(edges))
+        yield from zip(blocks(bounds[edges]), spans, strict=True)
 
     def _cut_spans(self, bounds: Any) -> Iterator[Block]:
         """Yield what the plan holds between one bound and the next, still to be gathered."""

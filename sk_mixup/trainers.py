@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 import math
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sk_mixup._update import FusedUpdate
-from sk_mixup.closed_form import Loss
+from sk_mixup.closed_form import Loss, get_divisors, sum_batches
 from sk_mixup.data import Batch, Block, PlannedBatches
 from sk_mixup.rows import ALIGNMENT
 
@@ -50,6 +50,7 @@ class Trainer:
     ) -> None:
         self.loss = loss
         self.n_outputs = n_outputs
+        self.dtype = optimizer.param_groups[0]["params"][0].dtype
         self.update = FusedUpdate(optimizer)
         self.cuda_graph = cuda_graph
 
@@ -70,49 +71,58 @@ class Trainer:
             False if the module's first output was not what the loss knows; then nothing
             was changed.
         """
-        full = int(batches.plan.bounds[1])
-        full_step = GraphedStep(self.step) if self.cuda_graph else self.step
-        width = math.prod(batches.rows.x.shape[1:]) + 2 * self.n_outputs
-        n_joined = max(1, BLOCK_ELEMENTS // (full * width))
+        full, features = int(batches.plan.bounds[1]), math.prod(batches.rows.x.shape[1:])
+        steps = {full: GraphedStep(self.step)} if self.cuda_graph else {}
+        # Rows that are on the device are gathered only as they are mixed, fewer at a time.
+        width = 2 * self.n_outputs + (0 if batches.rows.on_device else features)
+        n_mixed, n_joined = (max(1, BLOCK_ELEMENTS // (full * n)) for n in (features, width))
         # One tensor for the whole epoch: small ones that outlive a block scatter the memory.
         losses = torch.empty(len(batches), dtype=batches.dtype, device=batches.rows.targets.device)
-        sizes: list[int] = []
+        done: list[int] = []
         try:
             with self.guard():
-                for block, size in batches.iterate_blocks(n_joined):
-                    values = self._run_block(block, size, full_step if size == full else self.step)
+                for block, sizes in batches.iterate_blocks(n_joined):
+                    values = self._run_block(block, sizes, n_mixed, steps)
                     if values is None:
                         return False
-                    losses[len(sizes) : len(sizes) + len(values)] = values
-                    sizes.extend([size] * len(values))
+                    losses[len(done) : len(done) + len(sizes)] = values
+                    done.extend(sizes)
         finally:
             self.update.close()
-            record(losses[: len(sizes)], sizes)
+            record(losses[: len(done)], done)
         return True
 
-    def _run_block(self, block: Batch | Block, size: int, step: Callable[..., bool]) -> Tensor | None:
-        x = self.shape_inputs(block.get_mixed_inputs())
+    def _run_block(
+        self, block: Batch | Block, sizes: list[int], n_mixed: int, steps: Mapping[int, Callable[..., bool]]
+    ) -> Tensor | None:
         y, lam, weight = block.get_mixed_targets()
-        prepared = self.loss.prepare(y, lam.to(x.dtype), weight, size)
-        kept = x.new_empty(len(x), self.n_outputs)
-        parts = [torch.split(part, size) for part in (kept, *prepared)]
-        for x_batch, *rest in zip(self.split_inputs(x, size), *parts, strict=True):
-            if not step(x_batch, *rest):
+        lam = lam.to(self.dtype)
+        prepared = self.loss.prepare(y, lam, get_divisors(weight, sizes, lam))
+        kept = lam.new_empty(lam.shape[1], self.n_outputs)
+        parts = [torch.split(part, sizes) for part in (kept, *prepared)]
+        for x, *rest in zip(self._mix_inputs(block, sizes, n_mixed), *parts, strict=True):
+            if not steps.get(len(x), self.step)(x, *rest):
                 return None
-        return self.loss.compute_values(kept, *prepared).view(-1, size).sum(dim=1)
+        return sum_batches(self.loss.compute_values(kept, *prepared), sizes)
 
-    def shape_inputs(self, x: Tensor) -> Tensor:
-        """Return inputs in the shape in which a step takes them."""
-        return x
-
-    def split_inputs(self, x: Tensor, size: int) -> list[Tensor]:
-        """Return the inputs of each batch, as if it had been gathered alone.
+    def _mix_inputs(self, block: Batch | Block, sizes: list[int], n_mixed: int) -> Iterator[Tensor]:
+        """Yield the inputs of each batch, as if it had been gathered alone.
 
         Matrix products round differently by where in memory their factors begin, and a
         module may write into its inputs, which autograd forbids in a view.
         """
-        is_aligned = len(x) == size or x[:size].nbytes % ALIGNMENT == 0
-        return [batch.data if is_aligned else batch.clone() for batch in torch.split(x, size)]
+        start = 0
+        for first in range(0, len(sizes), n_mixed):
+            joined = sizes[first : first + n_mixed]
+            x = self.shape_inputs(block.get_mixed_inputs(start, start + sum(joined)))
+            is_aligned = len(joined) == 1 or x[: joined[0]].nbytes % ALIGNMENT == 0
+            for batch in torch.split(x, joined):
+                yield batch.data if is_aligned else batch.clone()
+            start += sum(joined)
+
+    def shape_inputs(self, x: Tensor) -> Tensor:
+        """Return inputs in the shape in which a step takes them."""
+        return x
 
     def step(self, x: Tensor, kept: Tensor, *target: Tensor) -> bool:
         """Do one step.
@@ -208,6 +218,7 @@ class ChainTrainer(Trainer):
             if parameter.grad is None:
                 parameter.grad = torch.empty_like(parameter)
         linear = [(layer.weight.detach(), _detach(layer.bias)) for layer in layers]
+        self.update = FusedUpdate(optimizer, in_place=True)
         *self.inner, self.last = ((weight.t(), bias) for weight, bias in linear)
         gradients = [(layer.weight.grad, None if layer.bias is None else layer.bias.grad) for layer in layers]
         self.backward = [(k, linear[k][0], *gradients[k]) for k in reversed(range(len(layers)))]

@@ -10,7 +10,15 @@ import torch
 from torch import Tensor, nn
 import torch.nn.functional as F  # noqa: N812
 
-from sk_mixup.closed_form import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError, find_loss
+from sk_mixup.closed_form import (
+    BinaryCrossEntropy,
+    CrossEntropy,
+    Loss,
+    SquaredError,
+    find_loss,
+    get_divisors,
+    sum_batches,
+)
 from sk_mixup.modules import MLP, find_chain
 
 SIZE, N_BATCHES, N_OUTPUTS = 5, 3, 4
@@ -104,7 +112,7 @@ def test_gradient_and_value_equal_autograd_of_the_reference(
 ) -> None:
     block = draw(loss, k, weighted)
     output, y, lam, weight = block
-    prepared = loss.prepare(y, lam, weight, SIZE)
+    prepared = loss.prepare(y, lam, get_divisors(weight, [SIZE] * (len(lam[0]) // SIZE), lam))
     kept = torch.full_like(output, torch.nan)
     parts = [part.split(SIZE) for part in (output, kept, *prepared)]
     gradients = [loss.compute_gradient(*part) for part in zip(*parts, strict=True)]
@@ -124,7 +132,7 @@ def test_gradient_and_value_equal_autograd_of_the_reference(
 def test_loss_leaves_what_it_is_given(loss: Loss, weighted: bool) -> None:
     output, *given = draw(loss, 2, weighted)
     before = [None if part is None else part.clone() for part in (output, *given)]
-    prepared = loss.prepare(*given, M)
+    prepared = loss.prepare(*given[:2], get_divisors(given[2], [M], given[1]))
     prepared_before = [part.clone() for part in prepared]
     kept = torch.empty_like(output)
     loss.compute_gradient(output, kept, *prepared)
@@ -139,8 +147,8 @@ def test_loss_leaves_what_it_is_given(loss: Loss, weighted: bool) -> None:
 def test_plain_rows_are_mixed_rows_of_one_example(float64: None, loss: Loss) -> None:
     _, y, _, _ = draw(loss, 1, weighted=False)
     lam = torch.tensor([1.0, 0.0])[:, None].expand(2, M)
-    plain = loss.prepare(y, torch.ones(1, M), None, SIZE)
-    mixed = loss.prepare(torch.cat([y, y.flip(1)]), lam, None, SIZE)
+    plain = loss.prepare(y, torch.ones(1, M), torch.tensor(float(SIZE)))
+    mixed = loss.prepare(torch.cat([y, y.flip(1)]), lam, torch.tensor(float(SIZE)))
     for a, b in zip(plain, mixed, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
 
@@ -151,7 +159,7 @@ def test_equal_weights_are_no_weights(float64: None, loss: Loss, scale: float) -
     output, y, lam, _ = draw(loss, 2, weighted=False)
     results = []
     for weight in (None, torch.full((M,), scale)):
-        prepared = loss.prepare(y, lam, weight, M)
+        prepared = loss.prepare(y, lam, get_divisors(weight, [M], lam))
         kept = torch.empty_like(output)
         results.append((loss.compute_gradient(output, kept, *prepared), loss.compute_values(kept, *prepared)))
     torch.testing.assert_close(results[0], results[1], rtol=1e-12, atol=1e-14)
@@ -160,7 +168,7 @@ def test_equal_weights_are_no_weights(float64: None, loss: Loss, scale: float) -
 @pytest.mark.parametrize("loss", [CrossEntropy(N_OUTPUTS), BinaryCrossEntropy()], ids=str)
 def test_large_outputs_stay_finite(loss: Loss) -> None:
     output, y, lam, _ = draw(loss, 2, weighted=False)
-    prepared = loss.prepare(y, lam, None, M)
+    prepared = loss.prepare(y, lam, torch.tensor(float(M)))
     kept = torch.empty_like(output)
     assert loss.compute_gradient(1e4 * output, kept, *prepared).isfinite().all()
     assert loss.compute_values(kept, *prepared).isfinite().all()
@@ -295,3 +303,17 @@ def test_chain_that_is_compiled_is_none() -> None:
     module = MLP(4, 3)
     module._compiled_call_impl = module.forward  # as nn.Module.compile leaves it
     assert find_chain(module) is None
+
+
+@pytest.mark.parametrize("sizes", [[3], [3, 3], [3, 3, 2], [3, 4], [1, 1, 1], [4, 1]], ids=str)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_divisors_make_the_mean_of_each_batch(sizes: list[int], weighted: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    losses, weight = torch.rand(2, sum(sizes), generator=generator, dtype=torch.float64)
+    divisor = get_divisors(weight if weighted else None, sizes, losses)
+    weight = weight if weighted else torch.ones_like(weight)
+    means = [
+        (w * part).sum() / w.sum() for w, part in zip(weight.split(sizes), losses.split(sizes), strict=True)
+    ]
+    sums = sum_batches(losses / divisor.expand(len(losses), 1).squeeze(1), sizes)
+    torch.testing.assert_close(sums, torch.stack(means), rtol=1e-12, atol=0)

@@ -144,9 +144,8 @@ class Mixup:
         bounds = batch_bounds(n_samples, batch_size, drop_last=drop_last)
         order = draw_order(generator, n_samples, shuffle=shuffle)
         lam = self._draw_lam(generator, bounds)
-        place = np.empty((self.n_mixed - 1, bounds[-1]), dtype=np.int64)
-        for partner in place:
-            partner[:] = self._draw_partners(generator, bounds, order, labels)[: bounds[-1]]
+        partners = [self._draw_partners(generator, bounds, order, labels) for _ in range(self.n_mixed - 1)]
+        place = (partners[0][None] if len(partners) == 1 else np.stack(partners))[:, : bounds[-1]]
         return Plan(bounds, order, place, lam, within_batch=self.partners == "batch")
 
     def _draw_lam(self, generator: np.random.Generator, bounds: Index) -> Weights:

@@ -20,7 +20,7 @@ TINY = Config(
     batch_sizes=(16,),
     n_steps=4,
     image_rows=10,
-    mixed_batches=2,
+    mixed_rows=300,
     predict_rows=20,
     growth_rows=(30, 40, 50),
 )
@@ -94,7 +94,7 @@ def test_nothing_measured_is_not_run_and_draws_no_target_as_met() -> None:
 
 
 def test_fits_are_shown_by_batch_size() -> None:
-    peers = dict.fromkeys(["sklearn", "skorch-shuffled", "loop"], [2.0, 4.0])
+    peers = {"sklearn": [2, 4], "skorch-shuffled": [2, 4], "loop": [2, 4]}
     records = [*make_records("fit", "wide/16", mixup=[1, 2], **peers), *make_records("a", "b", c=[1])]
     tables = tabulate({"summary": summarise(records), "records": pack_records(records)})
     rows = tables["Time of a mixup fit over that of a plain fit elsewhere, by batch size"]

@@ -287,12 +287,13 @@ def describe_protocol(config: Config) -> str:
         f"nothing held out: {config.abalone_rows} rows of 8 features and 28 classes (abalone), "
         f"{config.wide_rows} rows of 54 features and 7 classes (wide). mixup is MixupClassifier with "
         "alpha=0.2; the others train without mixing. The loop is written by hand: whole tensors, a random "
-        "permutation, fused Adam. skorch has train_split=None and shuffles. Mixing alone: inputs and "
-        f"labels of {config.mixed_rows} rows, batch by batch, with the draws, one weight a batch; the peer "
-        "is the fastest of timm, torchvision (images only) and the paper's formula. Growth: fits at batch "
-        "size 128, each "
-        "number of rows in a process of its own; memory is the peak resident size beyond what was held "
-        "before the fit, when the data were there already."
+        f"permutation, fused Adam. skorch has train_split=None and shuffles. The {config.image_rows} images "
+        "are of CIFAR's shape, their net is that of PyTorch's tutorial, two convolutions and three linear "
+        f"layers. Mixing alone: inputs and labels of {config.mixed_rows} rows, batch by batch, with the "
+        "draws, one weight a batch; the peer is the fastest of timm, torchvision (images only) and the "
+        "paper's formula. Growth: fits at batch size 128, each number of rows in a process of its own; "
+        "memory is the peak resident size beyond what was held before the fit, when the data were there "
+        "already."
     )
 
 

@@ -182,19 +182,15 @@ def mix_rows(x: Tensor, index: Tensor, lam: Tensor) -> Tensor:
             f"{tuple(index.shape)}. Give lam the shape of index."
         )
     lam = lam.to(x.dtype)
-    if x.device.type not in ("cpu", "cuda"):  # the kernel is not everywhere
+    if not (x.is_cpu or x.is_cuda):  # the kernel is not everywhere
         return mix(x[index], lam)
     if x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
         return mix_rows(x.permute(0, 2, 3, 1), index, lam).permute(0, 3, 1, 2)
-    k, n = index.shape
-    mixed = torch.embedding_bag(
-        x.reshape(len(x), -1),
-        index.t().reshape(-1),
-        torch.arange(0, k * n, k, device=x.device),
-        mode=0,
-        per_sample_weights=lam.t().reshape(-1),
-    )[0]
-    return mixed.view(n, *x.shape[1:])
+    starts = torch.arange(0, index.numel(), len(index), device=x.device)
+    rows, weights = index.t().reshape(-1), lam.t().reshape(-1)
+    table = x if x.ndim == 2 else x.reshape(len(x), -1)
+    mixed = torch.embedding_bag(table, rows, starts, mode=0, per_sample_weights=weights)[0]
+    return mixed if x.ndim == 2 else mixed.view(index.shape[1], *x.shape[1:])
 
 
 def _per_row(name: str, lam: Tensor, x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from sk_mixup.mixing.plan import Index
 
-# Draws for so many rows are held at once beside the plan itself.
+# So many rows are drawn at once: what is drawn stays in the cache until it is used.
 CHUNK = 2**16
 
 __all__ = ["draw_batch_partners", "draw_class_partners", "draw_dataset_partners"]
@@ -42,24 +42,25 @@ def draw_batch_partners(generator: np.random.Generator, bounds: Index) -> Index:
     step = max(1, CHUNK // size) * size
     place = np.empty(n_planned, dtype=np.int64)
     for start in range(0, n_even, step):
-        _shuffle_batches(generator, place, start, min(start + step, n_even), size)
+        part = place[start : min(start + step, n_even)]
+        _shuffle_batches(generator, part.reshape(-1, size), start)
     if n_even < n_planned:
-        _shuffle_batches(generator, place, n_even, n_planned, n_planned - n_even)
+        _shuffle_batches(generator, place[n_even:].reshape(1, -1), n_even)
     return place
 
 
-def _shuffle_batches(generator: np.random.Generator, place: Index, start: int, stop: int, size: int) -> None:
-    """Fill `place` from `start` to `stop` with a permutation of each `size` places in a row."""
-    # Random keys are sorted that hold a row's place in their last bits: the order of positive
+def _shuffle_batches(generator: np.random.Generator, places: Index, start: int) -> None:
+    """Fill the rows of `places` with permutations of their places, counted from `start`."""
+    # Random keys are sorted that hold their places in their last bits: the order of positive
     # floats is that of their bits, and sorting takes a third of the time of an argsort.
-    keys = generator.random(((stop - start) // size, size)).view(np.int64)
+    n_batches, size = places.shape
+    generator.random(out=places.view(np.float64))
     mask = (1 << (size - 1).bit_length()) - 1
-    keys &= ~mask
-    keys |= np.arange(size)
-    keys.sort(axis=1)
-    keys &= mask
-    keys += np.arange(start, stop, size)[:, None]
-    place[start:stop] = keys.ravel()
+    places &= ~mask
+    places |= np.arange(size)
+    places.sort(axis=1)
+    places &= mask
+    places += np.arange(start, start + n_batches * size, size)[:, None]
 
 
 def draw_dataset_partners(generator: np.random.Generator, n_samples: int) -> Index:

@@ -139,18 +139,15 @@ def _is_trained(weight: nn.Parameter) -> bool:
 
 def is_hooked(module: nn.Module) -> bool:
     """Whether a call of the module does more than its class's ``forward``."""
-    shared = (
-        _module._global_forward_hooks,
-        _module._global_forward_pre_hooks,
-        _module._global_backward_hooks,
-        _module._global_backward_pre_hooks,
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or module._compiled_call_impl
+        or "forward" in vars(module)
+        or _module._global_forward_hooks
+        or _module._global_forward_pre_hooks
+        or _module._global_backward_hooks
+        or _module._global_backward_pre_hooks
     )
-    hooks = (
-        "_forward_hooks",
-        "_forward_pre_hooks",
-        "_backward_hooks",
-        "_backward_pre_hooks",
-        "_compiled_call_impl",
-    )
-    own = (getattr(module, name, None) for name in hooks)
-    return any(shared) or any(own) or "forward" in vars(module)

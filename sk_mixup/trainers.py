@@ -18,9 +18,10 @@ from sk_mixup.rows import ALIGNMENT
 
 __all__ = ["ChainTrainer", "GraphedStep", "ModuleTrainer", "Trainer"]
 
-# Batches are gathered, mixed and scored in blocks of about so many numbers: enough to make the
-# cost of these calls vanish, few enough to stay in the cache.
+# Batches are mixed in blocks of about so many numbers: enough to make the cost of the calls
+# vanish, few enough to stay in the cache. Targets are prepared, and losses computed, for more.
 BLOCK_ELEMENTS = 2**18
+TARGET_ELEMENTS = 2**20
 
 
 class Trainer:
@@ -73,9 +74,10 @@ class Trainer:
         """
         full, features = int(batches.plan.bounds[1]), math.prod(batches.rows.x.shape[1:])
         steps = {full: GraphedStep(self.step)} if self.cuda_graph else {}
-        # Rows that are on the device are gathered only as they are mixed, fewer at a time.
-        width = 2 * self.n_outputs + (0 if batches.rows.on_device else features)
-        n_mixed, n_joined = (max(1, BLOCK_ELEMENTS // (full * n)) for n in (features, width))
+        n_mixed = max(1, BLOCK_ELEMENTS // (full * features))
+        n_joined = max(1, TARGET_ELEMENTS // (full * 2 * self.n_outputs))
+        if not batches.rows.on_device:  # other rows are loaded before they are mixed
+            n_joined = min(n_joined, n_mixed)
         # One tensor for the whole epoch: small ones that outlive a block scatter the memory.
         losses = torch.empty(len(batches), dtype=batches.dtype, device=batches.rows.targets.device)
         done: list[int] = []

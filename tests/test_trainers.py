@@ -151,6 +151,7 @@ def test_size_of_blocks_changes_nothing(
     options = MIXING[mixing] | {"batch_size": 8}
     expected = fit(architecture, **options)
     monkeypatch.setattr(trainers, "BLOCK_ELEMENTS", block_elements)
+    monkeypatch.setattr(trainers, "TARGET_ELEMENTS", block_elements)
     net = fit(architecture, **options)
     assert_same_nets(net, expected)
     assert_same_history(net, expected)

@@ -159,7 +159,7 @@ def list_groups(config: Config) -> list[tuple[str, str]]:
     groups = {
         "fit": fits,
         "epoch": [*epochs, "images/128"],
-        "images": ["128"],
+        "images": ["images/128"],
         "mixing": ["128x3x32x32", "1024x54"],
         "prediction": ["wide"],
         "growth": ["wide"],

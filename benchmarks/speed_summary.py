@@ -78,7 +78,7 @@ LINES = [
     Line("mixup epoch ÷ plain epoch", "epoch", "abalone/16", "mixup", "erm", 1.15, 1.05),
     Line("mixup epoch ÷ plain epoch", "epoch", "abalone/128", "mixup", "erm", 1.08, 1.03),
     Line("mixup epoch ÷ plain epoch", "epoch", "images/128", "mixup", "erm", 1.02, 1.01),
-    Line("fit ÷ fit of a loop by hand", "images", "128", "mixup", "loop", 1.05),
+    Line("fit ÷ fit of a loop by hand", "images", "images/128", "mixup", "loop", 1.05),
     Line("mixing alone ÷ the fastest peer", "mixing", "128x3x32x32", "sk_mixup", "peer", 1.0, 0.7),
     Line("mixing alone ÷ the fastest peer", "mixing", "1024x54", "sk_mixup", "peer", 1.0, 0.7),
     Line("predict_proba ÷ MLPClassifier's", "prediction", "wide", "mixup", "sklearn", 1.0),

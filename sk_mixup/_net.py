@@ -208,6 +208,7 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
         if self.autocast is not None:
             check_choice("autocast", self.autocast, tuple(AUTOCAST))
         check_choice("storage", self.storage, STORAGES)
+        _check_device(self.device)
         check_bool("channels_last", self.channels_last, hint="Use True for convolutions on a GPU.")
         check_bool("cuda_graph", self.cuda_graph, hint="Use True for a small net on a GPU.")
         if self.cuda_graph and torch.device(self.device).type != "cuda":
@@ -407,6 +408,16 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
             f"example with StandardScaler), lower lr (now {self.lr}), or clip gradients with "
             "skorch.callbacks.GradientNormClipping."
         )
+
+
+def _check_device(device: Any) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device must be one that torch finds here; got {device!r} ({reason}). Use 'cpu'."
+        ) from None
 
 
 def _is_early_stopping(name: str, callback: Any) -> bool:

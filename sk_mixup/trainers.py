@@ -74,7 +74,7 @@ class Trainer:
         """
         full, features = int(batches.plan.bounds[1]), math.prod(batches.rows.x.shape[1:])
         steps = {full: GraphedStep(self.step)} if self.cuda_graph else {}
-        n_mixed = max(1, BLOCK_ELEMENTS // (full * features))
+        n_mixed = max(1, BLOCK_ELEMENTS // max(1, full * features))
         n_joined = max(1, TARGET_ELEMENTS // (full * 2 * self.n_outputs))
         if not batches.rows.on_device:  # other rows are loaded before they are mixed
             n_joined = min(n_joined, n_mixed)

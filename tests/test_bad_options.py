@@ -174,3 +174,10 @@ def test_refit_with_a_bad_option_leaves_the_net_as_it_was(blobs: Any, options: d
     np.testing.assert_array_equal(net.predict_proba(blobs.X), expected)
     assert net.classes_.tolist() == [0, 1, 2]
     assert net.n_iter_ == n_iter
+
+
+@pytest.mark.parametrize("device", ["cudda", "cuda:99", 3.5])
+def test_device_that_is_not_there_is_refused(blobs: Any, device: Any) -> None:
+    net = MixupClassifier(device=device, max_epochs=1)
+    with pytest.raises(ValueError, match=r"device must be one that torch finds here; got .* Use 'cpu'\."):
+        net.fit(blobs.X, blobs.y)

@@ -15,11 +15,10 @@ __all__ = ["FusedUpdate"]
 class FusedUpdate:
     """Does what ``optimizer.step()`` does, from the second step on without its Python.
 
-    At batch size 16 the Python of ``torch.optim.Adam.step`` takes as long as all the
-    matrix products of a small net. The first step goes through it, builds the state and
-    tells learning-rate schedulers; the others call the kernel that it would call, on the
-    same tensors. Optimizers other than Adam and AdamW with ``fused=True``,
-    and those with hooks, always go through ``step``.
+    The first step goes through ``step``, which builds the state and tells learning-rate
+    schedulers; the others call the kernel that it would call, on the same tensors.
+    Optimizers other than Adam and AdamW with ``fused=True``, and those with hooks, always
+    go through ``step``.
 
     Parameters
     ----------

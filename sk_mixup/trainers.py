@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
@@ -24,7 +25,7 @@ BLOCK_ELEMENTS = 2**18
 TARGET_ELEMENTS = 2**20
 
 
-class Trainer:
+class Trainer(ABC):
     """Trains a module on the batches of a plan; nothing in an epoch waits for the device.
 
     Several batches are gathered and mixed at once, and what their loss can know before the
@@ -126,6 +127,7 @@ class Trainer:
         """Return inputs in the shape in which a step takes them."""
         return x
 
+    @abstractmethod
     def step(self, x: Tensor, kept: Tensor, *target: Tensor) -> bool:
         """Do one step.
 
@@ -143,7 +145,6 @@ class Trainer:
         done : bool
             False if the output of the module was not what the loss knows.
         """
-        raise NotImplementedError
 
 
 class ModuleTrainer(Trainer):
@@ -194,8 +195,9 @@ class ModuleTrainer(Trainer):
 class ChainTrainer(Trainer):
     """Trains a chain of linear layers with ReLUs between them, without autograd.
 
-    At batch size 16 autograd's own work takes as long as the arithmetic. Here a step is
-    twenty-odd tensor operations, those that autograd would call, in its order.
+    For small batches autograd's own work takes longer than the arithmetic
+    (``python -m benchmarks speed``). Here a step is twenty-odd tensor operations, those
+    that autograd would call, in its order.
 
     Parameters
     ----------

@@ -1,15 +1,13 @@
 """From records of the measurement of defaults to a table, a plot and a sentence."""
 
 from collections.abc import Mapping, Sequence
-import io
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 import numpy as np
 from scipy.stats import rankdata
 
+from benchmarks.figures import make_figure, render_png
 from benchmarks.stats import compute_t_interval
 
 __all__ = ["describe_finding", "draw_levels", "summarise", "tabulate"]
@@ -157,8 +155,7 @@ def draw_levels(summary: Sequence[Mapping[str, Any]]) -> bytes:
     png : bytes
         The picture.
     """
-    figure = Figure(figsize=(9, 1.2 + 0.27 * len(summary)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = make_figure(1.2 + 0.27 * len(summary))
     left, right = figure.subplots(1, 2, sharey=True)
     _draw_panel(left, summary, "nll_change")
     _draw_panel(right, summary, "error_diff")
@@ -168,9 +165,7 @@ def draw_levels(summary: Sequence[Mapping[str, Any]]) -> bytes:
     left.set_yticks(range(len(summary)), labels)
     left.set_ylim(len(summary) - 0.4, -0.6)
     figure.suptitle("One option changed at a time; left is better; red is the base point")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-    return buffer.getvalue()
+    return render_png(figure)
 
 
 def _draw_panel(ax: Axes, summary: Sequence[Mapping[str, Any]], name: str) -> None:

@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-import io
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 import numpy as np
 
+from benchmarks.figures import make_figure, render_png
 from benchmarks.interleave import compare_times
 
 __all__ = ["LINES", "Line", "describe_finding", "draw_ratios", "summarise", "tabulate"]
@@ -250,8 +248,7 @@ def draw_ratios(summary: Sequence[Mapping[str, Any]]) -> bytes:
         The picture.
     """
     rows = [row for row in summary if row["ratio"] is not None]
-    figure = Figure(figsize=(9, 1.4 + 0.27 * len(rows)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = make_figure(1.4 + 0.27 * len(rows))
     ax = figure.subplots()
     for place, row in enumerate(rows):
         _draw_row(ax, place, row)
@@ -271,9 +268,7 @@ def draw_ratios(summary: Sequence[Mapping[str, Any]]) -> bytes:
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.tick_params(axis="y", length=0)
     figure.suptitle("Time of sk-mixup over its peers' (left of 1: faster)")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-    return buffer.getvalue()
+    return render_png(figure)
 
 
 def _draw_row(ax: Axes, place: int, row: Mapping[str, Any]) -> None:

@@ -1,14 +1,12 @@
 """The plot of the UCI comparison: paired differences with their intervals."""
 
 from collections.abc import Mapping, Sequence
-import io
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from benchmarks.figures import make_figure, render_png
 from benchmarks.tables import TABLE_TITLES
 
 __all__ = ["draw_differences"]
@@ -34,8 +32,7 @@ def draw_differences(summary: Sequence[Mapping[str, Any]]) -> bytes:
     protocols = [name for name in PROTOCOL_TITLES if any(row["protocol"] == name for row in summary)]
     n_tables = max(sum(row["protocol"] == name for row in summary) for name in protocols)
     height = 1.2 + len(protocols) * (0.85 + 0.3 * n_tables)
-    figure = Figure(figsize=(9, height), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = make_figure(height)
     axes = figure.subplots(len(protocols), len(METRICS), squeeze=False, sharex="col")
     for line, protocol in zip(axes, protocols, strict=True):
         rows = [row for row in summary if row["protocol"] == protocol]
@@ -46,7 +43,7 @@ def draw_differences(summary: Sequence[Mapping[str, Any]]) -> bytes:
     for ax, label in zip(axes[-1], METRICS.values(), strict=True):
         ax.set_xlabel(f"mixup minus ERM: {label}")
     figure.legend(handles=_make_legend(), loc="outside lower center", ncols=4, frameon=False)
-    return _render(figure)
+    return render_png(figure)
 
 
 def _draw_panel(ax: Axes, rows: Sequence[Mapping[str, Any]], metric: str) -> None:
@@ -74,9 +71,3 @@ def _make_legend() -> list[Line2D]:
     ]
     diamond = Line2D([], [], linestyle="", marker="D", mfc="none", mec=PAPER, label="paper's Table 4")
     return [*lines, diamond]
-
-
-def _render(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-    return buffer.getvalue()

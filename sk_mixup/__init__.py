@@ -3,6 +3,7 @@
 from sk_mixup._net import MixupNetMixin
 from sk_mixup.classifier import MixupClassifier
 from sk_mixup.regressor import MixupRegressor
+from sk_mixup.stacking import fit_stacked, stacked
 
-__all__ = ["MixupClassifier", "MixupNetMixin", "MixupRegressor"]
+__all__ = ["MixupClassifier", "MixupNetMixin", "MixupRegressor", "fit_stacked", "stacked"]
 __version__ = "0.1.0"

@@ -190,16 +190,17 @@ class MixupEstimatorMixin(PersistenceMixin):
         self.check_options()
         self._check_schedule()
         fresh = not self.warm_start or not self.initialized_
-        with self._unchanged_on_error():
-            X, y, weight = self._check_training_data(
-                X, y, sample_weight, reset=fresh or not self._has_seen_data
-            )
-            self.check_room(X)
-            if self.early_stopping and self.train_split == "auto":
-                self._check_holdout(X if weight is None else np.flatnonzero(weight))
-            if fresh:
-                self.initialize()
-        return super().partial_fit(X, y, _routing_method="fit", sample_weight=weight, **fit_params)
+        with self._on_device_of_stack():
+            with self._unchanged_on_error():
+                X, y, weight = self._check_training_data(
+                    X, y, sample_weight, reset=fresh or not self._has_seen_data
+                )
+                self.check_room(X)
+                if self.early_stopping and self.train_split == "auto":
+                    self._check_holdout(X if weight is None else np.flatnonzero(weight))
+                if fresh:
+                    self.initialize()
+            return super().partial_fit(X, y, _routing_method="fit", sample_weight=weight, **fit_params)
 
     def partial_fit(
         self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None, **fit_params: Any

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 import math
 from typing import Any
+import warnings
 
 from sklearn import get_config
 from sklearn.utils.metadata_routing import process_routing
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, LRScheduler, PrintLog
 from skorch.dataset import get_len
+from skorch.utils import to_device
 import torch
 from torch import Tensor
 
 from sk_mixup._checks import check_bool, check_choice, check_integer, check_real
+from sk_mixup._crew import find_task
 from sk_mixup._feed import STORAGES, FeedMixin
-from sk_mixup._random import draw_seed, make_generator, seeded_torch
+from sk_mixup._random import TorchStream, draw_seed, find_stream, make_generator, seeded_torch
 from sk_mixup._step import AUTOCAST, MixedStepMixin
+from sk_mixup.lockstep import Epoch
 from sk_mixup.mixing import ERM, Mixup
 from sk_mixup.mixing.mixup import LAM_PER, PARTNERS
 
-__all__ = ["MixupNetMixin"]
+__all__ = ["MixupNetMixin", "check_device"]
+
+
+BATCH_HOOKS = "a callback has hooks round a batch"
 
 
 class QuietPrintLog(PrintLog):
@@ -57,6 +64,32 @@ class _Losses:
     def read_last(self) -> dict[str, Any]:
         """Wait for the loss of the last batch; return its row."""
         return dict(zip(self.names, (self.values[-1].item(), self.sizes[-1]), strict=True))
+
+
+def _find_stream() -> TorchStream:
+    return find_stream() or TorchStream(int(torch.empty((), dtype=torch.int64).random_()))
+
+
+@contextmanager
+def _take_turn() -> Iterator[None]:
+    """Among nets that are trained as one: train while no other does."""
+    task = find_task()
+    if task is None:
+        yield
+        return
+    with task.turn(), _find_stream().as_global():
+        yield
+
+
+def _warn_alone(reason: str) -> None:
+    """Say once a call why nets are not trained as one."""
+    task = find_task()
+    if task is not None and task.crew.is_news(reason):
+        warnings.warn(
+            f"stacked: nets are trained one by one where they cannot be stacked: {reason}.",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def _count_rows(batch: Any) -> int:
@@ -208,7 +241,7 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
         if self.autocast is not None:
             check_choice("autocast", self.autocast, tuple(AUTOCAST))
         check_choice("storage", self.storage, STORAGES)
-        _check_device(self.device)
+        check_device(self.device)
         check_bool("channels_last", self.channels_last, hint="Use True for convolutions on a GPU.")
         check_bool("cuda_graph", self.cuda_graph, hint="Use True for a small net on a GPU.")
         if self.cuda_graph and torch.device(self.device).type != "cuda":
@@ -245,8 +278,30 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
         if not self.initialized_:
             self.initialize()
         self.check_mixing_options()
-        with seeded_torch(draw_seed(self.generator_)):
+        with self._on_device_of_stack(), seeded_torch(draw_seed(self.generator_)):
             return super().partial_fit(X, y, classes, **fit_params)
+
+    @contextmanager
+    def _on_device_of_stack(self) -> Iterator[None]:
+        """Train where :func:`sk_mixup.stacked` says, and be back on the own device afterwards."""
+        task, own = find_task(), self.device
+        if task is None or task.crew.device in (None, own):
+            yield
+            return
+        self._move_to(task.crew.device)
+        try:
+            yield
+        finally:
+            self._move_to(own)
+
+    def _move_to(self, device: Any) -> None:
+        self.device = device
+        if not self.initialized_:
+            return
+        for name in (*self._modules, *self._criteria):
+            getattr(self, f"{name}_").to(device)
+        for state in self.optimizer_.state.values():
+            state.update({key: to_device(value, device) for key, value in state.items()})
 
     def fit_loop(
         self,
@@ -263,6 +318,7 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
         self.check_training_readiness()
         self._set_memory_format()  # the option may have been set since
         epochs = self.max_epochs if epochs is None else epochs
+        self._n_epochs_before, self._n_epochs_now = len(self.history), epochs
         split_params = self._get_split_params(_routing_method, fit_params)
         train, valid = self.get_split_datasets(X, y, sample_weight=sample_weight, **split_params)
         warmup = min(max(self.warmup_epochs - len(self.history), 0), epochs)
@@ -344,8 +400,9 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
         try:
             if not training or not self._run_trainer(iterator, losses, watched, fit_params):
                 run_batch = self._run_watched_batch if watched else self._run_batch
-                for batch in iterator:
-                    run_batch(batch, step_fn, losses, training, fit_params)
+                with _take_turn() if training else nullcontext():
+                    for batch in iterator:
+                        run_batch(batch, step_fn, losses, training, fit_params)
         finally:  # an interrupted epoch keeps its losses
             if not watched:
                 self.history[-1]["batches"].extend(losses.read())
@@ -353,17 +410,25 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
 
     def _run_trainer(self, batches: Any, losses: _Losses, watched: bool, fit_params: dict[str, Any]) -> bool:
         """Run a training epoch the fast way; return False where that cannot be done."""
-        trainer = None if watched else self.get_trainer(batches, fit_params)
-        if trainer is None and self.cuda_graph:
+        trainer = BATCH_HOOKS if watched else self.choose_trainer(batches, fit_params)
+        if isinstance(trainer, str) and self.cuda_graph:
             raise ValueError(
-                "cuda_graph must be False where training goes step by step: for a Dataset, callbacks with "
-                "hooks round a batch, augment, autocast='float16' or a criterion of your own; got True. Drop "
+                f"cuda_graph must be False where training goes step by step; got True, but {trainer}. Drop "
                 "one of them."
             )
-        if trainer is None:
+        if isinstance(trainer, str):
+            _warn_alone(trainer)
             return False
         self._set_training(True)
-        return trainer.run_epoch(batches, losses.add)
+        task = find_task()
+        if task is None:
+            return trainer.run_epoch(batches, losses.add)
+        number = len(self.history) - self._n_epochs_before
+        epoch = Epoch(trainer, batches, losses.add, _find_stream(), number, self._n_epochs_now)
+        task.ask(epoch)
+        if epoch.reason:
+            _warn_alone(epoch.reason)
+        return epoch.done
 
     def _run_batch(
         self, batch: Any, step_fn: Any, losses: _Losses, training: bool, fit_params: dict[str, Any]
@@ -410,7 +475,8 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
         )
 
 
-def _check_device(device: Any) -> None:
+def check_device(device: Any) -> None:
+    """Raise if torch finds no such device here."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["draw_seed", "make_generator", "seeded_torch"]
+__all__ = ["TorchStream", "draw_seed", "find_stream", "make_generator", "seeded_torch"]
 
 
 def make_generator(random_state: Any) -> np.random.Generator:
@@ -95,6 +95,7 @@ def _set_states(module: Any, states: Any) -> None:
 
 _STATE = _GlobalTorchState()
 _ALONE = threading.RLock()
+_LOCAL = threading.local()
 
 
 @contextmanager
@@ -108,7 +109,8 @@ def seeded_torch(seed: int, *, alone: bool = False) -> Iterator[None]:
     alone : bool, default=False
         Whether other threads must wait with their seeds until this one is done, as for
         initial weights. A whole training cannot be alone: nets with dropout that are
-        trained in several threads of one process share the generator.
+        trained in several threads of one process share the generator, but under
+        :func:`sk_mixup.stacked`, where each has its :func:`find_stream`.
     """
     _STATE.enter()
     try:
@@ -117,6 +119,48 @@ def seeded_torch(seed: int, *, alone: bool = False) -> Iterator[None]:
             if alone:
                 yield
         if not alone:
-            yield
+            outer, _LOCAL.stream = find_stream(), TorchStream(seed)
+            try:
+                yield
+            finally:
+                _LOCAL.stream = outer
     finally:
         _STATE.leave()
+
+
+def find_stream() -> TorchStream | None:
+    """Return what the net that is trained in this thread draws on torch; None for no net."""
+    return getattr(_LOCAL, "stream", None)
+
+
+class TorchStream:
+    """What one net draws on torch in a training: what the global generator gives after its seed.
+
+    Nets that are trained in turns or as one so draw what each would draw alone.
+
+    Parameters
+    ----------
+    seed : int
+        The seed that :func:`seeded_torch` is given.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.generator = torch.Generator().manual_seed(seed)
+        self.others: dict[Any, Any] = {}
+
+    @contextmanager
+    def as_global(self) -> Iterator[None]:
+        """Let torch's global generators go on where the net has left off."""
+        before = {module: _get_states(module) for module in _modules_in_use()}
+        torch.manual_seed(self.seed)
+        for module, states in self.others.items():
+            _set_states(module, states)
+        torch.set_rng_state(self.generator.get_state())
+        try:
+            yield
+        finally:
+            self.generator.set_state(torch.get_rng_state())
+            self.others = {module: _get_states(module) for module in before if module is not torch}
+            for module, states in before.items():
+                _set_states(module, states)

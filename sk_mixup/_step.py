@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 import inspect
 import math
 from typing import Any
@@ -80,38 +81,54 @@ class MixedStepMixin(NetBase):
             without a closed form, steps of a subclass, callbacks that look at gradients,
             half precision, augmentation, inputs that are no array of floats.
         """
-        if fit_params or not isinstance(batches, PlannedBatches) or not self._has_plain_step():
-            return None
+        trainer = self.choose_trainer(batches, fit_params)
+        return None if isinstance(trainer, str) else trainer
+
+    def choose_trainer(self, batches: Any, fit_params: dict[str, Any]) -> Trainer | str:
+        """Return the trainer, as :meth:`get_trainer`, or in words why there is none."""
+        if fit_params:
+            return f"forward takes {sorted(fit_params)} beside X"
+        if not isinstance(batches, PlannedBatches):
+            return "the rows come from a Dataset or a loader of its own"
+        obstacle = self._find_own_step()
+        if obstacle:
+            return obstacle
         loss, rows, dtype = self._get_closed_form_loss(), batches.rows, self.float_dtype
-        if loss is None or isinstance(rows.x, Mapping) or getattr(rows.x, "dtype", dtype) != dtype:
-            return None
+        if loss is None:
+            return f"criterion {type(self.criterion_).__name__} has no gradient in closed form here"
+        if isinstance(rows.x, Mapping) or getattr(rows.x, "dtype", dtype) != dtype:
+            return "X is no array of the dtype of the weights"
         graph = {"cuda_graph": self.cuda_graph}
         autocasts = self.autocast or torch.is_autocast_enabled(torch.device(self.device).type)
         layers = None if autocasts else find_chain(self.module_, rows.x.ndim)
         if layers is None:
-            graph["autocast"] = self._get_autocast
+            graph["autocast"] = self._make_autocast()
             return ModuleTrainer(self.module_, loss, self._n_outputs, self.optimizer_, **graph)
         trained = {p for group in self.optimizer_.param_groups for p in group["params"]}
         parameters = {p for layer in layers for p in layer.parameters()}
         alike = {(p.dtype, p.device) for p in parameters} == {(dtype, rows.targets.device)}
         sizes = layers[0].in_features, layers[-1].out_features
         if not alike or parameters != trained or sizes != (math.prod(rows.x.shape[1:]), self._n_outputs):
-            return None
+            return "the module's weights are not those that are trained"
         return ChainTrainer(layers, loss, self.optimizer_, **graph)
 
     def _get_closed_form_loss(self) -> Loss | None:
         """Return the loss in closed form, where the criterion has one; for subclasses."""
         return None
 
-    def _has_plain_step(self) -> bool:
-        """Whether a training step is what this library and skorch make of it, nothing else."""
+    def _find_own_step(self) -> str:
+        """Return in words what a training step is beside what this library and skorch make of it."""
         if (self._modules, self._criteria, self._optimizers) != (["module"], ["criterion"], ["optimizer"]):
-            return False
-        if self.augment is not None or self.scaler_ is not None or self._wants_gradients():
-            return False
+            return "there are several modules, criteria or optimizers"
+        if self.augment is not None:
+            return "augment is called on each batch"
+        if self.scaler_ is not None:
+            return "autocast='float16' scales the loss step by step"
+        if self._wants_gradients():
+            return "a callback looks at the gradients"
         if isinstance(self.optimizer_, torch.optim.LBFGS):
-            return False
-        return not any(map(self.is_overridden, STEPS))
+            return "LBFGS takes several evaluations a step"
+        return next((f"{name} is overridden" for name in STEPS if self.is_overridden(name)), "")
 
     def is_overridden(self, name: str) -> bool:
         """Whether a method is a subclass's, or was put on this very net."""
@@ -159,9 +176,12 @@ class MixedStepMixin(NetBase):
         return output if self.autocast is None else _to_float32(output)
 
     def _get_autocast(self) -> AbstractContextManager[Any]:
+        return self._make_autocast()()
+
+    def _make_autocast(self) -> Callable[[], AbstractContextManager[Any]]:
         if self.autocast is None:
-            return nullcontext()
-        return torch.autocast(torch.device(self.device).type, dtype=AUTOCAST[self.autocast])
+            return nullcontext
+        return partial(torch.autocast, torch.device(self.device).type, dtype=AUTOCAST[self.autocast])
 
     def _augment_batch(self, batch: Batch) -> Batch:
         if self.augment is None:

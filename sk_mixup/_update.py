@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import optimizer as _optimizer
 
-__all__ = ["FusedUpdate"]
+__all__ = ["FusedUpdate", "is_plain_step"]
 
 
 class FusedUpdate:
@@ -111,16 +111,20 @@ def _has_state(optimizer: Any) -> bool:
 
 def _has_plain_adam_step(optimizer: Any) -> bool:
     """Whether ``step`` is Adam's own, and nothing looks on."""
-    owner = type(optimizer)
-    if owner not in (torch.optim.Adam, torch.optim.AdamW):
+    if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW) or not is_plain_step(optimizer):
         return False
+    return all(_is_plain_group(optimizer, group) for group in optimizer.param_groups)
+
+
+def is_plain_step(optimizer: Any) -> bool:
+    """Whether ``step`` is that of the optimizer's class, and nothing looks on."""
     # A learning-rate scheduler wraps `step` only to see that it is called at all.
-    patch = vars(optimizer).get("step")
-    if patch is not None and not (hasattr(patch, "_wrapped_by_lr_sched") and patch.__wrapped__ is owner.step):
+    patch, own_step = vars(optimizer).get("step"), type(optimizer).step
+    if patch is not None and not (hasattr(patch, "_wrapped_by_lr_sched") and patch.__wrapped__ is own_step):
         return False
     own = (optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks)
     shared = (_optimizer._global_optimizer_pre_hooks, _optimizer._global_optimizer_post_hooks)
-    return not any((*own, *shared)) and all(_is_plain_group(optimizer, g) for g in optimizer.param_groups)
+    return not any((*own, *shared))
 
 
 def _is_plain_group(optimizer: Any, group: dict[str, Any]) -> bool:

@@ -28,7 +28,8 @@ class Loss(Protocol):
     """A loss whose gradient with respect to the network's output is known.
 
     The methods see the mixing of a whole block of batches at once, and then the outputs
-    for one batch.
+    for one batch. Where several nets are trained as one, the outputs, and all that goes with
+    them, have an axis more in front: that of the nets.
     """
 
     def prepare(self, y: Tensor, lam: Tensor, divisor: Tensor) -> tuple[Tensor, ...]:
@@ -82,13 +83,13 @@ class CrossEntropy:
     def compute_gradient(self, output: Tensor, kept: Tensor, *prepared: Tensor) -> Tensor:
         """Return ``softmax(output) - target``, by the share; autograd's own kernel."""
         (target,) = prepared
-        torch.log_softmax(output, 1, out=kept)
-        return torch._log_softmax_backward_data(target, kept, 1, output.dtype)
+        torch.log_softmax(output, -1, out=kept)
+        return torch._log_softmax_backward_data(target, kept, -1, output.dtype)
 
     def compute_values(self, kept: Tensor, *prepared: Tensor) -> Tensor:
         """Return ``-sum_c target_c log softmax(output)_c`` by the share."""
         (target,) = prepared
-        return (kept * target).sum(dim=1)
+        return (kept * target).sum(dim=-1)
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class BinaryCrossEntropy:
         """Return the cross-entropies over the divisor."""
         target, divisor = prepared
         losses = F.binary_cross_entropy_with_logits(kept, target, reduction="none")
-        return (losses / divisor).sum(dim=1)
+        return (losses / divisor).sum(dim=-1)
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class SquaredError:
     def compute_values(self, kept: Tensor, *prepared: Tensor) -> Tensor:
         """Return the squared errors over the divisor."""
         target, factor = prepared
-        return ((kept - target).square() * factor).sum(dim=1) / 2
+        return ((kept - target).square() * factor).sum(dim=-1) / 2
 
 
 def get_divisors(weight: Tensor | None, sizes: Sequence[int], like: Tensor) -> Tensor:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from enum import Enum
 from itertools import pairwise
+from types import BuiltinFunctionType, FunctionType
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as _module
 
 from sk_mixup._checks import check_integer, check_real
 
-__all__ = ["MLP", "find_chain", "is_hooked"]
+__all__ = ["MLP", "describe_module", "find_chain", "is_hooked"]
 
 
 class MLP(nn.Module):
@@ -151,3 +155,70 @@ def is_hooked(module: nn.Module) -> bool:
         or _module._global_backward_hooks
         or _module._global_backward_pre_hooks
     )
+
+
+PLAIN_TYPES = (bool, int, float, complex, str, bytes, type, Enum, BuiltinFunctionType)
+TORCH_TYPES = (torch.dtype, torch.device, torch.memory_format, torch.layout)
+OWN_NAMES = frozenset(vars(nn.Module())) - {"training"}
+
+
+def describe_module(module: nn.Module) -> Hashable:
+    """Return what two modules share that compute the same but for their weights.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        A module.
+
+    Returns
+    -------
+    description : hashable
+        Types, options, shapes and sharing of all submodules, parameters and buffers.
+
+    Raises
+    ------
+    TypeError
+        If the module is hooked or holds something that cannot be compared; the message says
+        which.
+
+    Examples
+    --------
+    >>> from sk_mixup.modules import MLP, describe_module
+    >>> describe_module(MLP(4, 3)) == describe_module(MLP(4, 3))
+    True
+    >>> describe_module(MLP(4, 3, dropout=0.1)) == describe_module(MLP(4, 3, dropout=0.2))
+    False
+    """
+    first: dict[int, str] = {}
+    parts: list[Hashable] = []
+    for name, part in module.named_modules(remove_duplicate=False):
+        if is_hooked(part):
+            raise TypeError(f"{name or 'the module'} has hooks")
+        own = {key: value for key, value in vars(part).items() if key not in OWN_NAMES}
+        options = tuple((key, _describe_value(f"{name}.{key}", own[key])) for key in sorted(own))
+        parts.append((first.setdefault(id(part), name), type(part), options))
+    for name, tensor in (
+        *module.named_parameters(remove_duplicate=False),
+        *module.named_buffers(remove_duplicate=False),
+    ):
+        if isinstance(tensor, nn.Parameter) and (
+            tensor._backward_hooks or tensor._post_accumulate_grad_hooks
+        ):
+            raise TypeError(f"{name} has hooks")
+        kind = (type(tensor), tuple(tensor.shape), tensor.dtype, tensor.device, tensor.requires_grad)
+        parts.append((name, first.setdefault(id(tensor), name), kind))
+    return tuple(parts)
+
+
+def _describe_value(name: str, value: Any) -> Hashable:
+    """Return something that is equal for equal options of a module."""
+    if value is None or isinstance(value, PLAIN_TYPES + TORCH_TYPES):
+        return (type(value), value)
+    if isinstance(value, list | tuple):
+        return (type(value), *(_describe_value(name, item) for item in value))
+    if isinstance(value, Mapping):
+        return (type(value), *((key, _describe_value(name, item)) for key, item in value.items()))
+    if isinstance(value, FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        return (value.__code__, _describe_value(name, [value.__defaults__, value.__kwdefaults__, *cells]))
+    raise TypeError(f"{name.removeprefix('.')} is a {type(value).__name__}, which cannot be compared")

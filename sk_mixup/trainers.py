@@ -53,8 +53,12 @@ class Trainer(ABC):
         self.loss = loss
         self.n_outputs = n_outputs
         self.dtype = optimizer.param_groups[0]["params"][0].dtype
-        self.update = FusedUpdate(optimizer)
+        self.optimizer = optimizer
         self.cuda_graph = cuda_graph
+
+    def bind(self) -> None:
+        """Get ready for an epoch."""
+        self.update = FusedUpdate(self.optimizer)
 
     def run_epoch(self, batches: PlannedBatches, record: Callable[[Tensor, list[int]], None]) -> bool:
         """Train on the batches of one epoch.
@@ -73,6 +77,7 @@ class Trainer(ABC):
             False if the module's first output was not what the loss knows; then nothing
             was changed.
         """
+        self.bind()
         full, features = int(batches.plan.bounds[1]), math.prod(batches.rows.x.shape[1:])
         steps = {full: GraphedStep(self.step)} if self.cuda_graph else {}
         n_mixed = max(1, BLOCK_ELEMENTS // max(1, full * features))
@@ -218,11 +223,16 @@ class ChainTrainer(Trainer):
         cuda_graph: bool = False,
     ) -> None:
         super().__init__(loss, layers[-1].out_features, optimizer, cuda_graph=cuda_graph)
+        self.layers = layers
+
+    def bind(self) -> None:
+        """Take up weights and gradients, which stay where they are in memory."""
+        layers = self.layers
         for parameter in chain.from_iterable(layer.parameters() for layer in layers):
             if parameter.grad is None:
                 parameter.grad = torch.empty_like(parameter)
         linear = [(layer.weight.detach(), _detach(layer.bias)) for layer in layers]
-        self.update = FusedUpdate(optimizer, in_place=True)
+        self.update = FusedUpdate(self.optimizer, in_place=True)
         *self.inner, self.last = ((weight.t(), bias) for weight, bias in linear)
         gradients = [(layer.weight.grad, None if layer.bias is None else layer.bias.grad) for layer in layers]
         self.backward = [(k, linear[k][0], *gradients[k]) for k in reversed(range(len(layers)))]

@@ -1,0 +1,164 @@
+"""Trains whatever epochs are at hand: those of a kind as one, the others one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+import time
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+
+from sk_mixup.lockstep import Epoch, describe_epoch, make_lockstep_trainer
+from sk_mixup.trainers import ChainTrainer
+
+__all__ = ["Engine"]
+
+# Weights, gradients and moments of the nets of a stack should stay in the cache.
+STACK_BYTES = 2**23
+FEWEST, MOST = 2, 32
+
+
+class Engine:
+    """Runs training epochs of many nets on a few threads.
+
+    On the CPU the nets of a group are dealt out to the threads, in stacks small enough for
+    the cache: that is faster than one large stack whose operations are run by all threads
+    (``python -m benchmarks search``). On a GPU a group is one stack.
+
+    Parameters
+    ----------
+    n_threads : int
+        Threads to use, at least 1.
+    verbose : bool, default=False
+        Whether a progress bar is shown.
+    """
+
+    def __init__(self, n_threads: int, *, verbose: bool = False) -> None:
+        self.n_threads = n_threads
+        self.bar = tqdm(disable=not verbose, desc="stacked", unit="epoch", total=0)
+        self.pool = ThreadPoolExecutor(n_threads, thread_name_prefix="sk_mixup")
+        self.refused: dict[Hashable, str] = {}
+
+    def train(self, epochs: Sequence[Epoch], check: Callable[[], None]) -> None:
+        """Run the epochs; what came of each is written there.
+
+        Parameters
+        ----------
+        epochs : sequence of Epoch
+            One for each net.
+        check : callable
+            Called often; raises to break off.
+        """
+        left = [epoch for epoch in epochs if not epoch.done and epoch.error is None]
+        stacks, alone = self._form_stacks(left)
+        futures = [self.pool.submit(self._run_stack, key, stack, check) for key, stack in stacks]
+        errors = [future.exception() for future in futures]
+        for error in errors:
+            if error is not None:
+                raise error
+        alone.extend(epoch for _, stack in stacks for epoch in stack if epoch.reason)
+        for epoch in alone:
+            check()
+            with self._use_all_threads(), epoch.stream.as_global():
+                epoch.run_alone()
+        if not self.bar.disable:
+            self._show_progress(epochs)
+
+    def close(self) -> None:
+        """End the threads and the progress bar."""
+        self.pool.shutdown()
+        if not self.bar.disable:
+            self.bar.total = self.bar.n  # nets that stopped early had fewer epochs than planned
+        self.bar.close()
+
+    def _show_progress(self, epochs: Sequence[Epoch]) -> None:
+        losses = [epoch.losses.mean() for epoch in epochs if epoch.losses is not None]
+        loss = float(torch.stack(losses).mean()) if losses else float("nan")
+        self.bar.total += sum(epoch.n_epochs for epoch in epochs if epoch.number == 1)
+        last = max((epoch.number for epoch in epochs), default=0)
+        self.bar.set_postfix(nets=len(epochs), epoch=last, loss=f"{loss:.4g}", refresh=False)
+        self.bar.update(len(epochs))
+
+    def _form_stacks(self, epochs: Sequence[Epoch]) -> tuple[list[tuple[Hashable, list[Epoch]]], list[Epoch]]:
+        """Return the stacks with their descriptions, and what must be run one by one."""
+        groups: dict[Hashable, list[Epoch]] = {}
+        alone = []
+        for epoch in epochs:
+            try:
+                key = describe_epoch(epoch)
+            except TypeError as error:
+                epoch.reason = str(error)
+                alone.append(epoch)
+                continue
+            epoch.reason = self.refused.get(key, "")
+            if epoch.reason:
+                alone.append(epoch)
+            else:
+                groups.setdefault(key, []).append(epoch)
+        stacks = []
+        for key, group in groups.items():
+            for stack in self._deal(group):
+                # Other trainers may draw on torch's global generator.
+                if len(stack) > 1 or isinstance(stack[0].trainer, ChainTrainer):
+                    stacks.append((key, stack))
+                else:
+                    alone.extend(stack)
+        return stacks, alone
+
+    def _deal(self, group: list[Epoch]) -> list[list[Epoch]]:
+        """Deal a group out to the threads: equal work, no stack too large for the cache."""
+        trainer = group[0].trainer
+        weights = [p for part in trainer.optimizer.param_groups for p in part["params"]]
+        if weights[0].device.type != "cpu":
+            return [group]
+        n_bytes = 4 * sum(p.nbytes for p in weights)
+        largest = min(max(STACK_BYTES // n_bytes, FEWEST), MOST)
+        n_stacks = -(-len(group) // largest)
+        n_stacks = -(-n_stacks // self.n_threads) * self.n_threads
+        if not isinstance(trainer, ChainTrainer):  # a net alone is run by no thread of the pool
+            n_stacks = min(n_stacks, len(group) // 2)
+        ordered = sorted(group, key=lambda epoch: -epoch.n_batches)
+        return [stack for k in range(max(1, n_stacks)) if (stack := ordered[k :: max(1, n_stacks)])]
+
+    def _run_stack(self, key: Hashable, stack: list[Epoch], check: Callable[[], None]) -> None:
+        if len(stack) == 1:
+            check()
+            stack[0].run_alone()
+            return
+        start = time.perf_counter()
+        states = [epoch.stream.generator.get_state() for epoch in stack]
+        try:
+            done = make_lockstep_trainer(stack).run_epoch(check)
+        except torch.OutOfMemoryError:
+            _rewind(stack, states)
+            for part in (stack[::2], stack[1::2]):
+                self._run_stack(key, part, check)
+            return
+        except Exception as error:
+            # The nets are as they were; alone each shows its own error, if it has one.
+            _rewind(stack, states)
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            self.refused[key] = reason[0]
+            for epoch in stack:
+                epoch.reason = reason[0]
+            return
+        per_batch = (time.perf_counter() - start) / sum(epoch.n_batches for epoch in stack)
+        for epoch in stack:
+            epoch.done, epoch.seconds = done, per_batch * epoch.n_batches
+
+    @contextmanager
+    def _use_all_threads(self) -> Iterator[None]:
+        n_threads = torch.get_num_threads()
+        torch.set_num_threads(self.n_threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(n_threads)
+
+
+def _rewind(stack: list[Epoch], states: list[Any]) -> None:
+    for epoch, state in zip(stack, states, strict=True):
+        epoch.stream.generator.set_state(state)

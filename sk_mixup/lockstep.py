@@ -1,0 +1,493 @@
+"""One training epoch of several nets as one batched program."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import nullcontext
+import copy
+from dataclasses import dataclass
+from itertools import zip_longest
+import math
+import time
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from sk_mixup._random import TorchStream
+from sk_mixup._stacked_update import StackedUpdate, describe_optimizer, find_runs, read_options
+from sk_mixup.closed_form import get_divisors
+from sk_mixup.data import PlannedBatches
+from sk_mixup.modules import describe_module
+from sk_mixup.trainers import ChainTrainer, ModuleTrainer, Trainer
+
+__all__ = ["Epoch", "LockstepTrainer", "describe_epoch", "make_lockstep_trainer"]
+
+# Inputs of all nets of a stack are mixed in blocks of about so many numbers.
+BLOCK_ELEMENTS = 2**21
+# Products with fewer columns than a vector register holds are slow: they are computed transposed.
+NARROW = 16
+
+
+@dataclass(eq=False)
+class Epoch:
+    """A training epoch that a net is ready for.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        Would train the net alone.
+    batches : PlannedBatches
+        The batches.
+    record : callable
+        Takes the losses; see :meth:`Trainer.run_epoch`.
+    stream : TorchStream
+        What the net draws on torch.
+    number, n_epochs : int, default=1
+        Which epoch of how many.
+
+    Attributes
+    ----------
+    losses : Tensor of shape (n_batches,) or None
+        The losses, once they are known.
+    done : bool
+        What :meth:`Trainer.run_epoch` returned.
+    error : BaseException or None
+        What it raised.
+    reason : str
+        Why the net was trained alone; empty if it need not be.
+    seconds : float
+        The net's share of the time.
+    """
+
+    trainer: Trainer
+    batches: PlannedBatches
+    record: Callable[[Tensor, list[int]], None]
+    stream: TorchStream
+    number: int = 1
+    n_epochs: int = 1
+    losses: Tensor | None = None
+    done: bool = False
+    error: BaseException | None = None
+    reason: str = ""
+    seconds: float = 0.0
+
+    @property
+    def n_batches(self) -> int:
+        """Number of steps."""
+        return len(self.batches)
+
+    def take_losses(self, losses: Tensor, sizes: list[int]) -> None:
+        """Take the losses of the batches and the batches' sizes."""
+        self.losses = losses
+        self.record(losses, sizes)
+
+    def run_alone(self) -> None:
+        """Train the net alone; see :meth:`Trainer.run_epoch`."""
+        start = time.perf_counter()
+        try:
+            self.done = self.trainer.run_epoch(self.batches, self.take_losses)
+        except Exception as error:
+            self.error = error
+        self.seconds = time.perf_counter() - start
+
+
+def describe_epoch(epoch: Epoch) -> Hashable:
+    """Return what epochs share that can be run as one.
+
+    Raises
+    ------
+    TypeError
+        If the epoch must be run alone; the message says why.
+    """
+    trainer, batches = epoch.trainer, epoch.batches
+    parts: tuple[Hashable, ...]
+    if isinstance(trainer, ChainTrainer):
+        sizes = [(layer.in_features, layer.out_features, layer.bias is None) for layer in trainer.layers]
+        names = {p: f"{k}.{name}" for k, p, name in _iterate_layers(trainer.layers)}
+        parts = ("chain", *sizes)
+    elif isinstance(trainer, ModuleTrainer):
+        names = {p: name for name, p in trainer.module.named_parameters()}
+        autocast: Any = trainer.autocast
+        options = getattr(autocast, "args", ()), repr(getattr(autocast, "keywords", autocast))
+        parts = ("module", describe_module(trainer.module), options)
+    else:
+        raise TypeError(f"{type(trainer).__name__} trains one net only")
+    x, targets = batches.rows.x, batches.rows.targets
+    return (
+        *parts,
+        describe_optimizer(trainer.optimizer, names),
+        (type(trainer.loss), trainer.n_outputs, trainer.dtype, trainer.cuda_graph),
+        (tuple(x.shape[1:]), getattr(x, "dtype", trainer.dtype), tuple(targets.shape[1:]), targets.device),
+        int(batches.plan.bounds[1]),
+    )
+
+
+def _iterate_layers(layers: Sequence[nn.Linear]) -> Iterator[tuple[int, Tensor, str]]:
+    for k, layer in enumerate(layers):
+        for name, p in layer.named_parameters():
+            yield k, p, name
+
+
+def make_lockstep_trainer(epochs: Sequence[Epoch]) -> LockstepTrainer:
+    """Return what runs epochs that :func:`describe_epoch` finds equal."""
+    chain = isinstance(epochs[0].trainer, ChainTrainer)
+    return LockstepChainTrainer(epochs) if chain else LockstepModuleTrainer(epochs)
+
+
+class LockstepTrainer(ABC):
+    """Trains several nets of one shape as one; each as it would be trained alone.
+
+    The nets are ordered by the length of their epochs, so that those that still train
+    stand in front: a net that is done drops out of the stack. Last batches are of
+    different sizes; nets with batches of one size are computed together, so that nothing
+    is filled up and every net sees just its own rows.
+
+    Parameters
+    ----------
+    epochs : sequence of Epoch
+        One for each net, equal in :func:`describe_epoch`.
+    """
+
+    guard: Callable[[], Any] = torch.no_grad
+
+    def __init__(self, epochs: Sequence[Epoch]) -> None:
+        keyed = [(*_get_sizes(epoch), read_options(epoch.trainer.optimizer)) for epoch in epochs]
+        order = sorted(range(len(epochs)), key=keyed.__getitem__)
+        self.epochs = [epochs[k] for k in order]
+        self.trainers = [epoch.trainer for epoch in self.epochs]
+        first = self.trainers[0]
+        self.loss, self.n_outputs, self.dtype = first.loss, first.n_outputs, first.dtype
+        self.size = int(epochs[0].batches.plan.bounds[1])
+        self.lengths = [epoch.n_batches for epoch in self.epochs]
+        self.weights = self._stack_weights()
+        self.gradients: dict[Tensor, Tensor | None] = dict.fromkeys(self.weights)
+        self._update: StackedUpdate | None = None
+        self.losses: list[list[Tensor]] = [[] for _ in self.epochs]
+        self.sizes: list[list[int]] = [[] for _ in self.epochs]
+
+    @abstractmethod
+    def list_tensors(self, trainer: Any) -> list[Tensor]:
+        """Return parameters and buffers of a net, in the order of the first net's."""
+
+    @abstractmethod
+    def step(self, start: int, stop: int, x: Tensor, kept: Tensor, *target: Tensor) -> bool:
+        """Compute the gradients of some nets that stand side by side.
+
+        Parameters
+        ----------
+        start, stop : int
+            Which nets.
+        x : Tensor of shape (stop - start, n, *features)
+            The virtual examples.
+        kept : Tensor of shape (stop - start, n, n_outputs)
+            Where the loss writes what its values are computed from.
+        *target : Tensor
+            The batches' part of what the loss prepared.
+
+        Returns
+        -------
+        done : bool
+            False if the output of the modules was not what the loss knows.
+        """
+
+    def shape_inputs(self, x: Tensor) -> Tensor:
+        """Return inputs in the shape in which a step takes them."""
+        return x
+
+    def _stack_weights(self) -> dict[Tensor, Tensor]:
+        tensors = [self.list_tensors(trainer) for trainer in self.trainers]
+        with torch.no_grad():
+            return {parts[0]: torch.stack(parts) for parts in zip(*tensors, strict=True)}
+
+    def _return_weights(self) -> None:
+        """Copy weights and buffers from the stack to the nets."""
+        stacked = [stack.unbind() for stack in self.weights.values()]
+        with torch.no_grad():
+            for k, trainer in enumerate(self.trainers):
+                own = self.list_tensors(trainer)
+                torch._foreach_copy_(own, [parts[k] for parts in stacked])
+
+    def run_epoch(self, check: Callable[[], None] = lambda: None) -> bool:
+        """Train all nets for an epoch; they are as they were if it is not done.
+
+        Parameters
+        ----------
+        check : callable
+            Called before each step; raises to break off.
+
+        Returns
+        -------
+        done : bool
+            False if the modules' first output was not what the loss knows.
+        """
+        features = math.prod(self.epochs[0].batches.rows.x.shape[1:])
+        n_numbers = self.size * (features + 2 * self.n_outputs) * len(self.epochs)
+        n_joined = max(1, BLOCK_ELEMENTS // max(1, n_numbers))
+        sources = [epoch.batches.iterate_blocks(n_joined) for epoch in self.epochs]
+        n_left = len(self.epochs)
+        with self.guard():
+            for step in range(0, self.lengths[0], n_joined):
+                n_left = self._drop_out(n_left, step)
+                blocks = [next(source) for source in sources[:n_left]]
+                for k, (batch, sizes) in enumerate(self._mix(blocks)):
+                    n_left = self._drop_out(n_left, step + k)
+                    check()
+                    if not self._step(batch, sizes[:n_left]):
+                        return False
+            self._drop_out(n_left, self.lengths[0])
+        self._return_weights()
+        for epoch, losses, sizes in zip(self.epochs, self.losses, self.sizes, strict=True):
+            epoch.take_losses(torch.cat(losses), sizes)
+        return True
+
+    def _drop_out(self, n_left: int, step: int) -> int:
+        """Let the nets that have no such step drop out; return how many are left."""
+        if self.lengths[n_left - 1] > step:
+            return n_left
+        n_left = sum(length > step for length in self.lengths)
+        self._get_update().narrow(n_left)
+        return n_left
+
+    def _mix(self, blocks: Sequence[tuple[Any, list[int]]]) -> Iterator[tuple[tuple[Tensor, ...], list[int]]]:
+        """Yield the tensors of a step of all nets, and the sizes of the nets' batches.
+
+        The tensors are inputs, kept outputs and targets, of shape (n_nets, n, ...); a
+        batch that is smaller than the largest is filled up with undefined rows.
+        """
+        parts = []
+        for trainer, (block, sizes) in zip(self.trainers, blocks, strict=False):
+            y, lam, weight = block.get_mixed_targets()
+            lam = lam.to(self.dtype)
+            prepared = trainer.loss.prepare(y, lam, get_divisors(weight, sizes, lam))
+            parts.append((self.shape_inputs(block.get_mixed_inputs()), *prepared))
+        all_sizes = [sizes for _, sizes in blocks]
+        x, *targets = (_arrange(tensors, all_sizes, self.size) for tensors in zip(*parts, strict=True))
+        kept = targets[0].new_empty(*x.shape[:3], self.n_outputs)
+        in_step = [list(sizes) for sizes in zip_longest(*all_sizes, fillvalue=0)]
+        yield from zip(zip(x, kept, *targets, strict=True), in_step, strict=True)
+        values = self.loss.compute_values(kept, *targets)
+        sums = values[..., : self.size].sum(dim=2).unbind(1)
+        for k, sizes in enumerate(all_sizes):
+            losses = sums[k][: len(sizes)]
+            if sizes[-1] != self.size:
+                losses = torch.cat([losses[:-1], values[len(sizes) - 1, k, : sizes[-1]].sum().view(1)])
+            self.losses[k].append(losses)
+            self.sizes[k].extend(sizes)
+
+    def _step(self, batch: tuple[Tensor, ...], sizes: list[int]) -> bool:
+        """Do one step of the nets that still train."""
+        for start, stop in find_runs(sizes):
+            n = sizes[start]
+            x, kept, *target = (_cut(part, start, stop, n) for part in batch)
+            if not self.step(start, stop, x, kept, *target):
+                return False
+        self._get_update()()
+        return True
+
+    def _get_update(self) -> StackedUpdate:
+        """Return the optimizers; after the first step it is known which parameters have gradients."""
+        if self._update is None:
+            optimizers = [trainer.optimizer for trainer in self.trainers]
+            with torch.inference_mode(False):
+                self._update = StackedUpdate(optimizers, self.weights, self.gradients)
+        return self._update
+
+
+def _get_sizes(epoch: Epoch) -> tuple[int, int]:
+    """Return the sort key of an epoch: longest first, then by the size of the last batch."""
+    bounds = epoch.batches.plan.bounds
+    return -epoch.n_batches, int(bounds[-1] - bounds[-2])
+
+
+def _arrange(parts: Sequence[Tensor], sizes: Sequence[list[int]], size: int) -> Tensor:
+    """Return the rows of each net, step by step: shape (n_batches, n_nets, n, ...)."""
+    n_batches, largest = max(map(len, sizes)), max(max(own) for own in sizes)
+    if all(len(part) == n_batches * size for part in parts):
+        return torch.stack([part.view(n_batches, size, *part.shape[1:]) for part in parts], dim=1)
+    arranged = parts[0].new_empty(n_batches, len(parts), max(largest, size), *parts[0].shape[1:])
+    for k, (part, own) in enumerate(zip(parts, sizes, strict=True)):
+        n_even = len(own) if own[-1] == size else len(own) - 1
+        arranged[:n_even, k, :size] = part[: n_even * size].view(n_even, size, *part.shape[1:])
+        if n_even < len(own):
+            arranged[n_even, k, : own[-1]] = part[n_even * size :]
+    return arranged
+
+
+def _cut(part: Tensor, start: int, stop: int, n: int) -> Tensor:
+    """Return the first rows of some nets."""
+    if stop - start != len(part):
+        part = part[start:stop]
+    return part if part.shape[1] == n else part[:, :n]
+
+
+class LockstepChainTrainer(LockstepTrainer):
+    """Trains stacks of linear layers with ReLUs between them, without autograd."""
+
+    guard = torch.inference_mode
+
+    def __init__(self, epochs: Sequence[Epoch]) -> None:
+        super().__init__(epochs)
+        self.gradients = {p: torch.empty_like(stack) for p, stack in self.weights.items()}
+        self.views: dict[tuple[int, int], Any] = {}
+
+    def list_tensors(self, trainer: ChainTrainer) -> list[Tensor]:
+        """Return weights and biases."""
+        return [p for _, p, _ in _iterate_layers(trainer.layers)]
+
+    def shape_inputs(self, x: Tensor) -> Tensor:
+        """Flatten the features."""
+        return x.flatten(1)
+
+    def _get_layers(self, start: int, stop: int) -> list[tuple[Any, ...]]:
+        """Return transposed weight, weight, bias and their gradients, of each layer, for some nets."""
+        if (start, stop) not in self.views:
+            layers = []
+            for layer in self.trainers[0].layers:  # type: ignore[attr-defined]
+                weight = self.weights[layer.weight].detach()[start:stop]
+                gradient: Any = self.gradients[layer.weight]
+                part = [weight.transpose(1, 2), weight, None, gradient[start:stop], None]
+                if layer.bias is not None:
+                    bias: Any = self.gradients[layer.bias]
+                    part[2] = self.weights[layer.bias].detach()[start:stop].unsqueeze(1)
+                    part[4] = bias[start:stop]
+                layers.append(tuple(part))
+            self.views[start, stop] = layers
+        return self.views[start, stop]
+
+    def step(self, start: int, stop: int, x: Tensor, kept: Tensor, *target: Tensor) -> bool:
+        """Compute the gradients; see :meth:`LockstepTrainer.step`."""
+        layers = self._get_layers(start, stop)
+        hidden = [x]
+        for transposed, _, bias, _, _ in layers[:-1]:
+            hidden.append(_apply_linear(hidden[-1], transposed, bias).relu_())
+        transposed, _, bias, _, _ = layers[-1]
+        gradient = self.loss.compute_gradient(_apply_linear(hidden[-1], transposed, bias), kept, *target)
+        for k in reversed(range(len(layers))):
+            _, weight, _, weight_gradient, bias_gradient = layers[k]
+            if weight.shape[2] < NARROW:
+                weight_gradient.copy_(torch.bmm(hidden[k].transpose(1, 2), gradient).transpose(1, 2))
+            else:
+                torch.bmm(gradient.transpose(1, 2), hidden[k], out=weight_gradient)
+            if bias_gradient is not None:
+                torch.sum(gradient, 1, out=bias_gradient)
+            if k:
+                gradient = torch.bmm(gradient, weight)
+                _threshold_backward(gradient, hidden[k], 0, grad_input=gradient)
+        return True
+
+
+_threshold_backward: Any = torch.ops.aten.threshold_backward.grad_input
+
+
+def _apply_linear(x: Tensor, transposed: Tensor, bias: Tensor | None) -> Tensor:
+    return torch.bmm(x, transposed) if bias is None else torch.baddbmm(bias, x, transposed)
+
+
+class LockstepModuleTrainer(LockstepTrainer):
+    """Trains stacks of any module by ``torch.func``; buffers, as of batch norm, are stacked too."""
+
+    def __init__(self, epochs: Sequence[Epoch]) -> None:
+        super().__init__(epochs)
+        first: Any = self.trainers[0]
+        self.module = first.module
+        self.autocast = first.autocast or nullcontext
+        self.streams: list[TorchStream] = []
+        self.skeleton = self._make_skeleton()
+        self.forward = vmap(self._call, in_dims=(0, 0, 0))
+
+    def list_tensors(self, trainer: ModuleTrainer) -> list[Tensor]:
+        """Return parameters and buffers."""
+        return [*trainer.module.parameters(), *trainer.module.buffers()]
+
+    def _make_skeleton(self) -> nn.Module:
+        """Return the module without weights; its dropout draws from each net's own stream."""
+        memo = {id(tensor): tensor for tensor in self.list_tensors(self.trainers[0])}  # type: ignore[arg-type]
+        skeleton = copy.deepcopy(self.module, memo)
+        for part in list(skeleton.modules()):
+            for name, child in part.named_children():
+                if type(child) is nn.Dropout and child.training:
+                    setattr(part, name, _StackedDropout(child.p, self.streams))
+        return skeleton
+
+    def _call(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> Any:
+        return functional_call(self.skeleton, (parameters, buffers), (x,))
+
+    def step(self, start: int, stop: int, x: Tensor, kept: Tensor, *target: Tensor) -> bool:
+        """Compute the gradients; see :meth:`LockstepTrainer.step`."""
+        self.streams[:] = [epoch.stream for epoch in self.epochs[start:stop]]
+        parameters = {
+            name: self.weights[p][start:stop].detach().requires_grad_(p.requires_grad)
+            for name, p in self.module.named_parameters()
+        }
+        buffers = {name: self.weights[b][start:stop] for name, b in self.module.named_buffers()}
+        with torch.enable_grad(), self.autocast():
+            output = self.forward(parameters, buffers, x)
+            if isinstance(output, Tensor) and output.ndim == 2 and self.n_outputs == 1:
+                output = output.unsqueeze(2)
+        if not isinstance(output, Tensor) or output.shape != kept.shape or not output.is_floating_point():
+            return False
+        gradient = self.loss.compute_gradient(output.detach().to(kept.dtype), kept, *target)
+        trained = {name: p for name, p in parameters.items() if p.requires_grad}
+        gradients = torch.autograd.grad(
+            output, list(trained.values()), gradient.to(output.dtype), allow_unused=True
+        )
+        self._keep_gradients(dict(zip(trained, gradients, strict=True)), start, stop)
+        return True
+
+    def _keep_gradients(self, gradients: dict[str, Tensor | None], start: int, stop: int) -> None:
+        for name, p in self.module.named_parameters():
+            gradient, kept = gradients.get(name), self.gradients[p]
+            if self._update is not None and (gradient is None) != (kept is None):
+                raise RuntimeError(f"{name} takes part in some steps only")
+            if gradient is None:
+                continue
+            if kept is None:
+                kept = self.gradients[p] = torch.zeros_like(self.weights[p])
+            kept[start:stop] = gradient
+
+
+class _StackedDropout(nn.Module):
+    """Dropout under ``vmap``: each net draws what it would draw alone."""
+
+    def __init__(self, p: float, streams: list[TorchStream]) -> None:
+        super().__init__()
+        self.p = p
+        self.streams = streams
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.p == 0:
+            return x
+        return x * _DrawNoise.apply(x, self.p, self.streams)  # type: ignore[no-untyped-call]
+
+
+class _DrawNoise(torch.autograd.Function):
+    """Zeros with probability p, else 1 / (1 - p); a stream of its own for each net."""
+
+    generate_vmap_rule = False
+
+    @staticmethod
+    def forward(x: Tensor, p: float, streams: list[TorchStream]) -> Tensor:
+        return _draw_noise(x, p, streams[0])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
+        ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> tuple[None, None, None]:
+        return None, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, x: Tensor, p: float, streams: list[TorchStream]) -> tuple[Tensor, int]:
+        nets = x.movedim(in_dims[0], 0)
+        return torch.stack([_draw_noise(part, p, s) for part, s in zip(nets, streams, strict=True)]), 0
+
+
+def _draw_noise(x: Tensor, p: float, stream: TorchStream) -> Tensor:
+    """Draw what torch's own dropout draws on the CPU."""
+    noise = torch.empty(x.shape, dtype=x.dtype)
+    noise = noise.zero_() if p == 1 else noise.bernoulli_(1 - p, generator=stream.generator).div_(1 - p)
+    return noise.to(x.device)

@@ -49,7 +49,7 @@ def run_experiment(
     names : sequence of str
         The tables; empty for all at hand.
     worker : callable
-        Makes a record from the arguments of one task.
+        Makes a record, or a dict whose ``records`` holds several, from the arguments of a task.
     make_tasks : callable
         Gives the tasks for the tables.
     summarise : callable
@@ -74,7 +74,8 @@ def run_experiment(
     journal = _open_journal(stem, config, data)
     # The largest first, so that no core is left alone with a long task at the end.
     tasks = make_tasks(sorted(tables, key=lambda table: -table.X.size))
-    records = run_tasks(worker, tasks, journal, n_jobs=config.n_jobs, label=command.name)
+    done = run_tasks(worker, tasks, journal, n_jobs=config.n_jobs, label=command.name)
+    records = [record for group in done for record in group.get("records", [group])]
     records = sorted(records, key=lambda record: _find_place(record, data))
     summary = summarise(records)
     document = make_document(

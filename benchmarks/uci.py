@@ -7,17 +7,19 @@ In the paper: Table 4 (two hidden layers of 128 units, ten epochs, batch 16, Ada
     python -m benchmarks uci --download          the same from the network
 
 ERM is ``alpha=0``. Mixup's ``alpha`` is chosen by a grid search inside each training split, so no
-test row is seen. Both are fitted to the same rows with the same seed. The table with n and 95 %
+test row is seen. Both are fitted to the same rows with the same seed. The nets of many splits are
+trained as one (``sk_mixup.fit_stacked``). The table with n and 95 %
 intervals beside the paper's numbers is in benchmarks/README.md.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
 
 from benchmarks.command import BaseConfig, Command, check_known, check_range
 from benchmarks.experiment import run_experiment
@@ -33,10 +35,12 @@ from benchmarks.fitting import (
 from benchmarks.tables import Table, check_names
 from benchmarks.uci_plot import draw_differences
 from benchmarks.uci_summary import describe_finding, summarise, tabulate
+from sk_mixup import fit_stacked
 
 __all__ = ["COMMAND", "Config", "run"]
 
 PROTOCOLS = ("paper", "converged")
+MOST_JOINED = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +92,9 @@ class Config(BaseConfig):
     large_rows: int = 2000
     """Rows from which a table is large."""
 
+    joined_numbers: int = 2_000_000
+    """Numbers in the tables of the splits that are fitted together."""
+
     seeds_small: int = 20
     """Repeats on a small table, unless --seeds is given."""
 
@@ -104,6 +111,7 @@ class Config(BaseConfig):
             check_range("--alphas", alpha, 0)
         check_range("--n-folds", self.n_folds, 2)
         check_range("--test-size", self.test_size, 0.05, 0.5)
+        check_range("--joined-numbers", self.joined_numbers, 1)
         check_range("--seeds-small", self.seeds_small, 2)
         check_range("--seeds-large", self.seeds_large, 2)
 
@@ -111,6 +119,10 @@ class Config(BaseConfig):
         """Return the repeats for a table of ``n_samples`` rows."""
         default = self.seeds_large if self._is_large(n_samples) else self.seeds_small
         return self.n_seeds or default
+
+    def count_joined(self, size: int) -> int:
+        """Return the splits of a table of that many numbers that are fitted together."""
+        return min(max(self.joined_numbers // size, 1), MOST_JOINED)
 
     def make_options(self, protocol: str, n_samples: int) -> dict[str, Any]:
         """Return the classifier's options, but ``alpha`` and those of one split.
@@ -186,7 +198,7 @@ def run(config: Config) -> int:
         COMMAND,
         config,
         names=config.datasets,
-        worker=compare_once,
+        worker=compare,
         make_tasks=partial(make_tasks, config),
         summarise=partial(summarise, test_ratio=config.test_size / (1 - config.test_size)),
         describe_finding=describe_finding,
@@ -196,17 +208,24 @@ def run(config: Config) -> int:
 
 
 def make_tasks(config: Config, tables: list[Table]) -> dict[str, tuple[Any, ...]]:
-    """Return the arguments of :func:`compare_once` for each protocol, table and repeat."""
-    return {
-        f"{table.name}/{protocol}/{repeat}": (config, table, protocol, repeat)
-        for table in tables
-        for protocol in config.protocols
-        for repeat in range(config.count_seeds(len(table.X)))
-    }
+    """Return the arguments of :func:`compare` for each protocol, table and group of repeats."""
+    tasks = {}
+    for table in tables:
+        n_repeats, n_joined = config.count_seeds(len(table.X)), config.count_joined(table.X.size)
+        for protocol in config.protocols:
+            for start in range(0, n_repeats, n_joined):
+                repeats = range(start, min(start + n_joined, n_repeats))
+                tasks[f"{table.name}/{protocol}/{repeats[0]}-{repeats[-1]}"] = (
+                    config,
+                    table,
+                    protocol,
+                    repeats,
+                )
+    return tasks
 
 
-def compare_once(config: Config, table: Table, protocol: str, repeat: int) -> dict[str, Any]:
-    """Fit ERM and tuned mixup to one split and score both on its test rows.
+def compare(config: Config, table: Table, protocol: str, repeats: Sequence[int]) -> dict[str, Any]:
+    """Fit ERM and tuned mixup to several splits, all nets as one, and score both on the test rows.
 
     Parameters
     ----------
@@ -216,57 +235,60 @@ def compare_once(config: Config, table: Table, protocol: str, repeat: int) -> di
         The data.
     protocol : str
         "paper" or "converged".
-    repeat : int
-        Number of the split.
+    repeats : sequence of int
+        Numbers of the splits.
 
     Returns
     -------
-    record : dict
-        Errors in [0, 1], NLL in nats, the chosen ``alpha``, seconds of each fit and of the
-        search.
+    group : dict
+        ``records``: errors in [0, 1], NLL in nats, the chosen ``alpha`` and the seconds of
+        each split, its share of the whole.
     """
-    seed = derive_seed(table.name, repeat)
-    train, test = split_rows(table.y, config.test_size, seed)
+    seeds = [derive_seed(table.name, repeat) for repeat in repeats]
+    splits = [split_rows(table.y, config.test_size, seed) for seed in seeds]
+    with measure_time() as watch:
+        fitted = fit_stacked(
+            (estimator, table.X[train], table.y[train])
+            for seed, (train, _) in zip(seeds, splits, strict=True)
+            for estimator in _make_pair(config, table, protocol, train, seed)
+        )
+    records = []
+    for k, (repeat, seed, (train, test)) in enumerate(zip(repeats, seeds, splits, strict=True)):
+        erm, search = fitted[2 * k : 2 * k + 2]
+        erm_scores = compute_scores(erm, table.X[test], table.y[test])
+        mixup_scores = compute_scores(search.best_estimator_, table.X[test], table.y[test])
+        record = {
+            "dataset": table.name,
+            "protocol": protocol,
+            "repeat": repeat,
+            "seed": seed,
+            "n_train": len(train),
+            "n_test": len(test),
+            "alpha": search.best_params_["mixupclassifier__alpha"],
+            "erm_error": round(erm_scores.error, 6),
+            "mixup_error": round(mixup_scores.error, 6),
+            "erm_nll": round(erm_scores.nll, 6),
+            "mixup_nll": round(mixup_scores.nll, 6),
+            "seconds": round(watch.seconds / len(repeats), 3),
+        }
+        records.append(record)
+    return {"records": records}
+
+
+def _make_pair(
+    config: Config, table: Table, protocol: str, train: np.ndarray, seed: int
+) -> tuple[Pipeline, GridSearchCV]:
+    """Return plain training, and a search for mixup's alpha, for one split."""
     options = config.make_options(protocol, len(table.X))
     options |= {"classes": np.unique(table.y).tolist(), "random_state": seed}
-    erm = make_net(table.X, alpha=0, **options)
-    with measure_time() as erm_time:
-        erm.fit(table.X[train], table.y[train])
-    with measure_time() as search_time:
-        search = _search_alpha(config, table, train, options, seed)
-    erm_scores = compute_scores(erm, table.X[test], table.y[test])
-    mixup_scores = compute_scores(search.best_estimator_, table.X[test], table.y[test])
-    return {
-        "dataset": table.name,
-        "protocol": protocol,
-        "repeat": repeat,
-        "seed": seed,
-        "n_train": len(train),
-        "n_test": len(test),
-        "alpha": search.best_params_["mixupclassifier__alpha"],
-        "erm_error": round(erm_scores.error, 6),
-        "mixup_error": round(mixup_scores.error, 6),
-        "erm_nll": round(erm_scores.nll, 6),
-        "mixup_nll": round(mixup_scores.nll, 6),
-        "erm_seconds": round(erm_time.seconds, 3),
-        "mixup_seconds": round(search.refit_time_, 3),
-        "search_seconds": round(search_time.seconds, 3),
-    }
-
-
-def _search_alpha(
-    config: Config, table: Table, train: np.ndarray, options: Mapping[str, Any], seed: int
-) -> GridSearchCV:
-    """Return a search over alpha fitted to the training rows."""
-    X, y = table.X[train], table.y[train]
     search = GridSearchCV(
         make_net(table.X, **options),
         {"mixupclassifier__alpha": list(config.alphas)},
         scoring=score_log_likelihood,
-        cv=make_folds(y, config.n_folds, seed),
+        cv=make_folds(table.y[train], config.n_folds, seed),
         error_score="raise",
     )
-    return search.fit(X, y)
+    return make_net(table.X, alpha=0, **options), search
 
 
 def describe_protocol(config: Config) -> str:

@@ -29,7 +29,7 @@ def summarise(records: Sequence[Mapping[str, Any]], *, test_ratio: float) -> lis
     Parameters
     ----------
     records : sequence of mapping
-        From ``uci.compare_once``.
+        From ``uci.compare``.
     test_ratio : float
         Rows for testing divided by rows for training.
 
@@ -54,8 +54,6 @@ def _summarise_group(group: list[Mapping[str, Any]], test_ratio: float) -> dict[
     }
     for metric, scale in SCALES.items():
         row |= _summarise_metric(group, metric, scale, test_ratio)
-    seconds = np.mean([record["mixup_seconds"] / record["erm_seconds"] for record in group])
-    row["time_ratio"] = round(float(seconds), 2)
     return row | {"paper_erm_error": paper[0], "paper_mixup_error": paper[1]}
 
 

@@ -8,10 +8,11 @@ import math
 from typing import Any
 import warnings
 
+import numpy as np
 from sklearn import get_config
 from sklearn.utils.metadata_routing import process_routing
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, LRScheduler, PrintLog
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler, PassthroughScoring, PrintLog
 from skorch.dataset import get_len
 from skorch.utils import to_device
 import torch
@@ -39,6 +40,25 @@ class QuietPrintLog(PrintLog):
         """Print the last epoch, unless nothing is to be printed."""
         if net.verbose or self.sink is not print:
             super().on_epoch_end(net, **kwargs)
+
+
+class QuickScoring(PassthroughScoring):
+    """skorch's PassthroughScoring, which reads all batches three times; the same averages."""
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Record the average over the batches, if there were any."""
+        size_name = "train_batch_size" if self.on_train else "valid_batch_size"
+        batches = [row for row in net.history[-1]["batches"] if self.name in row and size_name in row]
+        if not batches:
+            return
+        scores, sizes = (np.asarray([row[name] for row in batches]) for name in (self.name, size_name))
+        average = np.multiply(scores, sizes).sum() / sizes.sum()
+        is_best = self._is_best_score(average)
+        if is_best:
+            self.best_score_ = average
+        net.history.record(self.name, average)
+        if is_best is not None:
+            net.history.record(f"{self.name}_best", bool(is_best))
 
 
 class _Losses:
@@ -216,8 +236,7 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Any]]:
-        callbacks = super()._default_callbacks
-        return [(name, QuietPrintLog() if type(cb) is PrintLog else cb) for name, cb in callbacks]
+        return [(name, _quicken(callback)) for name, callback in super()._default_callbacks]
 
     def check_mixing_options(self) -> None:
         """Raise if an option of mixing breaks its rule.
@@ -398,7 +417,8 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
         losses = _Losses(prefix)
         watched = self._has_batch_hooks(training)
         try:
-            if not training or not self._run_trainer(iterator, losses, watched, fit_params):
+            run_fast = self._run_trainer if training else self._run_evaluator
+            if not run_fast(iterator, losses, watched, fit_params):
                 run_batch = self._run_watched_batch if watched else self._run_batch
                 with _take_turn() if training else nullcontext():
                     for batch in iterator:
@@ -429,6 +449,17 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
         if epoch.reason:
             _warn_alone(epoch.reason)
         return epoch.done
+
+    def _run_evaluator(
+        self, batches: Any, losses: _Losses, watched: bool, fit_params: dict[str, Any]
+    ) -> bool:
+        """Run a validation epoch the fast way; return False where that cannot be done."""
+        evaluator = None if watched else self.get_evaluator(batches, fit_params)
+        if evaluator is None:
+            return False
+        self._set_training(False)
+        evaluator.evaluate(batches, losses.add)
+        return True
 
     def _run_batch(
         self, batch: Any, step_fn: Any, losses: _Losses, training: bool, fit_params: dict[str, Any]
@@ -484,6 +515,15 @@ def check_device(device: Any) -> None:
         raise ValueError(
             f"device must be one that torch finds here; got {device!r} ({reason}). Use 'cpu'."
         ) from None
+
+
+def _quicken(callback: Any) -> Any:
+    """Return our own form of a default callback of skorch's, where there is one."""
+    if type(callback) is PrintLog:
+        return QuietPrintLog()
+    if type(callback) is PassthroughScoring:
+        return QuickScoring(**callback.get_params())
+    return callback
 
 
 def _is_early_stopping(name: str, callback: Any) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
@@ -123,7 +124,8 @@ class StackedUpdate:
         self.weights = weights
         self.gradients = gradients
         runs = find_runs([read_options(optimizer) for optimizer in optimizers])
-        self.parts = [_Part(self, start, stop) for start, stop in runs]
+        with _make_ordinary_tensors():
+            self.parts = [_Part(self, start, stop) for start, stop in runs]
 
     def __call__(self) -> None:
         """Descend by one step."""
@@ -132,10 +134,11 @@ class StackedUpdate:
 
     def narrow(self, n_nets: int) -> None:
         """Go on with the first nets only; the others get their optimizers' state back."""
-        for part in self.parts:
-            part.close(max(part.start, n_nets))
-        kept = [part for part in self.parts if part.start < n_nets]
-        self.parts = [part.narrow(n_nets) for part in kept]
+        with _make_ordinary_tensors():
+            for part in self.parts:
+                part.close(max(part.start, n_nets))
+            kept = [part for part in self.parts if part.start < n_nets]
+            self.parts = [part.narrow(n_nets) for part in kept]
 
 
 class _Part:
@@ -215,6 +218,13 @@ class _Part:
         for k in nets:
             # A learning-rate scheduler asks whether `step` was called at all.
             self.owner.optimizers[k]._opt_called = True  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _make_ordinary_tensors() -> Iterator[None]:
+    """Make tensors that can be trained on later, also in the midst of inference mode."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
 
 
 def _list_parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from sk_mixup.closed_form import Loss
-from sk_mixup.data import Batch, PlannedBatches
+from sk_mixup.data import Batch, PlannedBatches, RowSlices
 from sk_mixup.losses import mix_losses
 from sk_mixup.modules import find_chain
-from sk_mixup.rows import map_features
+from sk_mixup.rows import Rows, map_features
 from sk_mixup.trainers import ChainTrainer, ModuleTrainer, Trainer
 
 __all__ = ["AUTOCAST", "MixedStepMixin", "NetBase", "is_foreign"]
@@ -90,10 +90,18 @@ class MixedStepMixin(NetBase):
             return f"forward takes {sorted(fit_params)} beside X"
         if not isinstance(batches, PlannedBatches):
             return "the rows come from a Dataset or a loader of its own"
-        obstacle = self._find_own_step()
-        if obstacle:
-            return obstacle
-        loss, rows, dtype = self._get_closed_form_loss(), batches.rows, self.float_dtype
+        return self._find_own_step() or self._build_trainer(batches.rows)
+
+    def get_evaluator(self, batches: Any, fit_params: dict[str, Any]) -> ChainTrainer | None:
+        """Return what computes the losses of a validation set faster than step by step, if there is such."""
+        if fit_params or not isinstance(batches, RowSlices) or self.is_overridden("validation_step"):
+            return None
+        trainer = self._find_own_step() or self._build_trainer(batches.rows)
+        return trainer if isinstance(trainer, ChainTrainer) else None
+
+    def _build_trainer(self, rows: Rows) -> Trainer | str:
+        """Return the trainer for these rows, or in words why there is none."""
+        loss, dtype = self._get_closed_form_loss(), self.float_dtype
         if loss is None:
             return f"criterion {type(self.criterion_).__name__} has no gradient in closed form here"
         if isinstance(rows.x, Mapping) or getattr(rows.x, "dtype", dtype) != dtype:

@@ -182,6 +182,13 @@ class RowSlices:
         for start in range(0, len(self.rows), self.batch_size):
             yield Batch(*self.rows.slice(start, min(start + self.batch_size, len(self.rows))))
 
+    def iterate_joined(self, n_batches: int) -> Iterator[tuple[Any, Tensor, Tensor | None, list[int]]]:
+        """Yield inputs, targets and weights of several batches at a time, with their sizes."""
+        for start in range(0, len(self.rows), n_batches * self.batch_size):
+            stop = min(start + n_batches * self.batch_size, len(self.rows))
+            edges = [*range(start, stop, self.batch_size), stop]
+            yield (*self.rows.slice(start, stop), [after - before for before, after in pairwise(edges)])
+
 
 class PlannedBatches:
     """The batches of one epoch, cut from whole arrays.

@@ -291,8 +291,7 @@ class LockstepTrainer(ABC):
         """Return the optimizers; after the first step it is known which parameters have gradients."""
         if self._update is None:
             optimizers = [trainer.optimizer for trainer in self.trainers]
-            with torch.inference_mode(False):
-                self._update = StackedUpdate(optimizers, self.weights, self.gradients)
+            self._update = StackedUpdate(optimizers, self.weights, self.gradients)
         return self._update
 
 

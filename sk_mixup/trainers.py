@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sk_mixup._update import FusedUpdate
 from sk_mixup.closed_form import Loss, get_divisors, sum_batches
-from sk_mixup.data import Batch, Block, PlannedBatches
+from sk_mixup.data import Batch, Block, PlannedBatches, RowSlices
 from sk_mixup.rows import ALIGNMENT
 
 __all__ = ["ChainTrainer", "GraphedStep", "ModuleTrainer", "Trainer"]
@@ -240,6 +240,32 @@ class ChainTrainer(Trainer):
     def shape_inputs(self, x: Tensor) -> Tensor:
         """Flatten the features."""
         return x.flatten(1)
+
+    def evaluate(self, batches: RowSlices, record: Callable[[Tensor, list[int]], None]) -> None:
+        """Compute the losses of the batches of a validation set; nothing is trained.
+
+        Parameters
+        ----------
+        batches : RowSlices
+            The batches.
+        record : callable
+            As in :meth:`run_epoch`.
+        """
+        n_joined = max(
+            1, BLOCK_ELEMENTS // (batches.batch_size * max(layer.out_features for layer in self.layers))
+        )
+        with self.guard():
+            for x, y, weight, sizes in batches.iterate_joined(n_joined):
+                lam = torch.ones(1, len(y), dtype=self.dtype, device=y.device)
+                prepared = self.loss.prepare(y.unsqueeze(0), lam, get_divisors(weight, sizes, lam))
+                output = self.shape_inputs(x)
+                for layer in self.layers[:-1]:
+                    output = _apply_linear(output, layer.weight.t(), layer.bias).relu_()
+                last = self.layers[-1]
+                output = _apply_linear(output, last.weight.t(), last.bias)
+                kept = torch.empty_like(output)
+                self.loss.compute_gradient(output, kept, *prepared)
+                record(sum_batches(self.loss.compute_values(kept, *prepared), sizes), sizes)
 
     def step(self, x: Tensor, kept: Tensor, *target: Tensor) -> bool:
         """Do one step; see :meth:`Trainer.step`."""

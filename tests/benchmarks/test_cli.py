@@ -102,7 +102,7 @@ def test_main_says_how_to_go_on_when_interrupted(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(uci, "compare_once", interrupt)
+    monkeypatch.setattr(uci, "compare", interrupt)
     assert main(["uci", "--preset", "smoke", "--out", str(tmp_path)]) == 130
     assert "The same command goes on from here" in capsys.readouterr().err
 

@@ -22,6 +22,7 @@ from benchmarks.experiment import make_stem, print_outcome
 from benchmarks.fitting import count_batches
 from benchmarks.interleave import interleave
 from benchmarks.journal import Journal, hash_identity
+from benchmarks.ratios import describe_finding
 from benchmarks.results import describe_config, find_versions, make_document, pack_records, write_results
 from benchmarks.runner import run_tasks
 from benchmarks.speed_fits import (
@@ -33,12 +34,12 @@ from benchmarks.speed_fits import (
     time_epochs,
     time_image_fits,
     time_predictions,
-    use_one_thread,
+    use_threads,
 )
 from benchmarks.speed_gpu import time_gpu
 from benchmarks.speed_growth import measure_growth
 from benchmarks.speed_mixing import time_mixing
-from benchmarks.speed_summary import describe_finding, draw_ratios, summarise, tabulate
+from benchmarks.speed_summary import draw_ratios, summarise, tabulate
 
 __all__ = ["COMMAND", "Config", "run"]
 
@@ -132,7 +133,7 @@ def run(config: Config) -> int:
     identity = {"config": describe_config(config), "versions": find_versions()}
     journal = Journal(Path(config.out) / f"{stem}.{hash_identity(identity)}.partial.jsonl")
     tasks = {"/".join(map(str, group)): (config, *group) for group in list_groups(config)}
-    with use_one_thread():
+    with use_threads(1):
         measured = run_tasks(measure_group, tasks, journal, n_jobs=1, label="speed")
     records = [record for group in measured for record in group["records"]]
     summary = summarise(records)

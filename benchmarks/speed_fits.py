@@ -19,6 +19,9 @@ from sk_mixup import MixupClassifier
 from sk_mixup.modules import MLP
 
 __all__ = [
+    "ALPHA",
+    "HIDDEN",
+    "LR",
     "SmallConvNet",
     "make_fits",
     "make_images",
@@ -27,7 +30,7 @@ __all__ = [
     "time_epochs",
     "time_image_fits",
     "time_predictions",
-    "use_one_thread",
+    "use_threads",
 ]
 
 HIDDEN = (128, 128)
@@ -38,15 +41,21 @@ Seconds = dict[str, list[float]]
 
 
 @contextmanager
-def use_one_thread() -> Iterator[None]:
-    """Let torch and numpy use one thread."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def use_threads(n_threads: int) -> Iterator[None]:
+    """Let torch and numpy use so many threads.
+
+    Parameters
+    ----------
+    n_threads : int
+        At least 1.
+    """
+    n_before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
     try:
-        with threadpool_limits(1):
+        with threadpool_limits(n_threads):
             yield
     finally:
-        torch.set_num_threads(n_threads)
+        torch.set_num_threads(n_before)
 
 
 def make_table(n_samples: int, n_features: int, n_classes: int) -> tuple[np.ndarray, np.ndarray]:

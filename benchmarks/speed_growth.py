@@ -6,47 +6,18 @@ prints a record in JSON: 10,000 rows, fits of 20 epochs, three of them timed.
 """
 
 import json
-import os
-from pathlib import Path
-import subprocess
 import sys
-import threading
-import time
 from typing import Any
 
 import numpy as np
-import psutil
 
 from benchmarks.fitting import measure_time
-from benchmarks.speed_fits import make_net, make_table, use_one_thread
+from benchmarks.processes import Peak, run_in_process
+from benchmarks.speed_fits import make_net, make_table, use_threads
 
 __all__ = ["measure_growth", "measure_in_process"]
 
 N_FEATURES, N_CLASSES, BATCH_SIZE = 54, 7, 128
-
-
-class _Peak:
-    """The most memory that this process holds while a block runs, in bytes."""
-
-    def __init__(self) -> None:
-        self.process = psutil.Process()
-        self.bytes = 0
-        self.done = threading.Event()
-        self.thread = threading.Thread(target=self._watch)
-
-    def _watch(self) -> None:
-        while not self.done.is_set():
-            self.bytes = max(self.bytes, self.process.memory_info().rss)
-            time.sleep(0.001)
-
-    def __enter__(self) -> "_Peak":
-        self.start = self.process.memory_info().rss
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.done.set()
-        self.thread.join()
 
 
 def measure_in_process(n_samples: int, epochs: int, n_rounds: int) -> dict[str, Any]:
@@ -67,18 +38,18 @@ def measure_in_process(n_samples: int, epochs: int, n_rounds: int) -> dict[str, 
         ``seconds`` (a list), ``peak`` (bytes beyond what was held before the fit, the data
         among it) and ``data`` (bytes of the inputs).
     """
-    with use_one_thread():
+    with use_threads(1):
         # The first fit in a process loads libraries and their buffers.
         _make_net(1).fit(*make_table(2000, N_FEATURES, N_CLASSES))
         X, y = make_table(n_samples, N_FEATURES, N_CLASSES)
-        with _Peak() as peak:
+        with Peak() as peak:
             _make_net(2).fit(X, y)
         seconds = [_time_fit(epochs, X, y) for _ in range(n_rounds)]
     return {
         "n_samples": n_samples,
         "epochs": epochs,
         "seconds": seconds,
-        "peak": peak.bytes - peak.start,
+        "peak": peak.growth,
         "data": X.nbytes,
     }
 
@@ -111,18 +82,7 @@ def measure_growth(sizes: tuple[int, ...], n_rows: int, n_rounds: int) -> list[d
     records : list of dict
         From :func:`measure_in_process`.
     """
-    return [_run_process(n, max(2, round(n_rows / n)), n_rounds) for n in sizes]
-
-
-def _run_process(n_samples: int, epochs: int, n_rounds: int) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.speed_growth", *map(str, (n_samples, epochs, n_rounds))]
-    root = Path(__file__).parent.parent
-    path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run(
-        command, check=True, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}
-    )
-    record: dict[str, Any] = json.loads(done.stdout)
-    return record
+    return [run_in_process("benchmarks.speed_growth", n, max(2, round(n_rows / n)), n_rounds) for n in sizes]
 
 
 if __name__ == "__main__":

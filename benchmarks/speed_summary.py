@@ -1,18 +1,16 @@
 """What the times of ``speed`` say: ratios beside their targets."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
-import numpy as np
 
 from benchmarks.figures import make_figure, render_png
 from benchmarks.interleave import compare_times
+from benchmarks.ratios import Line, format_ratios, format_times, summarise_lines
 
-__all__ = ["LINES", "Line", "describe_finding", "draw_ratios", "summarise", "tabulate"]
+__all__ = ["LINES", "draw_ratios", "summarise", "tabulate"]
 
-NOT_RUN = "not run"
 MET, MISSED = "#1b6ca8", "#c8553d"
 SHUFFLED = "skorch-shuffled"
 PEERS = {
@@ -20,41 +18,6 @@ PEERS = {
     SHUFFLED: "skorch NeuralNetClassifier",
     "loop": "PyTorch loop by hand",
 }
-
-
-@dataclass(frozen=True)
-class Line:
-    """One ratio that has a target.
-
-    Parameters
-    ----------
-    label : str
-        What is compared.
-    part, case : str
-        Where the times stand.
-    ours, theirs : str
-        The contenders; "peer" is the fastest of all others.
-    target, stretch : float or None
-        What is to be reached, and what would be better still.
-    at_least : bool, default=False
-        Whether the ratio must be at least the target instead of at most.
-    """
-
-    label: str
-    part: str
-    case: str
-    ours: str
-    theirs: str
-    target: float
-    stretch: float | None = None
-    at_least: bool = False
-
-    def is_met(self, ratio: float, bound: float | None) -> bool:
-        """Whether a ratio, as it is printed, keeps a bound."""
-        if bound is None:
-            return False
-        shown = round(ratio, 2)
-        return shown >= bound if self.at_least else shown <= bound
 
 
 def _make_fit_lines() -> list[Line]:
@@ -80,8 +43,8 @@ LINES = [
     Line("mixing alone ÷ the fastest peer", "mixing", "128x3x32x32", "sk_mixup", "peer", 1.0, 0.7),
     Line("mixing alone ÷ the fastest peer", "mixing", "1024x54", "sk_mixup", "peer", 1.0, 0.7),
     Line("predict_proba ÷ MLPClassifier's", "prediction", "wide", "mixup", "sklearn", 1.0),
-    Line("time per row, largest ÷ base", "growth", "wide", "largest", "base", 1.2),
-    Line("peak memory beyond the data ÷ data", "memory", "wide", "largest", "data", 0.3),
+    Line("time per row, largest ÷ base", "growth", "wide", "largest", "base", 1.2, is_paired=False),
+    Line("peak memory beyond the data ÷ data", "memory", "wide", "largest", "data", 0.3, is_share=True),
     Line("GPU: fit ÷ skorch fit", "gpu", "fit", "mixup", SHUFFLED, 0.2, 0.1),
     Line("GPU: mix kernel ÷ device copy, bandwidth", "gpu", "mixing", "mix", "copy", 0.8, 0.9, at_least=True),
 ]
@@ -101,42 +64,7 @@ def summarise(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         Label, part, case, peer, ratio with quartiles, the median values behind it, target,
         stretch, and ``met``: "stretch", "target", "missed" or "not run".
     """
-    values: dict[tuple[str, str], dict[str, list[float]]] = {}
-    for record in records:
-        group = values.setdefault((record["part"], record["case"]), {})
-        group.setdefault(record["contender"], []).append(record["value"])
-    return [_summarise_line(line, values.get((line.part, line.case), {})) for line in LINES]
-
-
-def _summarise_line(line: Line, group: Mapping[str, list[float]]) -> dict[str, Any]:
-    row = {"label": line.label, "part": line.part, "case": line.case, "at_least": line.at_least}
-    row |= {"target": line.target, "stretch": line.stretch}
-    peer = _find_peer(line, group)
-    if line.ours not in group or peer is None:
-        empty = dict.fromkeys(("ratio", "low", "high", "ours", "theirs"))
-        return row | {"peer": line.theirs, **empty, "rounds": 0, "met": NOT_RUN}
-    ours = group[line.ours]
-    theirs = [1.0] * len(ours) if peer == "data" else group[peer]
-    if line.part == "growth":  # each size was timed in a process of its own
-        theirs = [float(np.median(theirs))] * len(ours)
-    ratio = compare_times(ours, theirs)
-    stretch, target = (line.is_met(ratio["ratio"], bound) for bound in (line.stretch, line.target))
-    return row | {
-        "peer": peer,
-        **{key: round(value, 4) for key, value in ratio.items()},
-        "ours": round(float(np.median(ours)), 3),
-        "theirs": round(float(np.median(theirs)), 3),
-        "rounds": len(ours),
-        "met": "stretch" if stretch else "target" if target else "missed",
-    }
-
-
-def _find_peer(line: Line, group: Mapping[str, list[float]]) -> str | None:
-    """Return whose times are compared; the fastest of all where the line says so."""
-    if line.theirs != "peer":
-        return line.theirs if line.theirs in group or line.theirs == "data" else None
-    medians = {name: float(np.median(times)) for name, times in group.items() if name != line.ours}
-    return min(medians, key=medians.__getitem__, default=None)
+    return summarise_lines(records, LINES)
 
 
 def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
@@ -157,8 +85,8 @@ def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
     pivot = _pivot_fits(rows)
     return {
         **({"Time of a mixup fit over that of a plain fit elsewhere, by batch size": pivot} if pivot else {}),
-        "Ratios and targets": [_format_row(row) for row in document["summary"]],
-        "Medians, microseconds per step, batch or row (memory: share of the data)": _format_times(rows),
+        "Ratios and targets": format_ratios(document["summary"]),
+        "Medians, microseconds per step, batch or row (memory: share of the data)": format_times(rows),
     }
 
 
@@ -179,59 +107,6 @@ def _pivot_fits(records: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         for table in tables
         for peer, title in PEERS.items()
     ]
-
-
-def _format_row(row: Mapping[str, Any]) -> dict[str, str]:
-    sign = "≥" if row["at_least"] else "≤"
-    stretch = "" if row["stretch"] is None else f"{sign} {row['stretch']:g}"
-    measured = row["ratio"] is not None
-    return {
-        "ratio": row["label"],
-        "case": row["case"],
-        "measured": f"{row['ratio']:.2f}" if measured else NOT_RUN,
-        "quartiles": f"{row['low']:.2f} to {row['high']:.2f}" if measured else "",
-        "target": f"{sign} {row['target']:g}",
-        "stretch": stretch,
-        "met": row["met"] if measured else "",
-    }
-
-
-def _format_times(records: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    groups: dict[tuple[str, str, str], dict[str, list[float]]] = {}
-    for record in records:
-        group = groups.setdefault((record["part"], record["case"], record["unit"]), {})
-        group.setdefault(record["contender"], []).append(record["value"])
-    return [
-        {
-            "part": part,
-            "case": case,
-            "per": unit,
-            "medians": ", ".join(f"{name} {np.median(times):.4g}" for name, times in group.items()),
-        }
-        for (part, case, unit), group in groups.items()
-    ]
-
-
-def describe_finding(summary: Sequence[Mapping[str, Any]]) -> str:
-    """Return one sentence that counts the targets met and names those missed.
-
-    Parameters
-    ----------
-    summary : sequence of mapping
-        From :func:`summarise`.
-
-    Returns
-    -------
-    sentence : str
-    """
-    measured = [row for row in summary if row["met"] != NOT_RUN]
-    missed = [
-        f"{row['label']} on {row['case']} ({row['ratio']:.2f})" for row in measured if row["met"] == "missed"
-    ]
-    n_stretch = sum(row["met"] == "stretch" for row in measured)
-    counted = f"{len(measured) - len(missed)} of {len(measured)} ratios measured meet their target"
-    counted += f", {n_stretch} of them the stretch target as well"
-    return f"{counted}; missed: {', '.join(missed)}." if missed else f"{counted}."
 
 
 def draw_ratios(summary: Sequence[Mapping[str, Any]]) -> bytes:

@@ -36,6 +36,7 @@ class Call:
         self.depth: int = 0 if owner is None else owner.call.depth + 1
         self.tasks: set[Task] = set()
         self.aborted = False
+        self.ended_since: float | None = None
         # From outside, tasks are submitted while others run already.
         self.submitting_since = time.monotonic() if owner is None else None
 
@@ -84,7 +85,7 @@ class Task:
         if self.is_within_turn():
             request.run_alone()
         else:
-            self.crew.park(self, self.crew.requests, request)
+            self.crew.park(self, "requests", request)
             if self.call.aborted:
                 raise Aborted
             self.share += request.seconds
@@ -97,7 +98,7 @@ class Task:
         if self.is_within_turn():
             yield
             return
-        self.crew.park(self, self.crew.turns, None)
+        self.crew.park(self, "turns", None)
         if not self.has_turn:  # given up before it came
             raise Aborted
         try:
@@ -159,7 +160,6 @@ class Crew:
         self.served: list[Task] = []
         self.calls: list[Call] = []
         self.threads: set[threading.Thread] = set()
-        self.turn_ended = threading.Semaphore(0)
         self.numbers: dict[Task, int] = {}
         self.messages: set[str] = set()
         self.n_submitted = 0
@@ -174,6 +174,7 @@ class Crew:
         """Begin a parallel call."""
         call = Call(owner)
         with self.changed:
+            call.aborted = owner is not None and owner.call.aborted
             self.calls.append(call)
         return call
 
@@ -181,14 +182,15 @@ class Crew:
         """Run a function as a task; ``deliver(task, result, error)`` is called in its thread."""
         task = Task(self, call, func, deliver)
         with self.changed:
-            if call.aborted:
+            if not call.aborted:
+                self.n_submitted += 1
+                self.numbers[task] = self.n_submitted
+                call.tasks.add(task)
+                # Tasks of a call within a task go first: what has begun is to end.
+                heapq.heappush(self.queue, (-call.depth, self.n_submitted, task))
+                self._advance()
                 return
-            self.n_submitted += 1
-            self.numbers[task] = self.n_submitted
-            call.tasks.add(task)
-            # Tasks of a call within a task go first: what has begun is to end.
-            heapq.heappush(self.queue, (-call.depth, self.n_submitted, task))
-            self._advance()
+        deliver(task, None, Aborted())
 
     @contextmanager
     def waiting(self, call: Call) -> Iterator[None]:
@@ -198,13 +200,14 @@ class Crew:
             if call.owner is not None:
                 self._stop_running(call.owner)
                 self.owners.add(call.owner)
+                self._note_end(call)
             self._advance()
         start = time.perf_counter()
         try:
             yield
         finally:
             if call.owner is not None:
-                self._go_on(call.owner)
+                self._go_on(call)
                 call.owner.idle += time.perf_counter() - start
 
     def abort(self, call: Call) -> None:
@@ -213,9 +216,9 @@ class Crew:
             for given_up in self._list_family(call):
                 given_up.aborted, given_up.submitting_since = True, None
             self.n_aborts += 1
-            for _, _, task in self.queue:
-                if task.call.aborted:
-                    self._forget(task)
+            dropped = [task for _, _, task in self.queue if task.call.aborted]
+            for task in dropped:
+                self._forget(task)
             self.queue = [entry for entry in self.queue if not entry[2].call.aborted]
             heapq.heapify(self.queue)
             for waiting in (self.requests, self.turns):
@@ -223,6 +226,8 @@ class Crew:
                     waiting.remove(task)
                     self.ready.append(task)
             self._advance()
+        for task in dropped:
+            task.deliver(task, None, Aborted())  # an owner waits to hear of each
 
     def close_call(self, call: Call) -> None:
         """Wait until all tasks of a call have ended."""
@@ -237,7 +242,7 @@ class Crew:
             self.closing = True
             self.changed.notify_all()
         self.coordinator.join()
-        for thread in list(self.threads):
+        for thread in self.threads:
             thread.join()
 
     # What tasks call.
@@ -249,21 +254,22 @@ class Crew:
             self.messages.add(message)
         return is_new
 
-    def park(self, task: Task, waiting: list[Task], request: Any) -> None:
-        """Wait until the task may go on."""
+    def park(self, task: Task, waiting: str, request: Any) -> None:
+        """Wait among the ``requests`` or the ``turns`` until the task may go on."""
         start = time.perf_counter()
         with self.changed:
             task.request = request
             self._stop_running(task)
-            (self.ready if task.call.aborted else waiting).append(task)
+            (self.ready if task.call.aborted else getattr(self, waiting)).append(task)
             self._advance()
         task.wake.acquire()
         task.idle += time.perf_counter() - start
 
     def end_turn(self, task: Task) -> None:
         """Let the others go on after a turn."""
-        task.has_turn = False
-        self.turn_ended.release()
+        with self.changed:
+            task.has_turn = False
+            self.changed.notify_all()
 
     # The state; all of it is changed under the lock.
 
@@ -278,17 +284,30 @@ class Crew:
         self.running.discard(task)
         task.running_since = None
 
-    def _go_on(self, task: Task) -> None:
+    def _go_on(self, call: Call) -> None:
         """Make a task that waited outside of the crew run again."""
+        task = call.owner
+        assert task is not None
         with self.changed:
-            self.owners.discard(task)
+            call.ended_since = None
             self.ready.appendleft(task)
             self._advance()
         task.wake.acquire()
 
     def _forget(self, task: Task) -> None:
         task.call.tasks.discard(task)
+        self._note_end(task.call)
         del self.numbers[task]
+
+    def _note_end(self, call: Call) -> None:
+        """Note when the tasks of a call have ended, on which its owner will go on."""
+        if call.owner in self.owners and not call.tasks:
+            call.ended_since = time.monotonic()
+
+    def _list_awaited(self) -> list[float]:
+        """Return since when calls have been submitting tasks or have had none left."""
+        since = (s for call in self.calls for s in (call.submitting_since, call.ended_since))
+        return [start for start in since if start is not None]
 
     def _advance(self) -> None:
         """Let tasks run as far as the limits allow."""
@@ -301,34 +320,64 @@ class Crew:
                 task.wake.release()
             else:
                 self.begun.add(task)
-                self._start_thread(task)
+                try:
+                    self._start_thread(task)
+                except RuntimeError:  # the system has no thread left
+                    self._put_back(task)
+                    if not self.begun:
+                        raise
+                    break
             n_prompt += 1
         self.changed.notify_all()
+
+    def _put_back(self, task: Task) -> None:
+        self._stop_running(task)
+        self.begun.discard(task)
+        heapq.heappush(self.queue, (-task.call.depth, self.numbers[task], task))
+
+    def _may_go_on(self, task: Task) -> bool:
+        """Whether a task that waited counts among those under way, or may do so again."""
+        if task not in self.owners or task.is_within_turn() or task.call.aborted:
+            return True
+        if len(self.begun) - len(self.owners) < self.n_tasks:
+            return True
+        # Those under way may wait for this one.
+        now = time.monotonic()
+        going = [other for other in self.running if not self._is_slow(other, now)]
+        going += [other for other in self.ready if other not in self.owners]
+        return not going and not self.requests and not self.turns
 
     def _choose_next(self) -> Task | None:
         """Return the task that is to run next, taken from where it waited."""
         for task in self.ready:
-            if not self.served or task.is_within_turn():
+            if self._may_go_on(task) and (not self.served or task.is_within_turn()):
                 self.ready.remove(task)
+                self.owners.discard(task)
                 return task
+        if self.served:  # no limit may hold up what the one who has its turn waits for
+            return self._take_first(Task.is_within_turn)
         n_begun = len(self.begun) - len(self.owners)
         if n_begun and (n_begun >= self.n_tasks or not self.has_room(n_begun)):
+            # Who waits for a call waits for one of its tasks at least.
+            return self._take_first(lambda task: task.call.depth > 0 and not task.call.tasks & self.begun)
+        return heapq.heappop(self.queue)[2] if self.queue else None
+
+    def _take_first(self, is_wanted: Callable[[Task], bool]) -> Task | None:
+        """Return the first task of the queue of a kind, taken from it."""
+        entries = [entry for entry in self.queue if is_wanted(entry[2])]
+        if not entries:
             return None
-        for entry in self.queue:
-            if not self.served or entry[2].is_within_turn():
-                self.queue.remove(entry)
-                heapq.heapify(self.queue)
-                return entry[2]
-            break
-        return None
+        self.queue.remove(min(entries))
+        heapq.heapify(self.queue)
+        return min(entries)[2]
 
     def _is_slow(self, task: Task, now: float) -> bool:
         return task.running_since is not None and now - task.running_since >= PATIENCE
 
     def _start_thread(self, task: Task) -> None:
         thread = threading.Thread(target=self._run, args=(task,), name="sk_mixup-task", daemon=True)
-        self.threads.add(thread)
         thread.start()
+        self.threads = {other for other in self.threads if other.is_alive()} | {thread}
 
     def _run(self, task: Task) -> None:
         _LOCAL.task = task
@@ -339,15 +388,13 @@ class Crew:
         except BaseException as raised:
             error = raised
         try:
-            if not isinstance(error, Aborted):
-                task.deliver(task, result, error)  # may submit the next tasks
+            task.deliver(task, result, error)  # may submit the next tasks
         finally:
             with self.changed:
                 if task.call.owner is not None:
                     task.call.owner.share += time.perf_counter() - start - task.idle + task.share
                 self._stop_running(task)
                 self.begun.discard(task)
-                self.threads.discard(threading.current_thread())
                 self._forget(task)
                 self._advance()
 
@@ -371,7 +418,9 @@ class Crew:
                     task.has_turn = True
                     self.ready.append(task)
                     self._advance()
-                self.turn_ended.acquire()
+                    while task.has_turn:
+                        self.changed.wait(self._get_timeout())
+                        self._advance()
             with self.changed:
                 self.served = []
                 self.ready.extend(asking)
@@ -379,8 +428,11 @@ class Crew:
 
     def _serve(self, asking: list[Task]) -> None:
         """Serve requests; those of calls that are given up meanwhile are dropped."""
-        while going := [task for task in asking if not task.call.aborted]:
+        while True:
             n_aborts = self.n_aborts
+            going = [task for task in asking if not task.call.aborted]
+            if not going:
+                return
 
             def check(n_aborts: int = n_aborts, going: list[Task] = going) -> None:
                 if self.n_aborts != n_aborts and any(task.call.aborted for task in going):
@@ -402,13 +454,13 @@ class Crew:
             return False
         now = time.monotonic()
         busy = any(not self._is_slow(task, now) for task in self.running)
-        since = [call.submitting_since for call in self.calls if call.submitting_since is not None]
-        return not busy and not self.ready and not any(now - start < PATIENCE for start in since)
+        is_awaited = any(now - start < PATIENCE for start in self._list_awaited())
+        return not busy and not is_awaited and not any(map(self._may_go_on, self.ready))
 
     def _get_timeout(self) -> float | None:
         """Return how long it takes until somebody is no longer waited for."""
         now = time.monotonic()
-        since = [call.submitting_since for call in self.calls if call.submitting_since is not None]
+        since = self._list_awaited()
         since += [task.running_since for task in self.running if task.running_since is not None]
         left = [start + PATIENCE - now for start in since if now - start < PATIENCE]
         return max(min(left), 0.001) if left else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+import math
 import time
 from typing import Any
 
@@ -62,6 +63,7 @@ class Engine:
         alone.extend(epoch for _, stack in stacks for epoch in stack if epoch.reason)
         for epoch in alone:
             check()
+            epoch.is_alone = True
             with self._use_all_threads(), epoch.stream.as_global():
                 epoch.run_alone()
         if not self.bar.disable:
@@ -89,8 +91,8 @@ class Engine:
         for epoch in epochs:
             try:
                 key = describe_epoch(epoch)
-            except TypeError as error:
-                epoch.reason = str(error)
+            except Exception as error:
+                epoch.reason = _describe_error(error)
                 alone.append(epoch)
                 continue
             epoch.reason = self.refused.get(key, "")
@@ -116,8 +118,10 @@ class Engine:
             return [group]
         n_bytes = 4 * sum(p.nbytes for p in weights)
         largest = min(max(STACK_BYTES // n_bytes, FEWEST), MOST)
+        # Threads hold Python's lock between operations: small stacks in many threads wait for it.
+        n_threads = min(self.n_threads, max(2, math.isqrt(len(group))))
         n_stacks = -(-len(group) // largest)
-        n_stacks = -(-n_stacks // self.n_threads) * self.n_threads
+        n_stacks = -(-n_stacks // n_threads) * n_threads
         if not isinstance(trainer, ChainTrainer):  # a net alone is run by no thread of the pool
             n_stacks = min(n_stacks, len(group) // 2)
         ordered = sorted(group, key=lambda epoch: -epoch.n_batches)
@@ -140,11 +144,13 @@ class Engine:
         except Exception as error:
             # The nets are as they were; alone each shows its own error, if it has one.
             _rewind(stack, states)
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            self.refused[key] = reason[0]
+            self.refused[key] = _describe_error(error)
             for epoch in stack:
-                epoch.reason = reason[0]
+                epoch.reason = self.refused[key]
             return
+        except BaseException:
+            _rewind(stack, states)
+            raise
         per_batch = (time.perf_counter() - start) / sum(epoch.n_batches for epoch in stack)
         for epoch in stack:
             epoch.done, epoch.seconds = done, per_batch * epoch.n_batches
@@ -157,6 +163,11 @@ class Engine:
             yield
         finally:
             torch.set_num_threads(n_threads)
+
+
+def _describe_error(error: Exception) -> str:
+    """Return the first line of what an error says."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _rewind(stack: list[Epoch], states: list[Any]) -> None:

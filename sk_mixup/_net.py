@@ -91,13 +91,18 @@ def _find_stream() -> TorchStream:
 
 
 @contextmanager
-def _take_turn() -> Iterator[None]:
-    """Among nets that are trained as one: train while no other does."""
-    task = find_task()
-    if task is None:
+def _take_turn(alone: bool = False) -> Iterator[None]:
+    """Among nets that are trained as one: do what may draw on torch while no other does.
+
+    A net that is stacked draws nothing but in its steps; one that is trained alone may do so
+    in validation too.
+    """
+    task, stream = find_task(), _find_stream()
+    stream.is_alone = stream.is_alone or alone
+    if task is None or not stream.is_alone:
         yield
         return
-    with task.turn(), _find_stream().as_global():
+    with task.turn(), stream.as_global():
         yield
 
 
@@ -381,14 +386,15 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
                 **fit_params,
             )
             self._check_losses_finite()
-            iterator = None if valid is None else self.get_iterator(valid, training=False)
-            self.run_single_epoch(
-                iterator, training=False, prefix="valid", step_fn=self.validation_step, **fit_params
-            )
-            try:
-                self.notify("on_epoch_end", **sets)
-            except KeyboardInterrupt:  # skorch's way for a callback to stop the training
-                return True
+            with _take_turn():
+                iterator = None if valid is None else self.get_iterator(valid, training=False)
+                self.run_single_epoch(
+                    iterator, training=False, prefix="valid", step_fn=self.validation_step, **fit_params
+                )
+                try:
+                    self.notify("on_epoch_end", **sets)
+                except KeyboardInterrupt:  # skorch's way for a callback to stop the training
+                    return True
         return False
 
     def _restore_best(self) -> None:
@@ -420,7 +426,7 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
             run_fast = self._run_trainer if training else self._run_evaluator
             if not run_fast(iterator, losses, watched, fit_params):
                 run_batch = self._run_watched_batch if watched else self._run_batch
-                with _take_turn() if training else nullcontext():
+                with _take_turn(alone=True) if training else nullcontext():
                     for batch in iterator:
                         run_batch(batch, step_fn, losses, training, fit_params)
         finally:  # an interrupted epoch keeps its losses
@@ -446,6 +452,7 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
         number = len(self.history) - self._n_epochs_before
         epoch = Epoch(trainer, batches, losses.add, _find_stream(), number, self._n_epochs_now)
         task.ask(epoch)
+        epoch.stream.is_alone = epoch.is_alone
         if epoch.reason:
             _warn_alone(epoch.reason)
         return epoch.done

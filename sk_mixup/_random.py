@@ -142,12 +142,18 @@ class TorchStream:
     ----------
     seed : int
         The seed that :func:`seeded_torch` is given.
+
+    Attributes
+    ----------
+    is_alone : bool
+        Whether the net was trained alone in its last epoch, and so may draw in validation too.
     """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.generator = torch.Generator().manual_seed(seed)
         self.others: dict[Any, Any] = {}
+        self.is_alone = False
 
     @contextmanager
     def as_global(self) -> Iterator[None]:

@@ -74,12 +74,18 @@ def read_options(optimizer: torch.optim.Optimizer) -> Hashable:
         for group in optimizer.param_groups
     ]
     counts = [
-        (number, name, float(value) if isinstance(value, Tensor) else value)
+        (number, name, _read_count(name, value))
         for number, p in enumerate(chain.from_iterable(group["params"] for group in optimizer.param_groups))
         for name, value in sorted(optimizer.state.get(p, {}).items())
-        if name in COUNTS or not isinstance(value, Tensor)
     ]
     return repr((options, counts))
+
+
+def _read_count(name: str, value: Any) -> Any:
+    """Return a count; of what is stacked, no more than that it is there."""
+    if not isinstance(value, Tensor):
+        return value
+    return float(value) if name in COUNTS else "stacked"
 
 
 def find_runs(values: Sequence[Hashable]) -> list[tuple[int, int]]:
@@ -126,6 +132,7 @@ class StackedUpdate:
         runs = find_runs([read_options(optimizer) for optimizer in optimizers])
         with _make_ordinary_tensors():
             self.parts = [_Part(self, start, stop) for start, stop in runs]
+        self.ended: list[tuple[_Part, int]] = []
 
     def __call__(self) -> None:
         """Descend by one step."""
@@ -133,12 +140,20 @@ class StackedUpdate:
             part.update()
 
     def narrow(self, n_nets: int) -> None:
-        """Go on with the first nets only; the others get their optimizers' state back."""
+        """Go on with the first nets only."""
         with _make_ordinary_tensors():
             for part in self.parts:
-                part.close(max(part.start, n_nets))
+                if part.stop > n_nets:
+                    part.update.close()
+                    self.ended.append((part, max(part.start, n_nets)))
             kept = [part for part in self.parts if part.start < n_nets]
             self.parts = [part.narrow(n_nets) for part in kept]
+
+    def commit(self) -> None:
+        """Give the nets that have ended their optimizers' state."""
+        with _make_ordinary_tensors():
+            for part, start in self.ended:
+                part.return_states(start)
 
 
 class _Part:
@@ -197,17 +212,16 @@ class _Part:
             return self
         states = [
             {
-                name: value[: stop - self.start] if _is_stacked(name, value) else value
+                name: value[: stop - self.start] if _is_stacked(name, value) else _copy(value)
                 for name, value in self.optimizer.state.get(view, {}).items()
             }
             for view in self.stacked
         ]
         return _Part(self.owner, self.start, stop, states)
 
-    def close(self, start: int = 0) -> None:
+    def return_states(self, start: int) -> None:
         """Give the nets from `start` on their optimizers' state."""
-        self.update.close()
-        nets = range(max(start, self.start), self.stop)
+        nets = range(start, self.stop)
         for number, view in enumerate(self.stacked):
             for name, value in self.optimizer.state.get(view, {}).items():
                 parts = value.unbind() if _is_stacked(name, value) else None

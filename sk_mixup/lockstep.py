@@ -20,7 +20,7 @@ from sk_mixup._random import TorchStream
 from sk_mixup._stacked_update import StackedUpdate, describe_optimizer, find_runs, read_options
 from sk_mixup.closed_form import get_divisors
 from sk_mixup.data import PlannedBatches
-from sk_mixup.modules import describe_module
+from sk_mixup.modules import describe_attributes, describe_module
 from sk_mixup.trainers import ChainTrainer, ModuleTrainer, Trainer
 
 __all__ = ["Epoch", "LockstepTrainer", "describe_epoch", "make_lockstep_trainer"]
@@ -56,8 +56,10 @@ class Epoch:
         What :meth:`Trainer.run_epoch` returned.
     error : BaseException or None
         What it raised.
+    is_alone : bool
+        Whether the net was trained while no other was.
     reason : str
-        Why the net was trained alone; empty if it need not be.
+        Why, if it cannot be stacked.
     seconds : float
         The net's share of the time.
     """
@@ -71,6 +73,7 @@ class Epoch:
     losses: Tensor | None = None
     done: bool = False
     error: BaseException | None = None
+    is_alone: bool = False
     reason: str = ""
     seconds: float = 0.0
 
@@ -203,12 +206,15 @@ class LockstepTrainer(ABC):
             return {parts[0]: torch.stack(parts) for parts in zip(*tensors, strict=True)}
 
     def _return_weights(self) -> None:
-        """Copy weights and buffers from the stack to the nets."""
+        """Copy weights, buffers and the last gradients from the stack to the nets."""
         stacked = [stack.unbind() for stack in self.weights.values()]
+        gradients = [None if stack is None else stack.unbind() for stack in self.gradients.values()]
         with torch.no_grad():
             for k, trainer in enumerate(self.trainers):
                 own = self.list_tensors(trainer)
                 torch._foreach_copy_(own, [parts[k] for parts in stacked])
+                for p, stack in zip(own, gradients, strict=True):
+                    p.grad = None if stack is None else stack[k].clone()
 
     def run_epoch(self, check: Callable[[], None] = lambda: None) -> bool:
         """Train all nets for an epoch; they are as they were if it is not done.
@@ -239,6 +245,7 @@ class LockstepTrainer(ABC):
                         return False
             self._drop_out(n_left, self.lengths[0])
         self._return_weights()
+        self._get_update().commit()
         for epoch, losses, sizes in zip(self.epochs, self.losses, self.sizes, strict=True):
             epoch.take_losses(torch.cat(losses), sizes)
         return True
@@ -395,6 +402,7 @@ class LockstepModuleTrainer(LockstepTrainer):
         self.autocast = first.autocast or nullcontext
         self.streams: list[TorchStream] = []
         self.skeleton = self._make_skeleton()
+        self.attributes = self._describe_attributes()
         self.forward = vmap(self._call, in_dims=(0, 0, 0))
 
     def list_tensors(self, trainer: ModuleTrainer) -> list[Tensor]:
@@ -411,8 +419,17 @@ class LockstepModuleTrainer(LockstepTrainer):
                     setattr(part, name, _StackedDropout(child.p, self.streams))
         return skeleton
 
+    def _describe_attributes(self) -> list[Hashable]:
+        """Return the plain attributes of all submodules, which a step must leave as they are."""
+        parts = [part for part in self.skeleton.modules() if type(part) is not _StackedDropout]
+        return [describe_attributes(part) for part in parts]
+
     def _call(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> Any:
-        return functional_call(self.skeleton, (parameters, buffers), (x,))
+        tensors = {**parameters, **buffers}
+        output = functional_call(self.skeleton, tensors, (x,))
+        if any(tensors[name] is not buffer for name, buffer in buffers.items()):
+            raise RuntimeError("forward puts a new tensor in the place of a buffer")
+        return output
 
     def step(self, start: int, stop: int, x: Tensor, kept: Tensor, *target: Tensor) -> bool:
         """Compute the gradients; see :meth:`LockstepTrainer.step`."""
@@ -428,6 +445,8 @@ class LockstepModuleTrainer(LockstepTrainer):
                 output = output.unsqueeze(2)
         if not isinstance(output, Tensor) or output.shape != kept.shape or not output.is_floating_point():
             return False
+        if self._update is None and self._describe_attributes() != self.attributes:
+            raise RuntimeError("forward changes attributes of the module")
         gradient = self.loss.compute_gradient(output.detach().to(kept.dtype), kept, *target)
         trained = {name: p for name, p in parameters.items() if p.requires_grad}
         gradients = torch.autograd.grad(
@@ -487,6 +506,6 @@ class _DrawNoise(torch.autograd.Function):
 
 def _draw_noise(x: Tensor, p: float, stream: TorchStream) -> Tensor:
     """Draw what torch's own dropout draws on the CPU."""
-    noise = torch.empty(x.shape, dtype=x.dtype)
+    noise = torch.empty_like(x, device="cpu")  # torch fills a tensor in the order of its memory
     noise = noise.zero_() if p == 1 else noise.bernoulli_(1 - p, generator=stream.generator).div_(1 - p)
     return noise.to(x.device)

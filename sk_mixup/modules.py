@@ -14,7 +14,7 @@ from torch.nn.modules import module as _module
 
 from sk_mixup._checks import check_integer, check_real
 
-__all__ = ["MLP", "describe_module", "find_chain", "is_hooked"]
+__all__ = ["MLP", "describe_attributes", "describe_module", "find_chain", "is_hooked"]
 
 
 class MLP(nn.Module):
@@ -194,9 +194,7 @@ def describe_module(module: nn.Module) -> Hashable:
     for name, part in module.named_modules(remove_duplicate=False):
         if is_hooked(part):
             raise TypeError(f"{name or 'the module'} has hooks")
-        own = {key: value for key, value in vars(part).items() if key not in OWN_NAMES}
-        options = tuple((key, _describe_value(f"{name}.{key}", own[key])) for key in sorted(own))
-        parts.append((first.setdefault(id(part), name), type(part), options))
+        parts.append((first.setdefault(id(part), name), type(part), describe_attributes(part, name)))
     for name, tensor in (
         *module.named_parameters(remove_duplicate=False),
         *module.named_buffers(remove_duplicate=False),
@@ -205,9 +203,22 @@ def describe_module(module: nn.Module) -> Hashable:
             tensor._backward_hooks or tensor._post_accumulate_grad_hooks
         ):
             raise TypeError(f"{name} has hooks")
-        kind = (type(tensor), tuple(tensor.shape), tensor.dtype, tensor.device, tensor.requires_grad)
+        kind = (
+            type(tensor),
+            tuple(tensor.shape),
+            tensor.dtype,
+            tensor.device,
+            tensor.requires_grad,
+            tensor.stride(),
+        )
         parts.append((name, first.setdefault(id(tensor), name), kind))
     return tuple(parts)
+
+
+def describe_attributes(module: nn.Module, name: str = "") -> Hashable:
+    """Return the plain attributes of one module, not of its submodules; see :func:`describe_module`."""
+    own = {key: value for key, value in vars(module).items() if key not in OWN_NAMES}
+    return tuple((key, _describe_value(f"{name}.{key}", own[key])) for key in sorted(own))
 
 
 def _describe_value(name: str, value: Any) -> Hashable:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+import copy
+import threading
 from typing import Any
 import warnings
 
 from joblib import parallel_config, register_parallel_backend
-from joblib.parallel import ParallelBackendBase
+from joblib.parallel import FallbackToBackend, ParallelBackendBase
 import psutil
 from sklearn.utils.parallel import Parallel, delayed
 import torch
@@ -20,6 +22,10 @@ from sk_mixup._engine import Engine
 from sk_mixup._net import check_device
 
 __all__ = ["StackedBackend", "fit_stacked", "stacked"]
+
+
+# Between their training epochs tasks are mostly Python, of which one runs at a time.
+MOST_RUNNING = 4
 
 
 class StackedBackend(ParallelBackendBase):
@@ -33,6 +39,7 @@ class StackedBackend(ParallelBackendBase):
         As in :func:`stacked`.
     """
 
+    is_own = False
     supports_retrieve_callback = True
     supports_sharedmem = True
     uses_threads = True
@@ -59,7 +66,6 @@ class StackedBackend(ParallelBackendBase):
         self.memory = memory
         self.device = device
         self.verbose = check_integer("verbose", verbose, low=0, hint="Use 1 for a progress bar.")
-        self.outer: StackedBackend | None = None
         self.crew: Crew | None = None
         self.call: Call | None = None
 
@@ -69,31 +75,34 @@ class StackedBackend(ParallelBackendBase):
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
         return max(2, self.max_nets)  # joblib takes 1 for a loop without a backend
 
+    def configure(self, n_jobs: int | None = 1, parallel: Any = None, **options: Any) -> int:
+        """Return how many tasks may be begun at a time; each ``Parallel`` gets a backend of its own."""
+        if not self.is_own:
+            own = copy.copy(self)
+            own.is_own = True
+            raise FallbackToBackend(own)
+        self.parallel = parallel
+        return self.effective_n_jobs(n_jobs)
+
     def get_nested_backend(self) -> tuple[StackedBackend, int]:
         """Return the backend of parallel calls that a task makes: tasks of the same crew."""
-        nested = type(self)((self.nesting_level or 0) + 1, max_nets=self.max_nets)
-        nested.outer = self
-        return nested, -1
+        return type(self)((self.nesting_level or 0) + 1, max_nets=self.max_nets), -1
 
     def start_call(self) -> None:
-        """Begin a parallel call."""
-        self.crew = self._open_crew() if self.outer is None else self.outer.crew
-        assert self.crew is not None, "a nested call runs within the call that it is nested in"
-        self.call = self.crew.open_call(find_task())
+        """Begin a parallel call; within a task, of the crew that the task belongs to."""
+        task = find_task()
+        self.crew = self._open_crew() if task is None else task.crew
+        self.call = self.crew.open_call(task)
 
     def _open_crew(self) -> Crew:
-        self.n_threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        # scikit-learn sets filters in each task; in threads they end up mixed.
-        self.filters = warnings.catch_warnings()
-        self.filters.__enter__()
-        self.engine = Engine(self.n_threads, verbose=bool(self.verbose))
-        gauge = _Gauge(self.memory, self.device, self.n_threads)
+        n_threads = _SETTINGS.enter()
+        self.engine = Engine(n_threads, verbose=bool(self.verbose))
+        n_running = min(n_threads, MOST_RUNNING)
         return Crew(
             self.engine.train,
             n_tasks=self.max_nets,
-            n_running=self.n_threads,
-            has_room=gauge.has_room,
+            n_running=n_running,
+            has_room=_Gauge(self.memory, self.device, n_running).has_room,
             device=self.device,
         )
 
@@ -101,16 +110,15 @@ class StackedBackend(ParallelBackendBase):
         """Wait for all tasks of the call; at the end of the outermost call, for all threads."""
         assert self.crew is not None
         assert self.call is not None
+        crew, call = self.crew, self.call
+        self.crew = self.call = None
         try:
-            self.crew.close_call(self.call)
-            if self.outer is None:
-                self.crew.close()
-                self.engine.close()
+            crew.close_call(call)
         finally:
-            self.call = self.crew = None
-            if self.outer is None:
-                self.filters.__exit__(None, None, None)
-                torch.set_num_threads(self.n_threads)
+            if call.owner is None:
+                crew.close()
+                self.engine.close()
+                _SETTINGS.leave()
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], None] | None = None) -> Any:
         """Run a batch of calls as a task."""
@@ -146,6 +154,41 @@ class StackedBackend(ParallelBackendBase):
         assert self.call is not None
         with self.crew.waiting(self.call):
             yield
+
+
+class _Settings:
+    """What calls set for the whole process: one thread for each operation of torch.
+
+    The first call that is opened sets it, the last that is closed puts back what was.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.n_users = 0
+        self.n_threads = 1
+        self.filters: Any = None
+
+    def enter(self) -> int:
+        """Return how many threads torch was to use."""
+        with self.lock:
+            if self.n_users == 0:
+                self.n_threads = torch.get_num_threads()
+                # scikit-learn sets filters in each task; in threads they end up mixed.
+                self.filters = warnings.catch_warnings()
+                self.filters.__enter__()
+            self.n_users += 1
+            torch.set_num_threads(1)
+            return self.n_threads
+
+    def leave(self) -> None:
+        with self.lock:
+            self.n_users -= 1
+            if self.n_users == 0:
+                self.filters.__exit__(None, None, None)
+            torch.set_num_threads(self.n_threads)  # torch counts threads for each thread
+
+
+_SETTINGS = _Settings()
 
 
 class _Gauge:
@@ -235,6 +278,9 @@ def stacked(
 
     Notes
     -----
+    Within a task of another such block, a block's options have no effect: all nets are
+    trained by the outermost.
+
     The name is also a joblib backend: ``joblib.parallel_config(backend="stacked")``.
 
     Each task (a fit and its scoring) is run in a thread; a task that comes to a training
@@ -313,7 +359,8 @@ def fit_stacked(jobs: Iterable[tuple[Any, ...]], **options: Any) -> list[Any]:
 
 
 def _check_job(number: int, job: Any) -> tuple[Any, ...]:
-    if not isinstance(job, tuple | list) or not 2 <= len(job) <= 4 or not hasattr(job[0], "fit"):
+    is_job = isinstance(job, tuple | list) and 2 <= len(job) <= 4
+    if not is_job or isinstance(job[0], type) or not hasattr(job[0], "fit"):
         raise TypeError(
             f"jobs must hold tuples (estimator, X, y) or (estimator, X, y, fit_params); job {number} is a "
             f"{type(job).__name__} that is none. Put an estimator first."

@@ -32,7 +32,7 @@ def test_module_runs_from_the_shell() -> None:
     )
     assert run.returncode == 2
     assert (
-        "the benchmark must be one of uci, defaults, speed, report; got 'ucl'. Did you mean 'uci'?"
+        "the benchmark must be one of uci, defaults, speed, search, report; got 'ucl'. Did you mean 'uci'?"
         in run.stderr
     )
     assert "Traceback" not in run.stderr
@@ -73,7 +73,7 @@ def test_main_leaves_the_parser_to_explain(
     assert message in capsys.readouterr().err
 
 
-SLOW = {"speed"}
+SLOW = {"speed", "search"}
 
 
 @pytest.mark.parametrize(

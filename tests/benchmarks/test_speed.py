@@ -7,11 +7,12 @@ import torch
 
 from benchmarks.command import UserError
 from benchmarks.interleave import interleave
+from benchmarks.ratios import describe_finding
 from benchmarks.results import pack_records
 from benchmarks.speed import Config, describe_protocol, list_groups, measure_group
 from benchmarks.speed_fits import SmallConvNet, make_fits, make_images, make_table
 from benchmarks.speed_mixing import make_mixers
-from benchmarks.speed_summary import LINES, describe_finding, draw_ratios, summarise, tabulate
+from benchmarks.speed_summary import LINES, draw_ratios, summarise, tabulate
 
 TINY = Config(
     n_rounds=2,

@@ -10,7 +10,7 @@ import threading
 import time
 from typing import Any
 
-__all__ = ["Aborted", "Call", "Crew", "Task", "find_task"]
+__all__ = ["Aborted", "Call", "Crew", "Task", "find_task", "rejoin_crew"]
 
 # A task that has run for so many seconds without a request is no longer waited for.
 PATIENCE = 1.0
@@ -92,6 +92,18 @@ class Task:
         if request.error is not None:
             raise request.error
 
+    def rejoin(self) -> None:
+        """Wait until nobody has a turn; a task that was left aside is waited for again.
+
+        What draws on a generator that all share must not happen beside a turn.
+        """
+        with self.crew.changed:
+            is_beside = bool(self.crew.served) and not self.is_within_turn()
+            if not is_beside and self.running_since is not None:
+                self.running_since = time.monotonic()
+        if is_beside:
+            self.crew.park(self, "ready", None)
+
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Wait until no other task runs, and keep it so until the end."""
@@ -112,6 +124,13 @@ class Task:
 def find_task() -> Task | None:
     """Return the task that this thread runs; None outside of a crew."""
     return getattr(_LOCAL, "task", None)
+
+
+def rejoin_crew() -> None:
+    """Do what :meth:`Task.rejoin` does, in a thread that runs a task."""
+    task = find_task()
+    if task is not None:
+        task.rejoin()
 
 
 class Crew:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from sk_mixup._checks import check_bool, check_choice, check_integer, check_real
-from sk_mixup._crew import find_task
+from sk_mixup._crew import find_task, rejoin_crew
 from sk_mixup._feed import STORAGES, FeedMixin
 from sk_mixup._random import TorchStream, draw_seed, find_stream, make_generator, seeded_torch
 from sk_mixup._step import AUTOCAST, MixedStepMixin
@@ -284,6 +284,7 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
         self.generator_ = make_generator(self.random_state)
         scaled = self.autocast == "float16"
         self.scaler_ = torch.amp.GradScaler(torch.device(self.device).type) if scaled else None
+        rejoin_crew()
         with seeded_torch(draw_seed(self.generator_), alone=True):
             return super().initialize()
 

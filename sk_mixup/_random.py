@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["TorchStream", "draw_seed", "find_stream", "make_generator", "seeded_torch"]
+__all__ = ["TorchStream", "draw_seed", "find_stream", "make_generator", "seeded_torch", "unseen_draws"]
 
 
 def make_generator(random_state: Any) -> np.random.Generator:
@@ -77,6 +77,15 @@ class _GlobalTorchState:
                     _set_states(module, states)
 
 
+def _seed_all(seed: int) -> None:
+    """Seed torch's global generators; without an accelerator in a hundredth of ``manual_seed``'s time."""
+    accelerators: list[Any] = [torch.cuda, torch.xpu, torch.backends.mps]
+    if any(module.is_available() for module in accelerators):
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
+
+
 def _modules_in_use() -> list[Any]:
     cuda: Any = torch.cuda  # its functions carry no types
     accelerators = [cuda] if cuda.is_available() and cuda.is_initialized() else []
@@ -115,7 +124,7 @@ def seeded_torch(seed: int, *, alone: bool = False) -> Iterator[None]:
     _STATE.enter()
     try:
         with _ALONE:
-            torch.manual_seed(seed)
+            _seed_all(seed)
             if alone:
                 yield
         if not alone:
@@ -126,6 +135,18 @@ def seeded_torch(seed: int, *, alone: bool = False) -> Iterator[None]:
                 _LOCAL.stream = outer
     finally:
         _STATE.leave()
+
+
+@contextmanager
+def unseen_draws() -> Iterator[None]:
+    """Let torch's global generators be afterwards as if nothing had been drawn inside."""
+    with _ALONE:
+        before = [(module, _get_states(module)) for module in _modules_in_use()]
+        try:
+            yield
+        finally:
+            for module, states in before:
+                _set_states(module, states)
 
 
 def find_stream() -> TorchStream | None:
@@ -159,7 +180,7 @@ class TorchStream:
     def as_global(self) -> Iterator[None]:
         """Let torch's global generators go on where the net has left off."""
         before = {module: _get_states(module) for module in _modules_in_use()}
-        torch.manual_seed(self.seed)
+        _seed_all(self.seed)
         for module, states in self.others.items():
             _set_states(module, states)
         torch.set_rng_state(self.generator.get_state())

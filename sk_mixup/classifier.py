@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from sk_mixup._checks import check_choice, check_real
+from sk_mixup._crew import rejoin_crew
 from sk_mixup._estimator import first_pair
 from sk_mixup._labels import LabelsMixin
-from sk_mixup._random import TorchStream
+from sk_mixup._random import unseen_draws
 from sk_mixup.closed_form import BinaryCrossEntropy, CrossEntropy, Loss, find_loss
 from sk_mixup.losses import mixed_binary_cross_entropy, mixed_cross_entropy
 from sk_mixup.modules import MLP
@@ -323,7 +324,8 @@ class MixupClassifier(LabelsMixin, NeuralNetClassifier):
         if type(self.module_) is MLP or isinstance(X, Mapping):
             return
         x = torch.as_tensor(first_pair(X)[0])[None] if is_dataset(X) else X[:1]
-        with TorchStream(0).as_global():  # whatever it draws
+        rejoin_crew()
+        with unseen_draws():
             (output,) = self.forward_iter(self.get_dataset(x, np.zeros(1, dtype=np.int64)))
         if not isinstance(output, Tensor):  # a tuple, for a get_loss of the user's own
             return

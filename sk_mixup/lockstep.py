@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.utils.flop_counter import FlopCounterMode
 
 from sk_mixup._random import TorchStream
 from sk_mixup._stacked_update import StackedUpdate, describe_optimizer, find_runs, read_options
@@ -23,7 +24,7 @@ from sk_mixup.data import PlannedBatches
 from sk_mixup.modules import describe_attributes, describe_module
 from sk_mixup.trainers import ChainTrainer, ModuleTrainer, Trainer
 
-__all__ = ["Epoch", "LockstepTrainer", "describe_epoch", "make_lockstep_trainer"]
+__all__ = ["Epoch", "LockstepTrainer", "count_flops", "describe_epoch", "make_lockstep_trainer"]
 
 # Inputs of all nets of a stack are mixed in blocks of about so many numbers.
 BLOCK_ELEMENTS = 2**21
@@ -132,6 +133,21 @@ def _iterate_layers(layers: Sequence[nn.Linear]) -> Iterator[tuple[int, Tensor, 
     for k, layer in enumerate(layers):
         for name, p in layer.named_parameters():
             yield k, p, name
+
+
+def count_flops(epoch: Epoch) -> int:
+    """Return the operations of a module's matrix products and convolutions for one batch; 0 if unknown."""
+    trainer, batches = epoch.trainer, epoch.batches
+    if not isinstance(trainer, ModuleTrainer):
+        return 0
+    module = copy.deepcopy(trainer.module).eval()
+    x = torch.zeros(int(batches.plan.bounds[1]), *batches.rows.x.shape[1:], dtype=trainer.dtype)
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            module(x.to(batches.rows.targets.device))
+    except Exception:  # whatever is wrong with the module shows when it is trained
+        return 0
+    return int(counter.get_total_flops())
 
 
 def make_lockstep_trainer(epochs: Sequence[Epoch]) -> LockstepTrainer:

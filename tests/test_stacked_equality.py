@@ -19,7 +19,7 @@ from skorch.callbacks import LRScheduler
 import torch
 from torch import Tensor, nn
 
-from sk_mixup import MixupClassifier, MixupRegressor, fit_stacked, stacked
+from sk_mixup import MixupClassifier, MixupRegressor, _engine, fit_stacked, stacked
 from sk_mixup._crew import Aborted
 from sk_mixup._engine import Engine
 from sk_mixup._random import TorchStream
@@ -42,6 +42,12 @@ ONE_OF_EACH = ["mlp", "tanh"]
 # Of 45 rows, in batches of 16: 16 + 16 + 13, 16 + 16 + 8, 16 + 17 and 16 + 4.
 FOLDS = [slice(0, 45), slice(5, 45), slice(3, 36), slice(20, 40)]
 QUICK: dict[str, Any] = {"early_stopping": False, "max_epochs": 3, "lr": 0.02, "batch_size": 16}
+
+
+@pytest.fixture(autouse=True)
+def _stack_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stack any two nets, whether or not that is the faster."""
+    monkeypatch.setattr(_engine, "FEWEST_MODULES", 2)
 
 
 @pytest.fixture

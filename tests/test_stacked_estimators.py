@@ -17,7 +17,7 @@ from skorch.callbacks import Callback, GradientNormClipping, LRScheduler
 import torch
 from torch import Tensor, nn
 
-from sk_mixup import MixupClassifier, MixupNetMixin, MixupRegressor, fit_stacked
+from sk_mixup import MixupClassifier, MixupNetMixin, MixupRegressor, _engine, fit_stacked
 from sk_mixup.lockstep import LockstepTrainer
 from tests.engines import (
     ARCHITECTURES,
@@ -36,6 +36,12 @@ QUICK: dict[str, Any] = {"early_stopping": False, "max_epochs": 2, "lr": 0.02, "
 TIGHT = {"rtol": 1e-9, "atol": 1e-9}
 X, Y = make_rows("mlp"), PROBLEMS["classes"].y
 KINDS = ["mlp", "tanh", "normed", "dropout", "channels_last"]
+
+
+@pytest.fixture(autouse=True)
+def _stack_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stack any two nets, whether or not that is the faster."""
+    monkeypatch.setattr(_engine, "FEWEST_MODULES", 2)
 
 
 @pytest.fixture

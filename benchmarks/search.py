@@ -61,7 +61,7 @@ class Config(BaseConfig):
     epochs: int = 10
     """Epochs of a fit on Abalone's shape."""
 
-    wide_batch_size: int = 128
+    wide_batch_size: int = 32
     """Rows of a batch of the searches on the wide table."""
 
     wide_epochs: int = 1

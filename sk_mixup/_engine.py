@@ -17,7 +17,7 @@ from sk_mixup.trainers import ChainTrainer, ModuleTrainer, Trainer
 
 __all__ = ["Engine"]
 
-# Weights, gradients and moments of the nets of a stack should stay in the cache.
+# What a step of a stack reads and writes should stay in the cache.
 STACK_BYTES = 2**23
 FEWEST, MOST = 2, 32
 # On the CPU `vmap` pays for small nets only: measured at batch 16 with layers of 128 units, stacks
@@ -130,11 +130,9 @@ class Engine:
     def _deal(self, group: list[Epoch]) -> list[list[Epoch]]:
         """Deal a group out to the threads: equal work, no stack too large for the cache."""
         trainer = group[0].trainer
-        weights = [p for part in trainer.optimizer.param_groups for p in part["params"]]
         if _get_device(trainer).type != "cpu":
             return [group]
-        n_bytes = 4 * sum(p.nbytes for p in weights)
-        largest = min(max(STACK_BYTES // n_bytes, FEWEST), MOST)
+        largest = min(max(STACK_BYTES // _count_bytes(group[0]), FEWEST), MOST)
         # Threads hold Python's lock between operations: small stacks in many threads wait for it.
         n_threads = min(self.n_threads, max(2, math.isqrt(len(group))))
         n_stacks = -(-len(group) // largest)
@@ -180,6 +178,16 @@ class Engine:
             yield
         finally:
             torch.set_num_threads(n_threads)
+
+
+def _count_bytes(epoch: Epoch) -> int:
+    """Return about how much a step of a net reads and writes: weights, gradients, moments, units."""
+    weights = [p for part in epoch.trainer.optimizer.param_groups for p in part["params"]]
+    n_bytes = 4 * sum(p.nbytes for p in weights)
+    if isinstance(epoch.trainer, ChainTrainer):
+        n_units = sum(layer.in_features + layer.out_features for layer in epoch.trainer.layers)
+        n_bytes += 2 * int(epoch.batches.plan.bounds[1]) * n_units * weights[0].itemsize
+    return n_bytes
 
 
 def _get_device(trainer: Trainer) -> torch.device:

@@ -28,6 +28,10 @@ __all__ = ["StackedBackend", "fit_stacked", "stacked"]
 MOST_RUNNING = 4
 
 
+# Share of the memory that is left to training and scoring when tasks are begun.
+RESERVE = 0.3
+
+
 class StackedBackend(ParallelBackendBase):
     """The joblib backend ``"stacked"``; :func:`stacked` describes it and its options.
 
@@ -213,7 +217,7 @@ class _Gauge:
     def has_room(self, n_begun: int) -> bool:
         """Whether as much as the tasks have taken on average is left, for those that still grow too."""
         used = self._read_used() - self.before
-        return used + self.n_running * used / n_begun <= self.memory
+        return used + self.n_running * used / n_begun <= (1 - RESERVE) * self.memory
 
     def _on_gpu(self) -> bool:
         return self.device is not None and self.device.type == "cuda"

@@ -79,13 +79,24 @@ def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
         Heading to rows, each title to text.
     """
     records = unpack_records(document["records"])
+    ratios = format_ratios(document["summary"], DIGITS)
     return {
-        "Ratios and targets": format_ratios(document["summary"], DIGITS),
+        "In short": _format_overview(ratios),
+        "Ratios and targets": ratios,
         "Time per net by number of nets": _format_growth(records),
         "Medians, microseconds per net and step (memory: share of the budget, and seconds of the search)": (
             format_times([record for record in records if record["part"] != "growth"])
         ),
     }
+
+
+def _format_overview(ratios: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Return one row for each ratio, both tables side by side."""
+    rows: dict[str, dict[str, str]] = {}
+    for ratio in ratios:
+        cells = rows.setdefault(ratio["ratio"], {"ratio": ratio["ratio"], "abalone": "", "wide": ""})
+        cells |= {ratio["case"]: ratio["measured"], "target": ratio["target"], "stretch": ratio["stretch"]}
+    return list(rows.values())
 
 
 def _format_growth(records: Records) -> list[dict[str, str]]:

@@ -22,7 +22,7 @@ from sk_mixup._stacked_update import StackedUpdate, describe_optimizer, find_run
 from sk_mixup.closed_form import get_divisors
 from sk_mixup.data import PlannedBatches
 from sk_mixup.modules import describe_attributes, describe_module
-from sk_mixup.trainers import ChainTrainer, ModuleTrainer, Trainer
+from sk_mixup.trainers import ChainTrainer, GraphedStep, ModuleTrainer, Trainer
 
 __all__ = ["Epoch", "LockstepTrainer", "count_flops", "describe_epoch", "make_lockstep_trainer"]
 
@@ -179,6 +179,8 @@ class LockstepTrainer(ABC):
         self.trainers = [epoch.trainer for epoch in self.epochs]
         first = self.trainers[0]
         self.loss, self.n_outputs, self.dtype = first.loss, first.n_outputs, first.dtype
+        self.cuda_graph = first.cuda_graph
+        self.graphs: dict[int, GraphedStep] = {}
         self.size = int(epochs[0].batches.plan.bounds[1])
         self.lengths = [epoch.n_batches for epoch in self.epochs]
         self.weights = self._stack_weights()
@@ -302,11 +304,24 @@ class LockstepTrainer(ABC):
 
     def _step(self, batch: tuple[Tensor, ...], sizes: list[int]) -> bool:
         """Do one step of the nets that still train."""
+        n_nets, n = len(sizes), sizes[0]
+        if self.cuda_graph and n == self.size and sizes.count(n) == n_nets:
+            if n_nets not in self.graphs:
+                self.graphs = {n_nets: GraphedStep(self._step_all)}
+            x, kept, *target = (_cut(part, 0, n_nets, n) for part in batch)
+            return self.graphs[n_nets](x, kept, *target)
         for start, stop in find_runs(sizes):
             n = sizes[start]
             x, kept, *target = (_cut(part, start, stop, n) for part in batch)
             if not self.step(start, stop, x, kept, *target):
                 return False
+        self._get_update()()
+        return True
+
+    def _step_all(self, x: Tensor, kept: Tensor, *target: Tensor) -> bool:
+        """Do one step of nets with batches of one size."""
+        if not self.step(0, len(x), x, kept, *target):
+            return False
         self._get_update()()
         return True
 

@@ -108,6 +108,7 @@ def make_jobs(
 FOUR: list[dict[str, Any]] = [{}] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("problem", PROBLEMS)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_nets_of_a_stack_equal_lone_ones(
@@ -150,6 +151,7 @@ OPTIMIZERS: list[tuple[Any, list[dict[str, Any]]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ONE_OF_EACH)
 @pytest.mark.parametrize(
     ("optimizer", "options"), OPTIMIZERS, ids=lambda value: getattr(value, "__name__", "")
@@ -210,6 +212,7 @@ OPTIONS = [(name, group) for name in ("mlp", "dropout") for group in GROUPS]
 OPTIONS += [("normed", group) for group in ("batch_size", "drop_last", "early_stopping", "plain_epochs")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("architecture", "group"), OPTIONS)
 def test_each_net_of_a_stack_has_its_own_options(
     float64: None, stacks: list[int], architecture: str, group: str
@@ -226,6 +229,7 @@ def test_nets_of_a_stack_stop_early_at_different_epochs(float64: None, stacks: l
     assert max(stacks) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("problem", PROBLEMS)
 @pytest.mark.parametrize("architecture", ONE_OF_EACH)
 def test_some_nets_of_a_stack_have_weighted_rows(

@@ -34,7 +34,7 @@ report: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[benchmarks,peers,test]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[benchmarks,cluster,peers,test]"
 	touch $@
 
 # The lowest versions that pyproject.toml allows, in an environment of their own.

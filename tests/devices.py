@@ -165,7 +165,7 @@ class _Stream:
 
 def emulate_graphs(monkeypatch: pytest.MonkeyPatch) -> type[EmulatedGraph]:
     """Put graphs and streams of the CPU in the place of CUDA's; return the class that counts."""
-    counted = type("Counted", (EmulatedGraph,), {})
+    counted = type("Counted", (EmulatedGraph,), {"n_captures": 0, "n_replays": 0})
     monkeypatch.setattr(torch.cuda, "CUDAGraph", counted)
     monkeypatch.setattr(torch.cuda, "Stream", _Stream)
     monkeypatch.setattr(torch.cuda, "current_stream", _Stream)

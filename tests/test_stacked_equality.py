@@ -123,6 +123,7 @@ MIXED = [(name, problem) for name in ("mlp", "dropout") for problem in PROBLEMS]
 MIXED += [(name, "classes") for name in ("tanh", "convolution", "normed")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("architecture", "problem"), MIXED)
 def test_each_net_of_a_stack_mixes_in_its_own_way(
     float64: None, stacks: list[int], architecture: str, problem: str
@@ -476,6 +477,7 @@ def make_module_jobs(module: Any, n: int = 4, **options: Any) -> list[tuple[Any,
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"optimizer__weight_decay": 0.1}, SGD], ids=["adam", "sgd"])
 @pytest.mark.parametrize("name", MODULES)
 def test_any_module_in_a_stack_equals_a_lone_one(

@@ -368,6 +368,7 @@ def test_calls_may_be_made_while_a_generator_is_consumed(blobs: Any) -> None:
     np.testing.assert_allclose(scores, cross_val_score(make_net(), blobs.X, blobs.y, cv=2))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tidy")
 @pytest.mark.parametrize("max_nets", [1, 2, 8])
 def test_a_task_may_train_while_it_consumes_a_generator(blobs: Any, max_nets: int) -> None:
@@ -731,11 +732,11 @@ def test_searches_within_searches_end_with_little_memory(blobs: Any) -> None:
     ("grown", "n_begun", "n_running", "memory", "has_room"),
     [
         (0, 1, 1, 1, True),
-        (100, 1, 1, 200, True),  # the next may take another 100
-        (100, 1, 1, 199, False),
-        (300, 3, 1, 400, True),
-        (300, 3, 2, 499, False),  # two that still grow
-        (300, 3, 2, 500, True),
+        (70, 1, 1, 201, True),  # the next may take another 70; 0.3 are reserved
+        (70, 1, 1, 199, False),
+        (210, 3, 1, 401, True),
+        (210, 3, 2, 499, False),  # two that still grow
+        (210, 3, 2, 501, True),
         (-50, 2, 1, 1, True),  # something else was freed
     ],
 )
@@ -875,6 +876,7 @@ def catch(run: Callable[[], Any]) -> Any:
         return type(error)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tidy", "impatient")
 @pytest.mark.parametrize(("seed", "max_nets"), [(0, 256), (1, 4), (2, 1)])
 def test_random_jobs_end_as_they_would_alone(blobs: Any, seed: int, max_nets: int) -> None:

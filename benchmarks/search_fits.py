@@ -102,7 +102,9 @@ def make_searches(
             return search(ours, "alpha", alphas)
 
     def search_in_processes(net: Any, parameter: str, values: Any) -> GridSearchCV:
-        with parallel_config(backend="loky", inner_max_num_threads=1):
+        with warnings.catch_warnings(), parallel_config(backend="loky", inner_max_num_threads=1):
+            # loky replaces a worker that has loaded torch; as an error this warning would end loky.
+            warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
             return search(net, parameter, values)
 
     def search_sklearn() -> GridSearchCV:

@@ -31,8 +31,7 @@ class Engine:
     """Runs training epochs of many nets on a few threads.
 
     On the CPU the nets of a group are dealt out to the threads, in stacks small enough for
-    the cache: that is faster than one large stack whose operations are run by all threads
-    (``python -m benchmarks search``). On a GPU a group is one stack.
+    the cache, with one thread for the operations of each. On a GPU a group is one stack.
 
     Parameters
     ----------

@@ -183,6 +183,7 @@ class Crew:
         self.messages: set[str] = set()
         self.n_submitted = 0
         self.n_aborts = 0
+        self.advanced_at = time.monotonic()
         self.closing = False
         self.coordinator = threading.Thread(target=self._coordinate, name="sk_mixup-crew", daemon=True)
         self.coordinator.start()
@@ -330,7 +331,7 @@ class Crew:
 
     def _advance(self) -> None:
         """Let tasks run as far as the limits allow."""
-        now = time.monotonic()
+        now = self.advanced_at = time.monotonic()
         n_prompt = sum(not self._is_slow(task, now) for task in self.running)
         while n_prompt < self.n_running and (task := self._choose_next()) is not None:
             self.running.add(task)
@@ -478,8 +479,9 @@ class Crew:
 
     def _get_timeout(self) -> float | None:
         """Return how long it takes until somebody is no longer waited for."""
-        now = time.monotonic()
+        # Not by the time now: what has become slow since was not taken into account yet.
+        now = self.advanced_at
         since = self._list_awaited()
         since += [task.running_since for task in self.running if task.running_since is not None]
-        left = [start + PATIENCE - now for start in since if now - start < PATIENCE]
-        return max(min(left), 0.001) if left else None
+        ends = [start + PATIENCE for start in since if now - start < PATIENCE]
+        return max(min(ends) - time.monotonic(), 0.001) if ends else None

@@ -13,7 +13,8 @@ from sklearn.datasets import make_blobs, make_regression
 from skorch import NeuralNetClassifier
 import torch
 
-from sk_mixup import MixupClassifier
+from sk_mixup import MixupClassifier, _engine
+from sk_mixup.lockstep import LockstepTrainer
 from tests.nets import USER, Make, Net
 
 # The same examples every time, and no clock: a shared machine is slow now and then.
@@ -50,6 +51,27 @@ def float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(before)
+
+
+@pytest.fixture
+def stack_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stack any two nets, whether or not that is the faster."""
+    monkeypatch.setattr(_engine, "FEWEST_MODULES", 2)
+
+
+@pytest.fixture
+def stacks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of nets in all stacks that were trained for an epoch."""
+    sizes: list[int] = []
+    run_epoch = LockstepTrainer.run_epoch
+
+    def run_noted(self: LockstepTrainer, *args: Any) -> bool:
+        done = run_epoch(self, *args)
+        sizes.extend([len(self.epochs)] * done)
+        return done
+
+    monkeypatch.setattr(LockstepTrainer, "run_epoch", run_noted)
+    return sizes
 
 
 def _round(values: NDArray) -> NDArray[np.float32]:

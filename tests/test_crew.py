@@ -12,28 +12,7 @@ import pytest
 
 from sk_mixup import _crew
 from sk_mixup._crew import Aborted, Call, Crew, Task, find_task
-
-LIMIT = 20.0  # seconds after which a test counts as hung
-
-
-def within(body: Callable[[], Any], limit: float = LIMIT) -> Any:
-    """Return what a function returns or raise what it raises; fail if it does not end in time."""
-    outcome: dict[str, Any] = {}
-
-    def run() -> None:
-        try:
-            outcome["result"] = body()
-        except BaseException as error:
-            outcome["error"] = error
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(limit)
-    if thread.is_alive():
-        pytest.fail(f"hangs: not done after {limit} seconds")
-    if "error" in outcome:
-        raise outcome["error"]
-    return outcome["result"]
+from tests.hangs import LIMIT, within
 
 
 class Request:
@@ -1016,3 +995,22 @@ def test_random_work_ends(
     assert {type(outcome) for outcome in outcomes} <= {str, ValueError}
     assert load.turn.most <= 1
     assert outcomes.count("done") > 30
+
+
+def test_patience_that_ends_between_two_looks_at_the_clock_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    crew = make_crew()
+    now = [100.0]
+    monkeypatch.setattr(_crew.time, "monotonic", lambda: now[0])
+    with crew.changed:
+        call = _crew.Call(None)
+        crew.calls.append(call)
+        now[0] += 0.999 * _crew.PATIENCE
+        crew._advance()  # still waited for
+        now[0] += 0.002 * _crew.PATIENCE
+        timeout = crew._get_timeout()  # no longer
+        crew.calls.remove(call)
+    monkeypatch.undo()
+    crew.close()
+    assert timeout is not None

@@ -20,20 +20,6 @@ Y = np.arange(40) % 3
 
 
 @pytest.fixture
-def stacks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Numbers of nets in all stacks that are trained."""
-    sizes: list[int] = []
-    run_epoch = LockstepTrainer.run_epoch
-
-    def run_noted(self: LockstepTrainer, check: Callable[[], None]) -> bool:
-        sizes.append(len(self.epochs))
-        return run_epoch(self, check)
-
-    monkeypatch.setattr(LockstepTrainer, "run_epoch", run_noted)
-    return sizes
-
-
-@pytest.fixture
 def use_threads() -> Iterator[Callable[[int], None]]:
     yield torch.set_num_threads
     torch.set_num_threads(1)

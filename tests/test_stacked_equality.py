@@ -19,11 +19,11 @@ from skorch.callbacks import LRScheduler
 import torch
 from torch import Tensor, nn
 
-from sk_mixup import MixupClassifier, MixupRegressor, _engine, fit_stacked, stacked
+from sk_mixup import MixupClassifier, MixupRegressor, fit_stacked, stacked
 from sk_mixup._crew import Aborted
 from sk_mixup._engine import Engine
 from sk_mixup._random import TorchStream
-from sk_mixup.lockstep import Epoch, LockstepTrainer
+from sk_mixup.lockstep import Epoch
 from sk_mixup.modules import MLP
 from tests.engines import (
     ARCHITECTURES,
@@ -44,25 +44,7 @@ FOLDS = [slice(0, 45), slice(5, 45), slice(3, 36), slice(20, 40)]
 QUICK: dict[str, Any] = {"early_stopping": False, "max_epochs": 3, "lr": 0.02, "batch_size": 16}
 
 
-@pytest.fixture(autouse=True)
-def _stack_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stack any two nets, whether or not that is the faster."""
-    monkeypatch.setattr(_engine, "FEWEST_MODULES", 2)
-
-
-@pytest.fixture
-def stacks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Numbers of nets in all stacks that were trained for an epoch."""
-    sizes: list[int] = []
-    run_epoch = LockstepTrainer.run_epoch
-
-    def run_noted(self: LockstepTrainer, *args: Any) -> bool:
-        done = run_epoch(self, *args)
-        sizes.extend([len(self.epochs)] * done)
-        return done
-
-    monkeypatch.setattr(LockstepTrainer, "run_epoch", run_noted)
-    return sizes
+pytestmark = pytest.mark.usefixtures("stack_two")
 
 
 def fit_both(jobs: list[tuple[Any, ...]], **options: Any) -> tuple[list[Any], list[Any]]:

@@ -17,8 +17,7 @@ from skorch.callbacks import Callback, GradientNormClipping, LRScheduler
 import torch
 from torch import Tensor, nn
 
-from sk_mixup import MixupClassifier, MixupNetMixin, MixupRegressor, _engine, fit_stacked
-from sk_mixup.lockstep import LockstepTrainer
+from sk_mixup import MixupClassifier, MixupNetMixin, MixupRegressor, fit_stacked
 from tests.engines import (
     ARCHITECTURES,
     PROBLEMS,
@@ -38,25 +37,7 @@ X, Y = make_rows("mlp"), PROBLEMS["classes"].y
 KINDS = ["mlp", "tanh", "normed", "dropout", "channels_last"]
 
 
-@pytest.fixture(autouse=True)
-def _stack_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stack any two nets, whether or not that is the faster."""
-    monkeypatch.setattr(_engine, "FEWEST_MODULES", 2)
-
-
-@pytest.fixture
-def stacks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Numbers of nets in all stacks that were trained for an epoch."""
-    sizes: list[int] = []
-    run_epoch = LockstepTrainer.run_epoch
-
-    def run_noted(self: LockstepTrainer, *args: Any) -> bool:
-        done = run_epoch(self, *args)
-        sizes.extend([len(self.epochs)] * done)
-        return done
-
-    monkeypatch.setattr(LockstepTrainer, "run_epoch", run_noted)
-    return sizes
+pytestmark = pytest.mark.usefixtures("stack_two")
 
 
 def make_jobs(architecture: str, **options: Any) -> list[tuple[Any, Any, Any]]:

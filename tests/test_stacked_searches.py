@@ -55,7 +55,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils.parallel import Parallel, delayed
 import torch
 
-from sk_mixup import MixupClassifier, MixupRegressor, _engine
+from sk_mixup import MixupClassifier, MixupRegressor
 from sk_mixup._engine import Engine
 from sk_mixup.stacking import StackedBackend, stacked
 from tests.nets import QUICK
@@ -76,10 +76,7 @@ def make_regressor(**options: Any) -> MixupRegressor:
 # -- what holds for every test -----------------------------------------------------------
 
 
-@pytest.fixture(autouse=True)
-def _stack_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stack any two nets, whether or not that is the faster."""
-    monkeypatch.setattr(_engine, "FEWEST_MODULES", 2)
+pytestmark = pytest.mark.usefixtures("stack_two")
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from sk_mixup.lockstep import Epoch, count_flops, describe_epoch, make_lockstep_trainer
+from sk_mixup.epochs import Epoch, count_flops, describe_epoch
+from sk_mixup.lockstep import make_lockstep_trainer
 from sk_mixup.trainers import ChainTrainer, ModuleTrainer, Trainer
 
 __all__ = ["Engine"]

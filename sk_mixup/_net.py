@@ -8,22 +8,22 @@ import math
 from typing import Any
 import warnings
 
-import numpy as np
 from sklearn import get_config
 from sklearn.utils.metadata_routing import process_routing
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, LRScheduler, PassthroughScoring, PrintLog
+from skorch.callbacks import Callback, EarlyStopping
 from skorch.dataset import get_len
 from skorch.utils import to_device
 import torch
 from torch import Tensor
 
+from sk_mixup._callbacks import has_batch_hooks, is_early_stopping, is_idle_scheduler, quicken
 from sk_mixup._checks import check_bool, check_choice, check_integer, check_real
 from sk_mixup._crew import find_task, rejoin_crew
 from sk_mixup._feed import STORAGES, FeedMixin
 from sk_mixup._random import TorchStream, draw_seed, find_stream, make_generator, seeded_torch
 from sk_mixup._step import AUTOCAST, MixedStepMixin
-from sk_mixup.lockstep import Epoch
+from sk_mixup.epochs import Epoch
 from sk_mixup.mixing import ERM, Mixup
 from sk_mixup.mixing.mixup import LAM_PER, PARTNERS
 
@@ -31,34 +31,6 @@ __all__ = ["MixupNetMixin", "check_device"]
 
 
 BATCH_HOOKS = "a callback has hooks round a batch"
-
-
-class QuietPrintLog(PrintLog):
-    """skorch's PrintLog, which lays out a table in every epoch also where it prints none."""
-
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """Print the last epoch, unless nothing is to be printed."""
-        if net.verbose or self.sink is not print:
-            super().on_epoch_end(net, **kwargs)
-
-
-class QuickScoring(PassthroughScoring):
-    """skorch's PassthroughScoring, which reads all batches three times; the same averages."""
-
-    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """Record the average over the batches, if there were any."""
-        size_name = "train_batch_size" if self.on_train else "valid_batch_size"
-        batches = [row for row in net.history[-1]["batches"] if self.name in row and size_name in row]
-        if not batches:
-            return
-        scores, sizes = (np.asarray([row[name] for row in batches]) for name in (self.name, size_name))
-        average = np.multiply(scores, sizes).sum() / sizes.sum()
-        is_best = self._is_best_score(average)
-        if is_best:
-            self.best_score_ = average
-        net.history.record(self.name, average)
-        if is_best is not None:
-            net.history.record(f"{self.name}_best", bool(is_best))
 
 
 class _Losses:
@@ -97,9 +69,13 @@ def _take_turn(alone: bool = False) -> Iterator[None]:
     A net that is stacked draws nothing but in its steps; one that is trained alone may do so
     in validation too.
     """
-    task, stream = find_task(), _find_stream()
+    task = find_task()
+    if task is None:
+        yield
+        return
+    stream = _find_stream()
     stream.is_alone = stream.is_alone or alone
-    if task is None or not stream.is_alone:
+    if not stream.is_alone:
         yield
         return
     with task.turn(), stream.as_global():
@@ -193,8 +169,7 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import skorch
+    >>>     >>> import skorch
     >>> import torch
     >>> from sk_mixup import MixupNetMixin
     >>> class Net(MixupNetMixin, skorch.NeuralNet):
@@ -241,7 +216,7 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Any]]:
-        return [(name, _quicken(callback)) for name, callback in super()._default_callbacks]
+        return [(name, quicken(callback)) for name, callback in super()._default_callbacks]
 
     def check_mixing_options(self) -> None:
         """Raise if an option of mixing breaks its rule.
@@ -349,13 +324,13 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
         warmup = min(max(self.warmup_epochs - len(self.history), 0), epochs)
         cooldown = min(self.cooldown_epochs, epochs - warmup)
         run = {"train": train, "valid": valid, "labels": y, "fit_params": fit_params}
-        with self._without_callbacks(_is_early_stopping):
+        with self._without_callbacks(is_early_stopping):
             stopped = self._run_epochs(warmup, ERM(), **run)
         if not stopped:
             self._run_epochs(epochs - warmup - cooldown, self.get_policy(), **run)
         if cooldown:
             self._restore_best()
-            with self._without_callbacks(_is_early_stopping):
+            with self._without_callbacks(is_early_stopping):
                 self._run_epochs(cooldown, ERM(), **run)
         return self
 
@@ -489,8 +464,8 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
     def _has_batch_hooks(self, training: bool) -> bool:
         """Whether anything wants to be called before or after each batch."""
         callbacks = [cb for _, cb in self.callbacks_ if getattr(cb, "on_train", training) == training]
-        looking = [cb for cb in callbacks if not _is_idle_scheduler(cb)]
-        return _overrides(self, NeuralNet) or any(_overrides(cb, Callback) for cb in looking)
+        looking = [cb for cb in callbacks if not is_idle_scheduler(cb)]
+        return has_batch_hooks(self, NeuralNet) or any(has_batch_hooks(cb, Callback) for cb in looking)
 
     def _unmix_step(self, batch: Any, step: dict[str, Any]) -> dict[str, Any]:
         """Give scoring callbacks a prediction for the clean rows, never for mixed ones."""
@@ -523,27 +498,3 @@ def check_device(device: Any) -> None:
         raise ValueError(
             f"device must be one that torch finds here; got {device!r} ({reason}). Use 'cpu'."
         ) from None
-
-
-def _quicken(callback: Any) -> Any:
-    """Return our own form of a default callback of skorch's, where there is one."""
-    if type(callback) is PrintLog:
-        return QuietPrintLog()
-    if type(callback) is PassthroughScoring:
-        return QuickScoring(**callback.get_params())
-    return callback
-
-
-def _is_early_stopping(name: str, callback: Any) -> bool:
-    return isinstance(callback, EarlyStopping)
-
-
-def _is_idle_scheduler(callback: Any) -> bool:
-    """Whether a callback is skorch's scheduler that waits for the end of the epoch."""
-    return type(callback) is LRScheduler and callback.step_every == "epoch"
-
-
-def _overrides(instance: Any, base: type) -> bool:
-    """Whether an object has hooks of its own round a batch."""
-    names = ("on_batch_begin", "on_batch_end")
-    return any(getattr(type(instance), name) is not getattr(base, name) for name in names)

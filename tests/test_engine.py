@@ -10,7 +10,8 @@ from torch import nn
 
 from sk_mixup import MixupClassifier, fit_stacked
 from sk_mixup._engine import FEWEST_MODULES, MOST, Engine
-from sk_mixup.lockstep import Epoch, LockstepTrainer, count_flops
+from sk_mixup.epochs import Epoch, count_flops
+from sk_mixup.lockstep import LockstepTrainer
 from sk_mixup.modules import MLP
 from tests.engines import draw_batches
 from tests.nets import QUICK

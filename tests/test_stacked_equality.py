@@ -23,7 +23,7 @@ from sk_mixup import MixupClassifier, MixupRegressor, fit_stacked, stacked
 from sk_mixup._crew import Aborted
 from sk_mixup._engine import Engine
 from sk_mixup._random import TorchStream
-from sk_mixup.lockstep import Epoch
+from sk_mixup.epochs import Epoch
 from sk_mixup.modules import MLP
 from tests.engines import (
     ARCHITECTURES,

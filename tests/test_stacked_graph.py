@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from sk_mixup._random import TorchStream
-from sk_mixup.lockstep import Epoch, make_lockstep_trainer
+from sk_mixup.epochs import Epoch
+from sk_mixup.lockstep import make_lockstep_trainer
 from sk_mixup.trainers import GraphedStep
 from tests.devices import EmulatedGraph, emulate_graphs
 from tests.engines import PROBLEMS, assert_same_nets, draw_batches, fit, make_rows

@@ -169,7 +169,8 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
 
     Examples
     --------
-    >>>     >>> import skorch
+    >>> import numpy as np
+    >>> import skorch
     >>> import torch
     >>> from sk_mixup import MixupNetMixin
     >>> class Net(MixupNetMixin, skorch.NeuralNet):

@@ -23,6 +23,7 @@ from torch.utils.data import IterableDataset, Subset
 from sk_mixup._feed import is_mapped, unwrap_subset
 from sk_mixup._persistence import PersistenceMixin
 from sk_mixup._random import draw_seed
+from sk_mixup.mixing import RowFacts
 from sk_mixup.rows import Rows, align
 
 __all__ = ["MixupEstimatorMixin"]
@@ -200,6 +201,7 @@ class MixupEstimatorMixin(PersistenceMixin):
                     self._check_holdout(X if weight is None else np.flatnonzero(weight))
                 if fresh:
                     self.initialize()
+                self._check_policy(X, y)
             return super().partial_fit(X, y, _routing_method="fit", sample_weight=weight, **fit_params)
 
     def partial_fit(
@@ -241,6 +243,20 @@ class MixupEstimatorMixin(PersistenceMixin):
         super().initialize()
         self._split_seed = draw_seed(self.generator_)
         return self
+
+    def _check_policy(self, X: Any, y: Any) -> None:
+        """Raise if the vicinity does not fit the data, before anything is trained."""
+        if is_dataset(X):
+            return
+        facts = RowFacts(
+            labels=lambda: self._get_class_codes(y),
+            targets=lambda: self._get_real_targets(y),
+            inputs=lambda: X,
+            shape=None if _is_mapping(X) else tuple(X.shape[1:]),
+            layers=self._find_layers,
+            is_stream=self._orders_rows_itself(),
+        )
+        self.get_policy().check(facts)
 
     def _check_schedule(self) -> None:
         plain = self.warmup_epochs + self.cooldown_epochs

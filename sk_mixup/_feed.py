@@ -19,8 +19,9 @@ from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from sk_mixup._step import NetBase
 from sk_mixup.data import Batch, PlannedBatches, PlannedLoader, RowSlices, join_features, make_batch
-from sk_mixup.mixing import ERM, Mixup
+from sk_mixup.mixing import RowFacts, Vicinity
 from sk_mixup.rows import HostRows, Rows, SparseRows, map_features
+from sk_mixup.variation import find_layers
 
 __all__ = ["STORAGES", "FeedMixin", "is_mapped", "unwrap_subset"]
 
@@ -139,26 +140,82 @@ class FeedMixin(NetBase):
             X = self.get_dataset(X, np.zeros(get_len(X), dtype=np.int64))
         yield from super().forward_iter(X, training=training, device=device)
 
-    def get_training_batches(self, dataset: Any, policy: ERM | Mixup, labels: Any = None) -> Any:
+    def get_facts(self, dataset: Any, labels: Any = None) -> RowFacts:
+        """Return what a policy may ask about the rows of a training set.
+
+        Parameters
+        ----------
+        dataset : torch.utils.data.Dataset
+            The training set.
+        labels : ndarray, default=None
+            Targets of a data set that does not hold them itself.
+
+        Returns
+        -------
+        facts : RowFacts
+            What it holds is found when it is first asked for.
+        """
+        is_stream = isinstance(dataset, IterableDataset) or self._orders_rows_itself()
+        x = dataset.x if isinstance(dataset, Rows) else None
+        return RowFacts(
+            labels=lambda: self._get_class_codes(_get_all_targets(dataset, labels)),
+            targets=lambda: self._get_real_targets(_get_all_targets(dataset, labels)),
+            inputs=lambda: _get_inputs(dataset),
+            shape=None if x is None or isinstance(x, Mapping) else tuple(x.shape[1:]),
+            layers=self._find_layers,
+            is_stream=is_stream,
+        )
+
+    def _find_layers(self, wanted: Any) -> tuple[str, ...]:
+        if getattr(self, "compile", False):
+            raise ValueError("compile must be False where hidden layers are mixed; got True. Drop it.")
+        return find_layers(self.module_, wanted)
+
+    def _get_class_codes(self, targets: Any) -> Any:
+        """Return one class per row; rows of several labels belong together if all agree."""
+        if targets is None:
+            raise ValueError(
+                "partners='same_class' must know the class of each row; got a Dataset without one label per "
+                "row. Pass arrays instead."
+            )
+        return np.unique(targets, axis=0, return_inverse=True)[1].ravel()
+
+    def _get_real_targets(self, targets: Any) -> Any:
+        """Return targets between which there is a distance, or raise."""
+        if targets is None or targets.dtype.kind != "f":
+            raise ValueError(
+                "partners='kernel' must be drawn from real-valued targets; got "
+                f"{'none' if targets is None else f'targets of dtype {targets.dtype}'}. Use 'batch', say."
+            )
+        return targets
+
+    def _orders_rows_itself(self) -> bool:
+        """Whether the training iterator has an order of its own."""
+        options = self.get_params_for("iterator_train").keys()
+        custom = (options - PLAN_OPTIONS - WORKER_OPTIONS) & {"sampler", "batch_sampler"}
+        return self.iterator_train is not DataLoader or bool(custom)
+
+    def get_training_batches(self, dataset: Any, policy: Vicinity, facts: RowFacts | None = None) -> Any:
         """Return the batches of one training epoch, drawn from its plan.
 
         Parameters
         ----------
         dataset : torch.utils.data.Dataset
             The training set.
-        policy : ERM or Mixup
+        policy : Vicinity
             What draws the plan.
-        labels : ndarray, default=None
-            Targets of a data set that does not hold them itself.
+        facts : RowFacts, default=None
+            What is known of the rows; None to find it anew.
 
         Returns
         -------
         batches : iterable of Batch
         """
+        facts = self.get_facts(dataset) if facts is None else facts
         options = self.get_params_for("iterator_train")
         generator = self.generator_.spawn(1)[0]
         loader_only = options.keys() - PLAN_OPTIONS - WORKER_OPTIONS
-        custom = self.iterator_train is not DataLoader or loader_only & {"sampler", "batch_sampler"}
+        custom = self._orders_rows_itself()
         if custom or loader_only:
             _refuse_weights(getattr(dataset, "weight", None), "iterator_train")
         if custom or isinstance(dataset, IterableDataset):
@@ -167,7 +224,7 @@ class FeedMixin(NetBase):
             generator,
             get_len(dataset),
             options.get("batch_size", self.batch_size),
-            labels=_get_labels(dataset, labels) if _needs_labels(policy) else None,
+            facts=facts,
             shuffle=options.get("shuffle", True) is not False,
             drop_last=bool(options.get("drop_last", False)),
         )
@@ -176,16 +233,14 @@ class FeedMixin(NetBase):
         options = {key: value for key, value in options.items() if key not in PLAN_OPTIONS}
         return PlannedLoader(dataset, plan, torch.device(self.device), self.float_dtype, **options)
 
-    def _mix_loaded(self, iterator: Any, policy: Any, generator: np.random.Generator) -> Iterator[Batch]:
+    def _mix_loaded(self, iterator: Any, policy: Vicinity, generator: np.random.Generator) -> Iterator[Batch]:
         """Draw the plan batch by batch, for an iterator whose order is not ours."""
-        if _needs_labels(policy) or getattr(policy, "partners", "batch") != "batch":
-            raise ValueError(
-                f"partners must be 'batch' for a data set or iterator with an order of its own; got "
-                f"{self.partners!r}. Pass arrays or a map-style Dataset for other partners."
-            )
         for loaded in _join_single_rows(iterator):
             x, y = (to_tensor(part, self.device) for part in loaded)
-            (planned,) = policy(generator, get_len(y), -1, shuffle=False)
+            shape = tuple(x.shape[1:]) if isinstance(x, Tensor) else None
+            facts = RowFacts(shape=shape, layers=self._find_layers, is_stream=True)
+            policy.check(facts)
+            (planned,) = policy(generator, get_len(y), -1, facts=facts, shuffle=False)
             yield make_batch(x, y, None, planned, self.float_dtype)
 
     def get_iterator(self, dataset: Any, training: bool = False) -> Any:
@@ -282,22 +337,28 @@ def unwrap_subset(dataset: Any) -> Any:
     return dataset
 
 
-def _needs_labels(policy: Any) -> bool:
-    return getattr(policy, "partners", None) == "same_class"
-
-
-def _get_labels(dataset: Any, labels: Any) -> Any:
-    """Return the class of each row; rows of several labels belong together if all agree."""
+def _get_all_targets(dataset: Any, labels: Any) -> Any:
+    """Return the targets of all rows, an array; None if they are not at hand."""
     if isinstance(dataset, Rows):
         targets: Any = dataset.get_targets()
     elif isinstance(dataset, Subset) and labels is not None:
         targets = labels[np.asarray(dataset.indices)]
     else:
         targets = labels
-    if targets is None or len(targets) != get_len(dataset):
+    if targets is None or isinstance(dataset, IterableDataset) or len(targets) != get_len(dataset):
+        return None
+    return targets.numpy(force=True) if isinstance(targets, Tensor) else np.asarray(targets)
+
+
+def _get_inputs(dataset: Any) -> Any:
+    """Return the examples as an array or a sparse matrix, to look for neighbours."""
+    x = dataset.x if isinstance(dataset, Rows) else None
+    if x is None or isinstance(x, Mapping):
         raise ValueError(
-            "partners='same_class' must know the class of each row; got a Dataset without one label per "
-            "row. Pass arrays instead."
+            f"X must be one array to look for neighbours; got {type(dataset if x is None else x).__name__}. "
+            "Pass an array, or choose other partners."
         )
-    targets = targets.numpy(force=True) if isinstance(targets, Tensor) else np.asarray(targets)
-    return np.unique(targets, axis=0, return_inverse=True)[1].ravel()
+    if isinstance(x, SparseRows):
+        x = x.to_matrix()
+    values = x.numpy(force=True) if isinstance(x, Tensor) else getattr(x, "array", x)
+    return values if dataset.index is None else values[dataset.index]

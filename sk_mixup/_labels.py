@@ -46,6 +46,12 @@ class LabelsMixin(MixupEstimatorMixin):
             return y.astype(self._get_input_dtype())
         return self._encode_labels(y)
 
+    def _get_real_targets(self, targets: Any) -> Any:
+        raise ValueError(
+            "partners must be drawn without a kernel for classes; got 'kernel', which is for real-valued "
+            "targets (C-Mixup). Use 'batch', 'same_class' or 'neighbors'."
+        )
+
     def _check_targets(self, y: Any, n_samples: int) -> NDArray[Any]:
         y = y.toarray() if hasattr(y, "toarray") else _to_array(y)
         if y.dtype.kind == "f":

@@ -18,16 +18,15 @@ import torch
 from torch import Tensor
 
 from sk_mixup._callbacks import has_batch_hooks, is_early_stopping, is_idle_scheduler, quicken
-from sk_mixup._checks import check_bool, check_choice, check_integer, check_real
 from sk_mixup._crew import find_task, rejoin_crew
-from sk_mixup._feed import STORAGES, FeedMixin
+from sk_mixup._feed import FeedMixin
+from sk_mixup._mixing_options import MixingOptionsMixin
 from sk_mixup._random import TorchStream, draw_seed, find_stream, make_generator, seeded_torch
-from sk_mixup._step import AUTOCAST, MixedStepMixin
+from sk_mixup._step import MixedStepMixin
 from sk_mixup.epochs import Epoch
-from sk_mixup.mixing import ERM, Mixup
-from sk_mixup.mixing.mixup import LAM_PER, PARTNERS
+from sk_mixup.mixing import ERM, Mixup, Vicinity
 
-__all__ = ["MixupNetMixin", "check_device"]
+__all__ = ["MixupNetMixin"]
 
 
 BATCH_HOOKS = "a callback has hooks round a batch"
@@ -97,7 +96,7 @@ def _count_rows(batch: Any) -> int:
     return int(get_len(batch[0]) if isinstance(batch, tuple | list) else get_len(batch))
 
 
-class MixupNetMixin(FeedMixin, MixedStepMixin):
+class MixupNetMixin(MixingOptionsMixin, FeedMixin, MixedStepMixin):
     """Give a skorch net the mixed training iteration.
 
     Put it before a skorch net among the bases: ``class MyNet(MixupNetMixin, NeuralNet)``.
@@ -119,8 +118,12 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
     n_mixed : int, default=2
         Examples in a virtual example, at least 2; weights ~ Dirichlet(alpha, ..., alpha).
 
-    partners : {'batch', 'dataset', 'same_class'}, default='batch'
+    partners : {'batch', 'dataset', 'same_class', 'neighbors', 'kernel'} or policy, default='batch'
         Where partners come from; see :class:`sk_mixup.mixing.Mixup`.
+
+    vicinity : Vicinity, default=None
+        A policy of :mod:`sk_mixup.mixing` in the place of mixup with the four options above,
+        which must then be left alone.
 
     warmup_epochs : int, default=0
         Epochs of plain training before mixing begins, counted from initialization.
@@ -190,7 +193,8 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
         alpha: float = 1.0,
         lam_per: str = "example",
         n_mixed: int = 2,
-        partners: str = "batch",
+        partners: Any = "batch",
+        vicinity: Vicinity | None = None,
         warmup_epochs: int = 0,
         cooldown_epochs: int = 0,
         augment: Callable[[Tensor], Tensor] | None = None,
@@ -206,6 +210,7 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
         self.lam_per = lam_per
         self.n_mixed = n_mixed
         self.partners = partners
+        self.vicinity = vicinity
         self.warmup_epochs = warmup_epochs
         self.cooldown_epochs = cooldown_epochs
         self.augment = augment
@@ -218,41 +223,6 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
     @property
     def _default_callbacks(self) -> list[tuple[str, Any]]:
         return [(name, quicken(callback)) for name, callback in super()._default_callbacks]
-
-    def check_mixing_options(self) -> None:
-        """Raise if an option of mixing breaks its rule.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If an option breaks its rule; the message names it.
-        """
-        hint = "Use alpha=0 for no mixing, 0.2 to 1 for mixup."
-        check_real("alpha", self.alpha, low=0.0, hint=hint)
-        check_choice("lam_per", self.lam_per, LAM_PER)
-        check_integer("n_mixed", self.n_mixed, low=2, hint="Use 2 for pairs, as in the paper.")
-        check_choice("partners", self.partners, PARTNERS)
-        check_integer("warmup_epochs", self.warmup_epochs, low=0, hint="Use 0 for none.")
-        check_integer("cooldown_epochs", self.cooldown_epochs, low=0, hint="Use 0 for none.")
-        check_integer("max_epochs", self.max_epochs, low=0, hint="Use 1 or more to train.")
-        if self.batch_size != -1:
-            hint = "Use -1 for the whole training set."
-            check_integer("batch_size", self.batch_size, low=1, hint=hint)
-        if self.autocast is not None:
-            check_choice("autocast", self.autocast, tuple(AUTOCAST))
-        check_choice("storage", self.storage, STORAGES)
-        check_device(self.device)
-        check_bool("channels_last", self.channels_last, hint="Use True for convolutions on a GPU.")
-        check_bool("cuda_graph", self.cuda_graph, hint="Use True for a small net on a GPU.")
-        if self.cuda_graph and torch.device(self.device).type != "cuda":
-            raise ValueError(
-                f"cuda_graph must be False for device {self.device!r}; got True. Use it with device='cuda'."
-            )
-        if self.augment is not None and not callable(self.augment):
-            raise TypeError(
-                f"augment must be callable or None; got {self.augment!r}. Give a function from a batch of "
-                "inputs to as many rows."
-            )
 
     def initialize(self) -> Any:
         """Initialize the components, the weights from `random_state`."""
@@ -324,19 +294,23 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
         train, valid = self.get_split_datasets(X, y, sample_weight=sample_weight, **split_params)
         warmup = min(max(self.warmup_epochs - len(self.history), 0), epochs)
         cooldown = min(self.cooldown_epochs, epochs - warmup)
-        run = {"train": train, "valid": valid, "labels": y, "fit_params": fit_params}
+        policy, facts = self.get_policy(), self.get_facts(train, y)
+        policy.check(facts)
+        run = {"train": train, "valid": valid, "facts": facts, "fit_params": fit_params}
         with self._without_callbacks(is_early_stopping):
             stopped = self._run_epochs(warmup, ERM(), **run)
         if not stopped:
-            self._run_epochs(epochs - warmup - cooldown, self.get_policy(), **run)
+            self._run_epochs(epochs - warmup - cooldown, policy, **run)
         if cooldown:
             self._restore_best()
             with self._without_callbacks(is_early_stopping):
                 self._run_epochs(cooldown, ERM(), **run)
         return self
 
-    def get_policy(self) -> ERM | Mixup:
+    def get_policy(self) -> Vicinity:
         """Return the policy of a mixed epoch."""
+        if self.vicinity is not None:
+            return self.vicinity
         if self.alpha == 0:
             return ERM()
         return Mixup(alpha=self.alpha, lam_per=self.lam_per, n_mixed=self.n_mixed, partners=self.partners)
@@ -348,7 +322,7 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
         return dict(routed.get("splitter", {"split": {}})["split"])
 
     def _run_epochs(
-        self, n_epochs: int, policy: ERM | Mixup, *, train: Any, valid: Any, labels: Any, fit_params: Any
+        self, n_epochs: int, policy: Vicinity, *, train: Any, valid: Any, facts: Any, fit_params: Any
     ) -> bool:
         """Run epochs until they are done or a callback stops them; return whether one did."""
         sets = {"dataset_train": train, "dataset_valid": valid}
@@ -356,7 +330,7 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
             self.notify("on_epoch_begin", **sets)
             self.run_single_epoch(
                 # No name keeps the plan: the next one would be drawn beside it.
-                self.get_training_batches(train, policy, labels),
+                self.get_training_batches(train, policy, facts),
                 training=True,
                 prefix="train",
                 step_fn=self.train_step,
@@ -488,14 +462,3 @@ class MixupNetMixin(FeedMixin, MixedStepMixin):
             f"example with StandardScaler), lower lr (now {self.lr}), or clip gradients with "
             "skorch.callbacks.GradientNormClipping."
         )
-
-
-def check_device(device: Any) -> None:
-    """Raise if torch finds no such device here."""
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"device must be one that torch finds here; got {device!r} ({reason}). Use 'cpu'."
-        ) from None

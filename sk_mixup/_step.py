@@ -18,10 +18,12 @@ from torch import Tensor
 
 from sk_mixup.closed_form import Loss
 from sk_mixup.data import Batch, PlannedBatches, RowSlices
+from sk_mixup.epochs import HIDDEN
 from sk_mixup.losses import mix_losses
 from sk_mixup.modules import find_chain
 from sk_mixup.rows import Rows, map_features
 from sk_mixup.trainers import ChainTrainer, ModuleTrainer, Trainer
+from sk_mixup.variation import mixing_at
 
 __all__ = ["AUTOCAST", "MixedStepMixin", "NetBase", "is_foreign"]
 
@@ -90,7 +92,10 @@ class MixedStepMixin(NetBase):
             return f"forward takes {sorted(fit_params)} beside X"
         if not isinstance(batches, PlannedBatches):
             return "the rows come from a Dataset or a loader of its own"
-        return self._find_own_step() or self._build_trainer(batches.rows)
+        hidden = batches.plan.mixes_hidden
+        if hidden and self.cuda_graph:
+            return HIDDEN
+        return self._find_own_step() or self._build_trainer(batches.rows, training=True, hidden=hidden)
 
     def get_evaluator(self, batches: Any, fit_params: dict[str, Any]) -> ChainTrainer | None:
         """Return what computes the losses of a validation set faster than step by step, if there is such."""
@@ -99,16 +104,16 @@ class MixedStepMixin(NetBase):
         trainer = self._find_own_step() or self._build_trainer(batches.rows)
         return trainer if isinstance(trainer, ChainTrainer) else None
 
-    def _build_trainer(self, rows: Rows) -> Trainer | str:
+    def _build_trainer(self, rows: Rows, *, training: bool = False, hidden: bool = False) -> Trainer | str:
         """Return the trainer for these rows, or in words why there is none."""
-        loss, dtype = self._get_closed_form_loss(), self.float_dtype
+        loss, dtype = self._get_closed_form_loss(training), self.float_dtype
         if loss is None:
             return f"criterion {type(self.criterion_).__name__} has no gradient in closed form here"
         if isinstance(rows.x, Mapping) or getattr(rows.x, "dtype", dtype) != dtype:
             return "X is no array of the dtype of the weights"
         graph = {"cuda_graph": self.cuda_graph}
         autocasts = self.autocast or torch.is_autocast_enabled(torch.device(self.device).type)
-        layers = None if autocasts else find_chain(self.module_, rows.x.ndim)
+        layers = None if autocasts or hidden else find_chain(self.module_, rows.x.ndim)
         if layers is None:
             graph["autocast"] = self._make_autocast()
             return ModuleTrainer(self.module_, loss, self._n_outputs, self.optimizer_, **graph)
@@ -120,8 +125,8 @@ class MixedStepMixin(NetBase):
             return "the module's weights are not those that are trained"
         return ChainTrainer(layers, loss, self.optimizer_, **graph)
 
-    def _get_closed_form_loss(self) -> Loss | None:
-        """Return the loss in closed form, where the criterion has one; for subclasses."""
+    def _get_closed_form_loss(self, training: bool) -> Loss | None:
+        """Return the loss of training, or of validation, in closed form, where it has one."""
         return None
 
     def _find_own_step(self) -> str:
@@ -160,7 +165,8 @@ class MixedStepMixin(NetBase):
         batch = self._augment_batch(_as_batch(batch))
         with self._get_autocast():
             x = self.mix_inputs(batch)
-            y_pred = self.infer(x, **fit_params)
+            with mixing_at(self.module_, batch.hidden):
+                y_pred = self.infer(x, **fit_params)
             loss = self.get_batch_loss(y_pred, batch, x, training=True)
         (loss if self.scaler_ is None else self.scaler_.scale(loss)).backward()
         return {"loss": loss, "y_pred": self._to_full_precision(y_pred)}
@@ -200,7 +206,7 @@ class MixedStepMixin(NetBase):
                 f"augment must return as many rows as it is given; got {get_len(x)} rows for "
                 f"{get_len(batch.loaded)}. Change each row without adding or dropping any."
             )
-        return Batch(x, batch.targets, batch.weight, batch.position, batch.lam)
+        return Batch(x, batch.targets, batch.weight, batch.position, batch.lam, batch.variation)
 
     def mix_inputs(self, batch: Batch) -> Any:
         """Return the inputs of the virtual examples of a batch."""

@@ -24,6 +24,7 @@ from sk_mixup._labels import LabelsMixin
 from sk_mixup._random import unseen_draws
 from sk_mixup.closed_form import BinaryCrossEntropy, CrossEntropy, Loss, find_loss
 from sk_mixup.losses import mixed_binary_cross_entropy, mixed_cross_entropy
+from sk_mixup.mixing import Vicinity
 from sk_mixup.modules import MLP
 
 __all__ = ["MixupClassifier"]
@@ -60,10 +61,17 @@ class MixupClassifier(LabelsMixin, NeuralNetClassifier):
         How many examples go into a virtual example, at least 2; their weights follow
         Dirichlet(alpha, ..., alpha). Section 2 of [1]_ found no gain from 3.
 
-    partners : {'batch', 'dataset', 'same_class'}, default='batch'
+    partners : {'batch', 'dataset', 'same_class', 'neighbors'} or policy, default='batch'
         Where the other examples come from: a permutation of the same mini-batch (the
         choice of [1]_), of the whole training set ("two data loaders" in section 2), or of
-        the rows with the same label (the ablation of section 3.8).
+        the rows with the same label; one of the nearest rows (both in the ablation of
+        section 3.8). A policy of :mod:`sk_mixup.mixing`, such as ``NeighborPartners(10)``,
+        brings options of its own.
+
+    vicinity : Vicinity, default=None
+        A policy of :mod:`sk_mixup.mixing` that takes the place of mixup with the four
+        options above, which must then be left alone: ``GaussianNoise(0.1)``,
+        ``CutMix()``, ``ManifoldMixup()``, ``Mixture((Mixup(0.8), CutMix()))``, ...
 
     warmup_epochs : int, default=0
         Epochs of plain training before mixing begins (section 3.3 of [1]_ uses 5 on
@@ -268,7 +276,8 @@ class MixupClassifier(LabelsMixin, NeuralNetClassifier):
         alpha: float = 0.2,
         lam_per: str = "example",
         n_mixed: int = 2,
-        partners: str = "batch",
+        partners: Any = "batch",
+        vicinity: Vicinity | None = None,
         warmup_epochs: int = 0,
         cooldown_epochs: int = 0,
         label_smoothing: float = 0.0,
@@ -394,7 +403,7 @@ class MixupClassifier(LabelsMixin, NeuralNetClassifier):
             return mixed_binary_cross_entropy(y_pred, targets, lam, weight, self.label_smoothing)
         return super().get_mixed_loss(y_pred, y, lam, weight, x=x, training=training)
 
-    def _get_closed_form_loss(self) -> Loss | None:
+    def _get_closed_form_loss(self, training: bool) -> Loss | None:
         loss = find_loss(self.criterion_, self._n_outputs, self.label_smoothing)
         return loss if isinstance(loss, BinaryCrossEntropy if self._multilabel else CrossEntropy) else None
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from sk_mixup.mixing import mix_rows
-from sk_mixup.mixing.plan import Plan, PlannedBatch
-from sk_mixup.rows import Rows, gather_rows, map_features, send
+from sk_mixup.mixing.plan import INPUT, Plan, PlannedBatch
+from sk_mixup.rows import Rows, map_features, send
+from sk_mixup.variation import PLAIN, HiddenMixing, Variation
 
 __all__ = ["Batch", "Block", "PlannedBatches", "PlannedLoader", "RowSlices", "join_features", "make_batch"]
 
@@ -38,6 +38,8 @@ class Batch(tuple[Any, Tensor]):
         Which loaded rows are the partners of each example; None for plain training.
     lam : Tensor of shape (k, n) or None
         The mixing weights, of the example itself first; None for plain training.
+    variation : Variation, default=Variation()
+        How the inputs differ from the sum that the targets are.
     """
 
     loaded: Any
@@ -45,6 +47,7 @@ class Batch(tuple[Any, Tensor]):
     weight: Tensor | None
     position: Tensor | None
     lam: Tensor | None
+    variation: Variation
 
     def __new__(
         cls,
@@ -53,17 +56,26 @@ class Batch(tuple[Any, Tensor]):
         weight: Tensor | None = None,
         position: Tensor | None = None,
         lam: Tensor | None = None,
+        variation: Variation = PLAIN,
     ) -> Batch:
         """Build the pair of clean examples and remember the rest."""
         n = len(y) if position is None else position.shape[1]
         clean = (x, y) if n == len(y) else (map_features(lambda t: t[:n], x), y[:n])
         batch = super().__new__(cls, clean)
         batch.loaded, batch.targets, batch.weight = x, y, weight
-        batch.position, batch.lam = position, lam
+        batch.position, batch.lam, batch.variation = position, lam, variation
         return batch
+
+    @property
+    def hidden(self) -> HiddenMixing | None:
+        """What is mixed inside the network, if the inputs are not."""
+        layer, lam = self.variation.layer, self.lam if self.variation.lam is None else self.variation.lam
+        return None if layer == INPUT or lam is None else HiddenMixing(layer, self._get_index(), lam)
 
     def get_mixed_inputs(self, start: int = 0, stop: int | None = None) -> Any:
         """Return the inputs of virtual examples; the examples themselves if not mixed.
+
+        Where a hidden layer is mixed, all rows that were loaded are returned.
 
         Parameters
         ----------
@@ -79,17 +91,19 @@ class Batch(tuple[Any, Tensor]):
         TypeError
             If inputs that are to be mixed are not of a floating dtype.
         """
-        if self.position is None or self.lam is None:
+        if self.hidden is not None:
+            return self.loaded
+        if (self.position is None or self.lam is None) and self.variation is PLAIN:
             return map_features(lambda x: x[start:stop], self[0])
-        index, lam = self._get_index()[:, start:stop], self.lam[:, start:stop]
-        return map_features(lambda x: mix_rows(x, index, lam), self.loaded)
+        index, lam = self._get_index()[:, start:stop], None if self.lam is None else self.lam[:, start:stop]
+        return map_features(lambda x: self.variation.vary(x, index, lam, start, stop), self.loaded)
 
     def _get_index(self) -> Tensor:
         """Return which loaded rows go into each virtual example, shape (k, n)."""
         position = self.position
-        assert position is not None, "asked only where rows are mixed"
-        own = torch.arange(position.shape[1], device=position.device)
-        return torch.cat([own.unsqueeze(0), position])
+        n = len(self.targets) if position is None else position.shape[1]
+        own = torch.arange(n, device=self.targets.device).unsqueeze(0)
+        return own if position is None else torch.cat([own, position])
 
     def get_mixed_targets(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return targets and mixing weights of the examples that are mixed, and their weight.
@@ -123,19 +137,25 @@ class Block:
         Rows that go into each virtual example.
     lam : Tensor of shape (k, n) or None
         The mixing weights; None for plain training.
+    variation : Variation, default=Variation()
+        How the inputs differ from the sum that the targets are.
     """
 
-    def __init__(self, rows: Rows, index: Tensor, lam: Tensor | None) -> None:
+    hidden = None
+
+    def __init__(self, rows: Rows, index: Tensor, lam: Tensor | None, variation: Variation = PLAIN) -> None:
         self.rows = rows
         self.index = index
         self.lam = lam
+        self.variation = variation
 
     def get_mixed_inputs(self, start: int = 0, stop: int | None = None) -> Any:
-        """Return the inputs of some virtual examples; see :meth:`Batch.get_mixed_inputs`."""
+        """Return the inputs of some virtual examples; see :meth:`Batch.get_mixed_inputs`.
+
+        Noise is drawn anew in each call: ask for the examples once, in their order.
+        """
         index, lam = self.index[:, start:stop], None if self.lam is None else self.lam[:, start:stop]
-        if lam is None:
-            return map_features(lambda x: gather_rows(x, index[0]), self.rows.x)
-        return map_features(lambda x: mix_rows(x, index, lam), self.rows.x)
+        return map_features(lambda x: self.variation.vary(x, index, lam, start, stop), self.rows.x)
 
     def get_mixed_targets(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return targets and weights; see :meth:`Batch.get_mixed_targets`."""
@@ -222,7 +242,8 @@ class PlannedBatches:
         Parameters
         ----------
         n_batches : int
-            The most batches to join, at least 1.
+            The most batches to join, at least 1. Batches of which some are mixed inside the
+            network are not joined.
 
         Yields
         ------
@@ -232,46 +253,66 @@ class PlannedBatches:
             Rows in each batch; only the last of the epoch may differ from the others.
         """
         bounds = self.plan.bounds
-        edges = [*range(0, len(self), n_batches), len(self)]
-        blocks = self._cut_spans if self.rows.on_device else self._load_spans
+        edges = [*range(0, len(self), 1 if self.plan.mixes_hidden else n_batches), len(self)]
+        cuts = self.rows.on_device and not self.plan.mixes_hidden
+        blocks = self._cut_spans if cuts else self._load_spans
         sizes = np.diff(bounds).tolist()
         spans = (sizes[start:stop] for start, stop in pairwise(edges))
         yield from zip(blocks(bounds[edges]), spans, strict=True)
 
     def _cut_spans(self, bounds: Any) -> Iterator[Block]:
         """Yield what the plan holds between one bound and the next, still to be gathered."""
-        plan, device = self.plan, self.rows.targets.device
-        order = self.rows.stage(self.rows.locate(plan.order))
-        mixed = None if plan.place is None or plan.lam is None else (plan.place, plan.lam)
-        place, lam = (None, None) if mixed is None else (send(part, device) for part in mixed)
-        for start, stop in pairwise(bounds.tolist()):
-            own = order[start:stop].unsqueeze(0)
-            if place is None or lam is None:
-                yield Block(self.rows, own, None)
-            else:
-                index = torch.cat([own, order[place[:, start:stop]]])
-                yield Block(self.rows, index, lam[:, start:stop].to(self.dtype))
+        order = self.rows.stage(self.rows.locate(self.plan.order))
+        place = self._send(self.plan.place)
+        spans = pairwise(bounds.tolist())
+        for (start, stop), (lam, variation) in zip(spans, self._iterate_weights(bounds), strict=True):
+            index = order[start:stop].unsqueeze(0)
+            if place is not None:
+                index = torch.cat([index, order[place[:, start:stop]]])
+            yield Block(self.rows, index, lam, variation)
 
     def _load_spans(self, bounds: Any) -> Iterator[Batch]:
         """Yield what the plan holds between one bound and the next, with its rows loaded."""
         plan, device = self.plan, self.rows.targets.device
         order = self.rows.stage(self.rows.locate(plan.order))
-        if plan.place is None or plan.lam is None:
-            for start, stop in pairwise(bounds.tolist()):
-                yield Batch(*self.rows.load(order[start:stop]))
-            return
-        lam = send(plan.lam, device)
         place: Any = plan.place
         if plan.within_batch or self.rows.on_device:
-            place = send(place, device)
-        for start, stop in pairwise(bounds.tolist()):
-            partners, rows = place[:, start:stop], order[start:stop]
-            if plan.within_batch:
-                position = partners - start
-            else:
+            place = self._send(place)
+        spans = pairwise(bounds.tolist())
+        for (start, stop), (lam, variation) in zip(spans, self._iterate_weights(bounds), strict=True):
+            rows, position = order[start:stop], None
+            if place is not None and plan.within_batch:
+                position = place[:, start:stop] - start
+            elif place is not None:
+                partners = place[:, start:stop]
                 rows = _join(rows, order[partners.reshape(-1)])
                 position = torch.arange(stop - start, len(rows), device=device).view(partners.shape)
-            yield Batch(*self.rows.load(rows), position, lam[:, start:stop].to(self.dtype))
+            yield Batch(*self.rows.load(rows), position, lam, variation)
+
+    def _iterate_weights(self, bounds: Any) -> Iterator[tuple[Tensor | None, Variation]]:
+        """Yield mixing weights and variation between one bound and the next."""
+        plan, noise = self.plan, self.plan.make_noise()
+        lam, lam_x, box, std = (self._send(part) for part in (plan.lam, plan.lam_x, plan.box, plan.std))
+        is_plain = all(part is None for part in (lam_x, box, std, plan.layers))
+        first = {start: number for number, start in enumerate(plan.bounds.tolist())}
+        for start, stop in pairwise(bounds.tolist()):
+            own = None if lam is None else lam[:, start:stop].to(self.dtype)
+            if is_plain:
+                yield own, PLAIN
+                continue
+            yield (
+                own,
+                Variation(
+                    None if lam_x is None else lam_x[:, start:stop].to(self.dtype),
+                    None if box is None else box[:, start:stop],
+                    None if std is None else std[start:stop].to(self.dtype),
+                    noise,
+                    INPUT if plan.layers is None else plan.layers[first[start]],
+                ),
+            )
+
+    def _send(self, values: Any) -> Tensor | None:
+        return None if values is None else send(values, self.rows.targets.device)
 
 
 def _join(rows: Any, others: Any) -> Any:
@@ -320,6 +361,11 @@ class PlannedLoader:
 
 def make_batch(x: Any, y: Tensor, weight: Tensor | None, planned: PlannedBatch, dtype: torch.dtype) -> Batch:
     """Join loaded rows with their part of the plan."""
-    if planned.position is None or planned.lam is None:
-        return Batch(x, y, weight)
-    return Batch(x, y, weight, send(planned.position, y.device), send(planned.lam, y.device, dtype))
+    floats = (planned.lam, planned.lam_x, planned.std)
+    lam, lam_x, std = (None if part is None else send(part, y.device, dtype) for part in floats)
+    position, box = (
+        None if part is None else send(part, y.device) for part in (planned.position, planned.box)
+    )
+    if planned.layer == INPUT and all(part is None for part in (lam_x, box, std)):
+        return Batch(x, y, weight, position, lam)
+    return Batch(x, y, weight, position, lam, Variation(lam_x, box, std, planned.noise, planned.layer))

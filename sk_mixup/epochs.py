@@ -18,6 +18,8 @@ from sk_mixup.data import PlannedBatches
 from sk_mixup.modules import describe_module
 from sk_mixup.trainers import ChainTrainer, ModuleTrainer, Trainer
 
+HIDDEN = "hidden layers are mixed"
+
 __all__ = ["Epoch", "count_flops", "describe_epoch", "iterate_layers"]
 
 
@@ -96,6 +98,8 @@ def describe_epoch(epoch: Epoch) -> Hashable:
         If the epoch must be run alone; the message says why.
     """
     trainer, batches = epoch.trainer, epoch.batches
+    if batches.plan.mixes_hidden:
+        raise TypeError(HIDDEN)
     parts: tuple[Hashable, ...]
     if isinstance(trainer, ChainTrainer):
         sizes = [(layer.in_features, layer.out_features, layer.bias is None) for layer in trainer.layers]

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from sk_mixup._estimator import MixupEstimatorMixin, first_pair
 from sk_mixup.closed_form import Loss, SquaredError, find_loss
 from sk_mixup.losses import average_rows, mix_targets
+from sk_mixup.mixing import Vicinity
 from sk_mixup.modules import MLP
 
 __all__ = ["MixupRegressor"]
@@ -53,9 +54,16 @@ class MixupRegressor(MixupEstimatorMixin, NeuralNetRegressor):
         How many examples go into a virtual example, at least 2; their weights follow
         Dirichlet(alpha, ..., alpha). Section 2 of [1]_ found no gain from 3.
 
-    partners : {'batch', 'dataset'}, default='batch'
+    partners : {'batch', 'dataset', 'neighbors', 'kernel'} or policy, default='batch'
         Where the other examples come from: a permutation of the same mini-batch (the
-        choice of [1]_), or of the whole training set ("two data loaders" in section 2).
+        choice of [1]_), or of the whole training set ("two data loaders" in section 2); one
+        of the nearest rows; rows with similar targets (C-Mixup). A policy of
+        :mod:`sk_mixup.mixing`, such as ``KernelPartners(0.5)``, brings options of its own.
+
+    vicinity : Vicinity, default=None
+        A policy of :mod:`sk_mixup.mixing` that takes the place of mixup with the four
+        options above, which must then be left alone: ``GaussianNoise(0.1)``,
+        ``ManifoldMixup()``, ``Extrapolation()``, ...
 
     warmup_epochs : int, default=0
         Epochs of plain training before mixing begins (section 3.3 of [1]_ uses 5 on
@@ -231,7 +239,8 @@ class MixupRegressor(MixupEstimatorMixin, NeuralNetRegressor):
         alpha: float = 0.2,
         lam_per: str = "example",
         n_mixed: int = 2,
-        partners: str = "batch",
+        partners: Any = "batch",
+        vicinity: Vicinity | None = None,
         warmup_epochs: int = 0,
         cooldown_epochs: int = 0,
         augment: Callable[[Tensor], Tensor] | None = None,
@@ -264,14 +273,11 @@ class MixupRegressor(MixupEstimatorMixin, NeuralNetRegressor):
     ) -> None:
         self._store_options(locals())
 
-    def check_options(self) -> None:
-        """Raise if an option breaks its rule; the message names it."""
-        super().check_options()
-        if self.partners == "same_class":
-            raise ValueError(
-                "partners must be 'batch' or 'dataset' for regression; got 'same_class'. Real-valued targets "
-                "have no classes."
-            )
+    def _get_class_codes(self, targets: Any) -> Any:
+        raise ValueError(
+            "partners must not be drawn by class for regression; got a policy that looks at classes. "
+            "Real-valued targets have none: use 'batch', 'neighbors' or 'kernel'."
+        )
 
     def check_data(self, X: Any, y: Any) -> None:
         """Do nothing: data was checked at the edge."""
@@ -323,7 +329,7 @@ class MixupRegressor(MixupEstimatorMixin, NeuralNetRegressor):
             )
         return aligned, y_true
 
-    def _get_closed_form_loss(self) -> Loss | None:
+    def _get_closed_form_loss(self, training: bool) -> Loss | None:
         loss = find_loss(self.criterion_, self._n_outputs)
         return loss if isinstance(loss, SquaredError) else None
 

@@ -91,6 +91,11 @@ class SparseRows:
     def __len__(self) -> int:
         return int(self.shape[0])
 
+    def to_matrix(self) -> Any:
+        """Return the rows as a scipy sparse matrix in host memory."""
+        parts = self.values.numpy(force=True), self.columns.numpy(force=True), self.starts
+        return sparse.csr_matrix(parts, shape=self.shape)
+
     def __getitem__(self, index: Any) -> Tensor:
         """Return the rows at `index` as a dense tensor of shape (len(index), n_features)."""
         rows = np.atleast_1d(np.asarray(index, dtype=np.int64))

@@ -19,7 +19,7 @@ import torch
 from sk_mixup._checks import check_integer
 from sk_mixup._crew import Call, Crew, Task, find_task
 from sk_mixup._engine import Engine
-from sk_mixup._net import check_device
+from sk_mixup._mixing_options import check_device
 
 __all__ = ["StackedBackend", "fit_stacked", "stacked"]
 

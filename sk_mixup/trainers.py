@@ -16,6 +16,7 @@ from sk_mixup._update import FusedUpdate
 from sk_mixup.closed_form import Loss, get_divisors, sum_batches
 from sk_mixup.data import Batch, Block, PlannedBatches, RowSlices
 from sk_mixup.rows import ALIGNMENT
+from sk_mixup.variation import HiddenMixing, mixing_at
 
 __all__ = ["ChainTrainer", "GraphedStep", "ModuleTrainer", "Trainer"]
 
@@ -46,6 +47,7 @@ class Trainer(ABC):
     """
 
     guard: Callable[[], AbstractContextManager[Any]] = torch.no_grad
+    hidden: HiddenMixing | None = None
 
     def __init__(
         self, loss: Loss, n_outputs: int, optimizer: torch.optim.Optimizer, *, cuda_graph: bool = False
@@ -108,6 +110,7 @@ class Trainer(ABC):
         prepared = self.loss.prepare(y, lam, get_divisors(weight, sizes, lam))
         kept = lam.new_empty(lam.shape[1], self.n_outputs)
         parts = [torch.split(part, sizes) for part in (kept, *prepared)]
+        self.hidden = block.hidden
         for x, *rest in zip(self._mix_inputs(block, sizes, n_mixed), *parts, strict=True):
             if not steps.get(len(x), self.step)(x, *rest):
                 return None
@@ -119,6 +122,9 @@ class Trainer(ABC):
         Matrix products round differently by where in memory their factors begin, and a
         module may write into its inputs, which autograd forbids in a view.
         """
+        if block.hidden is not None:  # one batch, and its rows are mixed further on
+            yield self.shape_inputs(block.get_mixed_inputs())
+            return
         start = 0
         for first in range(0, len(sizes), n_mixed):
             joined = sizes[first : first + n_mixed]
@@ -183,7 +189,7 @@ class ModuleTrainer(Trainer):
 
     def step(self, x: Tensor, kept: Tensor, *target: Tensor) -> bool:
         """Do one step; see :meth:`Trainer.step`."""
-        with torch.enable_grad(), self.autocast():
+        with torch.enable_grad(), self.autocast(), mixing_at(self.module, self.hidden):
             output = self.module(x)
             if isinstance(output, Tensor) and output.ndim == 1 and self.n_outputs == 1:
                 output = output.unsqueeze(1)

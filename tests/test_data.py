@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 from sk_mixup.data import Batch, PlannedBatches, PlannedLoader, RowSlices
-from sk_mixup.mixing import ERM, Mixup
+from sk_mixup.mixing import ERM, Mixup, RowFacts
 from sk_mixup.rows import HostRows, Rows, SparseRows
 from tests.reference import mix_row
 
@@ -80,7 +80,7 @@ def test_row_slices_cover_the_set_in_order(table, size):
 @pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("policy", POLICIES, ids=str)
 def test_loader_serves_the_batches_of_whole_tensors(table, policy, num_workers):
-    plan = policy(np.random.default_rng(0), N, 5, labels=table[1].numpy())
+    plan = policy(np.random.default_rng(0), N, 5, facts=RowFacts(labels=table[1].numpy()))
     whole = PlannedBatches(Rows(*table), plan, torch.float32)
     loader = PlannedLoader(TensorDataset(*table), plan, CPU, torch.float32, num_workers=num_workers)
     assert len(whole) == len(loader) == len(plan)
@@ -109,7 +109,7 @@ def make_rows(kind, n_samples=N):
 
 def draw_plan(policy, n_samples=N, batch_size=5, **options):
     labels = np.arange(n_samples) % 4
-    return policy(np.random.default_rng(1), n_samples, batch_size, labels=labels, **options)
+    return policy(np.random.default_rng(1), n_samples, batch_size, facts=RowFacts(labels=labels), **options)
 
 
 KINDS = ["device", "images", "host", "sparse", "mapping"]

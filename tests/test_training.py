@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch.utils.data import DataLoader, TensorDataset, default_collate
 
 from sk_mixup import MixupClassifier, MixupRegressor
-from sk_mixup.mixing import ERM
+from sk_mixup.mixing import ERM, RowFacts
 from sk_mixup.modules import MLP
 from tests import reference
 
@@ -112,7 +112,7 @@ def expected_gradients(net, rows, targets, row_loss, weight):
     """Gradients of the first step, each virtual example built and scored on its own."""
     generator, (_, _, _) = draw_streams(3)
     labels = np.unique(targets, axis=0, return_inverse=True)[1].ravel()
-    plan = net.get_policy()(generator.spawn(1)[0], N, N, labels=labels)
+    plan = net.get_policy()(generator.spawn(1)[0], N, N, facts=RowFacts(labels=labels))
     lam = np.ones((1, N)) if plan.lam is None else plan.lam
     mixed = [reference.mix_row(rows[plan.index[:, i]], lam[:, i]) for i in range(N)]
     outputs = [net.module_(torch.as_tensor(row)[None])[0] for row in np.array(mixed)]

@@ -1,26 +1,62 @@
 """Vicinities: policies that draw a plan (numpy), pure functions that apply it (torch)."""
 
-from sk_mixup.mixing.functional import mix, mix_pair, mix_rows
+from sk_mixup.mixing.cutmix import CutMix, draw_boxes
+from sk_mixup.mixing.facts import RowFacts
+from sk_mixup.mixing.functional import add_noise, mix, mix_pair, mix_rows, paste_boxes
+from sk_mixup.mixing.kernel import draw_kernel_partners
+from sk_mixup.mixing.manifold import Extrapolation, FeatureExtrapolation, FeatureInterpolation, ManifoldMixup
+from sk_mixup.mixing.mixture import Mixture
 from sk_mixup.mixing.mixup import ERM, Mixup, draw_lam
+from sk_mixup.mixing.noise import GaussianNoise
 from sk_mixup.mixing.partners import (
+    BatchPartners,
+    ClassPartners,
+    DatasetPartners,
+    KernelPartners,
+    NeighborPartners,
+    Partners,
+    as_partners,
+)
+from sk_mixup.mixing.permutations import (
     draw_batch_partners,
     draw_class_partners,
     draw_dataset_partners,
 )
 from sk_mixup.mixing.plan import Plan, PlannedBatch, batch_bounds, draw_order
+from sk_mixup.mixing.vicinity import Vicinity
 
 __all__ = [
     "ERM",
+    "BatchPartners",
+    "ClassPartners",
+    "CutMix",
+    "DatasetPartners",
+    "Extrapolation",
+    "FeatureExtrapolation",
+    "FeatureInterpolation",
+    "GaussianNoise",
+    "KernelPartners",
+    "ManifoldMixup",
+    "Mixture",
     "Mixup",
+    "NeighborPartners",
+    "Partners",
     "Plan",
     "PlannedBatch",
+    "RowFacts",
+    "Vicinity",
+    "add_noise",
+    "as_partners",
     "batch_bounds",
     "draw_batch_partners",
+    "draw_boxes",
     "draw_class_partners",
     "draw_dataset_partners",
+    "draw_kernel_partners",
     "draw_lam",
     "draw_order",
     "mix",
     "mix_pair",
     "mix_rows",
+    "paste_boxes",
 ]

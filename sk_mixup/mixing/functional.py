@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["mix", "mix_pair", "mix_rows"]
+__all__ = ["add_noise", "mix", "mix_pair", "mix_rows", "paste_boxes"]
 
 
 def mix_pair(x: Tensor, x_partner: Tensor, lam: Tensor) -> Tensor:
@@ -191,6 +191,106 @@ def mix_rows(x: Tensor, index: Tensor, lam: Tensor) -> Tensor:
     table = x if x.ndim == 2 else x.reshape(len(x), -1)
     mixed = torch.embedding_bag(table, rows, starts, mode=0, per_sample_weights=weights)[0]
     return mixed if x.ndim == 2 else mixed.view(index.shape[1], *x.shape[1:])
+
+
+def paste_boxes(x: Tensor, x_partner: Tensor, box: Tensor) -> Tensor:
+    """Fill a rectangle of each image from its partner's.
+
+    Computes ``M * x + (1 - M) * x_partner`` with the mask M that is 0 inside the rectangle,
+    equation (1) of [1]_.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, channels, height, width)
+        Images.
+    x_partner : Tensor of shape (n, channels, height, width)
+        The partner of each.
+    box : Tensor of shape (4, n), dtype int64
+        Top, bottom, left and right in pixels; bottom and right are excluded.
+
+    Returns
+    -------
+    pasted : Tensor of shape (n, channels, height, width)
+        A new tensor; all pixels are copies, bit for bit.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not agree.
+
+    References
+    ----------
+    .. [1] S. Yun, D. Han, S. J. Oh, S. Chun, J. Choe and Y. Yoo, "CutMix: Regularization
+       Strategy to Train Strong Classifiers with Localizable Features", ICCV 2019,
+       https://arxiv.org/abs/1905.04899
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_mixup.mixing import paste_boxes
+    >>> x, x_partner = torch.zeros(1, 1, 2, 3), torch.ones(1, 1, 2, 3)
+    >>> paste_boxes(x, x_partner, torch.tensor([[0], [1], [1], [3]]))
+    tensor([[[[0., 1., 1.],
+              [0., 0., 0.]]]])
+    """
+    if x.ndim != 4 or x_partner.shape != x.shape or box.shape != (4, len(x)):
+        raise ValueError(
+            f"x must hold images of shape (n, channels, height, width), with a partner and a box each; got "
+            f"shapes {tuple(x.shape)}, {tuple(x_partner.shape)} and {tuple(box.shape)}. Give box the shape "
+            "(4, n)."
+        )
+    top, bottom, left, right = box.view(4, -1, 1)
+    row = torch.arange(x.shape[2], device=x.device)
+    column = torch.arange(x.shape[3], device=x.device)
+    in_rows = (row >= top) & (row < bottom)
+    in_columns = (column >= left) & (column < right)
+    inside = in_rows.unsqueeze(2) & in_columns.unsqueeze(1)
+    return torch.where(inside.unsqueeze(1), x_partner, x)
+
+
+def add_noise(x: Tensor, noise: Tensor, std: Tensor) -> Tensor:
+    """Add to each row its noise.
+
+    Computes ``x + std * noise``: the Gaussian vicinity of [1]_, for standard normal noise.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, *features)
+        Inputs, of a floating dtype.
+    noise : Tensor of shape (n, *features)
+        Numbers from a standard normal distribution.
+    std : Tensor of shape () or (n,)
+        Standard deviation of the noise, of the dtype of `x`.
+
+    Returns
+    -------
+    noisy : Tensor of shape (n, *features)
+        A new tensor; where `std` is 0, `x` bit for bit.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not agree.
+
+    References
+    ----------
+    .. [1] O. Chapelle, J. Weston, L. Bottou and V. Vapnik, "Vicinal Risk Minimization",
+       NIPS 2000
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_mixup.mixing import add_noise
+    >>> add_noise(torch.ones(2, 1), torch.tensor([[1.0], [-1.0]]), torch.tensor([0.5, 0.25]))
+    tensor([[1.5000],
+            [0.7500]])
+    """
+    if noise.shape != x.shape:
+        raise ValueError(
+            f"noise must have the shape of x; got shape {tuple(noise.shape)} for x of shape "
+            f"{tuple(x.shape)}. Give one number per feature."
+        )
+    return torch.addcmul(x, noise, _per_row("std", std, x).expand_as(x))
 
 
 def _per_row(name: str, lam: Tensor, x: Tensor) -> Tensor:

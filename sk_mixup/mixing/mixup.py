@@ -5,25 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from sk_mixup._checks import check_choice, check_integer, check_real
-from sk_mixup.mixing.partners import (
-    CHUNK,
-    draw_batch_partners,
-    draw_class_partners,
-    draw_dataset_partners,
-)
-from sk_mixup.mixing.plan import Index, Plan, Weights, batch_bounds, draw_order
+from sk_mixup.mixing.facts import RowFacts
+from sk_mixup.mixing.partners import Partners, as_partners
+from sk_mixup.mixing.permutations import CHUNK
+from sk_mixup.mixing.plan import Index, Plan, Weights
+from sk_mixup.mixing.vicinity import Vicinity, draw_places
 
-__all__ = ["ERM", "LAM_PER", "PARTNERS", "Mixup", "draw_lam"]
+__all__ = ["ERM", "LAM_PER", "Mixup", "draw_lam", "draw_weights"]
 
 LAM_PER = ("example", "batch")
-PARTNERS = ("batch", "dataset", "same_class")
 
 
 @dataclass(frozen=True)
-class ERM:
+class ERM(Vicinity):
     """Plain training on the examples as they are: empirical risk minimisation.
 
     Examples
@@ -35,24 +31,13 @@ class ERM:
     [[2, 4], [3, 0, 1]]
     """
 
-    def __call__(
-        self,
-        generator: np.random.Generator,
-        n_samples: int,
-        batch_size: int,
-        *,
-        labels: ArrayLike | None = None,
-        shuffle: bool = True,
-        drop_last: bool = False,
-    ) -> Plan:
-        """Draw the order of one epoch; see :meth:`Mixup.__call__`."""
-        bounds = batch_bounds(n_samples, batch_size, drop_last=drop_last)
-        order = draw_order(generator, n_samples, shuffle=shuffle)
+    def draw(self, generator: np.random.Generator, bounds: Index, order: Index, facts: RowFacts) -> Plan:
+        """Return the order of one epoch; see :meth:`Vicinity.draw`."""
         return Plan(bounds, order)
 
 
 @dataclass(frozen=True)
-class Mixup:
+class Mixup(Vicinity):
     """Convex combinations of examples: the vicinity of mixup [1]_.
 
     Each virtual example is ``sum_k lam_k x_k`` with the target ``sum_k lam_k y_k`` and
@@ -69,10 +54,12 @@ class Mixup:
         authors' experiments.
     n_mixed : int, default=2
         How many examples go into one virtual example, at least 2.
-    partners : {'batch', 'dataset', 'same_class'}, default='batch'
+    partners : {'batch', 'dataset', 'same_class', 'neighbors', 'kernel'} or policy, default='batch'
         Where partners come from: a permutation of the same mini-batch (the choice of
         [1]_), a permutation of the whole training set ("two data loaders" in section 2),
-        or a permutation of the rows of the same class (the ablation of section 3.8).
+        or a permutation of the rows of the same class; the nearest neighbours; rows with
+        similar targets. The last two have options: :class:`NeighborPartners`,
+        :class:`KernelPartners`.
 
     Raises
     ------
@@ -96,78 +83,30 @@ class Mixup:
     alpha: float = 1.0
     lam_per: str = "example"
     n_mixed: int = 2
-    partners: str = "batch"
+    partners: str | Partners = "batch"
 
     def __post_init__(self) -> None:
         check_real("alpha", self.alpha, low=0.0, above=True, hint="For no mixing use the policy ERM.")
         check_choice("lam_per", self.lam_per, LAM_PER)
         check_integer("n_mixed", self.n_mixed, low=2, hint="Use 2 for pairs, as in the paper.")
-        check_choice("partners", self.partners, PARTNERS)
+        as_partners(self.partners)
 
-    def __call__(
-        self,
-        generator: np.random.Generator,
-        n_samples: int,
-        batch_size: int,
-        *,
-        labels: ArrayLike | None = None,
-        shuffle: bool = True,
-        drop_last: bool = False,
-    ) -> Plan:
-        """Draw the plan of one epoch.
+    def draw(self, generator: np.random.Generator, bounds: Index, order: Index, facts: RowFacts) -> Plan:
+        """Draw weights, then partners; see :meth:`Vicinity.draw`."""
+        lam = draw_weights(generator, bounds, self.alpha, self.n_mixed, self.lam_per)
+        place, within_batch = draw_places(
+            generator, bounds, order, facts, partners=self.partners, n_partners=self.n_mixed - 1
+        )
+        return Plan(bounds, order, place, lam, within_batch)
 
-        Parameters
-        ----------
-        generator : numpy.random.Generator
-            The only source of randomness. The order of the rows is drawn first, so two
-            policies given equal generators visit the rows in the same order.
-        n_samples : int
-            Number of training rows, at least 1.
-        batch_size : int
-            Rows in a mini-batch; -1 for all of them.
-        labels : array-like of shape (n_samples,), default=None
-            Class of each row, for ``partners='same_class'``.
-        shuffle : bool, default=True
-            Whether the rows are visited in a random order.
-        drop_last : bool, default=False
-            Whether a last batch that is not full is left out.
 
-        Returns
-        -------
-        plan : Plan
-
-        Raises
-        ------
-        ValueError
-            If ``partners='same_class'`` and `labels` is None.
-        """
-        bounds = batch_bounds(n_samples, batch_size, drop_last=drop_last)
-        order = draw_order(generator, n_samples, shuffle=shuffle)
-        lam = self._draw_lam(generator, bounds)
-        partners = [self._draw_partners(generator, bounds, order, labels) for _ in range(self.n_mixed - 1)]
-        place = (partners[0][None] if len(partners) == 1 else np.stack(partners))[:, : bounds[-1]]
-        return Plan(bounds, order, place, lam, within_batch=self.partners == "batch")
-
-    def _draw_lam(self, generator: np.random.Generator, bounds: Index) -> Weights:
-        if self.lam_per == "example":
-            return draw_lam(generator, self.alpha, int(bounds[-1]), self.n_mixed)
-        lam = draw_lam(generator, self.alpha, len(bounds) - 1, self.n_mixed)
-        return np.repeat(lam, np.diff(bounds), axis=1)
-
-    def _draw_partners(
-        self, generator: np.random.Generator, bounds: Index, order: Index, labels: ArrayLike | None
-    ) -> Index:
-        """Return one partner of every place of the epoch, as a place of the epoch."""
-        if self.partners == "batch":
-            return draw_batch_partners(generator, bounds)
-        if self.partners == "dataset":
-            return draw_dataset_partners(generator, len(order))
-        if labels is None:
-            raise ValueError(
-                "labels must be given for partners='same_class'; got None. Pass the class of each row, or "
-                "choose partners='batch' or 'dataset'."
-            )
-        return draw_class_partners(generator, np.asarray(labels)[order])
+def draw_weights(
+    generator: np.random.Generator, bounds: Index, alpha: float, n_mixed: int = 2, lam_per: str = "example"
+) -> Weights:
+    """Draw the weights of an epoch: for each example, or one set for each batch; see :func:`draw_lam`."""
+    if lam_per == "example":
+        return draw_lam(generator, alpha, int(bounds[-1]), n_mixed)
+    return np.repeat(draw_lam(generator, alpha, len(bounds) - 1, n_mixed), np.diff(bounds), axis=1)
 
 
 def draw_lam(generator: np.random.Generator, alpha: float, size: int, n_mixed: int = 2) -> Weights:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+import copy
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Plan", "PlannedBatch", "batch_bounds", "draw_order"]
+__all__ = ["INPUT", "Plan", "PlannedBatch", "batch_bounds", "draw_order"]
+
+# Where a batch is mixed, if not at the output of a submodule.
+INPUT = "input"
 
 Index = NDArray[np.int64]
 Weights = NDArray[np.float64]
@@ -25,14 +29,22 @@ class PlannedBatch:
         Rows of the training set to load. The first ``n`` are the batch's own examples,
         in order; the others, if any, are partners from elsewhere.
     position : ndarray of shape (n_mixed - 1, n) or None
-        Positions in `rows` of the partners of each example; None for plain training.
+        Positions in `rows` of the partners of each example; None where nothing is mixed.
     lam : ndarray of shape (n_mixed, n) or None
-        The weights, of the example itself first; None for plain training.
+        The weights, of the example itself first; None where nothing is mixed.
+    lam_x, box, std, noise, layer
+        The batch's part of what :class:`Plan` holds under these names; `layer` is one name
+        and `noise` the generator to draw from.
     """
 
     rows: Index
     position: Index | None = None
     lam: Weights | None = None
+    lam_x: Weights | None = None
+    box: Index | None = None
+    std: Weights | None = None
+    noise: np.random.Generator | None = None
+    layer: str = INPUT
 
 
 @dataclass(frozen=True)
@@ -48,12 +60,24 @@ class Plan:
         All rows of the training set, in the order in which they are visited. Those after
         ``bounds[-1]`` are left out of the epoch.
     place : ndarray of shape (n_mixed - 1, n_planned) or None
-        Where in `order` the partners of each example stand; None for plain training.
+        Where in `order` the partners of each example stand; None where nothing is mixed.
     lam : ndarray of shape (n_mixed, n_planned) or None
-        The weights of each virtual example, adding up to 1, of the example itself first;
-        None for plain training.
+        The weights of the targets in each virtual example, adding up to 1, of the example
+        itself first; None where nothing is mixed.
     within_batch : bool
         Whether all partners come from the same mini-batch.
+    lam_x : ndarray of shape (n_mixed, n_planned) or None
+        The weights of the inputs where they are others than those of the targets.
+    box : ndarray of shape (4, n_planned) or None
+        Top, bottom, left and right of the part of each image that its first partner
+        fills, in pixels; bottom and right are excluded.
+    std : ndarray of shape (n_planned,) or None
+        Standard deviation of the Gaussian noise on each example's inputs.
+    noise : numpy.random.Generator or None
+        What the noise is drawn from, batch after batch; see :meth:`make_noise`.
+    layers : tuple of str, of length n_batches, or None
+        Where each batch is mixed: the name of a submodule, whose output is mixed, or
+        'input'. None mixes the inputs of all.
     """
 
     bounds: Index
@@ -61,13 +85,19 @@ class Plan:
     place: Index | None = None
     lam: Weights | None = None
     within_batch: bool = False
+    lam_x: Weights | None = None
+    box: Index | None = None
+    std: Weights | None = None
+    noise: np.random.Generator | None = None
+    layers: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.bounds) - 1
 
     def __iter__(self) -> Iterator[PlannedBatch]:
-        for start, stop in pairwise(self.bounds.tolist()):
-            yield self._get_batch(start, stop)
+        noise = self.make_noise()
+        for number, (start, stop) in enumerate(pairwise(self.bounds.tolist())):
+            yield self._get_batch(number, start, stop, noise)
 
     @property
     def index(self) -> Index:
@@ -75,15 +105,35 @@ class Plan:
         own = self.order[None, : self.bounds[-1]]
         return own if self.place is None else np.concatenate([own, self.order[self.place]])
 
-    def _get_batch(self, start: int, stop: int) -> PlannedBatch:
+    @property
+    def mixes_hidden(self) -> bool:
+        """Whether some batch is mixed inside the network."""
+        return self.layers is not None and any(layer != INPUT for layer in self.layers)
+
+    def make_noise(self) -> np.random.Generator | None:
+        """Return a generator that gives the epoch's noise from its beginning, each time anew.
+
+        Normal numbers are drawn example by example, in the order of the epoch.
+        """
+        return copy.deepcopy(self.noise)
+
+    def _get_batch(
+        self, number: int, start: int, stop: int, noise: np.random.Generator | None
+    ) -> PlannedBatch:
         own, part = self.order[start:stop], slice(start, stop)
+        std = None if self.std is None else self.std[part]
         if self.place is None or self.lam is None:
-            return PlannedBatch(own)
-        place, lam = self.place[:, part], self.lam[:, part]
+            return PlannedBatch(own, std=std, noise=noise)
+        place, rows = self.place[:, part], own
         if self.within_batch:
-            return PlannedBatch(own, place - start, lam)
-        position = np.arange(len(own), len(own) + place.size).reshape(place.shape)
-        return PlannedBatch(np.append(own, self.order[place]), position, lam)
+            position = place - start
+        else:
+            position = np.arange(len(own), len(own) + place.size).reshape(place.shape)
+            rows = np.append(own, self.order[place])
+        lam_x = None if self.lam_x is None else self.lam_x[:, part]
+        box = None if self.box is None else self.box[:, part]
+        layer = INPUT if self.layers is None else self.layers[number]
+        return PlannedBatch(rows, position, self.lam[:, part], lam_x, box, std, noise, layer)
 
 
 def batch_bounds(n_samples: int, batch_size: int, *, drop_last: bool = False) -> Index:

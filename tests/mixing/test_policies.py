@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sk_mixup.mixing import ERM, Mixup, batch_bounds, draw_class_partners, draw_lam
+from sk_mixup.mixing import ERM, Mixup, RowFacts, batch_bounds, draw_class_partners, draw_lam
 
 SIZES = [(1, 4), (2, 1), (5, 2), (9, 4), (33, 16), (40, 8), (40, -1), (7, 100)]
 POLICIES = [Mixup(partners=p, n_mixed=k) for p in ("batch", "dataset", "same_class") for k in (2, 3)]
@@ -16,7 +16,9 @@ POLICIES = [Mixup(partners=p, n_mixed=k) for p in ("batch", "dataset", "same_cla
 
 def draw(policy, n_samples, batch_size, seed=0, **options):
     labels = np.arange(n_samples) % 3
-    return policy(np.random.default_rng(seed), n_samples, batch_size, labels=labels, **options)
+    return policy(
+        np.random.default_rng(seed), n_samples, batch_size, facts=RowFacts(labels=labels), **options
+    )
 
 
 @pytest.mark.parametrize(("n_samples", "batch_size"), SIZES)
@@ -124,7 +126,7 @@ CHUNKED = [*POLICIES, Mixup(lam_per="batch"), Mixup(alpha=0.1), Mixup(alpha=np.i
 @pytest.mark.parametrize("policy", CHUNKED, ids=str)
 def test_plan_does_not_depend_on_the_chunks_it_is_drawn_in(monkeypatch, policy, n_samples, batch_size, chunk):
     plan = draw(policy, n_samples, batch_size)
-    monkeypatch.setattr("sk_mixup.mixing.partners.CHUNK", chunk)
+    monkeypatch.setattr("sk_mixup.mixing.permutations.CHUNK", chunk)
     monkeypatch.setattr("sk_mixup.mixing.mixup.CHUNK", chunk)
     same = draw(policy, n_samples, batch_size)
     assert np.array_equal(same.index, plan.index)
@@ -135,7 +137,7 @@ def test_plan_does_not_depend_on_the_chunks_it_is_drawn_in(monkeypatch, policy, 
 @given(st.integers(1, 200), st.integers(1, 30), st.integers(1, 64), st.booleans())
 def test_batch_partners_of_any_chunks_permute_each_batch(n_samples, batch_size, chunk, drop_last):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sk_mixup.mixing.partners.CHUNK", chunk)
+        patch.setattr("sk_mixup.mixing.permutations.CHUNK", chunk)
         plan = draw(Mixup(), n_samples, batch_size, drop_last=drop_last)
     for start, stop in pairwise(plan.bounds):
         assert sorted(plan.place[0, start:stop]) == list(range(start, stop))

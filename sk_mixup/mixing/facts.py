@@ -1,0 +1,219 @@
+"""What a policy may ask about the training rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.neighbors import NearestNeighbors
+
+from sk_mixup.mixing.plan import INPUT
+
+__all__ = ["RowFacts"]
+
+# Neighbours of so many rows are looked up at once.
+CHUNK = 2**14
+
+
+class RowFacts:
+    """What a policy may ask about the training rows; found when first asked for, then kept.
+
+    Parameters
+    ----------
+    labels : array-like of shape (n_samples,) or callable, default=None
+        Class of each row.
+    targets : array-like of shape (n_samples,) or (n_samples, n_outputs), or callable, default=None
+        Real-valued targets of each row.
+    inputs : array-like or sparse matrix of shape (n_samples, *features), or callable, default=None
+        The examples.
+    shape : tuple of int, default=None
+        Shape of one example; that of `inputs` if they are given as an array.
+    layers : tuple of str or callable, default=None
+        Names of the submodules that can be mixed at. A callable is given what the policy
+        asks for, 'auto' or names, and returns names or raises.
+    is_stream : bool, default=False
+        Whether the rows come in an order of their own, a batch at a time: then a policy
+        sees one batch only.
+
+    Notes
+    -----
+    A callable takes no argument, is called at most once, and returns the array, or raises
+    a ValueError that says why there is none.
+
+    Examples
+    --------
+    >>> from sk_mixup.mixing import RowFacts
+    >>> facts = RowFacts(inputs=[[0.0], [1.0], [5.0]], labels=["a", "b", "a"])
+    >>> facts.find_neighbors(1).tolist()
+    [[1], [0], [1]]
+    >>> facts.find_neighbors(1, same_class=True).tolist()
+    [[2], [1], [0]]
+    """
+
+    def __init__(
+        self,
+        *,
+        labels: ArrayLike | Callable[[], Any] | None = None,
+        targets: ArrayLike | Callable[[], Any] | None = None,
+        inputs: Any = None,
+        shape: tuple[int, ...] | None = None,
+        layers: Any = None,
+        is_stream: bool = False,
+    ) -> None:
+        self._sources = {"labels": labels, "targets": targets, "inputs": inputs}
+        self._found: dict[Any, Any] = {}
+        self._shape = shape
+        self._layers = layers
+        self.is_stream = is_stream
+
+    def get_labels(self, user: str) -> NDArray[Any]:
+        """Return the class of each row, an array of shape (n_samples,).
+
+        Parameters
+        ----------
+        user : str
+            Who asks, for the error.
+
+        Raises
+        ------
+        ValueError
+            If the rows have no labels.
+        """
+        return np.asarray(self._find("labels", user, "Pass the class of each row"))
+
+    def get_targets(self, user: str) -> NDArray[np.float64]:
+        """Return real-valued targets, an array of shape (n_samples, n_outputs).
+
+        Parameters
+        ----------
+        user : str
+            Who asks, for the error.
+
+        Raises
+        ------
+        ValueError
+            If the rows have none.
+        """
+        if "table" not in self._found:
+            values = self._find("targets", user, "Pass the target of each row")
+            self._found["table"] = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
+        return self._found["table"]
+
+    def check_inputs(self, user: str) -> None:
+        """Raise a ValueError if the examples are not at hand; `user` is who asks."""
+        self._find("inputs", user, "Pass the examples as an array")
+
+    def get_shape(self) -> tuple[int, ...] | None:
+        """Return the shape of one example; None if it is not known."""
+        if self._shape is None and hasattr(self._sources["inputs"], "shape"):
+            return tuple(self._sources["inputs"].shape[1:])
+        return self._shape
+
+    def find_layers(self, wanted: Any, user: str) -> tuple[str, ...]:
+        """Return the names of the places of a network that can be mixed at.
+
+        Parameters
+        ----------
+        wanted : 'auto' or tuple of str
+            What the policy asks for.
+        user : str
+            Who asks, for the error.
+
+        Raises
+        ------
+        ValueError
+            If there is no network, or none with such layers.
+        """
+        if callable(self._layers):
+            key = ("layers", wanted)
+            if key not in self._found:
+                self._found[key] = tuple(self._layers(wanted))
+            return self._found[key]
+        if wanted == "auto":
+            if self._layers is None:
+                raise ValueError(f"layers must be named for {user} without a network; got 'auto'. Name them.")
+            return tuple(self._layers)
+        known = {INPUT, *(self._layers or wanted)}
+        unknown = [name for name in wanted if name not in known]
+        if unknown:
+            raise ValueError(f"layers must be among {sorted(known)}; got {unknown[0]!r}. Use one of them.")
+        return tuple(wanted)
+
+    def find_neighbors(
+        self, n_neighbors: int, *, same_class: bool = False, user: str = ""
+    ) -> NDArray[np.int64]:
+        """Return the nearest other rows of each row, by the Euclidean distance of the inputs.
+
+        Parameters
+        ----------
+        n_neighbors : int
+            How many, at least 1.
+        same_class : bool, default=False
+            Whether only rows of the same class count.
+        user : str, default=""
+            Who asks, for the error.
+
+        Returns
+        -------
+        neighbors : ndarray of shape (n_samples, n)
+            Rows, the nearest first, n at most `n_neighbors`. Where a row has fewer, they
+            are repeated in turn; a row without any is its own.
+
+        Notes
+        -----
+        Takes ``n_samples * n_neighbors`` integers of memory; the search is scikit-learn's
+        ``NearestNeighbors``.
+        """
+        key = ("neighbors", n_neighbors, same_class)
+        if key not in self._found:
+            self.check_inputs(user)
+            inputs = self._found["inputs"]
+            inputs = inputs if hasattr(inputs, "tocsr") else np.asarray(inputs)
+            table = inputs.tocsr() if hasattr(inputs, "tocsr") else inputs.reshape(len(inputs), -1)
+            groups = _group(self.get_labels(user)) if same_class else [np.arange(table.shape[0])]
+            self._found[key] = _find_neighbors(table, groups, n_neighbors)
+        return self._found[key]
+
+    def _find(self, name: str, user: str, hint: str) -> Any:
+        source = self._sources[name]
+        if source is None:
+            raise ValueError(f"{name} must be given for {user}; got None. {hint}, or choose another policy.")
+        if name not in self._found:
+            self._found[name] = source() if callable(source) else source
+        return self._found[name]
+
+
+def _group(labels: NDArray[Any]) -> list[NDArray[np.int64]]:
+    """Return the rows of each class."""
+    order = np.argsort(labels, kind="stable")
+    _, starts = np.unique(labels[order], return_index=True)
+    return np.split(order, starts[1:])
+
+
+def _find_neighbors(table: Any, groups: list[NDArray[np.int64]], n_neighbors: int) -> NDArray[np.int64]:
+    width = min(n_neighbors, max(1, max(map(len, groups)) - 1))
+    neighbors = np.empty((table.shape[0], width), dtype=np.int64)
+    for rows in groups:
+        n = min(width, len(rows) - 1)
+        if n == 0:
+            neighbors[rows] = rows[:, None]
+            continue
+        search = NearestNeighbors(n_neighbors=n).fit(table[rows])
+        for start in range(0, len(rows), CHUNK):
+            part = rows[start : start + CHUNK]
+            near = rows[_drop_own(search, table, part, rows, start, n)]
+            neighbors[part] = np.resize(near.T, (width, len(part))).T if n < width else near
+    return neighbors
+
+
+def _drop_own(
+    search: NearestNeighbors, table: Any, part: NDArray[np.int64], rows: NDArray[np.int64], start: int, n: int
+) -> NDArray[np.int64]:
+    """Return the n nearest others of some rows, as places in their group."""
+    near = search.kneighbors(table[part], n_neighbors=n + 1, return_distance=False)
+    own = near == np.arange(start, start + len(part))[:, None]
+    # Among many equal rows a row need not be found itself; then the farthest goes.
+    own[~own.any(axis=1), -1] = True
+    return near[~own].reshape(len(part), n)

@@ -1,0 +1,146 @@
+"""What all vicinities share: they draw the plan of an epoch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import numpy as np
+
+from sk_mixup.mixing.facts import RowFacts
+from sk_mixup.mixing.partners import as_partners
+from sk_mixup.mixing.plan import INPUT, Index, Plan, batch_bounds, draw_order
+
+__all__ = ["Vicinity", "check_layers", "draw_layers", "draw_places"]
+
+
+class Vicinity(ABC):
+    """A distribution of virtual examples round the training examples; a frozen object.
+
+    Called, it draws the plan of one epoch. Vicinal risk minimisation [1]_ trains on such
+    draws in place of the examples.
+
+    References
+    ----------
+    .. [1] O. Chapelle, J. Weston, L. Bottou and V. Vapnik, "Vicinal Risk Minimization",
+       NIPS 2000
+    """
+
+    def __call__(
+        self,
+        generator: np.random.Generator,
+        n_samples: int,
+        batch_size: int,
+        *,
+        facts: RowFacts | None = None,
+        shuffle: bool = True,
+        drop_last: bool = False,
+    ) -> Plan:
+        """Draw the plan of one epoch.
+
+        Parameters
+        ----------
+        generator : numpy.random.Generator
+            The only source of randomness. The order of the rows is drawn first, so two
+            policies given equal generators visit the rows in the same order.
+        n_samples : int
+            Number of training rows, at least 1.
+        batch_size : int
+            Rows in a mini-batch; -1 for all of them.
+        facts : RowFacts, default=None
+            What is known of the training rows: labels for partners of the same class, for
+            example. None for nothing.
+        shuffle : bool, default=True
+            Whether the rows are visited in a random order.
+        drop_last : bool, default=False
+            Whether a last batch that is not full is left out.
+
+        Returns
+        -------
+        plan : Plan
+
+        Raises
+        ------
+        ValueError
+            If `facts` lack what the policy needs.
+        """
+        facts = RowFacts() if facts is None else facts
+        bounds = batch_bounds(n_samples, batch_size, drop_last=drop_last)
+        order = draw_order(generator, n_samples, shuffle=shuffle)
+        return self.draw(generator, bounds, order, facts)
+
+    def check(self, facts: RowFacts) -> None:
+        """Raise if the policy does not fit the training rows.
+
+        Parameters
+        ----------
+        facts : RowFacts
+            What is known of them.
+
+        Raises
+        ------
+        ValueError
+            With the reason, and what to do.
+        """
+        if hasattr(self, "partners"):
+            as_partners(self.partners).check(facts)
+        if hasattr(self, "layers"):
+            facts.find_layers(self.layers, repr(self))
+
+    @abstractmethod
+    def draw(self, generator: np.random.Generator, bounds: Index, order: Index, facts: RowFacts) -> Plan:
+        """Draw the plan of an epoch whose order is known; see :meth:`__call__`.
+
+        Parameters
+        ----------
+        generator : numpy.random.Generator
+            Source of randomness.
+        bounds : ndarray of shape (n_batches + 1,)
+            Where the mini-batches begin and end.
+        order : ndarray of shape (n_samples,)
+            The row at each place of the epoch.
+        facts : RowFacts
+            What is known of the training rows.
+
+        Returns
+        -------
+        plan : Plan
+        """
+
+
+def draw_places(
+    generator: np.random.Generator,
+    bounds: Index,
+    order: Index,
+    facts: RowFacts,
+    *,
+    partners: object,
+    n_partners: int = 1,
+) -> tuple[Index, bool]:
+    """Draw all partners of each place, shape (n_partners, n_planned), and say if they share its batch."""
+    policy = as_partners(partners)  # type: ignore[arg-type]
+    drawn = [policy.draw(generator, bounds, order, facts) for _ in range(n_partners)]
+    place = drawn[0][None] if n_partners == 1 else np.stack(drawn)
+    return place[:, : bounds[-1]], policy.within_batch
+
+
+def draw_layers(
+    generator: np.random.Generator, bounds: Index, layers: object, facts: RowFacts, user: str
+) -> tuple[str, ...] | None:
+    """Draw for each batch, evenly, where it is mixed; None if all are at the inputs."""
+    names = facts.find_layers(layers, user)
+    if names == (INPUT,):
+        return None
+    return tuple(names[k] for k in generator.integers(len(names), size=len(bounds) - 1))
+
+
+def check_layers(layers: object) -> None:
+    """Raise if `layers` is neither 'auto' nor names."""
+    good = isinstance(layers, tuple | list) and len(layers) > 0 and all(isinstance(n, str) for n in layers)
+    if layers == "auto" or good:
+        return
+    error: Callable[[str], Exception] = ValueError if isinstance(layers, str | tuple | list) else TypeError
+    raise error(
+        f"layers must be 'auto' or a tuple of names of submodules; got {layers!r}. Name those whose outputs "
+        "are mixed, such as ('input', 'layers.2')."
+    )

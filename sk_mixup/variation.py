@@ -1,0 +1,197 @@
+"""What a virtual example is beside a weighted sum of examples: cut, noisy, mixed inside the network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sk_mixup.mixing import add_noise, mix, mix_rows, paste_boxes
+from sk_mixup.mixing.plan import INPUT
+from sk_mixup.rows import gather_rows, send
+
+__all__ = ["PLAIN", "HiddenMixing", "Variation", "find_layers", "mixing_at"]
+
+
+@dataclass(frozen=True)
+class Variation:
+    """How the inputs of virtual examples differ from the sum that their targets are.
+
+    Parameters
+    ----------
+    lam : Tensor of shape (k, n), default=None
+        Weights of the inputs; None for those of the targets.
+    box : Tensor of shape (4, n), dtype int64, default=None
+        The part of each image that its first partner fills; see
+        :func:`sk_mixup.mixing.paste_boxes`.
+    std : Tensor of shape (n,), default=None
+        Standard deviation of the noise on each example.
+    noise : numpy.random.Generator, default=None
+        What the noise is drawn from, example by example.
+    layer : str, default='input'
+        The submodule whose output is mixed in the place of the inputs.
+    """
+
+    lam: Tensor | None = None
+    box: Tensor | None = None
+    std: Tensor | None = None
+    noise: np.random.Generator | None = None
+    layer: str = INPUT
+
+    def vary(self, x: Tensor, index: Tensor, lam: Tensor | None, start: int, stop: int | None) -> Tensor:
+        """Return some of the virtual examples.
+
+        Parameters
+        ----------
+        x : Tensor of shape (m, *features)
+            The examples.
+        index : Tensor of shape (k, n)
+            Which of them go into each of those.
+        lam : Tensor of shape (k, n) or None
+            Their weights in the targets.
+        start, stop : int
+            Which virtual examples to return, of all that `self` describes.
+        """
+        lam = lam if self.lam is None else self.lam[:, start:stop]
+        made = gather_rows(x, index[0]) if lam is None else mix_rows(x, index, lam)
+        if self.box is not None:
+            made = paste_boxes(made, gather_rows(x, index[1]), self.box[:, start:stop])
+        if self.std is None or self.noise is None:
+            return made
+        if not x.is_floating_point():
+            raise TypeError(f"X must be of a floating dtype for noise; got {x.dtype}. Convert it.")
+        shape, dtype = tuple(made.shape), np.float64 if x.dtype == torch.float64 else np.float32
+        noise = send(self.noise.standard_normal(shape, dtype=dtype), x.device, x.dtype)
+        return add_noise(made, noise, self.std[start:stop].to(x.dtype))
+
+
+@dataclass(frozen=True)
+class HiddenMixing:
+    """What is done to the output of a submodule.
+
+    Parameters
+    ----------
+    layer : str
+        Its name.
+    index : Tensor of shape (k, n), dtype int64
+        Rows of the output that go into each virtual example.
+    lam : Tensor of shape (k, n)
+        Their weights.
+    """
+
+    layer: str
+    index: Tensor
+    lam: Tensor
+
+    def mix(self, hidden: Tensor) -> Tensor:
+        """Return the mixed output, of n rows; autograd goes through it."""
+        return mix(hidden[self.index], self.lam.to(hidden.dtype))
+
+
+PLAIN = Variation()
+
+
+@contextmanager
+def mixing_at(module: nn.Module, hidden: HiddenMixing | None) -> Iterator[None]:
+    """Mix the output of one of a module's layers in the forward pass inside; None mixes nothing.
+
+    Raises
+    ------
+    ValueError
+        If the layer is not called just once, or returns no tensor with a row for each
+        example.
+    """
+    if hidden is None:
+        yield
+        return
+    n_calls = 0
+
+    def mix_output(layer: nn.Module, args: Any, output: Any) -> Tensor:
+        nonlocal n_calls
+        n_calls += 1
+        if not isinstance(output, Tensor) or output.ndim == 0:
+            raise ValueError(
+                f"layers must name submodules that return a tensor; got {hidden.layer!r}, which returns "
+                f"{type(output).__name__}. Name another."
+            )
+        return hidden.mix(output)
+
+    handle = module.get_submodule(hidden.layer).register_forward_hook(mix_output)
+    try:
+        yield
+    finally:
+        handle.remove()
+    if n_calls != 1:
+        raise ValueError(
+            f"layers must name submodules that are called once in a forward pass; got {hidden.layer!r}, "
+            f"which was called {n_calls} times. Name another."
+        )
+
+
+def find_layers(module: nn.Module, wanted: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of the places of a network that can be mixed at.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The network.
+    wanted : 'auto' or tuple of str
+        Names of submodules, or 'input'. 'auto' is, in a chain of layers, the input and
+        what each further layer with a matrix of weights is given; in another network the
+        input and its parts that have parts, but the last.
+
+    Returns
+    -------
+    layers : tuple of str
+
+    Raises
+    ------
+    ValueError
+        If a name is none of the network's, or 'auto' finds no hidden layer.
+
+    Examples
+    --------
+    >>> from sk_mixup.modules import MLP
+    >>> from sk_mixup.variation import find_layers
+    >>> find_layers(MLP(4, 3), "auto")
+    ('input', 'layers.2', 'layers.4')
+    """
+    if isinstance(wanted, str):
+        return _find_hidden(module)
+    known = {name for name, _ in module.named_modules() if name}
+    for name in wanted:
+        if name != INPUT and name not in known:
+            raise ValueError(
+                f"layers must name submodules of {type(module).__name__}, or 'input'; got {name!r}. Its "
+                f"submodules are {', '.join(sorted(known)) or 'none'}."
+            )
+    return tuple(wanted)
+
+
+def _find_hidden(module: nn.Module) -> tuple[str, ...]:
+    prefix, container = "", module
+    children = list(container.named_children())
+    while len(children) == 1:
+        prefix, container = f"{prefix}{children[0][0]}.", children[0][1]
+        children = list(container.named_children())
+    if isinstance(container, nn.Sequential):
+        starts = [k for k, (_, child) in enumerate(children) if _has_matrix(child)]
+        names = [children[k - 1][0] for k in starts[1:]]
+    else:
+        names = [name for name, child in children if list(child.children())][:-1]
+    if not names:
+        raise ValueError(
+            f"layers must be named for {type(module).__name__}, in which no hidden layers were found; got "
+            "'auto'. Name submodules, such as ('input', 'block1')."
+        )
+    return (INPUT, *(prefix + name for name in names))
+
+
+def _has_matrix(module: nn.Module) -> bool:
+    """Whether a layer has a matrix of weights; normalisations and activations have none."""
+    return any(p.ndim > 1 for p in module.parameters())

@@ -254,6 +254,7 @@ class MixupEstimatorMixin(PersistenceMixin):
             inputs=lambda: X,
             shape=None if _is_mapping(X) else tuple(X.shape[1:]),
             layers=self._find_layers,
+            is_dense=getattr(self, "_dense", False),
             is_stream=self._orders_rows_itself(),
         )
         self.get_policy().check(facts)

@@ -163,6 +163,7 @@ class FeedMixin(NetBase):
             inputs=lambda: _get_inputs(dataset),
             shape=None if x is None or isinstance(x, Mapping) else tuple(x.shape[1:]),
             layers=self._find_layers,
+            is_dense=getattr(self, "_dense", False),
             is_stream=is_stream,
         )
 
@@ -238,7 +239,8 @@ class FeedMixin(NetBase):
         for loaded in _join_single_rows(iterator):
             x, y = (to_tensor(part, self.device) for part in loaded)
             shape = tuple(x.shape[1:]) if isinstance(x, Tensor) else None
-            facts = RowFacts(shape=shape, layers=self._find_layers, is_stream=True)
+            dense = getattr(self, "_dense", False)
+            facts = RowFacts(shape=shape, layers=self._find_layers, is_dense=dense, is_stream=True)
             policy.check(facts)
             (planned,) = policy(generator, get_len(y), -1, facts=facts, shuffle=False)
             yield make_batch(x, y, None, planned, self.float_dtype)

@@ -15,13 +15,20 @@ from skorch.utils import to_numpy
 from torch import Tensor
 
 from sk_mixup._checks import check_choice, check_real
-from sk_mixup._estimator import MixupEstimatorMixin, find_targets
+from sk_mixup._estimator import MixupEstimatorMixin, find_targets, first_pair
 
-__all__ = ["LabelsMixin"]
+__all__ = ["IGNORED", "LabelsMixin"]
+
+# The code of a pixel without a label; torch's default `ignore_index`.
+IGNORED = -100
 
 
 class LabelsMixin(MixupEstimatorMixin):
     """Turns labels into class codes or indicators, and back; finds the classes of a Dataset."""
+
+    # A label per pixel; and whether such labels are codes of ours, not a Dataset's own.
+    _dense = False
+    _encodes_dense = False
 
     @property
     def classes_(self) -> NDArray[Any]:
@@ -35,16 +42,50 @@ class LabelsMixin(MixupEstimatorMixin):
 
     def _encode_targets(self, y: Any, n_samples: int, *, reset: bool, classes: Any = None) -> NDArray[Any]:
         y = self._check_targets(y, n_samples)
-        multilabel = y.ndim == 2
+        multilabel, dense = y.ndim == 2, y.ndim > 2
         if reset:
-            self._multilabel = multilabel
-            self._set_classes(np.arange(y.shape[1]) if multilabel else y, classes)
-        elif multilabel != self._multilabel or (multilabel and y.shape[1] != self._n_outputs):
-            kind = f"indicators of {self._n_outputs} labels" if self._multilabel else "one label per row"
-            raise ValueError(f"y must be {kind}, as in fit; got an array of shape {y.shape}. Call fit.")
+            self._multilabel, self._dense, self._encodes_dense = multilabel, dense, dense
+            self._set_classes(np.arange(y.shape[1]) if multilabel else self._list_labels(y), classes)
+        elif (multilabel, dense) != (self._multilabel, self._dense) or (
+            multilabel and y.shape[1] != self._n_outputs
+        ):
+            raise ValueError(
+                f"y must be {self._describe_targets()}, as in fit; got an array of shape {y.shape}. Call fit."
+            )
         if multilabel:
             return y.astype(self._get_input_dtype())
-        return self._encode_labels(y)
+        return self._encode_dense(y) if dense else self._encode_labels(y)
+
+    def _describe_targets(self) -> str:
+        if self._dense:
+            return "a label per pixel"
+        return f"indicators of {self._n_outputs} labels" if self._multilabel else "one label per row"
+
+    @property
+    def _ignored(self) -> int:
+        """The label of pixels that have none, as the user writes it."""
+        return int(self.get_params_for("criterion").get("ignore_index", IGNORED))
+
+    def _list_labels(self, y: NDArray[Any]) -> NDArray[Any]:
+        """Return the labels in y; of dense ones without that of ignored pixels."""
+        if y.ndim == 1:
+            return y
+        labels = np.unique(y)
+        return labels[labels != self._ignored]
+
+    def _encode_dense(self, y: NDArray[Any]) -> NDArray[np.int64]:
+        codes = np.full(y.shape, IGNORED, dtype=np.int64)
+        labelled = y != self._ignored
+        codes[labelled] = self._encode_labels(y[labelled])
+        return codes
+
+    def _get_class_codes(self, targets: Any) -> Any:
+        if self._dense:
+            raise ValueError(
+                "partners must not be drawn by class for a label per pixel; got a policy that looks at "
+                "classes. Use 'batch' or 'dataset'."
+            )
+        return super()._get_class_codes(targets)
 
     def _get_real_targets(self, targets: Any) -> Any:
         raise ValueError(
@@ -54,6 +95,8 @@ class LabelsMixin(MixupEstimatorMixin):
 
     def _check_targets(self, y: Any, n_samples: int) -> NDArray[Any]:
         y = y.toarray() if hasattr(y, "toarray") else _to_array(y)
+        if y.ndim > 2:
+            return _check_dense(y, n_samples)
         if y.dtype.kind == "f":
             assert_all_finite(y, input_name="y")
         check_classification_targets(y)
@@ -97,6 +140,8 @@ class LabelsMixin(MixupEstimatorMixin):
 
     def _decode_targets(self, targets: Tensor) -> NDArray[Any]:
         codes = to_numpy(targets)
+        if self._dense:
+            return np.where(codes == IGNORED, self._ignored, self.classes_[np.maximum(codes, 0)])
         return codes if self._multilabel else self.classes_[codes]
 
     def _read_dataset_targets(self, dataset: Any, y: Any, classes: Any) -> Any:
@@ -106,8 +151,11 @@ class LabelsMixin(MixupEstimatorMixin):
         """
         given = self.classes if classes is None else classes
         targets = y if given is not None else np.asarray(find_targets(dataset, y))
-        self._multilabel = np.ndim(targets) == 2
-        if self._multilabel:
+        self._dense, self._encodes_dense = np.ndim(first_pair(dataset)[1]) > 1, False
+        self._multilabel = np.ndim(targets) == 2 and not self._dense
+        if self._dense and given is None:
+            given = np.arange(_check_codes(self._list_labels(targets)).max() + 1)
+        elif self._multilabel:
             given = np.arange(np.shape(targets)[1])
         elif given is None:
             given = np.arange(_check_codes(targets).max() + 1)
@@ -119,10 +167,10 @@ class LabelsMixin(MixupEstimatorMixin):
         weight = super()._get_weights(y, sample_weight)
         if self.class_weight is None:
             return weight
-        if self._multilabel:
+        if self._multilabel or self._dense:
             raise ValueError(
                 f"class_weight must be None for several labels per row; got {self.class_weight!r}. Use "
-                "sample_weight."
+                f"{'criterion__weight' if self._dense else 'sample_weight'}."
             )
         self._check_class_weight()
         by_class = compute_sample_weight(self.class_weight, self.classes_[y])
@@ -163,6 +211,21 @@ class LabelsMixin(MixupEstimatorMixin):
 
 def _to_array(y: Any) -> NDArray[Any]:
     return to_numpy(y) if isinstance(y, Tensor) else np.asarray(y)
+
+
+def _check_dense(y: NDArray[Any], n_samples: int) -> NDArray[Any]:
+    """Check labels of pixels."""
+    if y.dtype.kind not in "iub":
+        raise ValueError(
+            f"y must hold integer labels where it has one per pixel; got an array of shape {y.shape} and "
+            f"dtype {y.dtype}. Encode the labels as integers."
+        )
+    if len(y) != n_samples:
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: {[n_samples, len(y)]}. y must hold "
+            "one label map per example of X."
+        )
+    return y
 
 
 def _check_codes(targets: NDArray[Any]) -> NDArray[Any]:

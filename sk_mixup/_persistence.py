@@ -21,6 +21,8 @@ LEARNED = (
     "classes_inferred_",
     "feature_names_in_",
     "n_features_in_",
+    "_dense",
+    "_encodes_dense",
     "_flat_targets",
     "_multilabel",
     "_n_inputs",

@@ -2,41 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-import inspect
+from collections.abc import Callable, Sequence
+import sys
 from typing import Any
-import warnings
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNetClassifier
 from skorch.dataset import Dataset
-from skorch.utils import is_dataset, to_tensor
+from skorch.utils import is_dataset
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from sk_mixup._checks import check_choice, check_real
-from sk_mixup._crew import rejoin_crew
-from sk_mixup._estimator import first_pair
-from sk_mixup._labels import LabelsMixin
-from sk_mixup._random import unseen_draws
-from sk_mixup.closed_form import BinaryCrossEntropy, CrossEntropy, Loss, find_loss
-from sk_mixup.losses import mixed_binary_cross_entropy, mixed_cross_entropy
+from sk_mixup._classification import ClassificationMixin, score_pixels
 from sk_mixup.mixing import Vicinity
 from sk_mixup.modules import MLP
 
 __all__ = ["MixupClassifier"]
 
 
-class MixupClassifier(LabelsMixin, NeuralNetClassifier):
+class MixupClassifier(ClassificationMixin, NeuralNetClassifier):
     """Neural-network classifier trained on convex combinations of examples.
 
     Each training step draws partners for the examples of a mini-batch and weights
     λ ~ Beta(alpha, alpha), and descends the cross-entropy of the mixed inputs against the
-    mixed labels: mixup [1]_. Binary, multiclass and multilabel targets, tables, arrays of
-    any rank, sparse rows and torch data sets are taken. It is a
+    mixed labels: mixup [1]_, or another vicinity of the examples. Binary, multiclass and
+    multilabel targets and a label per pixel, tables, arrays of any rank, sparse rows and torch
+    data sets are taken. It is a
     :class:`skorch.NeuralNetClassifier` as well, with all its options.
 
     Parameters
@@ -85,9 +80,13 @@ class MixupClassifier(LabelsMixin, NeuralNetClassifier):
         Share of each label that is spread over all classes, in [0, 1] (Szegedy et al.
         2016).
 
+    confidence_penalty : float, default=0.0
+        What the entropy of each prediction, in nats, is worth in the training loss, at
+        least 0 (Pereyra et al. 2017, who take 0.1 on CIFAR-10 and 1 on MNIST).
+
     class_weight : dict, 'balanced' or None, default=None
-        Weight of each class, as in scikit-learn; multiplies `sample_weight`. Not for
-        multilabel targets.
+        Weight of each class, as in scikit-learn; multiplies `sample_weight`. For one label
+        per row.
 
     augment : callable, default=None
         Called with the inputs of each training batch, a tensor on the device, before they
@@ -247,6 +246,11 @@ class MixupClassifier(LabelsMixin, NeuralNetClassifier):
     go into it. A weight of 2 so equals a repeated row on average, with mixing too; as the
     batches are drawn at random, not to the last digit.
 
+    A label per pixel is an integer array `y` of shape (n_samples, *sizes), for a module that
+    returns logits of shape (n_samples, n_classes, *sizes). The losses towards both label maps
+    are mixed. Pixels of the label ``criterion__ignore_index`` (-100, if it is not set) count
+    for nothing, nor in `score`.
+
     A table is predicted in blocks of one size, so that the prediction of a row does not
     depend on the rows beside it.
 
@@ -281,6 +285,7 @@ class MixupClassifier(LabelsMixin, NeuralNetClassifier):
         warmup_epochs: int = 0,
         cooldown_epochs: int = 0,
         label_smoothing: float = 0.0,
+        confidence_penalty: float = 0.0,
         class_weight: Any = None,
         augment: Callable[[Tensor], Tensor] | None = None,
         early_stopping: bool = True,
@@ -318,117 +323,10 @@ class MixupClassifier(LabelsMixin, NeuralNetClassifier):
         super().check_options()
         hint = "Use 0 for hard labels."
         check_real("label_smoothing", self.label_smoothing, low=0.0, high=1.0, hint=hint)
+        hint = "Use 0 for none, 0.1 as a first try."
+        check_real("confidence_penalty", self.confidence_penalty, low=0.0, high=sys.float_info.max, hint=hint)
         if isinstance(self.criterion, str):
             check_choice("criterion", self.criterion, ("auto",))
-
-    def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **params: Any) -> Any:
-        """Run the epochs; see :class:`MixupNetMixin`."""
-        # A module whose forward wants more than X cannot be looked at beforehand.
-        if self.criterion == "auto" and not params.keys() - {"sample_weight", "_routing_method"}:
-            self._look_at_output(X)
-        return super().fit_loop(X, y, epochs, **params)
-
-    def _look_at_output(self, X: Any) -> None:
-        """Check what a module of the user's own returns, on one example."""
-        if type(self.module_) is MLP or isinstance(X, Mapping):
-            return
-        x = torch.as_tensor(first_pair(X)[0])[None] if is_dataset(X) else X[:1]
-        rejoin_crew()
-        with unseen_draws():
-            (output,) = self.forward_iter(self.get_dataset(x, np.zeros(1, dtype=np.int64)))
-        if not isinstance(output, Tensor):  # a tuple, for a get_loss of the user's own
-            return
-        self._check_output(output)
-        total = output.sum(dim=-1)
-        if self._n_outputs > 1 and torch.all(output >= 0) and torch.allclose(total, torch.ones_like(total)):
-            warnings.warn(
-                "module must return logits; got an output that looks like probabilities. Drop its last "
-                "softmax, or set criterion=torch.nn.NLLLoss to train on probabilities as in skorch.",
-                UserWarning,
-                stacklevel=6,
-            )
-
-    def initialize_criterion(self) -> Any:
-        """Build the criterion; 'auto' follows the kind of the targets."""
-        kwargs = self.get_params_for("criterion")
-        criterion = self.criterion
-        if isinstance(criterion, str):
-            criterion = nn.BCEWithLogitsLoss if vars(self).get("_multilabel") else nn.CrossEntropyLoss
-        self._check_component_names("criterion", criterion)
-        if inspect.isclass(criterion) and issubclass(criterion, nn.CrossEntropyLoss) and self.label_smoothing:
-            kwargs = {"label_smoothing": self.label_smoothing, **kwargs}
-        self.criterion_ = self.initialized_instance(criterion, kwargs)
-        if self.label_smoothing and not isinstance(
-            self.criterion_, nn.CrossEntropyLoss | nn.BCEWithLogitsLoss
-        ):
-            raise ValueError(
-                f"label_smoothing must be 0 for criterion {type(self.criterion_).__name__}; got "
-                f"{self.label_smoothing!r}. Use criterion='auto', or smooth inside the criterion."
-            )
-        return self
-
-    def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
-        """Return the loss of plain targets; see ``skorch.NeuralNetClassifier``."""
-        self._check_output(y_pred)
-        if isinstance(self.criterion_, nn.BCEWithLogitsLoss):
-            y_true = to_tensor(y_true, self.device).to(y_pred.dtype).reshape(y_pred.shape)
-            y_true = torch.lerp(y_true, torch.full_like(y_true, 0.5), self.label_smoothing)
-        return super().get_loss(y_pred, y_true, X=X, training=training)
-
-    def get_mixed_loss(
-        self,
-        y_pred: Any,
-        y: Tensor,
-        lam: Tensor,
-        weight: Tensor | None = None,
-        *,
-        x: Any = None,
-        training: bool = False,
-    ) -> Tensor:
-        """Return the loss of mixed targets, as one cross-entropy where that can be done."""
-        self._check_output(y_pred)
-        if not isinstance(y_pred, Tensor) or self.is_overridden("get_loss"):
-            # A loss of the user's own is applied to each target.
-            return super().get_mixed_loss(y_pred, y, lam, weight, x=x, training=training)
-        criterion = self.criterion_
-        if type(criterion) is nn.CrossEntropyLoss and y_pred.ndim == 2 and not y.is_floating_point():
-            if criterion.weight is not None:
-                by_class = criterion.weight[y].prod(dim=0)
-                weight = by_class if weight is None else weight * by_class
-            return mixed_cross_entropy(y_pred, y, lam, weight, criterion.label_smoothing)
-        if type(criterion) is nn.BCEWithLogitsLoss and criterion.weight is criterion.pos_weight is None:
-            targets = y.to(y_pred.dtype).reshape(len(y), *y_pred.shape)
-            if y_pred.ndim == 1:
-                y_pred, targets = y_pred.unsqueeze(1), targets.unsqueeze(2)
-            return mixed_binary_cross_entropy(y_pred, targets, lam, weight, self.label_smoothing)
-        return super().get_mixed_loss(y_pred, y, lam, weight, x=x, training=training)
-
-    def _get_closed_form_loss(self, training: bool) -> Loss | None:
-        loss = find_loss(self.criterion_, self._n_outputs, self.label_smoothing)
-        return loss if isinstance(loss, BinaryCrossEntropy if self._multilabel else CrossEntropy) else None
-
-    def _check_output(self, y_pred: Any) -> None:
-        if not isinstance(y_pred, Tensor) or y_pred.ndim > 2:
-            return
-        n_outputs = getattr(self, "_n_outputs", None)
-        width = y_pred.shape[1] if y_pred.ndim == 2 else 1
-        one_logit = isinstance(self.criterion_, nn.BCEWithLogitsLoss) and not self._multilabel
-        if one_logit and n_outputs not in (None, 2):
-            raise ValueError(
-                f"criterion must be a cross-entropy for {n_outputs} classes; got BCEWithLogitsLoss, which "
-                "takes one logit for two. Use criterion='auto'."
-            )
-        expected = 1 if one_logit else n_outputs
-        if expected is not None and width != expected:
-            raise ValueError(
-                f"module must return {expected} logits per row, for classes {self.classes_.tolist()}; got an "
-                f"output of shape {tuple(y_pred.shape)}. Set the width of its last layer to {expected}."
-            )
-
-    def _get_predict_nonlinearity(self) -> Any:
-        if self.predict_nonlinearity == "auto" and isinstance(self.criterion_, nn.BCEWithLogitsLoss):
-            return torch.sigmoid if vars(self).get("_multilabel") else _sigmoid_columns
-        return super()._get_predict_nonlinearity()
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Predict the probability of each class.
@@ -440,7 +338,7 @@ class MixupClassifier(LabelsMixin, NeuralNetClassifier):
 
         Returns
         -------
-        proba : ndarray of shape (n_samples, n_classes)
+        proba : ndarray of shape (n_samples, n_classes) or (n_samples, n_classes, *sizes)
             Column j belongs to ``classes_[j]``. For several labels per row, the
             probability of each label; those do not add up to 1.
         """
@@ -457,9 +355,9 @@ class MixupClassifier(LabelsMixin, NeuralNetClassifier):
 
         Returns
         -------
-        y : ndarray of shape (n_samples,) or (n_samples, n_labels)
-            Labels; 0-1 indicators for several labels per row. For a Dataset, whose
-            targets are codes, the codes.
+        y : ndarray of shape (n_samples,), (n_samples, n_labels) or (n_samples, *sizes)
+            Labels; 0-1 indicators for several labels per row; a label for each pixel. For a
+            Dataset, whose targets are codes, the codes.
         """
         proba = self.predict_proba(X)
         if self._multilabel:
@@ -467,14 +365,29 @@ class MixupClassifier(LabelsMixin, NeuralNetClassifier):
         codes = proba.argmax(axis=1)
         return codes if is_dataset(X) else self.classes_[codes]
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy: the share of rows, or of labelled pixels, predicted right.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, *features), or Dataset
+            Examples.
+        y : array-like of shape (n_samples,), (n_samples, n_labels) or (n_samples, *sizes)
+            Labels. Of several labels per row all must be right.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row.
+
+        Returns
+        -------
+        score : float
+            In [0, 1].
+        """
+        if self._dense:
+            return score_pixels(self, X, y, sample_weight)
+        return float(super().score(X, y, sample_weight))
+
     def __sklearn_tags__(self) -> Any:
         """Return the estimator tags."""
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
-
-
-def _sigmoid_columns(logits: Tensor) -> Tensor:
-    """Turn one logit per row into the probabilities of both classes."""
-    positive = torch.sigmoid(logits.reshape(-1))
-    return torch.stack([1 - positive, positive], dim=1)

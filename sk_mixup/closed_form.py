@@ -17,6 +17,8 @@ __all__ = [
     "BinaryCrossEntropy",
     "CrossEntropy",
     "Loss",
+    "PenalizedBinaryCrossEntropy",
+    "PenalizedCrossEntropy",
     "SquaredError",
     "find_loss",
     "get_divisors",
@@ -125,6 +127,72 @@ class BinaryCrossEntropy:
 
 
 @dataclass(frozen=True)
+class PenalizedCrossEntropy(CrossEntropy):
+    """Cross-entropy less the entropy of the prediction; see :func:`sk_mixup.losses.average_entropy`.
+
+    Parameters
+    ----------
+    n_classes, label_smoothing
+        As in :class:`CrossEntropy`.
+    confidence_penalty : float, default=0.0
+        Weight of the entropy.
+    """
+
+    confidence_penalty: float = 0.0
+
+    def prepare(self, y: Tensor, lam: Tensor, divisor: Tensor) -> tuple[Tensor, ...]:
+        """Return the soft labels as :class:`CrossEntropy` does, and the entropy's weight."""
+        weight = (self.confidence_penalty / divisor).expand(lam.shape[1], 1)
+        return *super().prepare(y, lam, divisor), weight
+
+    def compute_gradient(self, output: Tensor, kept: Tensor, *prepared: Tensor) -> Tensor:
+        """Return the gradient; that of minus the entropy H is ``p (log p + H)``."""
+        target, weight = prepared
+        gradient = super().compute_gradient(output, kept, target)
+        p = kept.exp()
+        entropy = -(p * kept).sum(dim=-1, keepdim=True)
+        return gradient.addcmul_(p * (kept + entropy), weight)
+
+    def compute_values(self, kept: Tensor, *prepared: Tensor) -> Tensor:
+        """Return the cross-entropies, less the weighted entropies."""
+        target, weight = prepared
+        return super().compute_values(kept, target) + (kept.exp() * kept * weight).sum(dim=-1)
+
+
+@dataclass(frozen=True)
+class PenalizedBinaryCrossEntropy(BinaryCrossEntropy):
+    """Binary cross-entropy less the entropies of the predictions.
+
+    Parameters
+    ----------
+    label_smoothing
+        As in :class:`BinaryCrossEntropy`.
+    confidence_penalty : float, default=0.0
+        Weight of the entropies.
+    """
+
+    confidence_penalty: float = 0.0
+
+    def prepare(self, y: Tensor, lam: Tensor, divisor: Tensor) -> tuple[Tensor, ...]:
+        """Return indicators and divisor as :class:`BinaryCrossEntropy` does, and the entropy's weight."""
+        target, divisor = super().prepare(y, lam, divisor)
+        return target, divisor, self.confidence_penalty / divisor
+
+    def compute_gradient(self, output: Tensor, kept: Tensor, *prepared: Tensor) -> Tensor:
+        """Return the gradient; that of minus the entropy of ``p = sigmoid(z)`` is ``p (1 - p) z``."""
+        target, divisor, weight = prepared
+        gradient = super().compute_gradient(output, kept, target, divisor)
+        p = output.sigmoid()
+        return gradient.addcmul_(p * (1 - p) * output, weight)
+
+    def compute_values(self, kept: Tensor, *prepared: Tensor) -> Tensor:
+        """Return the cross-entropies, less the weighted entropies."""
+        target, divisor, weight = prepared
+        entropy = F.binary_cross_entropy_with_logits(kept, kept.sigmoid(), reduction="none")
+        return super().compute_values(kept, target, divisor) - (entropy * weight).sum(dim=-1)
+
+
+@dataclass(frozen=True)
 class SquaredError:
     """Squared error against mixed targets."""
 
@@ -209,7 +277,9 @@ def sum_batches(values: Tensor, sizes: Sequence[int]) -> Tensor:
     return sums if n_even == len(sizes) else torch.cat([sums, values[n_even * sizes[0] :].sum().view(1)])
 
 
-def find_loss(criterion: nn.Module, n_outputs: int, label_smoothing: float = 0.0) -> Loss | None:
+def find_loss(
+    criterion: nn.Module, n_outputs: int, label_smoothing: float = 0.0, confidence_penalty: float = 0.0
+) -> Loss | None:
     """Return the closed form of a criterion, or None where it has none here.
 
     Parameters
@@ -221,6 +291,8 @@ def find_loss(criterion: nn.Module, n_outputs: int, label_smoothing: float = 0.0
         Number of outputs of the network.
     label_smoothing : float, default=0.0
         Smoothing of binary labels; cross-entropy brings its own.
+    confidence_penalty : float, default=0.0
+        Weight of the prediction's entropy, which the loss of classes is lessened by.
 
     Examples
     --------
@@ -238,5 +310,14 @@ def find_loss(criterion: nn.Module, n_outputs: int, label_smoothing: float = 0.0
     if getattr(criterion, "weight", None) is not None or getattr(criterion, "pos_weight", None) is not None:
         return None
     if type(criterion) is nn.CrossEntropyLoss and criterion.ignore_index < 0:
-        return CrossEntropy(n_outputs, criterion.label_smoothing)
-    return BinaryCrossEntropy(label_smoothing) if type(criterion) is nn.BCEWithLogitsLoss else None
+        options = (n_outputs, criterion.label_smoothing)
+        return (
+            PenalizedCrossEntropy(*options, confidence_penalty)
+            if confidence_penalty
+            else CrossEntropy(*options)
+        )
+    if type(criterion) is not nn.BCEWithLogitsLoss:
+        return None
+    if confidence_penalty:
+        return PenalizedBinaryCrossEntropy(label_smoothing, confidence_penalty)
+    return BinaryCrossEntropy(label_smoothing)

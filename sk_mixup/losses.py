@@ -7,7 +7,9 @@ from torch import Tensor
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 
 __all__ = [
+    "average_entropy",
     "average_rows",
+    "mix_dense_losses",
     "mix_losses",
     "mix_targets",
     "mixed_binary_cross_entropy",
@@ -206,6 +208,82 @@ def mixed_binary_cross_entropy(
         return F.binary_cross_entropy_with_logits(logits, target)
     losses = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     return average_rows(losses, weight)
+
+
+def mix_dense_losses(losses: Tensor, lam: Tensor, counts: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Average the losses of pixels towards each mixed target, those without a label left out.
+
+    Computes ``sum_i w_i sum_k lam_ki sum_p m_kip l_kip`` over ``sum_i w_i sum_k lam_ki sum_p
+    m_kip``, where pixel p of the k-th target of row i has the loss ``l_kip`` and ``m_kip`` is
+    1, or 0 where it has no label.
+
+    Parameters
+    ----------
+    losses : Tensor of shape (k, n, *sizes)
+        Loss of each pixel.
+    lam : Tensor of shape (k, n)
+        Mixing weights; each column adds up to 1.
+    counts : Tensor of shape (k, n, *sizes), dtype bool
+        Whether a pixel has a label.
+    weight : Tensor of shape (n,), default=None
+        Weight of each row; None means 1.
+
+    Returns
+    -------
+    loss : Tensor of shape ()
+        0 where no pixel has a label.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_mixup.losses import mix_dense_losses
+    >>> losses, lam = torch.tensor([[[2.0, 6.0]], [[1.0, 9.0]]]), torch.tensor([[0.75], [0.25]])
+    >>> mix_dense_losses(losses, lam, torch.tensor([[[True, True]], [[True, False]]]))
+    tensor(3.5714)
+    """
+    share = lam if weight is None else lam * weight
+    share = share.reshape(*lam.shape, *(1,) * (losses.ndim - 2)) * counts
+    total = share.sum()
+    return torch.where(counts, share * losses, 0.0).sum() / torch.where(total == 0, 1.0, total)
+
+
+def average_entropy(logits: Tensor, weight: Tensor | None = None, *, binary: bool = False) -> Tensor:
+    """Average the entropy of predictions, in nats: what the confidence penalty [1]_ rewards.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n, n_outputs)
+        Output of the network.
+    weight : Tensor of shape (n,), default=None
+        Weight of each row; None means 1.
+    binary : bool, default=False
+        Whether each output stands for itself, a sigmoid's argument; else they are a
+        softmax's.
+
+    Returns
+    -------
+    entropy : Tensor of shape ()
+        Mean over the rows, and over the outputs where they are binary.
+
+    References
+    ----------
+    .. [1] G. Pereyra, G. Tucker, J. Chorowski, L. Kaiser and G. Hinton, "Regularizing Neural
+       Networks by Penalizing Confident Output Distributions", 2017,
+       https://arxiv.org/abs/1701.06548
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_mixup.losses import average_entropy
+    >>> average_entropy(torch.zeros(1, 4))
+    tensor(1.3863)
+    """
+    if binary:
+        return average_rows(
+            F.binary_cross_entropy_with_logits(logits, logits.sigmoid(), reduction="none"), weight
+        )
+    log_p = torch.log_softmax(logits, dim=1)
+    return average_rows(-(log_p.exp() * log_p).sum(dim=1), weight)
 
 
 def average_rows(losses: Tensor, weight: Tensor | None = None) -> Tensor:

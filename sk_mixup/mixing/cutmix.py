@@ -66,8 +66,12 @@ class CutMix(Vicinity):
         as_partners(self.partners)
 
     def check(self, facts: RowFacts) -> None:
-        """Raise if the inputs are no images; see :meth:`Vicinity.check`."""
+        """Raise if the inputs are no images of one label each; see :meth:`Vicinity.check`."""
         super().check(facts)
+        if facts.is_dense:
+            raise ValueError(
+                f"vicinity {self!r} must be given one label per image; got one per pixel. Use Mixup for them."
+            )
         self._get_size(facts)
 
     def _get_size(self, facts: RowFacts) -> tuple[int, int]:

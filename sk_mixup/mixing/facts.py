@@ -33,6 +33,8 @@ class RowFacts:
     layers : tuple of str or callable, default=None
         Names of the submodules that can be mixed at. A callable is given what the policy
         asks for, 'auto' or names, and returns names or raises.
+    is_dense : bool, default=False
+        Whether there is a label for each pixel.
     is_stream : bool, default=False
         Whether the rows come in an order of their own, a batch at a time: then a policy
         sees one batch only.
@@ -60,12 +62,14 @@ class RowFacts:
         inputs: Any = None,
         shape: tuple[int, ...] | None = None,
         layers: Any = None,
+        is_dense: bool = False,
         is_stream: bool = False,
     ) -> None:
         self._sources = {"labels": labels, "targets": targets, "inputs": inputs}
         self._found: dict[Any, Any] = {}
         self._shape = shape
         self._layers = layers
+        self.is_dense = is_dense
         self.is_stream = is_stream
 
     def get_labels(self, user: str) -> NDArray[Any]:

@@ -185,7 +185,9 @@ class NeighborPartners(Partners):
 
     def draw(self, generator: np.random.Generator, bounds: Index, order: Index, facts: RowFacts) -> Index:
         """Draw a neighbour of each row; see :meth:`Partners.draw`."""
-        neighbors = facts.find_neighbors(self.n_neighbors, same_class=self.same_class, user=f"partners={self}")
+        neighbors = facts.find_neighbors(
+            self.n_neighbors, same_class=self.same_class, user=f"partners={self}"
+        )
         chosen = generator.integers(neighbors.shape[1], size=len(order))
         return _locate(order, neighbors[order, chosen])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 import inspect
@@ -20,7 +20,8 @@ from sk_mixup.closed_form import Loss
 from sk_mixup.data import Batch, PlannedBatches, RowSlices
 from sk_mixup.epochs import HIDDEN
 from sk_mixup.losses import mix_losses
-from sk_mixup.modules import find_chain
+from sk_mixup.mixing.plan import INPUT
+from sk_mixup.modules import find_chain, find_levels
 from sk_mixup.rows import Rows, map_features
 from sk_mixup.trainers import ChainTrainer, ModuleTrainer, Trainer
 from sk_mixup.variation import mixing_at
@@ -92,7 +93,7 @@ class MixedStepMixin(NetBase):
             return f"forward takes {sorted(fit_params)} beside X"
         if not isinstance(batches, PlannedBatches):
             return "the rows come from a Dataset or a loader of its own"
-        hidden = batches.plan.mixes_hidden
+        hidden = set(batches.plan.layers or ()) - {INPUT}
         if hidden and self.cuda_graph:
             return HIDDEN
         return self._find_own_step() or self._build_trainer(batches.rows, training=True, hidden=hidden)
@@ -104,7 +105,9 @@ class MixedStepMixin(NetBase):
         trainer = self._find_own_step() or self._build_trainer(batches.rows)
         return trainer if isinstance(trainer, ChainTrainer) else None
 
-    def _build_trainer(self, rows: Rows, *, training: bool = False, hidden: bool = False) -> Trainer | str:
+    def _build_trainer(
+        self, rows: Rows, *, training: bool = False, hidden: Collection[str] = ()
+    ) -> Trainer | str:
         """Return the trainer for these rows, or in words why there is none."""
         loss, dtype = self._get_closed_form_loss(training), self.float_dtype
         if loss is None:
@@ -113,7 +116,10 @@ class MixedStepMixin(NetBase):
             return "X is no array of the dtype of the weights"
         graph = {"cuda_graph": self.cuda_graph}
         autocasts = self.autocast or torch.is_autocast_enabled(torch.device(self.device).type)
-        layers = None if autocasts or hidden else find_chain(self.module_, rows.x.ndim)
+        layers = None if autocasts else find_chain(self.module_, rows.x.ndim)
+        levels = find_levels(self.module_) if hidden else {}
+        if not levels.keys() >= set(hidden):
+            layers = None
         if layers is None:
             graph["autocast"] = self._make_autocast()
             return ModuleTrainer(self.module_, loss, self._n_outputs, self.optimizer_, **graph)
@@ -123,7 +129,7 @@ class MixedStepMixin(NetBase):
         sizes = layers[0].in_features, layers[-1].out_features
         if not alike or parameters != trained or sizes != (math.prod(rows.x.shape[1:]), self._n_outputs):
             return "the module's weights are not those that are trained"
-        return ChainTrainer(layers, loss, self.optimizer_, **graph)
+        return ChainTrainer(layers, loss, self.optimizer_, levels=levels, **graph)
 
     def _get_closed_form_loss(self, training: bool) -> Loss | None:
         """Return the loss of training, or of validation, in closed form, where it has one."""
@@ -296,7 +302,7 @@ class MixedStepMixin(NetBase):
         self, y_pred: Any, y: Tensor, lam: Tensor, weight: Any, x: Any, training: bool
     ) -> Tensor:
         """Mix the losses of whole batches, for a criterion without losses per row."""
-        if self.lam_per != "batch" or weight is not None:
+        if not self.get_policy().has_one_lam_per_batch or weight is not None:
             raise ValueError(
                 f"criterion must offer reduction='none' for lam_per='example' or weights; got "
                 f"{type(self.criterion_).__name__} without it. Use lam_per='batch' without weights, or "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from sk_mixup.mixing.plan import INPUT, Plan, PlannedBatch
 from sk_mixup.rows import Rows, map_features, send
-from sk_mixup.variation import PLAIN, HiddenMixing, Variation
+from sk_mixup.variation import PLAIN, HiddenBlock, HiddenMixing, Variation
 
 __all__ = ["Batch", "Block", "PlannedBatches", "PlannedLoader", "RowSlices", "join_features", "make_batch"]
 
@@ -72,6 +72,10 @@ class Batch(tuple[Any, Tensor]):
         layer, lam = self.variation.layer, self.lam if self.variation.lam is None else self.variation.lam
         return None if layer == INPUT or lam is None else HiddenMixing(layer, self._get_index(), lam)
 
+    def list_hidden(self, sizes: Sequence[int]) -> list[HiddenMixing | None]:
+        """Return what is mixed inside the network, for each batch that is joined here."""
+        return [self.hidden] * len(sizes)
+
     def get_mixed_inputs(self, start: int = 0, stop: int | None = None) -> Any:
         """Return the inputs of virtual examples; the examples themselves if not mixed.
 
@@ -96,7 +100,7 @@ class Batch(tuple[Any, Tensor]):
         if (self.position is None or self.lam is None) and self.variation is PLAIN:
             return map_features(lambda x: x[start:stop], self[0])
         index, lam = self._get_index()[:, start:stop], None if self.lam is None else self.lam[:, start:stop]
-        return map_features(lambda x: self.variation.vary(x, index, lam, start, stop), self.loaded)
+        return _vary(self.variation, self.loaded, index, lam, start, stop)
 
     def _get_index(self) -> Tensor:
         """Return which loaded rows go into each virtual example, shape (k, n)."""
@@ -122,7 +126,7 @@ class Batch(tuple[Any, Tensor]):
             lam = torch.ones(1, len(self.targets), dtype=dtype, device=self.targets.device)
             return self.targets.unsqueeze(0), lam, self.weight
         index = self._get_index()
-        weight = None if self.weight is None else _gather(self.weight, index).prod(dim=0)
+        weight = None if self.weight is None else self.variation.weigh(_gather(self.weight, index))
         return _gather(self.targets, index), self.lam, weight
 
 
@@ -139,33 +143,52 @@ class Block:
         The mixing weights; None for plain training.
     variation : Variation, default=Variation()
         How the inputs differ from the sum that the targets are.
+    hidden : HiddenBlock, default=None
+        What is mixed inside the network; None for nothing.
     """
 
-    hidden = None
-
-    def __init__(self, rows: Rows, index: Tensor, lam: Tensor | None, variation: Variation = PLAIN) -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        index: Tensor,
+        lam: Tensor | None,
+        variation: Variation = PLAIN,
+        hidden: HiddenBlock | None = None,
+    ) -> None:
         self.rows = rows
         self.index = index
         self.lam = lam
         self.variation = variation
+        self.hidden = hidden
+
+    def list_hidden(self, sizes: Sequence[int]) -> list[HiddenMixing | None]:
+        """Return what is mixed inside the network, for each batch of so many rows."""
+        return [None] * len(sizes) if self.hidden is None else self.hidden.split(sizes)
 
     def get_mixed_inputs(self, start: int = 0, stop: int | None = None) -> Any:
-        """Return the inputs of some virtual examples; see :meth:`Batch.get_mixed_inputs`.
-
-        Noise is drawn anew in each call: ask for the examples once, in their order.
-        """
+        """Return the inputs of some virtual examples; see :meth:`Batch.get_mixed_inputs`."""
         index, lam = self.index[:, start:stop], None if self.lam is None else self.lam[:, start:stop]
-        return map_features(lambda x: self.variation.vary(x, index, lam, start, stop), self.rows.x)
+        return _vary(self.variation, self.rows.x, index, lam, start, stop)
 
     def get_mixed_targets(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return targets and weights; see :meth:`Batch.get_mixed_targets`."""
         rows = self.rows
-        weight = None if rows.weight is None else _gather(rows.weight, self.index).prod(dim=0)
+        weight = None if rows.weight is None else self.variation.weigh(_gather(rows.weight, self.index))
         lam = self.lam
         if lam is None:
             dtype = None if weight is None else weight.dtype
             lam = torch.ones(self.index.shape, dtype=dtype, device=self.index.device)
         return _gather(rows.targets, self.index), lam, weight
+
+
+def _vary(
+    variation: Variation, x: Any, index: Tensor, lam: Tensor | None, start: int, stop: int | None
+) -> Any:
+    """Return virtual examples, of one input or of several."""
+    if not isinstance(x, Mapping):
+        return variation.vary(x, index, lam, start, stop)
+    parts = enumerate(x.items())
+    return {name: variation.vary(part, index, lam, start, stop, stream) for stream, (name, part) in parts}
 
 
 def _gather(values: Tensor, index: Tensor) -> Tensor:
@@ -242,8 +265,8 @@ class PlannedBatches:
         Parameters
         ----------
         n_batches : int
-            The most batches to join, at least 1. Batches of which some are mixed inside the
-            network are not joined.
+            The most batches to join, at least 1. Batches that are mixed inside the network
+            with partners from elsewhere are not joined.
 
         Yields
         ------
@@ -253,8 +276,8 @@ class PlannedBatches:
             Rows in each batch; only the last of the epoch may differ from the others.
         """
         bounds = self.plan.bounds
-        edges = [*range(0, len(self), 1 if self.plan.mixes_hidden else n_batches), len(self)]
-        cuts = self.rows.on_device and not self.plan.mixes_hidden
+        cuts = self.rows.on_device and (self.plan.within_batch or not self.plan.mixes_hidden)
+        edges = [*range(0, len(self), n_batches if cuts or not self.plan.mixes_hidden else 1), len(self)]
         blocks = self._cut_spans if cuts else self._load_spans
         sizes = np.diff(bounds).tolist()
         spans = (sizes[start:stop] for start, stop in pairwise(edges))
@@ -265,11 +288,28 @@ class PlannedBatches:
         order = self.rows.stage(self.rows.locate(self.plan.order))
         place = self._send(self.plan.place)
         spans = pairwise(bounds.tolist())
-        for (start, stop), (lam, variation) in zip(spans, self._iterate_weights(bounds), strict=True):
+        weights, inside = self._iterate_weights(bounds, joined=True), self._iterate_hidden(bounds)
+        for (start, stop), (lam, variation), hidden in zip(spans, weights, inside, strict=True):
             index = order[start:stop].unsqueeze(0)
             if place is not None:
                 index = torch.cat([index, order[place[:, start:stop]]])
-            yield Block(self.rows, index, lam, variation)
+            yield Block(self.rows, index, lam, variation, hidden)
+
+    def _iterate_hidden(self, bounds: Any) -> Iterator[HiddenBlock | None]:
+        """Yield what is mixed inside the network between one bound and the next."""
+        plan = self.plan
+        if not plan.mixes_hidden or plan.layers is None or plan.place is None:
+            yield from [None] * (len(bounds) - 1)
+            return
+        starts = np.repeat(plan.bounds[:-1], np.diff(plan.bounds))
+        rows = np.concatenate([np.arange(plan.bounds[-1])[None], plan.place]) - starts
+        index, lam = self._send(rows), self._send(plan.hidden_weights)
+        assert index is not None
+        assert lam is not None
+        lam = lam.to(self.dtype)
+        numbers = np.searchsorted(plan.bounds, bounds).tolist()
+        for (start, stop), (first, last) in zip(pairwise(bounds.tolist()), pairwise(numbers), strict=True):
+            yield HiddenBlock(plan.layers[first:last], index[:, start:stop], lam[:, start:stop])
 
     def _load_spans(self, bounds: Any) -> Iterator[Batch]:
         """Yield what the plan holds between one bound and the next, with its rows loaded."""
@@ -289,11 +329,18 @@ class PlannedBatches:
                 position = torch.arange(stop - start, len(rows), device=device).view(partners.shape)
             yield Batch(*self.rows.load(rows), position, lam, variation)
 
-    def _iterate_weights(self, bounds: Any) -> Iterator[tuple[Tensor | None, Variation]]:
-        """Yield mixing weights and variation between one bound and the next."""
-        plan, noise = self.plan, self.plan.make_noise()
-        lam, lam_x, box, std = (self._send(part) for part in (plan.lam, plan.lam_x, plan.box, plan.std))
-        is_plain = all(part is None for part in (lam_x, box, std, plan.layers))
+    def _iterate_weights(
+        self, bounds: Any, *, joined: bool = False
+    ) -> Iterator[tuple[Tensor | None, Variation]]:
+        """Yield mixing weights and variation between one bound and the next.
+
+        Batches that are `joined` are not mixed at the input where they are mixed further on.
+        """
+        plan, weights = self.plan, self.plan.input_weights if joined else self.plan.lam_x
+        layers = None if joined else plan.layers
+        parts = (plan.lam, weights, plan.box, plan.std, plan.absent)
+        lam, lam_x, box, std, absent = (self._send(part) for part in parts)
+        is_plain = all(part is None for part in (lam_x, box, std, absent, layers))
         first = {start: number for number, start in enumerate(plan.bounds.tolist())}
         for start, stop in pairwise(bounds.tolist()):
             own = None if lam is None else lam[:, start:stop].to(self.dtype)
@@ -306,8 +353,10 @@ class PlannedBatches:
                     None if lam_x is None else lam_x[:, start:stop].to(self.dtype),
                     None if box is None else box[:, start:stop],
                     None if std is None else std[start:stop].to(self.dtype),
-                    noise,
-                    INPUT if plan.layers is None else plan.layers[first[start]],
+                    plan.noise,
+                    start,
+                    INPUT if layers is None else layers[first[start]],
+                    None if absent is None else absent[:, start:stop],
                 ),
             )
 
@@ -363,9 +412,9 @@ def make_batch(x: Any, y: Tensor, weight: Tensor | None, planned: PlannedBatch, 
     """Join loaded rows with their part of the plan."""
     floats = (planned.lam, planned.lam_x, planned.std)
     lam, lam_x, std = (None if part is None else send(part, y.device, dtype) for part in floats)
-    position, box = (
-        None if part is None else send(part, y.device) for part in (planned.position, planned.box)
-    )
-    if planned.layer == INPUT and all(part is None for part in (lam_x, box, std)):
+    others = (planned.position, planned.box, planned.absent)
+    position, box, absent = (None if part is None else send(part, y.device) for part in others)
+    if planned.layer == INPUT and all(part is None for part in (lam_x, box, std, absent)):
         return Batch(x, y, weight, position, lam)
-    return Batch(x, y, weight, position, lam, Variation(lam_x, box, std, planned.noise, planned.layer))
+    variation = Variation(lam_x, box, std, planned.noise, planned.start, planned.layer, absent)
+    return Batch(x, y, weight, position, lam, variation)

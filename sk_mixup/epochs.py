@@ -98,8 +98,7 @@ def describe_epoch(epoch: Epoch) -> Hashable:
         If the epoch must be run alone; the message says why.
     """
     trainer, batches = epoch.trainer, epoch.batches
-    if batches.plan.mixes_hidden:
-        raise TypeError(HIDDEN)
+    hidden = _describe_hidden(epoch)
     parts: tuple[Hashable, ...]
     if isinstance(trainer, ChainTrainer):
         sizes = [(layer.in_features, layer.out_features, layer.bias is None) for layer in trainer.layers]
@@ -119,7 +118,20 @@ def describe_epoch(epoch: Epoch) -> Hashable:
         (type(trainer.loss), trainer.n_outputs, trainer.dtype, trainer.cuda_graph),
         (tuple(x.shape[1:]), getattr(x, "dtype", trainer.dtype), tuple(targets.shape[1:]), targets.device),
         int(batches.plan.bounds[1]),
+        hidden,
     )
+
+
+def _describe_hidden(epoch: Epoch) -> Hashable:
+    """Return how a chain is mixed at its hidden layers; what else is mixed there is run alone."""
+    plan = epoch.batches.plan
+    if not plan.mixes_hidden:
+        return None
+    if not isinstance(epoch.trainer, ChainTrainer):
+        raise TypeError(f"{HIDDEN} of a module that is no plain multilayer perceptron")
+    if not plan.within_batch:
+        raise TypeError(f"{HIDDEN} with partners from outside the mini-batch")
+    return len(plan.hidden_weights), tuple(epoch.trainer.levels.values())
 
 
 def iterate_layers(layers: Sequence[nn.Linear]) -> Iterator[tuple[int, Tensor, str]]:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import nullcontext
 import copy
-from itertools import zip_longest
+from itertools import chain, repeat, zip_longest
 import math
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch.func import functional_call, vmap
 from sk_mixup._random import TorchStream
 from sk_mixup._stacked_update import StackedUpdate, find_runs, read_options
 from sk_mixup.closed_form import get_divisors
+from sk_mixup.data import Block
 from sk_mixup.epochs import Epoch, iterate_layers
 from sk_mixup.modules import describe_attributes
 from sk_mixup.trainers import ChainTrainer, GraphedStep, ModuleTrainer
@@ -50,6 +51,9 @@ class LockstepTrainer(ABC):
     """
 
     guard: Callable[[], Any] = torch.no_grad
+    n_hidden = 0
+    # Where each net is mixed in the step at hand; empty if all are at their inputs.
+    layers_in_step: Sequence[str | None] = ()
 
     def __init__(self, epochs: Sequence[Epoch]) -> None:
         keyed = [(*_get_sizes(epoch), read_options(epoch.trainer.optimizer)) for epoch in epochs]
@@ -96,6 +100,10 @@ class LockstepTrainer(ABC):
     def shape_inputs(self, x: Tensor) -> Tensor:
         """Return inputs in the shape in which a step takes them."""
         return x
+
+    def prepare_hidden(self, trainer: Any, block: Any, sizes: list[int]) -> tuple[Tensor, ...]:
+        """Return `n_hidden` tensors of what is mixed at hidden layers, for the rows of a block."""
+        return ()
 
     def _stack_weights(self) -> dict[Tensor, Tensor]:
         tensors = [self.list_tensors(trainer) for trainer in self.trainers]
@@ -166,12 +174,18 @@ class LockstepTrainer(ABC):
             y, lam, weight = block.get_mixed_targets()
             lam = lam.to(self.dtype)
             prepared = trainer.loss.prepare(y, lam, get_divisors(weight, sizes, lam))
-            parts.append((self.shape_inputs(block.get_mixed_inputs()), *prepared))
+            inputs = self.shape_inputs(block.get_mixed_inputs())
+            parts.append((inputs, *self.prepare_hidden(trainer, block, sizes), *prepared))
         all_sizes = [sizes for _, sizes in blocks]
-        x, *targets = (_arrange(tensors, all_sizes, self.size) for tensors in zip(*parts, strict=True))
+        x, *rest = (_arrange(tensors, all_sizes, self.size) for tensors in zip(*parts, strict=True))
+        targets = rest[self.n_hidden :]
         kept = targets[0].new_empty(*x.shape[:3], self.n_outputs)
         in_step = [list(sizes) for sizes in zip_longest(*all_sizes, fillvalue=0)]
-        yield from zip(zip(x, kept, *targets, strict=True), in_step, strict=True)
+        layers = zip_longest(*(block.hidden.layers if block.hidden else () for block, _ in blocks))
+        for batch, sizes, self.layers_in_step in zip(
+            zip(x, kept, *rest, strict=True), in_step, chain(layers, repeat(())), strict=False
+        ):
+            yield batch, sizes
         values = self.loss.compute_values(kept, *targets)
         sums = values[..., : self.size].sum(dim=2).unbind(1)
         for k, sizes in enumerate(all_sizes):
@@ -248,6 +262,7 @@ class LockstepChainTrainer(LockstepTrainer):
         super().__init__(epochs)
         self.gradients = {p: torch.empty_like(stack) for p, stack in self.weights.items()}
         self.views: dict[tuple[int, int], Any] = {}
+        self.n_hidden = 2 if self.epochs[0].batches.plan.mixes_hidden else 0
 
     def list_tensors(self, trainer: ChainTrainer) -> list[Tensor]:
         """Return weights and biases."""
@@ -256,6 +271,19 @@ class LockstepChainTrainer(LockstepTrainer):
     def shape_inputs(self, x: Tensor) -> Tensor:
         """Flatten the features."""
         return x.flatten(1)
+
+    def prepare_hidden(self, trainer: ChainTrainer, block: Block, sizes: list[int]) -> tuple[Tensor, ...]:
+        """Return index and weights; see :meth:`HiddenBlock.weigh`."""
+        return () if block.hidden is None else block.hidden.weigh(sizes, trainer.levels)
+
+    def _find_mixings(self, start: int, stop: int, hidden: Sequence[Tensor]) -> dict[int, _StackedMixing]:
+        """Return what is mixed in this step, by the number of the layer."""
+        found = {}
+        for k, layer in enumerate(self.layers_in_step[start:stop], start):
+            level = self.trainers[k].levels.get(layer, 0)  # type: ignore[attr-defined]
+            if level and level not in found:
+                found[level] = _StackedMixing(hidden[0], hidden[1][:, :, level - 1])
+        return found
 
     def _get_layers(self, start: int, stop: int) -> list[tuple[Any, ...]]:
         """Return transposed weight, weight, bias and their gradients, of each layer, for some nets."""
@@ -276,9 +304,14 @@ class LockstepChainTrainer(LockstepTrainer):
     def step(self, start: int, stop: int, x: Tensor, kept: Tensor, *target: Tensor) -> bool:
         """Compute the gradients; see :meth:`LockstepTrainer.step`."""
         layers = self._get_layers(start, stop)
-        hidden = [x]
-        for transposed, _, bias, _, _ in layers[:-1]:
+        inside, target = target[: self.n_hidden], target[self.n_hidden :]
+        mixings = self._find_mixings(start, stop, inside)
+        hidden, clean = [x], {}
+        for level, (transposed, _, bias, _, _) in enumerate(layers[:-1], 1):
             hidden.append(_apply_linear(hidden[-1], transposed, bias).relu_())
+            if level in mixings:
+                clean[level] = hidden[level]
+                hidden[level] = mixings[level].mix(hidden[level])
         transposed, _, bias, _, _ = layers[-1]
         gradient = self.loss.compute_gradient(_apply_linear(hidden[-1], transposed, bias), kept, *target)
         for k in reversed(range(len(layers))):
@@ -291,8 +324,38 @@ class LockstepChainTrainer(LockstepTrainer):
                 torch.sum(gradient, 1, out=bias_gradient)
             if k:
                 gradient = torch.bmm(gradient, weight)
-                _threshold_backward(gradient, hidden[k], 0, grad_input=gradient)
+                gradient = mixings[k].unmix(gradient) if k in mixings else gradient
+                _threshold_backward(gradient, clean.get(k, hidden[k]), 0, grad_input=gradient)
         return True
+
+
+class _StackedMixing:
+    """Mixes the rows of several nets, each among its own.
+
+    Parameters
+    ----------
+    index : Tensor of shape (n_nets, n, k)
+        Rows that go into each virtual example.
+    lam : Tensor of shape (n_nets, n, k)
+        Their weights.
+    """
+
+    def __init__(self, index: Tensor, lam: Tensor) -> None:
+        n_nets, n, _ = index.shape
+        first = torch.arange(0, n_nets * n, n, device=index.device)
+        self.index = (index + first.view(-1, 1, 1)).reshape(-1)
+        self.lam = lam.unsqueeze(3)
+
+    def mix(self, x: Tensor) -> Tensor:
+        """Return the mixed rows of `x`, of shape (n_nets, n, n_units)."""
+        rows = x.reshape(-1, x.shape[2]).index_select(0, self.index)
+        return (self.lam * rows.view(*self.lam.shape[:3], -1)).sum(dim=2)
+
+    def unmix(self, gradient: Tensor) -> Tensor:
+        """Return the gradient of the rows from that of the mixed rows."""
+        parts = (self.lam * gradient.unsqueeze(2)).view(-1, gradient.shape[2])
+        own = gradient.new_zeros(gradient.shape).view(-1, gradient.shape[2])
+        return own.index_add_(0, self.index, parts).view_as(gradient)
 
 
 _threshold_backward: Any = torch.ops.aten.threshold_backward.grad_input

@@ -130,6 +130,24 @@ def find_chain(module: nn.Module, ndim: int = 2) -> list[nn.Linear] | None:
     return layers if all(map(_is_trained, weights)) else None
 
 
+def find_levels(module: nn.Module) -> dict[str, int]:
+    """Return the number of each ReLU of a plain multilayer perceptron, from 1, by its name.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        One in which :func:`find_chain` finds layers.
+
+    Examples
+    --------
+    >>> from sk_mixup.modules import MLP, find_levels
+    >>> find_levels(MLP(4, 3))
+    {'layers.2': 1, 'layers.4': 2}
+    """
+    names = [name for name, part in module.named_modules() if type(part) is nn.ReLU]
+    return {name: level for level, name in enumerate(names, 1)}
+
+
 def _is_trained(weight: nn.Parameter) -> bool:
     """Whether a weight is trained, and nothing looks on."""
     hooks = (weight._backward_hooks, weight._post_accumulate_grad_hooks)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 import math
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -110,8 +111,8 @@ class Trainer(ABC):
         prepared = self.loss.prepare(y, lam, get_divisors(weight, sizes, lam))
         kept = lam.new_empty(lam.shape[1], self.n_outputs)
         parts = [torch.split(part, sizes) for part in (kept, *prepared)]
-        self.hidden = block.hidden
-        for x, *rest in zip(self._mix_inputs(block, sizes, n_mixed), *parts, strict=True):
+        inputs = zip(block.list_hidden(sizes), self._mix_inputs(block, sizes, n_mixed), *parts, strict=True)
+        for self.hidden, x, *rest in inputs:
             if not steps.get(len(x), self.step)(x, *rest):
                 return None
         return sum_batches(self.loss.compute_values(kept, *prepared), sizes)
@@ -122,7 +123,7 @@ class Trainer(ABC):
         Matrix products round differently by where in memory their factors begin, and a
         module may write into its inputs, which autograd forbids in a view.
         """
-        if block.hidden is not None:  # one batch, and its rows are mixed further on
+        if isinstance(block.hidden, HiddenMixing):  # one batch, whose partners go through the network too
             yield self.shape_inputs(block.get_mixed_inputs())
             return
         start = 0
@@ -214,6 +215,9 @@ class ChainTrainer(Trainer):
     ----------
     layers : list of torch.nn.Linear
         The layers, from the input on, as :func:`sk_mixup.modules.find_chain` gives them.
+    levels : mapping of str to int, default={}
+        Number of each ReLU, from 1, by its name in the module: where mixing can take place,
+        as :func:`sk_mixup.modules.find_levels` gives them.
     loss, optimizer, cuda_graph
         As in :class:`Trainer`.
     """
@@ -226,10 +230,12 @@ class ChainTrainer(Trainer):
         loss: Loss,
         optimizer: torch.optim.Optimizer,
         *,
+        levels: Mapping[str, int] = MappingProxyType({}),
         cuda_graph: bool = False,
     ) -> None:
         super().__init__(loss, layers[-1].out_features, optimizer, cuda_graph=cuda_graph)
         self.layers = layers
+        self.levels = levels
 
     def bind(self) -> None:
         """Take up weights and gradients, which stay where they are in memory."""
@@ -275,17 +281,23 @@ class ChainTrainer(Trainer):
 
     def step(self, x: Tensor, kept: Tensor, *target: Tensor) -> bool:
         """Do one step; see :meth:`Trainer.step`."""
+        mixing = self.hidden
+        level, clean = (0 if mixing is None else self.levels[mixing.layer]), x
         hidden = [x]
         for weight, bias in self.inner:
             hidden.append(_apply_linear(hidden[-1], weight, bias).relu_())
+            if mixing is not None and len(hidden) == level + 1:
+                clean, hidden[level] = hidden[level], mixing.mix(hidden[level])
         gradient = self.loss.compute_gradient(_apply_linear(hidden[-1], *self.last), kept, *target)
         for k, weight, weight_gradient, bias_gradient in self.backward:
             torch.mm(gradient.t(), hidden[k], out=weight_gradient)
             if bias_gradient is not None:
                 torch.sum(gradient, 0, out=bias_gradient)
             if k:
-                gradient = torch.mm(gradient, weight)
-                _threshold_backward(gradient, hidden[k], 0, grad_input=gradient)
+                gradient, output = torch.mm(gradient, weight), hidden[k]
+                if mixing is not None and k == level:
+                    gradient, output = mixing.unmix(gradient, len(clean)), clean
+                _threshold_backward(gradient, output, 0, grad_input=gradient)
         self.update()
         return True
 

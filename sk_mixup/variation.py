@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from sk_mixup.mixing import add_noise, mix, mix_rows, paste_boxes
+from sk_mixup.mixing.normal import NoiseSource
 from sk_mixup.mixing.plan import INPUT
 from sk_mixup.rows import gather_rows, send
 
-__all__ = ["PLAIN", "HiddenMixing", "Variation", "find_layers", "mixing_at"]
+__all__ = ["PLAIN", "HiddenBlock", "HiddenMixing", "Variation", "find_layers", "mixing_at"]
 
 
 @dataclass(frozen=True)
@@ -31,19 +32,33 @@ class Variation:
         :func:`sk_mixup.mixing.paste_boxes`.
     std : Tensor of shape (n,), default=None
         Standard deviation of the noise on each example.
-    noise : numpy.random.Generator, default=None
-        What the noise is drawn from, example by example.
+    noise : NoiseSource, default=None
+        What the noise is drawn from.
+    start : int, default=0
+        The place of the epoch at which the virtual examples begin.
     layer : str, default='input'
         The submodule whose output is mixed in the place of the inputs.
+    absent : Tensor of shape (k - 1, n), dtype bool, default=None
+        Partners that are none.
     """
 
     lam: Tensor | None = None
     box: Tensor | None = None
     std: Tensor | None = None
-    noise: np.random.Generator | None = None
+    noise: NoiseSource | None = None
+    start: int = 0
     layer: str = INPUT
+    absent: Tensor | None = None
 
-    def vary(self, x: Tensor, index: Tensor, lam: Tensor | None, start: int, stop: int | None) -> Tensor:
+    def vary(
+        self,
+        x: Tensor,
+        index: Tensor,
+        lam: Tensor | None,
+        start: int = 0,
+        stop: int | None = None,
+        stream: int = 0,
+    ) -> Tensor:
         """Return some of the virtual examples.
 
         Parameters
@@ -55,7 +70,9 @@ class Variation:
         lam : Tensor of shape (k, n) or None
             Their weights in the targets.
         start, stop : int
-            Which virtual examples to return, of all that `self` describes.
+            Which virtual examples to return, of all that `self` describes: whole batches.
+        stream : int, default=0
+            Which of several inputs `x` is, for its noise.
         """
         lam = lam if self.lam is None else self.lam[:, start:stop]
         made = gather_rows(x, index[0]) if lam is None else mix_rows(x, index, lam)
@@ -65,9 +82,15 @@ class Variation:
             return made
         if not x.is_floating_point():
             raise TypeError(f"X must be of a floating dtype for noise; got {x.dtype}. Convert it.")
-        shape, dtype = tuple(made.shape), np.float64 if x.dtype == torch.float64 else np.float32
-        noise = send(self.noise.standard_normal(shape, dtype=dtype), x.device, x.dtype)
-        return add_noise(made, noise, self.std[start:stop].to(x.dtype))
+        dtype, first = (np.float64 if x.dtype == torch.float64 else np.float32), self.start + start
+        noise = self.noise.draw(first, first + len(made), tuple(made.shape[1:]), dtype, stream)
+        return add_noise(made, send(noise, x.device, x.dtype), self.std[start:stop].to(x.dtype))
+
+    def weigh(self, weight: Tensor) -> Tensor:
+        """Return the weight of each virtual example, shape (n,), from those of its examples, (k, n)."""
+        if self.absent is not None:
+            weight = torch.cat([weight[:1], torch.where(self.absent, 1.0, weight[1:])])
+        return weight.prod(dim=0)
 
 
 @dataclass(frozen=True)
@@ -91,6 +114,62 @@ class HiddenMixing:
     def mix(self, hidden: Tensor) -> Tensor:
         """Return the mixed output, of n rows; autograd goes through it."""
         return mix(hidden[self.index], self.lam.to(hidden.dtype))
+
+    def unmix(self, gradient: Tensor, n_rows: int) -> Tensor:
+        """Return the gradient of the output from that of the mixed output."""
+        own = gradient.new_zeros(n_rows, *gradient.shape[1:])
+        for index, lam in zip(self.index, self.lam, strict=True):
+            own.index_add_(0, index, gradient * lam.unsqueeze(1))
+        return own
+
+
+@dataclass(frozen=True)
+class HiddenBlock:
+    """What is done inside the network to several batches, each with partners of its own.
+
+    Parameters
+    ----------
+    layers : tuple of str
+        Where each batch is mixed; 'input' for none of this.
+    index : Tensor of shape (k, n), dtype int64
+        Rows that go into each virtual example, counted from the beginning of its batch.
+    lam : Tensor of shape (k, n)
+        Their weights.
+    """
+
+    layers: tuple[str, ...]
+    index: Tensor
+    lam: Tensor
+
+    def split(self, sizes: Sequence[int]) -> list[HiddenMixing | None]:
+        """Return what is done to each batch, of so many rows each."""
+        indices, weights = (torch.split(part, list(sizes), dim=1) for part in (self.index, self.lam))
+        parts = zip(self.layers, indices, weights, strict=True)
+        return [None if layer == INPUT else HiddenMixing(layer, index, lam) for layer, index, lam in parts]
+
+    def weigh(self, sizes: Sequence[int], levels: Mapping[str, int]) -> tuple[Tensor, Tensor]:
+        """Return what is done at each of a chain's layers, where most leave the rows as they are.
+
+        Parameters
+        ----------
+        sizes : sequence of int
+            Rows in each batch.
+        levels : mapping of str to int
+            The number of each layer, from 1.
+
+        Returns
+        -------
+        index : Tensor of shape (n, k)
+            Rows that go into each virtual example.
+        weights : Tensor of shape (n, n_levels, k)
+            Their weights at each layer.
+        """
+        levels_of = np.repeat([levels.get(layer, 0) for layer in self.layers], sizes)
+        here = levels_of[:, None] == np.arange(1, len(levels) + 1)
+        own = torch.zeros_like(self.lam[:, :1])
+        own[0] = 1
+        mask = send(here, self.lam.device).unsqueeze(2)
+        return self.index.t(), torch.where(mask, self.lam.t().unsqueeze(1), own.t())
 
 
 PLAIN = Variation()

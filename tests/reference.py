@@ -45,3 +45,51 @@ def mixed_loss(row_loss, predictions, targets, lam, weight=None):
             total += w * float(lam[k][i]) * row_loss(predictions[i], targets[k][i])
         divisor += w
     return total / divisor
+
+
+def paste_row(image, partner, box):
+    """Take the pixels inside the rectangle from the partner, the others from the image, one by one."""
+    top, bottom, left, right = (int(edge) for edge in box)
+    pasted = np.array(image, dtype=np.float64)
+    for channel, i, j in np.ndindex(*pasted.shape):
+        if top <= i < bottom and left <= j < right:
+            pasted[channel, i, j] = partner[channel][i][j]
+    return pasted
+
+
+def normal_rows(seed, bounds, shape):
+    """Standard normal numbers of an epoch: each batch has a generator of its own, each row its turn."""
+    rows = []
+    for batch in range(len(bounds) - 1):
+        generator = np.random.Generator(np.random.Philox(key=np.array([seed, batch], dtype=np.uint64)))
+        rows += [generator.standard_normal(shape) for _ in range(bounds[batch], bounds[batch + 1])]
+    return rows
+
+
+def noisy_row(row, noise, std):
+    """Add noise number by number."""
+    pairs = zip(np.ravel(row).tolist(), np.ravel(noise).tolist(), strict=True)
+    return np.reshape([x + float(std) * e for x, e in pairs], np.shape(row))
+
+
+def box_row(lam, centre, height, width):
+    """Rectangle of one image from its weight and its centre, clipped at the edges."""
+    box = []
+    for length, middle in zip((height, width), centre, strict=True):
+        cut = int(length * math.sqrt(1 - lam))
+        start = int(middle) - cut // 2
+        box += [max(start, 0), min(start + cut, length)]
+    return box
+
+
+def neighbor_distances_row(inputs, row, others):
+    """Distances of one row to some others, the smallest first."""
+    flat = [np.ravel(x).astype(np.float64).tolist() for x in inputs]
+    return sorted(math.dist(flat[row], flat[other]) for other in others if other != row)
+
+
+def kernel_row(targets, row, bandwidth):
+    """Probability of each row to be the partner of one, by a Gaussian kernel on the targets."""
+    points = [np.ravel(t).astype(np.float64).tolist() for t in targets]
+    weights = [math.exp(-0.5 * (math.dist(points[row], other) / bandwidth) ** 2) for other in points]
+    return [weight / sum(weights) for weight in weights]

@@ -180,6 +180,26 @@ class RowFacts:
             self._found[key] = _find_neighbors(table, groups, n_neighbors)
         return self._found[key]
 
+    def count_neighbors(
+        self, n_neighbors: int, *, same_class: bool = False, user: str = ""
+    ) -> NDArray[np.int64]:
+        """Return how many of a row's neighbours are different ones; 1 for a row that is its own.
+
+        Parameters
+        ----------
+        n_neighbors, same_class, user
+            As in :meth:`find_neighbors`.
+
+        Returns
+        -------
+        counts : ndarray of shape (n_samples,)
+        """
+        n_samples = len(self.find_neighbors(n_neighbors, same_class=same_class, user=user))
+        if not same_class:
+            return np.full(n_samples, max(1, min(n_neighbors, n_samples - 1)))
+        _, group, sizes = np.unique(self.get_labels(user), return_inverse=True, return_counts=True)
+        return np.clip(sizes[group] - 1, 1, n_neighbors)
+
     def _find(self, name: str, user: str, hint: str) -> Any:
         source = self._sources[name]
         if source is None:

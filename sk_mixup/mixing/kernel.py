@@ -18,6 +18,8 @@ N_CELLS = 18
 CHUNK = 2**14
 N_PROPOSALS = 64
 DIRECT_CELLS = 2**24
+# A narrower kernel, as a share of the largest target, would overflow.
+LEAST = 1e-100
 
 
 def draw_kernel_partners(
@@ -66,12 +68,14 @@ def draw_kernel_partners(
     >>> draw_kernel_partners(np.random.default_rng(0), targets, bandwidth=1.0) % 2
     array([0, 1, 0, 1])
     """
-    table = np.asarray(targets, dtype=np.float64).reshape(len(targets), -1) / bandwidth
+    table = np.asarray(targets, dtype=np.float64).reshape(len(targets), -1)
+    table = table - np.median(table, axis=0)  # where most rows are, their differences are exact
+    table /= max(bandwidth, LEAST * np.abs(table).max())
     line = _project(table)
     order = np.argsort(line, kind="stable")
     line = line[order]
     # Both a cell and its neighbours are found by their numbers among those that hold rows.
-    cells, starts = np.unique(np.floor((line - line[0]) / CELL), return_index=True)
+    cells, starts = np.unique(np.floor(line / CELL), return_index=True)
     sampler = _Sampler(table[order], cells, np.append(starts, len(line)))
     partner = np.empty(len(line), dtype=np.int64)
     for start in range(0, len(line), CHUNK):
@@ -85,7 +89,7 @@ def _project(table: Weights) -> Weights:
     if table.shape[1] == 1:
         return table[:, 0]
     centred = table - table.mean(axis=0)
-    return centred @ np.linalg.eigh(centred.T @ centred)[1][:, -1]
+    return table @ np.linalg.eigh(centred.T @ centred)[1][:, -1]
 
 
 class _Sampler:

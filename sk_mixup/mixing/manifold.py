@@ -76,7 +76,7 @@ class ManifoldMixup(Vicinity):
 
     def __post_init__(self) -> None:
         check_real("alpha", self.alpha, low=0.0, above=True, hint="For no mixing use the policy ERM.")
-        check_layers(self.layers)
+        object.__setattr__(self, "layers", check_layers(self.layers))
         check_choice("lam_per", self.lam_per, LAM_PER)
         check_integer("n_mixed", self.n_mixed, low=2, hint="Use 2 for pairs, as in the paper.")
         as_partners(self.partners)
@@ -114,7 +114,7 @@ class _Feature(Vicinity):
         raise NotImplementedError
 
     def __post_init__(self) -> None:
-        check_layers(self.layers)
+        object.__setattr__(self, "layers", check_layers(self.layers))
         as_partners(self.partners)
 
     def draw(self, generator: np.random.Generator, bounds: Index, order: Index, facts: RowFacts) -> Plan:

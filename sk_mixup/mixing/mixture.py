@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sk_mixup._checks import check_choice, check_real
 from sk_mixup.mixing.facts import RowFacts
@@ -68,6 +69,7 @@ class Mixture(Vicinity):
             raise TypeError(f"vicinities must be a tuple of policies; got {given!r}. {hint}")
         if not given:
             raise ValueError(f"vicinities must hold a policy at least; got {given!r}. {hint}")
+        object.__setattr__(self, "vicinities", tuple(given))
         self._check_weights()
 
     def _check_weights(self) -> None:
@@ -83,19 +85,32 @@ class Mixture(Vicinity):
         if not total > 0:
             raise ValueError(f"weights must hold a number above 0; got {self.weights!r}. Raise one.")
 
+    @property
+    def has_one_lam_per_batch(self) -> bool:
+        """Whether all examples of a mini-batch have the same weights."""
+        return self.per == "batch" and all(vicinity.has_one_lam_per_batch for vicinity in self.vicinities)
+
     def check(self, facts: RowFacts) -> None:
         """Raise if one of the policies does not fit the rows; see :meth:`Vicinity.check`."""
         for vicinity in self.vicinities:
             vicinity.check(facts)
+        self._check_per(facts)
 
-    def draw(self, generator: np.random.Generator, bounds: Index, order: Index, facts: RowFacts) -> Plan:
-        """Draw a plan of each, and which of them holds where; see :meth:`Vicinity.draw`."""
-        plans = [vicinity.draw(generator, bounds, order, facts) for vicinity in self.vicinities]
-        hidden = any(plan.mixes_hidden for plan in plans)
-        if hidden and self.per == "example":
+    def _check_per(self, facts: RowFacts) -> None:
+        if self.per == "example" and self.may_mix_hidden(facts):
             raise ValueError(
                 "per must be 'batch' where hidden layers are mixed; got 'example'. Use per='batch'."
             )
+
+    def may_mix_hidden(self, facts: RowFacts) -> bool:
+        """Whether some mini-batches may be mixed inside the network."""
+        return any(vicinity.may_mix_hidden(facts) for vicinity in self.vicinities)
+
+    def draw(self, generator: np.random.Generator, bounds: Index, order: Index, facts: RowFacts) -> Plan:
+        """Draw a plan of each, and which of them holds where; see :meth:`Vicinity.draw`."""
+        self._check_per(facts)
+        plans = [vicinity.draw(generator, bounds, order, facts) for vicinity in self.vicinities]
+        hidden = any(plan.mixes_hidden for plan in plans)
         share = None if self.weights is None else np.asarray(self.weights) / math.fsum(self.weights)
         n_draws = len(bounds) - 1 if self.per == "batch" else int(bounds[-1])
         which = generator.choice(len(plans), size=n_draws, p=share)
@@ -133,7 +148,16 @@ def _merge(plans: Sequence[Plan], which: Index, layers: tuple[str, ...] | None) 
         std,
         noise,
         layers,
+        _choose_absent(plans, which, n_mixed),
     )
+
+
+def _choose_absent(plans: Sequence[Plan], which: Index, n_mixed: int) -> NDArray[np.bool_] | None:
+    """Return which partners are none; None if all are there."""
+    lacks = [n_mixed - 1 if plan.place is None else n_mixed - 1 - len(plan.place) for plan in plans]
+    if not any(lacks):
+        return None
+    return np.arange(1, n_mixed)[:, None] >= n_mixed - np.asarray(lacks)[which]
 
 
 def _get_std(plan: Plan) -> Weights:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 import sys
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from sk_mixup._checks import check_real
 from sk_mixup.mixing.facts import RowFacts
+from sk_mixup.mixing.normal import NoiseSource
 from sk_mixup.mixing.plan import Index, Plan
 from sk_mixup.mixing.vicinity import Vicinity
 
@@ -58,6 +58,6 @@ class GaussianNoise(Vicinity):
         check_real("std", self.std, low=0.0, high=sys.float_info.max, above=True, hint=hint)
 
     def draw(self, generator: np.random.Generator, bounds: Index, order: Index, facts: RowFacts) -> Plan:
-        """Set a generator of the epoch's noise aside; see :meth:`Vicinity.draw`."""
-        noise = copy.deepcopy(generator.spawn(1)[0])
+        """Draw the seed of the epoch's noise; see :meth:`Vicinity.draw`."""
+        noise = NoiseSource(int(generator.integers(2**63)), bounds)
         return Plan(bounds, order, std=np.full(int(bounds[-1]), float(self.std)), noise=noise)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -185,10 +186,10 @@ class NeighborPartners(Partners):
 
     def draw(self, generator: np.random.Generator, bounds: Index, order: Index, facts: RowFacts) -> Index:
         """Draw a neighbour of each row; see :meth:`Partners.draw`."""
-        neighbors = facts.find_neighbors(
-            self.n_neighbors, same_class=self.same_class, user=f"partners={self}"
-        )
-        chosen = generator.integers(neighbors.shape[1], size=len(order))
+        options: Any = {"same_class": self.same_class, "user": f"partners={self}"}
+        neighbors = facts.find_neighbors(self.n_neighbors, **options)
+        counts = facts.count_neighbors(self.n_neighbors, **options)
+        chosen = (generator.random(len(order)) * counts[order]).astype(np.int64)
         return _locate(order, neighbors[order, chosen])
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-import copy
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sk_mixup.mixing.normal import NoiseSource
 
 __all__ = ["INPUT", "Plan", "PlannedBatch", "batch_bounds", "draw_order"]
 
@@ -32,9 +33,10 @@ class PlannedBatch:
         Positions in `rows` of the partners of each example; None where nothing is mixed.
     lam : ndarray of shape (n_mixed, n) or None
         The weights, of the example itself first; None where nothing is mixed.
-    lam_x, box, std, noise, layer
-        The batch's part of what :class:`Plan` holds under these names; `layer` is one name
-        and `noise` the generator to draw from.
+    lam_x, box, std, noise, layer, absent
+        The batch's part of what :class:`Plan` holds under these names; `layer` is one name.
+    start : int
+        The place of the epoch at which the batch begins.
     """
 
     rows: Index
@@ -43,8 +45,10 @@ class PlannedBatch:
     lam_x: Weights | None = None
     box: Index | None = None
     std: Weights | None = None
-    noise: np.random.Generator | None = None
+    noise: NoiseSource | None = None
     layer: str = INPUT
+    absent: NDArray[np.bool_] | None = None
+    start: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,11 +77,13 @@ class Plan:
         fills, in pixels; bottom and right are excluded.
     std : ndarray of shape (n_planned,) or None
         Standard deviation of the Gaussian noise on each example's inputs.
-    noise : numpy.random.Generator or None
-        What the noise is drawn from, batch after batch; see :meth:`make_noise`.
+    noise : NoiseSource or None
+        What the noise is drawn from.
     layers : tuple of str, of length n_batches, or None
         Where each batch is mixed: the name of a submodule, whose output is mixed, or
         'input'. None mixes the inputs of all.
+    absent : ndarray of shape (n_mixed - 1, n_planned), dtype bool, or None
+        Partners that are none, in a mixture of policies with different numbers of them.
     """
 
     bounds: Index
@@ -88,16 +94,16 @@ class Plan:
     lam_x: Weights | None = None
     box: Index | None = None
     std: Weights | None = None
-    noise: np.random.Generator | None = None
+    noise: NoiseSource | None = None
     layers: tuple[str, ...] | None = None
+    absent: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.bounds) - 1
 
     def __iter__(self) -> Iterator[PlannedBatch]:
-        noise = self.make_noise()
         for number, (start, stop) in enumerate(pairwise(self.bounds.tolist())):
-            yield self._get_batch(number, start, stop, noise)
+            yield self._get_batch(number, start, stop)
 
     @property
     def index(self) -> Index:
@@ -110,20 +116,31 @@ class Plan:
         """Whether some batch is mixed inside the network."""
         return self.layers is not None and any(layer != INPUT for layer in self.layers)
 
-    def make_noise(self) -> np.random.Generator | None:
-        """Return a generator that gives the epoch's noise from its beginning, each time anew.
+    @property
+    def input_weights(self) -> Weights | None:
+        """Weights of the inputs where they are others than those of the targets.
 
-        Normal numbers are drawn example by example, in the order of the epoch.
+        Where a batch is mixed at a hidden layer, those of the example itself are 1.
         """
-        return copy.deepcopy(self.noise)
+        if self.layers is None or self.lam is None:
+            return self.lam_x
+        weights = self.hidden_weights.copy()
+        hidden = np.repeat([layer != INPUT for layer in self.layers], np.diff(self.bounds))
+        weights[:, hidden] = np.eye(len(weights))[:, :1]
+        return weights
 
-    def _get_batch(
-        self, number: int, start: int, stop: int, noise: np.random.Generator | None
-    ) -> PlannedBatch:
+    @property
+    def hidden_weights(self) -> Weights:
+        """Weights of what is mixed, inputs or the outputs of a hidden layer."""
+        weights = self.lam if self.lam_x is None else self.lam_x
+        assert weights is not None, "asked only where rows are mixed"
+        return weights
+
+    def _get_batch(self, number: int, start: int, stop: int) -> PlannedBatch:
         own, part = self.order[start:stop], slice(start, stop)
         std = None if self.std is None else self.std[part]
         if self.place is None or self.lam is None:
-            return PlannedBatch(own, std=std, noise=noise)
+            return PlannedBatch(own, std=std, noise=self.noise, start=start)
         place, rows = self.place[:, part], own
         if self.within_batch:
             position = place - start
@@ -133,7 +150,10 @@ class Plan:
         lam_x = None if self.lam_x is None else self.lam_x[:, part]
         box = None if self.box is None else self.box[:, part]
         layer = INPUT if self.layers is None else self.layers[number]
-        return PlannedBatch(rows, position, self.lam[:, part], lam_x, box, std, noise, layer)
+        absent = None if self.absent is None else self.absent[:, part]
+        return PlannedBatch(
+            rows, position, self.lam[:, part], lam_x, box, std, self.noise, layer, absent, start
+        )
 
 
 def batch_bounds(n_samples: int, batch_size: int, *, drop_last: bool = False) -> Index:

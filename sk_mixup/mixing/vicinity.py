@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -68,6 +69,15 @@ class Vicinity(ABC):
         bounds = batch_bounds(n_samples, batch_size, drop_last=drop_last)
         order = draw_order(generator, n_samples, shuffle=shuffle)
         return self.draw(generator, bounds, order, facts)
+
+    @property
+    def has_one_lam_per_batch(self) -> bool:
+        """Whether all examples of a mini-batch have the same weights."""
+        return getattr(self, "lam_per", "batch") == "batch"
+
+    def may_mix_hidden(self, facts: RowFacts) -> bool:
+        """Whether some mini-batches may be mixed inside the network."""
+        return hasattr(self, "layers") and facts.find_layers(self.layers, repr(self)) != (INPUT,)
 
     def check(self, facts: RowFacts) -> None:
         """Raise if the policy does not fit the training rows.
@@ -134,11 +144,12 @@ def draw_layers(
     return tuple(names[k] for k in generator.integers(len(names), size=len(bounds) - 1))
 
 
-def check_layers(layers: object) -> None:
-    """Raise if `layers` is neither 'auto' nor names."""
-    good = isinstance(layers, tuple | list) and len(layers) > 0 and all(isinstance(n, str) for n in layers)
-    if layers == "auto" or good:
-        return
+def check_layers(layers: object) -> Any:
+    """Return 'auto' or a tuple of names, or raise if `layers` is neither."""
+    if layers == "auto":
+        return "auto"
+    if isinstance(layers, tuple | list) and layers and all(isinstance(name, str) for name in layers):
+        return tuple(layers)
     error: Callable[[str], Exception] = ValueError if isinstance(layers, str | tuple | list) else TypeError
     raise error(
         f"layers must be 'auto' or a tuple of names of submodules; got {layers!r}. Name those whose outputs "

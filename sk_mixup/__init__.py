@@ -3,7 +3,15 @@
 from sk_mixup._net import MixupNetMixin
 from sk_mixup.classifier import MixupClassifier
 from sk_mixup.regressor import MixupRegressor
+from sk_mixup.semi_supervised import SemiSupervisedMixupClassifier
 from sk_mixup.stacking import fit_stacked, stacked
 
-__all__ = ["MixupClassifier", "MixupNetMixin", "MixupRegressor", "fit_stacked", "stacked"]
+__all__ = [
+    "MixupClassifier",
+    "MixupNetMixin",
+    "MixupRegressor",
+    "SemiSupervisedMixupClassifier",
+    "fit_stacked",
+    "stacked",
+]
 __version__ = "0.1.0"

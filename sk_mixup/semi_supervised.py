@@ -68,7 +68,7 @@ class SemiSupervisedMixupClassifier(ConsistencyMixin, UnlabeledMixin, MixupClass
 
     unlabeled_weight : float, default=10.0
         Largest weight w of the unlabelled loss, at least 0. Both papers use more on images: [1]_
-        up to 100, [2]_ 75 on CIFAR-10. On digits 30 was better than 10, on iris much worse.
+        up to 100, [2]_ 75 on CIFAR-10. On digits 30 was better than 10, on iris worse.
 
     rampup_epochs : int or None, default=None
         Epochs in which w(t) rises to its largest value, counted from initialization: by
@@ -224,7 +224,7 @@ class SemiSupervisedMixupClassifier(ConsistencyMixin, UnlabeledMixin, MixupClass
     problem of four classes with 10; standardised; means over 8 splits of 80 % for training),
     'mixmatch' had a lower test error than 100 epochs of plain training on the labelled rows in 7,
     and on iris three times as high a one; 'ict' a lower one in 3, all on digits and wine, and a
-    likelihood that was lower in 5. The defaults were chosen on these splits. Compare on your own
+    worse likelihood in 6. The defaults were chosen on these splits. Compare on your own
     data; ``python -m benchmarks semi`` does so on others.
 
     In a step of 32 labelled and 64 unlabelled rows 'mixmatch' trains on 160 rows and guesses for
@@ -246,7 +246,7 @@ class SemiSupervisedMixupClassifier(ConsistencyMixin, UnlabeledMixin, MixupClass
     >>> import numpy as np
     >>> from sklearn.datasets import load_iris
     >>> from sklearn.preprocessing import StandardScaler
-    >>> from sk_mixup.semi_supervised import SemiSupervisedMixupClassifier
+    >>> from sk_mixup import SemiSupervisedMixupClassifier
     >>> X, y = load_iris(return_X_y=True)
     >>> X = StandardScaler().fit_transform(X)
     >>> partly = np.where(np.arange(150) % 10 == 0, y, -1)

@@ -18,9 +18,10 @@ from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 import torch
 
-from sk_mixup import MixupClassifier, MixupNetMixin, MixupRegressor
+from sk_mixup import MixupClassifier, MixupNetMixin, MixupRegressor, SemiSupervisedMixupClassifier
 
 ESTIMATORS = [MixupClassifier, MixupRegressor]
+DOCUMENTED = [*ESTIMATORS, SemiSupervisedMixupClassifier, MixupNetMixin]
 
 # No stochastic mini-batch fit equals a fit on repeated rows to 1e-7: other rows meet in its
 # batches. scikit-learn exempts its own SGDClassifier (its meta-issue #16298). What holds
@@ -82,7 +83,7 @@ def _spell(default: Any) -> str:
     return default.__name__ if inspect.isclass(default) else repr(default)
 
 
-@pytest.mark.parametrize("owner", [MixupClassifier, MixupRegressor, MixupNetMixin])
+@pytest.mark.parametrize("owner", DOCUMENTED)
 def test_options_are_documented_in_the_order_of_the_signature(owner: type) -> None:
     assert list(_get_documented_options(owner.__doc__)) == list(_get_signature_options(owner))
 
@@ -91,7 +92,7 @@ def test_options_are_documented_in_the_order_of_the_signature(owner: type) -> No
     ("owner", "name"),
     [
         pytest.param(owner, name, id=f"{owner.__name__}-{name}")
-        for owner in (MixupClassifier, MixupRegressor, MixupNetMixin)
+        for owner in DOCUMENTED
         for name in _get_signature_options(owner)
     ],
 )

@@ -50,8 +50,9 @@ class ManifoldMixup(Vicinity):
 
     Notes
     -----
-    A batch that is mixed inside the network is trained step by step, not in the blocks that
-    make plain mixup fast, and not as part of a stack of nets.
+    Plain multilayer perceptrons with partners from the batch are trained as fast as with
+    mixup, but for the mixing itself, and as one under :func:`sk_mixup.stacked`. Other networks
+    are mixed by a hook on the layer, a batch at a time and net by net.
 
     References
     ----------

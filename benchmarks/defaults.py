@@ -20,14 +20,11 @@ from benchmarks.command import BaseConfig, Command, UserError, check_range
 from benchmarks.defaults_summary import describe_finding, draw_levels, summarise, tabulate
 from benchmarks.experiment import run_experiment
 from benchmarks.fitting import compute_scores, derive_seed, make_net, measure_time, split_rows
-from benchmarks.tables import EMBEDDED_NAMES, Table, check_names
+from benchmarks.tables import Table, check_names, choose_smaller_tables
 
 __all__ = ["COMMAND", "Config", "parse_schedule", "run"]
 
 Level = dict[str, Any]
-# HTRU2 and Phishing Websites would take most of the time, and a larger table needs its defaults
-# least: everything overfits less there.
-SMALLER_UCI_NAMES = ("abalone", "arcene", "arrhythmia", "phishing")
 
 
 def parse_schedule(text: str) -> dict[str, Any]:
@@ -192,8 +189,7 @@ def run(config: Config) -> int:
 
 def choose_names(config: Config) -> tuple[str, ...]:
     """Return the tables asked for; without names the bundled ones and UCI's smaller ones."""
-    embedded = config.data_dir is None and not config.download
-    return config.datasets or EMBEDDED_NAMES + (() if embedded else SMALLER_UCI_NAMES)
+    return config.datasets or choose_smaller_tables(config.data_dir, download=config.download)
 
 
 def make_tasks(config: Config, tables: list[Table]) -> dict[str, tuple[Any, ...]]:

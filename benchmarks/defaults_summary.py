@@ -7,13 +7,13 @@ from matplotlib.axes import Axes
 import numpy as np
 from scipy.stats import rankdata
 
-from benchmarks.figures import make_figure, render_png
-from benchmarks.stats import compute_t_interval
+from benchmarks.figures import BETTER, WORSE, draw_intervals, make_figure, render_png
+from benchmarks.paired import format_difference, read_interval
+from benchmarks.stats import compute_ratio_interval, compute_t_interval
 
 __all__ = ["describe_finding", "draw_levels", "summarise", "tabulate"]
 
 Level = Mapping[str, Any]
-BASE_COLOR, LEVEL_COLOR = "#c8553d", "#1b6ca8"
 METRICS = ("nll", "error", "seconds")
 
 
@@ -70,14 +70,13 @@ def _find_base(levels: Mapping[str, Sequence[Level]], settings: Sequence[Level])
 
 def _compare(values: np.ndarray, base: np.ndarray) -> dict[str, Any]:
     """Return the means of one level and its distance from the base point, over tables."""
-    log_ratio = compute_t_interval(np.log(values[:, 0] / base[:, 0]))
+    ratio = compute_ratio_interval(values[:, 0], base[:, 0])
     error = compute_t_interval(100 * (values[:, 1] - base[:, 1]))
-    percent = [100 * (np.exp(value) - 1) for value in log_ratio]
     row = {
         "base": bool(np.array_equal(values, base)),
         "nll": values[:, 0].mean(),
         "error": 100 * values[:, 1].mean(),
-        **dict(zip(("nll_change", "nll_change_low", "nll_change_high"), percent, strict=True)),
+        **dict(zip(("nll_change", "nll_change_low", "nll_change_high"), ratio, strict=True)),
         **dict(zip(("error_diff", "error_diff_low", "error_diff_high"), error, strict=True)),
         "time_ratio": np.exp(np.log(values[:, 2] / base[:, 2]).mean()),
     }
@@ -104,21 +103,14 @@ def _format_row(row: Mapping[str, Any]) -> dict[str, str]:
     return {
         "option": row["factor"],
         "level": row["level"] + (" (base)" if row["base"] else ""),
-        "NLL against base, %": _format(row, "nll_change", 1),
-        "error against base, points": _format(row, "error_diff", 2),
+        "NLL against base, %": format_difference(read_interval(row, "nll_change"), 1),
+        "error against base, points": format_difference(read_interval(row, "error_diff"), 2),
         "mean NLL": f"{row['nll']:.3f}",
         "mean error %": f"{row['error']:.2f}",
         "rank by NLL": f"{row['rank']:.1f}",
         "time": f"{row['time_ratio']:.2f}x",
         "tables": str(row["n_tables"]),
     }
-
-
-def _format(row: Mapping[str, Any], name: str, digits: int) -> str:
-    mean, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
-    if np.isnan(low):
-        return f"{mean:+.{digits}f}"
-    return f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
 def describe_finding(summary: Sequence[Mapping[str, Any]]) -> str:
@@ -163,21 +155,13 @@ def draw_levels(summary: Sequence[Mapping[str, Any]]) -> bytes:
     right.set_xlabel("test error against the base point, points")
     labels = [f"{row['factor']} = {row['level']}" for row in summary]
     left.set_yticks(range(len(summary)), labels)
-    left.set_ylim(len(summary) - 0.4, -0.6)
     figure.suptitle("One option changed at a time; left is better; red is the base point")
     return render_png(figure)
 
 
 def _draw_panel(ax: Axes, summary: Sequence[Mapping[str, Any]], name: str) -> None:
-    ax.axvline(0, color="black", linewidth=0.8)
+    intervals = [read_interval(row, name) for row in summary]
+    draw_intervals(ax, intervals, [WORSE if row["base"] else BETTER for row in summary])
     for place, row in enumerate(summary):
-        color = BASE_COLOR if row["base"] else LEVEL_COLOR
-        ax.plot(row[name], place, "o", color=color, markersize=6)
-        ends = [row[f"{name}_low"], row[f"{name}_high"]]
-        ax.plot(ends, [place, place], color=color, linewidth=2.2, solid_capstyle="butt")
         if place and row["factor"] != summary[place - 1]["factor"]:
             ax.axhline(place - 0.5, color="#bbbbbb", linewidth=0.7)
-    ax.grid(axis="x", color="#e4e4e4", linewidth=0.7)
-    ax.set_axisbelow(True)
-    ax.spines[["top", "right", "left"]].set_visible(False)
-    ax.tick_params(axis="y", length=0)

@@ -37,6 +37,7 @@ def run_experiment(
     describe_finding: Callable[[Rows], str],
     draw: Callable[[Rows], bytes],
     protocol: str,
+    load: Callable[..., list[Table]] = load_tables,
 ) -> int:
     """Load the tables, measure what is missing, write the results and print them.
 
@@ -60,6 +61,8 @@ def run_experiment(
         Turns those rows into a PNG.
     protocol : str
         What was done, in words.
+    load : callable, default=load_tables
+        Gives the tables, from the arguments of :func:`load_tables`.
 
     Returns
     -------
@@ -67,7 +70,7 @@ def run_experiment(
         0.
     """
     config.check_device()
-    tables = load_tables(names, data_dir=config.data_dir, download=config.download)
+    tables = load(names, data_dir=config.data_dir, download=config.download)
     data = [table.describe() for table in tables]
     embedded = config.data_dir is None and not config.download
     stem = make_stem(command.name, config, embedded=embedded)

@@ -1,11 +1,27 @@
 """Figures of the results, drawn without a display."""
 
+from collections.abc import Sequence
 import io
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-__all__ = ["make_figure", "render_png"]
+from benchmarks.stats import Interval
+
+__all__ = [
+    "BETTER",
+    "EVEN",
+    "WORSE",
+    "draw_intervals",
+    "make_figure",
+    "make_legend",
+    "pick_color",
+    "render_png",
+]
+
+BETTER, WORSE, EVEN = "#1b6ca8", "#c8553d", "#7a7a7a"
 
 
 def make_figure(height: float) -> Figure:
@@ -32,3 +48,40 @@ def render_png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def pick_color(interval: Interval) -> str:
+    """Return the colour of a difference that is good below 0."""
+    return {-1: BETTER, 0: EVEN, 1: WORSE}[interval.find_sign()]
+
+
+def draw_intervals(ax: Axes, intervals: Sequence[Interval], colors: Sequence[str]) -> None:
+    """Draw differences as dots with bars, one below the other, and a line at 0.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Where.
+    intervals : sequence of Interval
+        The differences.
+    colors : sequence of str
+        One for each.
+    """
+    ax.axvline(0, color="black", linewidth=0.8)
+    for place, (interval, color) in enumerate(zip(intervals, colors, strict=True)):
+        ends = [interval.low, interval.high]
+        ax.plot(ends, [place, place], color=color, linewidth=2.2, solid_capstyle="butt")
+        ax.plot(interval.mean, place, "o", color=color, markersize=6)
+    ax.set_ylim(len(intervals) - 0.4, -0.6)
+    ax.grid(axis="x", color="#e4e4e4", linewidth=0.7)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.tick_params(axis="y", length=0)
+
+
+def make_legend(better: str, worse: str) -> list[Line2D]:
+    """Return the legend's lines for :func:`pick_color`."""
+    colors = {better: BETTER, "no clear difference": EVEN, worse: WORSE}
+    return [
+        Line2D([], [], color=color, marker="o", linewidth=2.2, label=label) for label, color in colors.items()
+    ]

@@ -80,25 +80,28 @@ def count_batches(n_samples: int, batch_size: int) -> int:
     return -(-n_samples // batch_size)
 
 
-def split_rows(y: np.ndarray, test_size: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def split_rows(
+    y: np.ndarray, test_size: float, seed: int, *, by_class: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
     """Split rows at random, by class where every class has two members or more.
 
     Parameters
     ----------
     y : ndarray of shape (n_samples,)
-        Labels.
+        Labels or targets.
     test_size : float
         Share of rows for testing.
     seed : int
         Of the shuffle.
+    by_class : bool, default=True
+        Whether `y` holds classes.
 
     Returns
     -------
     train, test : ndarray of int
         Row numbers.
     """
-    counts = np.unique(y, return_counts=True)[1]
-    stratify = y if counts.min() >= 2 else None
+    stratify = y if by_class and np.unique(y, return_counts=True)[1].min() >= 2 else None
     train, test = train_test_split(
         np.arange(y.size), test_size=test_size, random_state=seed, stratify=stratify
     )

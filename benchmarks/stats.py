@@ -7,7 +7,13 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-__all__ = ["Interval", "compute_corrected_interval", "compute_t_interval", "count_wins"]
+__all__ = [
+    "Interval",
+    "compute_corrected_interval",
+    "compute_ratio_interval",
+    "compute_t_interval",
+    "count_wins",
+]
 
 CONFIDENCE = 0.95
 
@@ -71,6 +77,30 @@ def compute_t_interval(values: Sequence[float] | np.ndarray) -> Interval:
         Mean and ends, in the unit of ``values``.
     """
     return _make_interval(values, 1 / len(values))
+
+
+def compute_ratio_interval(values: np.ndarray, base: np.ndarray) -> Interval:
+    """Return by how many per cent values differ from others: the geometric mean of their ratios.
+
+    Parameters
+    ----------
+    values, base : ndarray of shape (n,)
+        Above 0; at least two pairs, such as one for each data set.
+
+    Returns
+    -------
+    interval : Interval
+        In per cent of `base`; Student's interval of the logarithms.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from benchmarks.stats import compute_ratio_interval
+    >>> compute_ratio_interval(np.array([2.0, 4.0]), np.array([1.0, 2.0]))
+    Interval(mean=100.0, low=100.0, high=100.0)
+    """
+    logarithms = compute_t_interval(np.log(np.asarray(values) / base))
+    return Interval(*(100 * (math.exp(end) - 1) for end in logarithms))
 
 
 def _make_interval(values: Sequence[float] | np.ndarray, factor: float) -> Interval:

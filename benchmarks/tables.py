@@ -14,7 +14,15 @@ from benchmarks.command import check_known
 from benchmarks.uci_download import fetch_tables
 from benchmarks.uci_files import UCI_SETS, find_missing, read_files
 
-__all__ = ["EMBEDDED_NAMES", "TABLE_TITLES", "UCI_NAMES", "Table", "check_names", "load_tables"]
+__all__ = [
+    "EMBEDDED_NAMES",
+    "TABLE_TITLES",
+    "UCI_NAMES",
+    "Table",
+    "check_names",
+    "choose_smaller_tables",
+    "load_tables",
+]
 
 EMBEDDED: Mapping[str, tuple[str, Callable[..., Any]]] = {
     "iris": ("Iris", datasets.load_iris),
@@ -25,6 +33,9 @@ EMBEDDED: Mapping[str, tuple[str, Callable[..., Any]]] = {
 EMBEDDED_NAMES = tuple(EMBEDDED)
 UCI_NAMES = tuple(UCI_SETS)
 TABLE_NAMES = tuple(dict.fromkeys(EMBEDDED_NAMES + UCI_NAMES))
+# HTRU2 and Phishing Websites would take most of the time where every table has many fits, and a
+# larger table tells methods apart least: everything overfits less there.
+SMALLER_UCI_NAMES = ("abalone", "arcene", "arrhythmia", "phishing")
 TABLE_TITLES = {name: title for name, (title, _) in EMBEDDED.items()} | {
     name: uci_set.title for name, uci_set in UCI_SETS.items()
 }
@@ -32,16 +43,16 @@ TABLE_TITLES = {name: title for name, (title, _) in EMBEDDED.items()} | {
 
 @dataclass(frozen=True)
 class Table:
-    """A classification problem.
+    """A learning problem.
 
     Parameters
     ----------
     name : str
         Key of ``TABLE_TITLES``.
-    X : ndarray of shape (n_samples, n_features), float64
-        Inputs; NaN where a value is missing.
+    X : ndarray of shape (n_samples, *features)
+        Inputs: float64, NaN where a value is missing, or the bytes of images.
     y : ndarray of shape (n_samples,)
-        Labels, integers or strings.
+        Labels, integers or strings; or real-valued targets, floats.
     source : str
         Where the rows come from.
     """
@@ -55,20 +66,26 @@ class Table:
         """Return name, size, origin and digest, ready for JSON."""
         digest = hashlib.sha256(np.ascontiguousarray(self.X).tobytes())
         digest.update("\n".join(map(str, self.y.tolist())).encode())
+        is_real = self.y.dtype.kind == "f"
         return {
             "dataset": self.name,
-            "n_samples": int(self.X.shape[0]),
-            "n_features": int(self.X.shape[1]),
-            "n_classes": int(np.unique(self.y).size),
+            "n_samples": len(self.X),
+            "n_features": int(self.X[0].size),
+            "n_classes": None if is_real else int(np.unique(self.y).size),
             "source": self.source,
             "sha256": digest.hexdigest(),
         }
 
 
-def check_names(names: Sequence[str], known: Sequence[str] = TABLE_NAMES) -> None:
-    """Raise :class:`UserError` if a name is none of the tables known."""
+def check_names(names: Sequence[str], known: Sequence[str] = TABLE_NAMES, option: str = "--datasets") -> None:
+    """Raise :class:`UserError` if a name is none of those known, of tables by default."""
     for name in names:
-        check_known("--datasets", name, known)
+        check_known(option, name, known)
+
+
+def choose_smaller_tables(data_dir: Path | None, *, download: bool) -> tuple[str, ...]:
+    """Return the bundled tables and, told where UCI's are, those of at most 5,000 rows."""
+    return EMBEDDED_NAMES + (() if data_dir is None and not download else SMALLER_UCI_NAMES)
 
 
 def load_tables(

@@ -17,7 +17,7 @@ from sklearn.datasets import fetch_openml, get_data_home
 
 from benchmarks.command import UserError
 from benchmarks.results import write_bytes
-from benchmarks.uci_files import UCI_SETS, Arrays, SourcedArrays, encode_abalone
+from benchmarks.uci_files import SETS, Arrays, SourcedArrays, encode_abalone
 
 __all__ = ["CONTENT_DIGESTS", "compute_content_digest", "fetch_tables"]
 
@@ -25,6 +25,7 @@ OPENML_IDS = {"arcene": 1458}
 
 # compute_content_digest of the tables in UCI's own files.
 CONTENT_DIGESTS: Mapping[str, str] = {
+    "airfoil": "271ffe086832e7ac88bf04235e58b8e0e57c7dc7b0e9af2824f81efc047770cd",
     "abalone": "9b4f00c48680604b7eb230ac95d45a189cf98bf33d328e131c5b4160aa3c009b",
     "arcene": "3c429b117f4797293896ea4477bfa3f21d18b732ef0ba360855ea5d5ab67cc97",
     "arrhythmia": "eae8a030fcc2b231812c37a14b574644adc3ec5cbab3bca07ebc8a3457b1ba65",
@@ -41,7 +42,7 @@ def fetch_tables(names: Sequence[str]) -> dict[str, SourcedArrays]:
     Parameters
     ----------
     names : sequence of str
-        Keys of ``UCI_SETS``.
+        Keys of ``SETS``.
 
     Returns
     -------
@@ -114,7 +115,12 @@ def _find_checksum_path(path: Path) -> Path:
 
 def _fetch(name: str) -> Arrays:
     """Fetch one set and check its size."""
-    print(f"Fetching {UCI_SETS[name].title} …", file=sys.stderr)
+    if name not in OPENML_IDS and SETS[name].uci_id is None:
+        raise UserError(
+            f"--download must leave {name} out, whose checksum is not known. Put {SETS[name].files[0]} from "
+            f"{SETS[name].url} in a folder and use --data-dir."
+        )
+    print(f"Fetching {SETS[name].title} …", file=sys.stderr)
     fetch = _fetch_openml if name in OPENML_IDS else _fetch_ucimlrepo
     try:
         features, labels = fetch(name)
@@ -129,9 +135,9 @@ def _fetch(name: str) -> Arrays:
     y = labels.to_numpy().ravel()
     y = y.astype(str) if y.dtype == object else y
     found = (*X.shape, np.unique(y).size)
-    if found != UCI_SETS[name].shape:
+    if found != SETS[name].shape:
         raise UserError(
-            f"{name} must have {UCI_SETS[name].shape} rows, features and classes; got {found} "
+            f"{name} must have {SETS[name].shape} rows, features and classes; got {found} "
             "from the network. Put UCI's own files in a folder and use --data-dir."
         )
     return X, y
@@ -141,15 +147,14 @@ def _explain_failure(name: str, error: Exception) -> str:
     reason = f"{type(error).__name__}: {error}".splitlines()[0]
     return (
         f"--download must reach the network for {name}; got {reason}. Try again, or put "
-        f"{', '.join(UCI_SETS[name].files)} from https://archive.ics.uci.edu/dataset/"
-        f"{UCI_SETS[name].uci_id} in a folder and use --data-dir."
+        f"{', '.join(SETS[name].files)} from {SETS[name].get_url()} in a folder and use --data-dir."
     )
 
 
 def _fetch_ucimlrepo(name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     from ucimlrepo import fetch_ucirepo
 
-    data = fetch_ucirepo(id=UCI_SETS[name].uci_id).data
+    data = fetch_ucirepo(id=SETS[name].uci_id).data
     return data.features, data.targets
 
 

@@ -1,5 +1,6 @@
-"""Read the seven UCI sets of the paper's Table 4 in UCI's own file formats."""
+"""Read the seven UCI sets of the paper's Table 4, and sets for regression, in their own file formats."""
 
+from collections import ChainMap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 import gzip
@@ -12,7 +13,16 @@ import pandas as pd
 
 from benchmarks.command import UserError
 
-__all__ = ["SHA256", "UCI_SETS", "UciSet", "encode_abalone", "find_missing", "read_files"]
+__all__ = [
+    "REGRESSION_SETS",
+    "SETS",
+    "SHA256",
+    "UCI_SETS",
+    "UciSet",
+    "encode_abalone",
+    "find_missing",
+    "read_files",
+]
 
 Arrays = tuple[np.ndarray, np.ndarray]
 SourcedArrays = tuple[np.ndarray, np.ndarray, str]
@@ -22,6 +32,8 @@ SHA256 = {
     "HTRU_2.csv": "b2b388ceaa9718d00f6feba97bfe7096ee61996526cee2bea94e9dd034e9cbbe",
     "PhishingData.arff": "9de9749acfcf47e048fb4efa8e04d1fc18e7ea8be2640a31f368a5cc70da4ece",
     "PhishingWebsites.arff": "0dfcd84ccdedca6e1be2ce26452c1f1089ac3f839b9a1b0ab1cdcf6d895f9a70",
+    # Of copies in public repositories, which agree.
+    "airfoil_self_noise.dat": "74c75fd71783f1e6b71f8a622b993dc592897a97cd689c5090a07147a1b097b3",
     "abalone.data": "de37cdcdcaaa50c309d514f248f7c2302a5f1f88c168905eba23fe2fbc78449f",
     "arcene_train.data": "c150722504764b89be541a2166a4ad23b327811a390134455f1648968d2d658b",
     "arcene_train.labels": "434bb813ff7e69d182eeed347f77bd4981917d6233efedd01b5f6d916c282fbe",
@@ -34,27 +46,34 @@ SHA256 = {
 
 @dataclass(frozen=True)
 class UciSet:
-    """One set of the repository.
+    """One set of an archive.
 
     Parameters
     ----------
     title : str
         Name for people.
-    uci_id : int
-        Number in ``https://archive.ics.uci.edu/dataset/<uci_id>``.
+    uci_id : int or None
+        Number in ``https://archive.ics.uci.edu/dataset/<uci_id>``; None for another archive.
     shape : tuple of int
-        Rows, features, classes that occur.
+        Rows, features, classes or targets that occur.
     files : tuple of str
         Names of the files; each may carry ``.gz``.
     parse : callable
         Turns the files' contents, in that order, into inputs and labels.
+    url : str, default=""
+        Where the files are to be had by hand; empty for UCI's page.
     """
 
     title: str
-    uci_id: int
+    uci_id: int | None
     shape: tuple[int, int, int]
     files: tuple[str, ...]
     parse: Callable[..., Arrays]
+    url: str = ""
+
+    def get_url(self) -> str:
+        """Return where the files are to be had by hand."""
+        return self.url or f"https://archive.ics.uci.edu/dataset/{self.uci_id}"
 
 
 def read_files(names: Sequence[str], data_dir: Path | None) -> dict[str, SourcedArrays]:
@@ -63,7 +82,7 @@ def read_files(names: Sequence[str], data_dir: Path | None) -> dict[str, Sourced
     Parameters
     ----------
     names : sequence of str
-        Keys of ``UCI_SETS``.
+        Keys of ``SETS``.
     data_dir : Path or None
         The folder, or the one above a folder ``uci``; None only without names.
 
@@ -77,7 +96,17 @@ def read_files(names: Sequence[str], data_dir: Path | None) -> dict[str, Sourced
     UserError
         If a file is not the one that UCI serves.
     """
-    return {name: (*UCI_SETS[name].parse(*_read_contents(name, data_dir)), "UCI's files") for name in names}
+    return {name: (*_parse(name, data_dir), _name_source(name)) for name in names}
+
+
+def _parse(name: str, data_dir: Path | None) -> Arrays:
+    return SETS[name].parse(*_read_contents(name, data_dir))
+
+
+def _name_source(name: str) -> str:
+    if SETS[name].uci_id is not None:
+        return "UCI's files"
+    return f"{SETS[name].url}, not compared with a checksum"
 
 
 def find_missing(names: Sequence[str], data_dir: Path | None, *, download: bool) -> list[str]:
@@ -86,7 +115,7 @@ def find_missing(names: Sequence[str], data_dir: Path | None, *, download: bool)
     Parameters
     ----------
     names : sequence of str
-        Keys of ``UCI_SETS``.
+        Keys of ``SETS``.
     data_dir : Path or None
         The folder; None lacks all.
     download : bool
@@ -105,7 +134,7 @@ def find_missing(names: Sequence[str], data_dir: Path | None, *, download: bool)
     if data_dir is not None and not data_dir.is_dir():
         raise UserError(f"--data-dir must be a folder; got '{data_dir}', which is none.")
     lacking = {
-        name: [file for file in UCI_SETS[name].files if _find_file(file, data_dir) is None] for name in names
+        name: [file for file in SETS[name].files if _find_file(file, data_dir) is None] for name in names
     }
     missing = [name for name, files in lacking.items() if files]
     if missing and not download:
@@ -114,10 +143,7 @@ def find_missing(names: Sequence[str], data_dir: Path | None, *, download: bool)
 
 
 def _explain_missing(lacking: dict[str, list[str]], data_dir: Path | None) -> str:
-    lines = [
-        f"  {', '.join(files)}  (https://archive.ics.uci.edu/dataset/{UCI_SETS[name].uci_id})"
-        for name, files in lacking.items()
-    ]
+    lines = [f"  {', '.join(files)}  ({SETS[name].get_url()})" for name, files in lacking.items()]
     return (
         f"--data-dir must hold every file of the sets asked for; '{data_dir}' lacks\n"
         + "\n".join(lines)
@@ -137,15 +163,15 @@ def _find_file(name: str, data_dir: Path | None) -> Path | None:
 
 def _read_contents(name: str, data_dir: Path | None) -> list[bytes]:
     contents = []
-    for file in UCI_SETS[name].files:
+    for file in SETS[name].files:
         path = _find_file(file, data_dir)
         assert path is not None, "find_missing has looked"
-        contents.append(_read_verified(path, SHA256[file]))
+        contents.append(_read_verified(path, SHA256.get(file)))
     return contents
 
 
-def _read_verified(path: Path, expected: str) -> bytes:
-    """Return a file's content, unpacked if it is a .gz, if it has the expected SHA-256."""
+def _read_verified(path: Path, expected: str | None) -> bytes:
+    """Return a file's content, unpacked if it is a .gz, if its SHA-256 is the expected one or none is."""
     content = path.read_bytes()
     if path.suffix == ".gz":
         try:
@@ -153,7 +179,7 @@ def _read_verified(path: Path, expected: str) -> bytes:
         except (OSError, EOFError) as error:
             raise UserError(f"'{path}' must be a gzip file; {error}. Fetch it again.") from None
     found = hashlib.sha256(content).hexdigest()
-    if found != expected:
+    if expected is not None and found != expected:
         raise UserError(
             f"'{path}' must have the content that UCI serves (SHA-256 {expected[:12]}…); "
             f"got {found[:12]}…. Fetch it again, or leave its set out with --datasets."
@@ -210,6 +236,20 @@ def _parse_arff(content: bytes) -> Arrays:
     return _split_last(_read_csv(text[start:].encode()))
 
 
+def _parse_airfoil(content: bytes) -> Arrays:
+    return _split_last(_read_csv(content, "\t"))
+
+
+def _parse_no2(content: bytes) -> Arrays:
+    """Return all columns but the first as inputs, the first as targets, if the table has its size."""
+    table = np.loadtxt(io.BytesIO(content), ndmin=2)
+    if table.shape != (500, 8):
+        raise UserError(
+            f"NO2.dat must hold 500 rows of 8 numbers; got a table of shape {table.shape}. Fetch it again."
+        )
+    return table[:, 1:], table[:, 0]
+
+
 UCI_SETS = {
     "abalone": UciSet("Abalone", 1, (4177, 10, 28), ("abalone.data",), _parse_abalone),
     "arcene": UciSet(
@@ -229,3 +269,12 @@ UCI_SETS = {
         "Phishing Websites", 327, (11055, 30, 2), ("PhishingWebsites.arff",), _parse_arff
     ),
 }
+
+REGRESSION_SETS = {
+    "airfoil": UciSet("Airfoil", 291, (1503, 5, 1456), ("airfoil_self_noise.dat",), _parse_airfoil),
+    # How many targets differ is not known here.
+    "no2": UciSet(
+        "NO2", None, (500, 7, 0), ("NO2.dat",), _parse_no2, "http://lib.stat.cmu.edu/datasets/NO2.dat"
+    ),
+}
+SETS = ChainMap(UCI_SETS, REGRESSION_SETS)

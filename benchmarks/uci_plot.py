@@ -6,12 +6,13 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from benchmarks.figures import make_figure, render_png
+from benchmarks.figures import draw_intervals, make_figure, make_legend, pick_color, render_png
+from benchmarks.paired import read_interval
 from benchmarks.tables import TABLE_TITLES
 
 __all__ = ["draw_differences"]
 
-BETTER, WORSE, EVEN, PAPER = "#1b6ca8", "#c8553d", "#7a7a7a", "#222222"
+PAPER = "#222222"
 METRICS = {"error": "test error, percentage points", "nll": "test NLL, nats"}
 PROTOCOL_TITLES = {"paper": "Paper's protocol: few epochs", "converged": "Trained to convergence"}
 
@@ -47,27 +48,15 @@ def draw_differences(summary: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def _draw_panel(ax: Axes, rows: Sequence[Mapping[str, Any]], metric: str) -> None:
-    ax.axvline(0, color="black", linewidth=0.8)
+    intervals = [read_interval(row, f"{metric}_diff") for row in rows]
+    draw_intervals(ax, intervals, [pick_color(interval) for interval in intervals])
     for place, row in enumerate(rows):
-        mean, low, high = (row[f"{metric}_diff{end}"] for end in ("", "_low", "_high"))
-        color = BETTER if high < 0 else WORSE if low > 0 else EVEN
-        ax.plot([low, high], [place, place], color=color, linewidth=2.2, solid_capstyle="butt")
-        ax.plot(mean, place, "o", color=color, markersize=6)
         if metric == "error" and row["protocol"] == "paper" and row["paper_erm_error"] is not None:
             difference = row["paper_mixup_error"] - row["paper_erm_error"]
             ax.plot(difference, place, "D", mfc="none", mec=PAPER, markersize=6)
     ax.set_yticks(range(len(rows)), [TABLE_TITLES[row["dataset"]] for row in rows])
-    ax.set_ylim(len(rows) - 0.4, -0.6)
-    ax.grid(axis="x", color="#e4e4e4", linewidth=0.7)
-    ax.set_axisbelow(True)
-    ax.spines[["top", "right", "left"]].set_visible(False)
-    ax.tick_params(axis="y", length=0)
 
 
 def _make_legend() -> list[Line2D]:
-    colors = {"mixup better": BETTER, "no clear difference": EVEN, "mixup worse": WORSE}
-    lines = [
-        Line2D([], [], color=color, marker="o", linewidth=2.2, label=label) for label, color in colors.items()
-    ]
     diamond = Line2D([], [], linestyle="", marker="D", mfc="none", mec=PAPER, label="paper's Table 4")
-    return [*lines, diamond]
+    return [*make_legend("mixup better", "mixup worse"), diamond]

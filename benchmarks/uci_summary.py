@@ -5,7 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.stats import Interval, compute_corrected_interval, count_wins
+from benchmarks.paired import (
+    count_signs,
+    flatten_interval,
+    format_difference,
+    format_mean,
+    group_records,
+    read_interval,
+)
+from benchmarks.stats import compute_corrected_interval, count_wins
 
 __all__ = ["OVERVIEW", "PAPER_ERRORS", "describe_finding", "summarise", "tabulate"]
 
@@ -38,9 +46,7 @@ def summarise(records: Sequence[Mapping[str, Any]], *, test_ratio: float) -> lis
     summary : list of dict
         Errors in per cent, NLL in nats; every mean with the ends of its 95 % interval.
     """
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for record in records:
-        groups.setdefault((record["dataset"], record["protocol"]), []).append(record)
+    groups = group_records(records, "dataset", "protocol")
     return [_summarise_group(group, test_ratio) for group in groups.values()]
 
 
@@ -65,14 +71,8 @@ def _summarise_metric(
     columns = {f"erm_{metric}": erm, f"mixup_{metric}": mixup, f"{metric}_diff": mixup - erm}
     row: dict[str, float] = {}
     for name, values in columns.items():
-        interval = compute_corrected_interval(values, test_ratio)
-        row |= _flatten(name, interval)
+        row |= flatten_interval(name, compute_corrected_interval(values, test_ratio))
     return row | {f"{metric}_wins": round(count_wins(mixup - erm), 3)}
-
-
-def _flatten(name: str, interval: Interval) -> dict[str, float]:
-    ends = {"": interval.mean, "_low": interval.low, "_high": interval.high}
-    return {f"{name}{suffix}": round(value, 5) for suffix, value in ends.items()}
 
 
 def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
@@ -110,7 +110,7 @@ def _format_overview(summary: Sequence[Mapping[str, Any]]) -> list[dict[str, str
 
 
 def _format_arrow(row: Mapping[str, Any], metric: str, digits: int) -> str:
-    star = "" if _read_interval(row, f"{metric}_diff").find_sign() == 0 else " †"
+    star = "" if read_interval(row, f"{metric}_diff").find_sign() == 0 else " †"
     return f"{row[f'erm_{metric}']:.{digits}f} → {row[f'mixup_{metric}']:.{digits}f}{star}"
 
 
@@ -127,21 +127,11 @@ def _format_metric(row: Mapping[str, Any], metric: str, digits: int) -> dict[str
         "protocol": row["protocol"],
         "data": row["dataset"],
         "n": str(row["n_repeats"]),
-        "ERM": _format_mean(row, f"erm_{metric}", digits),
-        "mixup": _format_mean(row, f"mixup_{metric}", digits),
-        "mixup minus ERM": _format_difference(row, f"{metric}_diff", digits),
+        "ERM": format_mean(row, f"erm_{metric}", digits),
+        "mixup": format_mean(row, f"mixup_{metric}", digits),
+        "mixup minus ERM": format_difference(read_interval(row, f"{metric}_diff"), digits),
         "mixup wins": f"{row[f'{metric}_wins']:.0%}",
     }
-
-
-def _format_mean(row: Mapping[str, Any], name: str, digits: int) -> str:
-    half = (row[f"{name}_high"] - row[f"{name}_low"]) / 2
-    return f"{row[name]:.{digits}f} ± {half:.{digits}f}"
-
-
-def _format_difference(row: Mapping[str, Any], name: str, digits: int) -> str:
-    mean, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
-    return f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
 def _format_paper(row: Mapping[str, Any]) -> str:
@@ -174,18 +164,8 @@ def describe_finding(summary: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _describe_group(words: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    error, nll = _count_signs(rows, "error_diff"), _count_signs(rows, "nll_diff")
+    error, nll = count_signs(rows, "error_diff"), count_signs(rows, "nll_diff")
     return (
         f"{words}, mixup's test error is lower than ERM's on {error[0]} and higher on {error[1]} "
         f"of {len(rows)} tables, its test NLL lower on {nll[0]} and higher on {nll[1]}"
     )
-
-
-def _count_signs(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[int, int]:
-    """Return on how many tables a difference is surely below 0, and surely above."""
-    signs = [_read_interval(row, name).find_sign() for row in rows]
-    return signs.count(-1), signs.count(1)
-
-
-def _read_interval(row: Mapping[str, Any], name: str) -> Interval:
-    return Interval(row[name], row[f"{name}_low"], row[f"{name}_high"])

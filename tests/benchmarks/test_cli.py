@@ -32,8 +32,8 @@ def test_module_runs_from_the_shell() -> None:
     )
     assert run.returncode == 2
     assert (
-        "the benchmark must be one of uci, defaults, speed, search, report; got 'ucl'. Did you mean 'uci'?"
-        in run.stderr
+        "the benchmark must be one of uci, ablation, regression, defaults, speed, search, semi, report; "
+        "got 'ucl'. Did you mean 'uci'?" in run.stderr
     )
     assert "Traceback" not in run.stderr
 

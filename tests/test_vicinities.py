@@ -52,10 +52,10 @@ def make_virtual_rows(plan: Plan, X: NDArray[Any]) -> list[tuple[str, list[int],
 
     Where the layer is the input, there is one input, and it is mixed.
     """
+    noise = None if plan.noise is None else normal_rows(plan.noise.seed, plan.bounds, X.shape[1:])
     made = []
     for number, (start, stop) in enumerate(pairwise(plan.bounds)):
         layer = "input" if plan.layers is None else plan.layers[number]
-        noise = None if plan.noise is None else plan.noise.draw(start, stop, X.shape[1:])
         for i in range(start, stop):
             rows = plan.index[:, i].tolist()
             lam = [1.0] if plan.lam is None else plan.lam[:, i].tolist()
@@ -65,7 +65,7 @@ def make_virtual_rows(plan: Plan, X: NDArray[Any]) -> list[tuple[str, list[int],
                 x = mix_row(inputs, lam_x)
                 x = x if plan.box is None else paste_row(x, inputs[1], plan.box[:, i])
                 if plan.std is not None:
-                    x = noisy_row(x, noise[i - start], plan.std[i])
+                    x = noisy_row(x, noise[i], plan.std[i])
                 inputs, lam_x = [x], [1.0]
             made.append((layer, rows, inputs, lam_x, lam))
     return made
@@ -172,11 +172,10 @@ def test_weighted_steps_equal_a_slow_loop(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("options", [{}, STEPWISE], ids=["fast", "stepwise"])
+@pytest.mark.parametrize(("options", "weighted"), [({}, True), ({}, False), (STEPWISE, False)])
 @pytest.mark.parametrize(
     ("name", "architecture", "problem"),
-    list_cases(("classes", "labels", "target", "targets"), ("flattened", "tanh", "convolution")),
+    list_cases(("labels", "target"), ("flattened", "tanh", "convolution")),
 )
 def test_every_kind_of_net_equals_a_slow_loop(
     float64: None, name: str, architecture: str, problem: str, options: dict[str, Any], weighted: bool
@@ -186,7 +185,7 @@ def test_every_kind_of_net_equals_a_slow_loop(
 
 
 @pytest.mark.parametrize("options", [{}, STEPWISE], ids=["fast", "stepwise"])
-@pytest.mark.parametrize("batch_size", [1, 10, 20, -1, 100])
+@pytest.mark.parametrize("batch_size", [1, 20, -1, 100])
 @pytest.mark.parametrize("name", ["mixture_with_noise", "manifold_dataset"])
 def test_batches_of_odd_sizes_equal_a_slow_loop(
     float64: None, name: str, batch_size: int, options: dict[str, Any]
@@ -381,7 +380,7 @@ def test_criterion_of_whole_batches_takes_no_weights_of_examples() -> None:
         fit(vicinity=Mixup(), criterion=Whole)
 
 
-@pytest.mark.parametrize("name", [name for name in VICINITIES if fits(name, classes=True, images=True)])
+@pytest.mark.parametrize("name", ["near_class", "dataset", "noise", "manifold_dataset", "mixture_with_noise"])
 def test_rows_without_weight_take_no_part(float64: None, name: str) -> None:
     weight = np.array([0.0, 1.0, 2.0] * 7)
     kept = weight > 0
@@ -393,7 +392,9 @@ def test_rows_without_weight_take_no_part(float64: None, name: str) -> None:
     torch.testing.assert_close(*map(get_tensors, nets), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", VICINITIES)
+@pytest.mark.parametrize(
+    "name", ["mixup", "near_class", "kernel", "cutmix", "mixture_with_noise", "manifold"]
+)
 def test_training_writes_to_nothing_it_is_given(name: str) -> None:
     classes = fits(name, classes=True, images=True)
     problem = PROBLEMS["classes" if classes else "target"]

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import IterableDataset, Subset
 
-from sk_mixup._feed import is_mapped, unwrap_subset
+from sk_mixup._feed import check_inputs, is_mapped, unwrap_subset
 from sk_mixup._persistence import PersistenceMixin
 from sk_mixup._random import draw_seed
 from sk_mixup.mixing import RowFacts
@@ -247,16 +247,17 @@ class MixupEstimatorMixin(PersistenceMixin):
     def _check_policy(self, X: Any, y: Any) -> None:
         """Raise if the vicinity does not fit the data, before anything is trained."""
         if is_dataset(X):
-            return
-        facts = RowFacts(
-            labels=lambda: self._get_class_codes(y),
-            targets=lambda: self._get_real_targets(y),
-            inputs=lambda: X,
-            shape=None if _is_mapping(X) else tuple(X.shape[1:]),
-            layers=self._find_layers,
-            is_dense=getattr(self, "_dense", False),
-            is_stream=self._orders_rows_itself(),
-        )
+            facts = self.get_facts(X, y)
+        else:
+            facts = RowFacts(
+                labels=lambda: self._get_class_codes(y),
+                targets=lambda: self._get_real_targets(y),
+                inputs=lambda: check_inputs(X),
+                shape=None if _is_mapping(X) else tuple(X.shape[1:]),
+                layers=self._find_layers,
+                is_dense=getattr(self, "_dense", False),
+                is_stream=self._orders_rows_itself(),
+            )
         self.get_policy().check(facts)
 
     def _check_schedule(self) -> None:

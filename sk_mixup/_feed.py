@@ -15,11 +15,12 @@ from skorch.dataset import get_len, unpack_data
 from skorch.utils import is_dataset, to_tensor
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, Subset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from sk_mixup._step import NetBase
 from sk_mixup.data import Batch, PlannedBatches, PlannedLoader, RowSlices, join_features, make_batch
 from sk_mixup.mixing import RowFacts, Vicinity
+from sk_mixup.mixing.plan import INPUT
 from sk_mixup.rows import HostRows, Rows, SparseRows, map_features
 from sk_mixup.variation import find_layers
 
@@ -156,19 +157,18 @@ class FeedMixin(NetBase):
             What it holds is found when it is first asked for.
         """
         is_stream = isinstance(dataset, IterableDataset) or self._orders_rows_itself()
-        x = dataset.x if isinstance(dataset, Rows) else None
         return RowFacts(
             labels=lambda: self._get_class_codes(_get_all_targets(dataset, labels)),
             targets=lambda: self._get_real_targets(_get_all_targets(dataset, labels)),
             inputs=lambda: _get_inputs(dataset),
-            shape=None if x is None or isinstance(x, Mapping) else tuple(x.shape[1:]),
+            shape=_find_shape(dataset) or vars(self).get("_shape_in"),
             layers=self._find_layers,
             is_dense=getattr(self, "_dense", False),
             is_stream=is_stream,
         )
 
     def _find_layers(self, wanted: Any) -> tuple[str, ...]:
-        if getattr(self, "compile", False):
+        if getattr(self, "compile", False) and set(wanted) != {INPUT}:
             raise ValueError("compile must be False where hidden layers are mixed; got True. Drop it.")
         return find_layers(self.module_, wanted)
 
@@ -352,14 +352,30 @@ def _get_all_targets(dataset: Any, labels: Any) -> Any:
     return targets.numpy(force=True) if isinstance(targets, Tensor) else np.asarray(targets)
 
 
+def _find_shape(dataset: Any) -> tuple[int, ...] | None:
+    """Return the shape of one example, where it can be known without a batch."""
+    if isinstance(dataset, IterableDataset):
+        return None
+    x = dataset.x if isinstance(dataset, Rows) else unpack_data(dataset[0])[0]
+    shape = getattr(x, "shape", None)
+    if shape is None:
+        return None
+    return tuple(shape[1:] if isinstance(dataset, Rows) else shape)
+
+
+def check_inputs(x: Any) -> Any:
+    """Return examples in which neighbours can be looked for, or raise."""
+    if isinstance(x, Dataset) or (isinstance(x, Mapping) and not sparse.issparse(x)):
+        raise ValueError(
+            f"X must be one array to look for neighbours; got {type(x).__name__}. Pass an array, or choose "
+            "other partners."
+        )
+    return x
+
+
 def _get_inputs(dataset: Any) -> Any:
     """Return the examples as an array or a sparse matrix, to look for neighbours."""
-    x = dataset.x if isinstance(dataset, Rows) else None
-    if x is None or isinstance(x, Mapping):
-        raise ValueError(
-            f"X must be one array to look for neighbours; got {type(dataset if x is None else x).__name__}. "
-            "Pass an array, or choose other partners."
-        )
+    x = check_inputs(dataset.x if isinstance(dataset, Rows) else dataset)
     if isinstance(x, SparseRows):
         x = x.to_matrix()
     values = x.numpy(force=True) if isinstance(x, Tensor) else getattr(x, "array", x)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from typing import Any
+import warnings
 
 import torch
 
@@ -66,11 +67,18 @@ class MixingOptionsMixin(NetBase):
                 f"vicinity must be None or a policy of sk_mixup.mixing; got {self.vicinity!r}. Give an "
                 "instance, such as GaussianNoise(0.1)."
             )
+
+    def _warn_unused_options(self) -> None:
+        """Say which options of mixup are not looked at because a vicinity brings its own."""
+        if self.vicinity is None:
+            return
         for name in MIXUP_OPTIONS:
             if getattr(self, name) != _find_default(type(self), name):
-                raise ValueError(
-                    f"{name} must be left at its default where vicinity is given; got "
-                    f"{getattr(self, name)!r}. Set it in the vicinity, such as Mixup({name}=...)."
+                warnings.warn(
+                    f"{name} is not used where vicinity is given; got {getattr(self, name)!r} beside "
+                    f"{self.vicinity!r}. Set it in the vicinity, such as Mixup({name}=...).",
+                    UserWarning,
+                    stacklevel=2,
                 )
 
 

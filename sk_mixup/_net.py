@@ -123,7 +123,7 @@ class MixupNetMixin(MixingOptionsMixin, FeedMixin, MixedStepMixin):
 
     vicinity : Vicinity, default=None
         A policy of :mod:`sk_mixup.mixing` in the place of mixup with the four options above,
-        which must then be left alone.
+        which are then not used.
 
     warmup_epochs : int, default=0
         Epochs of plain training before mixing begins, counted from initialization.
@@ -294,6 +294,7 @@ class MixupNetMixin(MixingOptionsMixin, FeedMixin, MixedStepMixin):
         train, valid = self.get_split_datasets(X, y, sample_weight=sample_weight, **split_params)
         warmup = min(max(self.warmup_epochs - len(self.history), 0), epochs)
         cooldown = min(self.cooldown_epochs, epochs - warmup)
+        self._warn_unused_options()
         policy, facts = self.get_policy(), self.get_facts(train, y)
         policy.check(facts)
         run = {"train": train, "valid": valid, "facts": facts, "fit_params": fit_params}

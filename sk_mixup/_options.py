@@ -114,11 +114,14 @@ class OptionsMixin(MixupNetMixin):
     def _unchanged_on_error(self) -> Iterator[None]:
         """Leave an earlier fit as it was if what is new is refused."""
         before = dict(vars(self))
+        history = None if self.history_ is None else list(self.history_)
         try:
             yield
         except Exception:
             self.__dict__.clear()
             self.__dict__.update(before)
+            if history is not None:  # a net that is initialized empties the one it has
+                self.history_[:] = history
             raise
 
     def _check_names(self) -> None:

@@ -65,7 +65,7 @@ class MixupClassifier(ClassificationMixin, NeuralNetClassifier):
 
     vicinity : Vicinity, default=None
         A policy of :mod:`sk_mixup.mixing` that takes the place of mixup with the four
-        options above, which must then be left alone: ``GaussianNoise(0.1)``,
+        options above, which are then not used: ``GaussianNoise(0.1)``,
         ``CutMix()``, ``ManifoldMixup()``, ``Mixture((Mixup(0.8), CutMix()))``, ...
 
     warmup_epochs : int, default=0

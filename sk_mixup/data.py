@@ -70,7 +70,9 @@ class Batch(tuple[Any, Tensor]):
     def hidden(self) -> HiddenMixing | None:
         """What is mixed inside the network, if the inputs are not."""
         layer, lam = self.variation.layer, self.lam if self.variation.lam is None else self.variation.lam
-        return None if layer == INPUT or lam is None else HiddenMixing(layer, self._get_index(), lam)
+        if layer == INPUT or lam is None:
+            return None
+        return HiddenMixing(layer, self._get_index(), lam, len(self.targets))
 
     def list_hidden(self, sizes: Sequence[int]) -> list[HiddenMixing | None]:
         """Return what is mixed inside the network, for each batch that is joined here."""

@@ -62,7 +62,7 @@ class MixupRegressor(MixupEstimatorMixin, NeuralNetRegressor):
 
     vicinity : Vicinity, default=None
         A policy of :mod:`sk_mixup.mixing` that takes the place of mixup with the four
-        options above, which must then be left alone: ``GaussianNoise(0.1)``,
+        options above, which are then not used: ``GaussianNoise(0.1)``,
         ``ManifoldMixup()``, ``Extrapolation()``, ...
 
     warmup_epochs : int, default=0

@@ -105,11 +105,14 @@ class HiddenMixing:
         Rows of the output that go into each virtual example.
     lam : Tensor of shape (k, n)
         Their weights.
+    n_rows : int
+        Rows that the output has.
     """
 
     layer: str
     index: Tensor
     lam: Tensor
+    n_rows: int
 
     def mix(self, hidden: Tensor) -> Tensor:
         """Return the mixed output, of n rows; autograd goes through it."""
@@ -145,7 +148,10 @@ class HiddenBlock:
         """Return what is done to each batch, of so many rows each."""
         indices, weights = (torch.split(part, list(sizes), dim=1) for part in (self.index, self.lam))
         parts = zip(self.layers, indices, weights, strict=True)
-        return [None if layer == INPUT else HiddenMixing(layer, index, lam) for layer, index, lam in parts]
+        return [
+            None if layer == INPUT else HiddenMixing(layer, index, lam, index.shape[1])
+            for layer, index, lam in parts
+        ]
 
     def weigh(self, sizes: Sequence[int], levels: Mapping[str, int]) -> tuple[Tensor, Tensor]:
         """Return what is done at each of a chain's layers, where most leave the rows as they are.
@@ -193,10 +199,13 @@ def mixing_at(module: nn.Module, hidden: HiddenMixing | None) -> Iterator[None]:
     def mix_output(layer: nn.Module, args: Any, output: Any) -> Tensor:
         nonlocal n_calls
         n_calls += 1
-        if not isinstance(output, Tensor) or output.ndim == 0:
+        if n_calls > 1:
+            raise ValueError(_describe_calls(hidden.layer, n_calls))
+        if not isinstance(output, Tensor) or output.ndim == 0 or len(output) != hidden.n_rows:
+            found = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
             raise ValueError(
-                f"layers must name submodules that return a tensor; got {hidden.layer!r}, which returns "
-                f"{type(output).__name__}. Name another."
+                f"layers must name submodules that return a tensor with a row for each of {hidden.n_rows} "
+                f"examples; got {hidden.layer!r}, which returns {found}. Name another."
             )
         return hidden.mix(output)
 
@@ -205,11 +214,15 @@ def mixing_at(module: nn.Module, hidden: HiddenMixing | None) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-    if n_calls != 1:
-        raise ValueError(
-            f"layers must name submodules that are called once in a forward pass; got {hidden.layer!r}, "
-            f"which was called {n_calls} times. Name another."
-        )
+    if n_calls == 0:
+        raise ValueError(_describe_calls(hidden.layer, n_calls))
+
+
+def _describe_calls(layer: str, n_calls: int) -> str:
+    return (
+        f"layers must name submodules that are called once in a forward pass; got {layer!r}, which was "
+        f"called {n_calls} times. Name another."
+    )
 
 
 def find_layers(module: nn.Module, wanted: str | tuple[str, ...]) -> tuple[str, ...]:

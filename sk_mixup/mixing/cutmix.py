@@ -72,7 +72,8 @@ class CutMix(Vicinity):
             raise ValueError(
                 f"vicinity {self!r} must be given one label per image; got one per pixel. Use Mixup for them."
             )
-        self._get_size(facts)
+        if facts.get_shape() is not None or not facts.is_stream:  # else each batch is looked at
+            self._get_size(facts)
 
     def _get_size(self, facts: RowFacts) -> tuple[int, int]:
         shape = facts.get_shape()

@@ -131,6 +131,8 @@ def _describe_hidden(epoch: Epoch) -> Hashable:
         raise TypeError(f"{HIDDEN} of a module that is no plain multilayer perceptron")
     if not plan.within_batch:
         raise TypeError(f"{HIDDEN} with partners from outside the mini-batch")
+    if not epoch.batches.rows.on_device:
+        raise TypeError(f"{HIDDEN} of rows that are sent batch by batch")
     return len(plan.hidden_weights), tuple(epoch.trainer.levels.values())
 
 

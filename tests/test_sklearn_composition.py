@@ -73,6 +73,7 @@ def search(frame: pd.DataFrame, names: pd.Series) -> GridSearchCV:
 # -- search ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_search_on_two_processes_learns(search: GridSearchCV, frame: Any, names: Any) -> None:
     assert search.best_score_ > 2 * CHANCE
     assert set(search.predict(frame)) <= set(names)

@@ -549,6 +549,7 @@ def make_mixed_jobs() -> list[tuple[Any, ...]]:
     return jobs
 
 
+@pytest.mark.slow
 def test_nets_of_many_kinds_at_once_equal_lone_ones(float64: None, stacks: list[int]) -> None:
     assert_equal(*fit_both(make_mixed_jobs()))
     assert max(stacks) > 1
@@ -688,6 +689,7 @@ def draw_jobs(draw: Any) -> list[tuple[Any, ...]]:
     return jobs
 
 
+@pytest.mark.slow
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(jobs=draw_jobs())
 def test_any_nets_together_equal_lone_ones(float64: None, jobs: list[tuple[Any, ...]]) -> None:

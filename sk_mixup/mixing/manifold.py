@@ -55,6 +55,12 @@ class ManifoldMixup(Vicinity):
     mixup, but for the mixing itself, and as one under :func:`sk_mixup.stacked`. Other networks
     are mixed by a hook on the layer, a batch at a time and net by net.
 
+    Measured with 'auto' and the alpha of mixup beside it (``python -m benchmarks ablation``): on
+    5,000 images of CIFAR-10 a test error lower than ERM's by 2.2 points (of 53.0 %), mixup's by
+    2.4; on eight tables by 0.9 on average, mixup's by 0.5, neither clearly. On real-valued
+    targets it was no better than ERM, and on Airfoil clearly worse (``python -m benchmarks
+    regression``).
+
     References
     ----------
     .. [1] V. Verma, A. Lamb, C. Beckham, A. Najafi, I. Mitliagkas, D. Lopez-Paz and
@@ -152,6 +158,11 @@ class FeatureInterpolation(_Feature):
     TypeError, ValueError
         If an option breaks its rule; at ``fit``, if the targets are no classes.
 
+    Notes
+    -----
+    Measured at the inputs (``python -m benchmarks ablation``): worse than ERM on 5,000 images of
+    CIFAR-10, by 2.8 points of test error; no clear difference on eight tables.
+
     References
     ----------
     .. [1] T. DeVries and G. W. Taylor, "Dataset Augmentation in Feature Space", 2017,
@@ -196,6 +207,11 @@ class FeatureExtrapolation(_Feature):
     ------
     TypeError, ValueError
         If an option breaks its rule; at ``fit``, if the targets are no classes.
+
+    Notes
+    -----
+    Measured at the inputs (``python -m benchmarks ablation``): a likelihood better than ERM's by
+    12 % on eight tables and by 13 % on 5,000 images of CIFAR-10; no clear difference in error.
 
     References
     ----------
@@ -249,6 +265,10 @@ class Extrapolation(Vicinity):
     negative share of a label has no lower bound: the probability of the partner's class is
     driven to 0, and losses below 0 are no error. Label smoothing that makes all shares
     positive again bounds it. Judge it by the loss on held-out rows, as early stopping does.
+
+    Measured (``python -m benchmarks ablation``): the worst of all choices for classes, with a
+    test error higher than ERM's by 2.3 points on eight tables and by 17.6 on CIFAR-10, where the
+    likelihood is ten times worse. Not measured on real-valued targets.
 
     References
     ----------

@@ -41,6 +41,11 @@ class Mixture(Vicinity):
     TypeError, ValueError
         If an option breaks its rule.
 
+    Notes
+    -----
+    Measured: mixup or CutMix, drawn for each batch of 5,000 images of CIFAR-10, did as well as
+    CutMix alone (``python -m benchmarks ablation``).
+
     References
     ----------
     .. [1] H. Touvron, M. Cord, M. Douze, F. Massa, A. Sablayrolles and H. Jegou, "Training

@@ -66,6 +66,15 @@ class Mixup(Vicinity):
     TypeError, ValueError
         If an option breaks its rule.
 
+    Notes
+    -----
+    Measured against ERM (``python -m benchmarks ablation``): on 5,000 images of CIFAR-10 with
+    alpha 1, a test error lower by 2.4 points (of 53.0 %) and a likelihood better by 28 %; three
+    or four examples, one λ per batch, and partners from the class, or from 10 neighbours, did no
+    better. On eight tables with alpha 0.2 neither error nor likelihood differed clearly, nor did
+    they with k = 3 or 4, any alpha or other partners, but for 10 neighbours, whose likelihood was
+    better by 13 %.
+
     References
     ----------
     .. [1] H. Zhang, M. Cisse, Y. N. Dauphin and D. Lopez-Paz, "mixup: Beyond Empirical

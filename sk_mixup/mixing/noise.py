@@ -35,6 +35,11 @@ class GaussianNoise(Vicinity):
     TypeError, ValueError
         If an option breaks its rule.
 
+    Notes
+    -----
+    Measured with 0.05, 0.1 and 0.2 (``python -m benchmarks ablation``): no clear difference from
+    ERM, neither on eight standardised tables nor on 5,000 images of CIFAR-10.
+
     References
     ----------
     .. [1] O. Chapelle, J. Weston, L. Bottou and V. Vapnik, "Vicinal Risk Minimization",

@@ -152,6 +152,10 @@ class NeighborPartners(Partners):
     Distances are Euclidean, of the inputs as they are given: standardise a table first. The
     neighbours are found once in a fit and take ``n_samples * n_neighbors`` integers.
 
+    Measured (``python -m benchmarks ablation``): on eight tables no clear difference from
+    partners of the batch; on 5,000 images of CIFAR-10 those gained 2.4 points of test error on
+    ERM, 200 neighbours 0.6, 10 neighbours lost 0.7. Neighbours of the same class gained nothing.
+
     References
     ----------
     .. [1] H. Zhang, M. Cisse, Y. N. Dauphin and D. Lopez-Paz, "mixup: Beyond Empirical
@@ -217,6 +221,11 @@ class KernelPartners(Partners):
     -----
     A row may be its own partner. Memory grows linearly with the number of rows; see
     :func:`draw_kernel_partners`.
+
+    Measured with bandwidths of 0.25, 0.5 and 1.5 to choose from (``python -m benchmarks
+    regression``): on diabetes and abalone no clear difference from ERM or mixup; on Airfoil an
+    RMSE higher than ERM's by 28 %, mixup's by 32 %. The gain over ERM that [1]_ reports there
+    does not reproduce against an ERM whose learning rate is chosen as well.
 
     References
     ----------

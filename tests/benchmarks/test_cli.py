@@ -22,6 +22,7 @@ def test_main_lists_every_command(args: list[str], capsys: pytest.CaptureFixture
         assert command.paper in text
 
 
+@pytest.mark.slow
 def test_module_runs_from_the_shell() -> None:
     run = subprocess.run(
         [sys.executable, "-m", "benchmarks", "ucl"],

@@ -232,6 +232,8 @@ def interrupted_after(seconds: float) -> Iterator[None]:
     def press() -> None:
         signal.pthread_kill(ident, signal.SIGINT)
 
+    # A shell starts its background jobs with the signal ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     timers = [threading.Timer(when, press) for when in (seconds, LIMIT)]
     for timer in timers:
         timer.daemon = True
@@ -241,6 +243,7 @@ def interrupted_after(seconds: float) -> Iterator[None]:
     finally:
         for timer in timers:
             timer.cancel()
+        signal.signal(signal.SIGINT, before)
 
 
 LONG = {"max_epochs": 100_000}

@@ -361,10 +361,13 @@ class Crew:
             return True
         if len(self.begun) - len(self.owners) < self.n_tasks:
             return True
-        # Those under way may wait for this one.
+        return self._stands_still()  # those under way may wait for this one
+
+    def _stands_still(self) -> bool:
+        """Whether none of the tasks under way goes on."""
         now = time.monotonic()
-        going = [other for other in self.running if not self._is_slow(other, now)]
-        going += [other for other in self.ready if other not in self.owners]
+        going = [task for task in self.running if not self._is_slow(task, now)]
+        going += [task for task in self.ready if task not in self.owners]
         return not going and not self.requests and not self.turns
 
     def _choose_next(self) -> Task | None:
@@ -378,6 +381,8 @@ class Crew:
             return self._take_first(Task.is_within_turn)
         n_begun = len(self.begun) - len(self.owners)
         if n_begun and (n_begun >= self.n_tasks or not self.has_room(n_begun)):
+            if not self._stands_still():
+                return None
             # Who waits for a call waits for one of its tasks at least.
             return self._take_first(lambda task: task.call.depth > 0 and not task.call.tasks & self.begun)
         return heapq.heappop(self.queue)[2] if self.queue else None

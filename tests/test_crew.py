@@ -307,6 +307,43 @@ def test_nested_calls_end_with_fewer_tasks_allowed_than_wait(n_tasks: int, depth
     assert sum(map(len, server.served)) == 2 * sum(4 * 3**level for level in range(depth + 1))
 
 
+def test_next_task_of_an_inner_call_waits_for_a_place() -> None:
+    begun, started, done = Gauge(), threading.Event(), threading.Semaphore(0)
+
+    def body() -> None:
+        crew = make_crew(n_tasks=1, n_running=2)
+
+        def inner() -> None:
+            with begun.inside():
+                ask()
+
+        def outer() -> None:
+            call, _ = start(crew, [inner])
+
+            def add_another() -> None:  # as joblib does, once there is something to do
+                assert started.wait(LIMIT)
+                crew.submit(call, inner, lambda *_: done.release())
+
+            thread = threading.Thread(target=add_another, daemon=True)
+            thread.start()
+            with crew.waiting(call):
+                assert done.acquire(timeout=LIMIT)
+            crew.close_call(call)
+            thread.join()
+
+        def other() -> None:
+            with begun.inside():
+                started.set()
+                time.sleep(0.1)
+                ask()
+
+        run(crew, [outer, other])
+        crew.close()
+
+    within(body)
+    assert begun.most == 1
+
+
 def test_tasks_of_inner_calls_are_begun_first() -> None:
     begun = []
 

@@ -145,7 +145,8 @@ class FeatureInterpolation(_Feature):
     Parameters
     ----------
     lam : float, default=0.5
-        Length of the step, as a share of the distance, in (0, 1]; 0.5 as in [1]_.
+        Length of the step, as a share of the distance, in (0, 1]; implementations of [1]_
+        take 0.5.
     layers : 'auto' or tuple of str, default=('input',)
         Where the step is taken; see :class:`ManifoldMixup`. [1]_ takes it in the space of
         an autoencoder's contexts.
@@ -179,7 +180,7 @@ class FeatureInterpolation(_Feature):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_real("lam", self.lam, low=0.0, high=1.0, above=True, hint="Use 0.5, as in the paper.")
+        check_real("lam", self.lam, low=0.0, high=1.0, above=True, hint="Use 0.5.")
 
     def _get_weights(self) -> tuple[float, float]:
         return 1.0 - self.lam, self.lam
@@ -195,7 +196,8 @@ class FeatureExtrapolation(_Feature):
     Parameters
     ----------
     lam : float, default=0.5
-        Length of the step, as a share of the distance, in (0, inf); 0.5 as in [1]_.
+        Length of the step, as a share of the distance, in (0, inf); implementations of [1]_
+        take 0.5.
     layers : 'auto' or tuple of str, default=('input',)
         Where the step is taken; see :class:`ManifoldMixup`. [1]_ takes it in the space of
         an autoencoder's contexts.
@@ -229,7 +231,7 @@ class FeatureExtrapolation(_Feature):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        hint = "Use 0.5, as in the paper."
+        hint = "Use 0.5."
         check_real("lam", self.lam, low=0.0, high=np.finfo(float).max, above=True, hint=hint)
 
     def _get_weights(self) -> tuple[float, float]:

@@ -140,7 +140,7 @@ class NeighborPartners(Partners):
         of [1]_ takes 200. Where there are fewer, all others.
     same_class : bool, default=False
         Whether only rows of the same class count: "SC + KNN", and the choice of [2]_,
-        which takes 10 of them.
+        whose implementations take 10 of them.
 
     Raises
     ------

@@ -463,7 +463,7 @@ LAYERS = [
     ({"layers": {"0"}}, TypeError, r"layers must be 'auto' or a tuple of names .*; got \{'0'\}\."),
 ]
 STEP = [
-    ({"lam": 0}, ValueError, r"lam must be .*; got 0\. Use 0\.5, as in the paper"),
+    ({"lam": 0}, ValueError, r"lam must be .*; got 0\. Use 0\.5"),
     ({"lam": -0.5}, ValueError, r"lam must be .*; got -0\.5\."),
     ({"lam": NAN}, ValueError, r"lam must be .*; got nan\."),
     ({"lam": INF}, ValueError, r"lam must be .*; got inf\."),

@@ -270,7 +270,7 @@ class Extrapolation(Vicinity):
 
     Measured (``python -m benchmarks ablation``): the worst of all choices for classes, with a
     test error higher than ERM's by 2.3 points on eight tables and by 17.6 on CIFAR-10, where the
-    likelihood is ten times worse. Not measured on real-valued targets.
+    NLL is 9.5 times as high. Not measured on real-valued targets.
 
     References
     ----------

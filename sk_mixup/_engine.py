@@ -12,9 +12,11 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
+from sk_mixup._adversarial_stack import LockstepAdversarialTrainer
+from sk_mixup.adversarial import AdversarialTrainer
 from sk_mixup.epochs import Epoch, count_flops, describe_epoch
 from sk_mixup.lockstep import make_lockstep_trainer
-from sk_mixup.trainers import ChainTrainer, ModuleTrainer, Trainer
+from sk_mixup.trainers import ChainTrainer, ModuleTrainer
 
 __all__ = ["Engine"]
 
@@ -117,6 +119,9 @@ class Engine:
     def _is_worth_it(self, key: Hashable, group: list[Epoch]) -> bool:
         """Whether a stack is faster than one net after the other."""
         trainer = group[0].trainer
+        if isinstance(trainer, AdversarialTrainer):
+            is_chain = trainer.find_chains(group[0].batches.rows.ndim) is not None
+            return is_chain or (len(group) > 1 and _get_device(trainer).type != "cpu")
         if not isinstance(trainer, ModuleTrainer):
             return True
         if len(group) == 1:
@@ -143,14 +148,14 @@ class Engine:
         return [stack for k in range(n_stacks) if (stack := ordered[k::n_stacks])]
 
     def _run_stack(self, key: Hashable, stack: list[Epoch], check: Callable[[], None]) -> None:
-        if len(stack) == 1 and isinstance(stack[0].trainer, ChainTrainer):
+        if len(stack) == 1 and not isinstance(stack[0].trainer, ModuleTrainer):
             check()
             stack[0].run_alone()
             return
         start = time.perf_counter()
         states = [epoch.stream.generator.get_state() for epoch in stack]
         try:
-            done = make_lockstep_trainer(stack).run_epoch(check)
+            done = _make_lockstep(stack).run_epoch(check)
         except Exception as error:
             if isinstance(error, torch.OutOfMemoryError) and len(stack) > 1:
                 _rewind(stack, states)
@@ -180,6 +185,11 @@ class Engine:
             torch.set_num_threads(n_threads)
 
 
+def _make_lockstep(stack: list[Epoch]) -> Any:
+    is_adversarial = isinstance(stack[0].trainer, AdversarialTrainer)
+    return LockstepAdversarialTrainer(stack) if is_adversarial else make_lockstep_trainer(stack)
+
+
 def _count_bytes(epoch: Epoch) -> int:
     """Return about how much a step of a net reads and writes: weights, gradients, moments, units."""
     weights = [p for part in epoch.trainer.optimizer.param_groups for p in part["params"]]
@@ -190,8 +200,9 @@ def _count_bytes(epoch: Epoch) -> int:
     return n_bytes
 
 
-def _get_device(trainer: Trainer) -> torch.device:
-    return trainer.optimizer.param_groups[0]["params"][0].device
+def _get_device(trainer: Any) -> torch.device:
+    device: torch.device = trainer.optimizer.param_groups[0]["params"][0].device
+    return device
 
 
 def _describe_error(error: Exception) -> str:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import IterableDataset, Subset
 
 from sk_mixup._feed import check_inputs, is_mapped, unwrap_subset
+from sk_mixup._options import OptionsMixin
 from sk_mixup._persistence import PersistenceMixin
 from sk_mixup._random import draw_seed
 from sk_mixup.mixing import RowFacts
@@ -36,7 +37,7 @@ BLOCK_SIZE = 256
 TABLE_SIZE = 64 * BLOCK_SIZE
 
 
-class MixupEstimatorMixin(PersistenceMixin):
+class MixupEstimatorMixin(PersistenceMixin, OptionsMixin):
     """What :class:`MixupClassifier` and :class:`MixupRegressor` share.
 
     It turns a mixed skorch net into a scikit-learn estimator: the constructor stores,

@@ -6,14 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 import math
 from typing import Any
-import warnings
 
 from sklearn import get_config
 from sklearn.utils.metadata_routing import process_routing
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping
 from skorch.dataset import get_len
-from skorch.utils import to_device
 import torch
 from torch import Tensor
 
@@ -21,7 +19,8 @@ from sk_mixup._callbacks import has_batch_hooks, is_early_stopping, is_idle_sche
 from sk_mixup._crew import find_task, rejoin_crew
 from sk_mixup._feed import FeedMixin
 from sk_mixup._mixing_options import MixingOptionsMixin
-from sk_mixup._random import TorchStream, draw_seed, find_stream, make_generator, seeded_torch
+from sk_mixup._random import draw_seed, make_generator, seeded_torch
+from sk_mixup._stack_member import StackMemberMixin, find_own_stream, take_turn, warn_alone
 from sk_mixup._step import MixedStepMixin
 from sk_mixup.epochs import Epoch
 from sk_mixup.mixing import ERM, Mixup, Vicinity
@@ -57,46 +56,11 @@ class _Losses:
         return dict(zip(self.names, (self.values[-1].item(), self.sizes[-1]), strict=True))
 
 
-def _find_stream() -> TorchStream:
-    return find_stream() or TorchStream(int(torch.empty((), dtype=torch.int64).random_()))
-
-
-@contextmanager
-def _take_turn(alone: bool = False) -> Iterator[None]:
-    """Among nets that are trained as one: do what may draw on torch while no other does.
-
-    A net that is stacked draws nothing but in its steps; one that is trained alone may do so
-    in validation too.
-    """
-    task = find_task()
-    if task is None:
-        yield
-        return
-    stream = _find_stream()
-    stream.is_alone = stream.is_alone or alone
-    if not stream.is_alone:
-        yield
-        return
-    with task.turn(), stream.as_global():
-        yield
-
-
-def _warn_alone(reason: str) -> None:
-    """Say once a call why nets are not trained as one."""
-    task = find_task()
-    if task is not None and task.crew.is_news(reason):
-        warnings.warn(
-            f"stacked: nets are trained one by one where they cannot be stacked: {reason}.",
-            UserWarning,
-            stacklevel=2,
-        )
-
-
 def _count_rows(batch: Any) -> int:
     return int(get_len(batch[0]) if isinstance(batch, tuple | list) else get_len(batch))
 
 
-class MixupNetMixin(MixingOptionsMixin, FeedMixin, MixedStepMixin):
+class MixupNetMixin(StackMemberMixin, MixingOptionsMixin, FeedMixin, MixedStepMixin):
     """Give a skorch net the mixed training iteration.
 
     Put it before a skorch net among the bases: ``class MyNet(MixupNetMixin, NeuralNet)``.
@@ -252,28 +216,6 @@ class MixupNetMixin(MixingOptionsMixin, FeedMixin, MixedStepMixin):
         with self._on_device_of_stack(), seeded_torch(draw_seed(self.generator_)):
             return super().partial_fit(X, y, classes, **fit_params)
 
-    @contextmanager
-    def _on_device_of_stack(self) -> Iterator[None]:
-        """Train where :func:`sk_mixup.stacked` says, and be back on the own device afterwards."""
-        task, own = find_task(), self.device
-        if task is None or task.crew.device in (None, own):
-            yield
-            return
-        self._move_to(task.crew.device)
-        try:
-            yield
-        finally:
-            self._move_to(own)
-
-    def _move_to(self, device: Any) -> None:
-        self.device = device
-        if not self.initialized_:
-            return
-        for name in (*self._modules, *self._criteria):
-            getattr(self, f"{name}_").to(device)
-        for state in self.optimizer_.state.values():
-            state.update({key: to_device(value, device) for key, value in state.items()})
-
     def fit_loop(
         self,
         X: Any,
@@ -338,7 +280,7 @@ class MixupNetMixin(MixingOptionsMixin, FeedMixin, MixedStepMixin):
                 **fit_params,
             )
             self._check_losses_finite()
-            with _take_turn():
+            with take_turn():
                 iterator = None if valid is None else self.get_iterator(valid, training=False)
                 self.run_single_epoch(
                     iterator, training=False, prefix="valid", step_fn=self.validation_step, **fit_params
@@ -378,7 +320,7 @@ class MixupNetMixin(MixingOptionsMixin, FeedMixin, MixedStepMixin):
             run_fast = self._run_trainer if training else self._run_evaluator
             if not run_fast(iterator, losses, watched, fit_params):
                 run_batch = self._run_watched_batch if watched else self._run_batch
-                with _take_turn(alone=True) if training else nullcontext():
+                with take_turn(alone=True) if training else nullcontext():
                     for batch in iterator:
                         run_batch(batch, step_fn, losses, training, fit_params)
         finally:  # an interrupted epoch keeps its losses
@@ -395,18 +337,18 @@ class MixupNetMixin(MixingOptionsMixin, FeedMixin, MixedStepMixin):
                 "one of them."
             )
         if isinstance(trainer, str):
-            _warn_alone(trainer)
+            warn_alone(trainer)
             return False
         self._set_training(True)
         task = find_task()
         if task is None:
             return trainer.run_epoch(batches, losses.add)
         number = len(self.history) - self._n_epochs_before
-        epoch = Epoch(trainer, batches, losses.add, _find_stream(), number, self._n_epochs_now)
+        epoch = Epoch(trainer, batches, losses.add, find_own_stream(), number, self._n_epochs_now)
         task.ask(epoch)
         epoch.stream.is_alone = epoch.is_alone
         if epoch.reason:
-            _warn_alone(epoch.reason)
+            warn_alone(epoch.reason)
         return epoch.done
 
     def _run_evaluator(

@@ -20,12 +20,15 @@ from sk_mixup._checks import (
     did_you_mean,
 )
 from sk_mixup._net import MixupNetMixin
+from sk_mixup._step import NetBase
 
-__all__ = ["OptionsMixin"]
+__all__ = ["OptionsMixin", "StoredOptionsMixin"]
 
 
 _EXAMPLES = {
     "module": "sk_mixup.modules.MLP",
+    "generator": "sk_mixup.modules.MLP",
+    "discriminator": "sk_mixup.modules.MLP",
     "optimizer": "torch.optim.Adam",
     "criterion": "torch.nn.CrossEntropyLoss",
     "iterator_train": "torch.utils.data.DataLoader",
@@ -33,12 +36,21 @@ _EXAMPLES = {
 }
 
 
-class OptionsMixin(MixupNetMixin):
+class StoredOptionsMixin(NetBase):
     """Options as scikit-learn wants them, on a skorch net.
 
-    The constructor stores what it is given and sets nothing else; unknown names and bad
-    values are found by ``fit``, before anything is built.
+    The constructor stores what it is given and sets nothing else; unknown names are found
+    by ``fit``, before anything is built.
     """
+
+    # What options with two underscores belong to.
+    components: ClassVar[tuple[str, ...]] = (
+        "module",
+        "optimizer",
+        "criterion",
+        "iterator_train",
+        "iterator_valid",
+    )
 
     # skorch sets these in its constructor; here a constructor sets nothing but options.
     history_: Any = None
@@ -55,7 +67,7 @@ class OptionsMixin(MixupNetMixin):
     def _get_option_names(cls) -> tuple[str, ...]:
         """Return the names in the signatures of the constructors, in order."""
         names: dict[str, None] = {}
-        for owner in cls.__mro__[: cls.__mro__.index(OptionsMixin)]:
+        for owner in cls.__mro__[: cls.__mro__.index(StoredOptionsMixin)]:
             if "__init__" in vars(owner):
                 parameters = inspect.signature(owner).parameters.values()
                 names |= {p.name: None for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
@@ -92,24 +104,6 @@ class OptionsMixin(MixupNetMixin):
 
     __repr__ = BaseEstimator.__repr__
 
-    def check_options(self) -> None:
-        """Raise if an option breaks its rule; the message names it."""
-        self._check_names()
-        self.check_mixing_options()
-        check_bool("early_stopping", self.early_stopping, hint="Use True to hold out rows and stop by them.")
-        check_integer("n_iter_no_change", self.n_iter_no_change, low=1, hint="Use 10, say.")
-        check_bool("warm_start", self.warm_start, hint="Use True to go on from the last fit.")
-        hint = "Give the share of the training rows to hold out."
-        check_real(
-            "validation_fraction", self.validation_fraction, low=0, high=1, above=True, below=True, hint=hint
-        )
-        check_real("lr", self.lr, low=0.0, hint="Use 1e-3 for Adam, say.")
-        if self.train_split not in ("auto", None) and not callable(self.train_split):
-            raise TypeError(
-                f"train_split must be 'auto', None or callable; got {self.train_split!r}. Use "
-                "skorch.dataset.ValidSplit for a split of your own."
-            )
-
     @contextmanager
     def _unchanged_on_error(self) -> Iterator[None]:
         """Leave an earlier fit as it was if what is new is refused."""
@@ -129,21 +123,25 @@ class OptionsMixin(MixupNetMixin):
         known = self._get_option_names()
         for name in sorted(self._params_to_validate):
             prefix, dunder, _ = name.partition("__")
-            if not dunder or prefix not in {*self.prefixes_, "module", "criterion", "optimizer"}:
+            if not dunder or prefix not in {*self.prefixes_, *self.components}:
                 check_names(type(self).__name__, [name], known)
-        for prefix in ("module", "optimizer", "criterion", "iterator_train", "iterator_valid"):
-            self._check_component_names(prefix, getattr(self, prefix))
+        for prefix in self.components:
+            self._check_component_names(prefix, self._get_component(prefix))
         names = (
             {name for name, _ in self._uniquely_named_callbacks()} if self.callbacks != "disable" else set()
         )
         given = {key.split("__")[1] for key in self._params_to_validate if key.startswith("callbacks__")}
         check_names("callbacks", given, names)
 
+    def _get_component(self, prefix: str) -> Any:
+        """Return the class or instance whose options begin with `prefix`."""
+        return getattr(self, prefix)
+
     def _check_component_names(self, prefix: str, component: Any) -> None:
         if not callable(component) and component != "auto":
             raise TypeError(
                 f"{prefix} must be a class or another callable; got {component!r}. Give the class "
-                f"itself, such as {_EXAMPLES[prefix]}."
+                f"itself, such as {_EXAMPLES.get(prefix, _EXAMPLES['optimizer'])}."
             )
         given = {key for key in params_for(prefix, vars(self)) if "__" not in key}
         target = type(component) if isinstance(component, nn.Module) else component
@@ -153,3 +151,25 @@ class OptionsMixin(MixupNetMixin):
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             known = {f"{prefix}__{p.name}" for p in parameters} | {f"{prefix}__param_groups"}
             check_names(target.__name__, {f"{prefix}__{name}" for name in given}, known)
+
+
+class OptionsMixin(StoredOptionsMixin, MixupNetMixin):
+    """The options that :class:`MixupClassifier` and :class:`MixupRegressor` share, checked by ``fit``."""
+
+    def check_options(self) -> None:
+        """Raise if an option breaks its rule; the message names it."""
+        self._check_names()
+        self.check_mixing_options()
+        check_bool("early_stopping", self.early_stopping, hint="Use True to hold out rows and stop by them.")
+        check_integer("n_iter_no_change", self.n_iter_no_change, low=1, hint="Use 10, say.")
+        check_bool("warm_start", self.warm_start, hint="Use True to go on from the last fit.")
+        hint = "Give the share of the training rows to hold out."
+        check_real(
+            "validation_fraction", self.validation_fraction, low=0, high=1, above=True, below=True, hint=hint
+        )
+        check_real("lr", self.lr, low=0.0, hint="Use 1e-3 for Adam, say.")
+        if self.train_split not in ("auto", None) and not callable(self.train_split):
+            raise TypeError(
+                f"train_split must be 'auto', None or callable; got {self.train_split!r}. Use "
+                "skorch.dataset.ValidSplit for a split of your own."
+            )

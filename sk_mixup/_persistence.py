@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sk_mixup._options import OptionsMixin
+from sk_mixup._options import StoredOptionsMixin
 
 __all__ = ["PersistenceMixin"]
 
@@ -32,7 +32,7 @@ LEARNED = (
 HEADER = "sk_mixup"
 
 
-class PersistenceMixin(OptionsMixin):
+class PersistenceMixin(StoredOptionsMixin):
     """Atomic ``save_params``, and ``load_params`` of a whole estimator from safetensors."""
 
     def save_params(
@@ -70,7 +70,7 @@ class PersistenceMixin(OptionsMixin):
         files |= {"f_history": f_history, **kwargs}
         with _whole_files(files) as paths:
             if use_safetensors and f_params is not None:
-                self.check_is_fitted(["module_"])
+                self.check_is_fitted()
                 self._save_module(paths.pop("f_params"))
                 if not any(value is not None for value in paths.values()):
                     return
@@ -112,10 +112,18 @@ class PersistenceMixin(OptionsMixin):
                 self._restore_learned(f_params)
             super().load_params(checkpoint=checkpoint, use_safetensors=use_safetensors, **files)
 
+    def get_state(self) -> dict[str, Any]:
+        """Return the weights and buffers that ``f_params`` holds, by name."""
+        state: dict[str, Any] = self.module_.state_dict()
+        return state
+
+    def _get_shapes(self) -> dict[str, list[int]]:
+        return {name: list(tensor.shape) for name, tensor in self.get_state().items()}
+
     def _save_module(self, file: Any) -> None:
         from safetensors.torch import save
 
-        state = {name: tensor.contiguous() for name, tensor in self.module_.state_dict().items()}
+        state = {name: tensor.contiguous() for name, tensor in self.get_state().items()}
         learned = {name: _to_json(vars(self)[name]) for name in LEARNED if name in vars(self)}
         content = save(state, metadata={HEADER: json.dumps(learned)})
         if hasattr(file, "write"):
@@ -135,7 +143,7 @@ class PersistenceMixin(OptionsMixin):
         learned = json.loads(text)
         known = {name: _to_json(vars(self)[name]) for name in LEARNED if name in vars(self)}
         shapes = {name: tensor["shape"] for name, tensor in header.items()}
-        if self.initialized_ and known == learned and shapes == _get_shapes(self.module_):
+        if self.initialized_ and known == learned and shapes == self._get_shapes():
             return
         for name in LEARNED:
             self.__dict__.pop(name, None)
@@ -144,10 +152,6 @@ class PersistenceMixin(OptionsMixin):
         history, self.history_ = self.history_, None
         self.initialize()
         self.history_ = history if history is not None else self.history_
-
-
-def _get_shapes(module: Any) -> dict[str, list[int]]:
-    return {name: list(tensor.shape) for name, tensor in module.state_dict().items()}
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from sk_mixup.rows import Rows, map_features
 from sk_mixup.trainers import ChainTrainer, ModuleTrainer, Trainer
 from sk_mixup.variation import mixing_at
 
-__all__ = ["AUTOCAST", "MixedStepMixin", "NetBase", "is_foreign"]
+__all__ = ["AUTOCAST", "MixedStepMixin", "NetBase", "can_fuse", "is_foreign"]
 
 # At run time the mixins stand on their own and a skorch net comes behind them. skorch
 # carries no types, so to a type checker their base, and what they call on it, is Any.
@@ -315,7 +315,7 @@ class MixedStepMixin(NetBase):
         """Return the optimizer's arguments; its fused kernel is used where there is one."""
         args, kwargs = super().get_params_for_optimizer(prefix, named_parameters)
         optimizer = getattr(self, prefix, None)
-        if _can_fuse(optimizer, kwargs, args):
+        if can_fuse(optimizer, kwargs, args):
             kwargs["fused"] = True
         return args, kwargs
 
@@ -335,7 +335,7 @@ def _to_float32(output: Any) -> Any:
     return tuple(map(_to_float32, output)) if isinstance(output, tuple) else output.float()
 
 
-def _can_fuse(optimizer: Any, kwargs: dict[str, Any], args: Any) -> bool:
+def can_fuse(optimizer: Any, kwargs: dict[str, Any], args: Any) -> bool:
     """Whether the optimizer has a fused kernel for these parameters."""
     if not inspect.isclass(optimizer) or "fused" not in inspect.signature(optimizer).parameters:
         return False

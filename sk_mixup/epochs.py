@@ -14,9 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sk_mixup._random import TorchStream
 from sk_mixup._stacked_update import describe_optimizer
-from sk_mixup.data import PlannedBatches
+from sk_mixup.adversarial import AdversarialTrainer
 from sk_mixup.modules import describe_module
-from sk_mixup.trainers import ChainTrainer, ModuleTrainer, Trainer
+from sk_mixup.trainers import ChainTrainer, ModuleTrainer
 
 HIDDEN = "hidden layers are mixed"
 
@@ -29,9 +29,9 @@ class Epoch:
 
     Parameters
     ----------
-    trainer : Trainer
+    trainer : Trainer or AdversarialTrainer
         Would train the net alone.
-    batches : PlannedBatches
+    batches : PlannedBatches or AdversarialBatches
         The batches.
     record : callable
         Takes the losses; see :meth:`Trainer.run_epoch`.
@@ -56,8 +56,8 @@ class Epoch:
         The net's share of the time.
     """
 
-    trainer: Trainer
-    batches: PlannedBatches
+    trainer: Any
+    batches: Any
     record: Callable[[Tensor, list[int]], None]
     stream: TorchStream
     number: int = 1
@@ -98,6 +98,8 @@ def describe_epoch(epoch: Epoch) -> Hashable:
         If the epoch must be run alone; the message says why.
     """
     trainer, batches = epoch.trainer, epoch.batches
+    if isinstance(trainer, AdversarialTrainer):
+        return trainer.describe(batches)
     hidden = _describe_hidden(epoch)
     parts: tuple[Hashable, ...]
     if isinstance(trainer, ChainTrainer):

@@ -18,10 +18,16 @@ from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 import torch
 
-from sk_mixup import MixupClassifier, MixupNetMixin, MixupRegressor, SemiSupervisedMixupClassifier
+from sk_mixup import (
+    MixupClassifier,
+    MixupGAN,
+    MixupNetMixin,
+    MixupRegressor,
+    SemiSupervisedMixupClassifier,
+)
 
 ESTIMATORS = [MixupClassifier, MixupRegressor]
-DOCUMENTED = [*ESTIMATORS, SemiSupervisedMixupClassifier, MixupNetMixin]
+DOCUMENTED = [*ESTIMATORS, SemiSupervisedMixupClassifier, MixupGAN, MixupNetMixin]
 
 # No stochastic mini-batch fit equals a fit on repeated rows to 1e-7: other rows meet in its
 # batches. scikit-learn exempts its own SGDClassifier (its meta-issue #16298). What holds

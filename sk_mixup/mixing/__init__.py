@@ -1,5 +1,6 @@
 """Vicinities: policies that draw a plan (numpy), pure functions that apply it (torch)."""
 
+from sk_mixup.mixing.adversarial import AdversarialPlan, draw_adversarial_plan, mix_real_and_fake
 from sk_mixup.mixing.cutmix import CutMix, draw_boxes
 from sk_mixup.mixing.facts import RowFacts
 from sk_mixup.mixing.functional import add_noise, mix, mix_pair, mix_rows, paste_boxes
@@ -27,6 +28,7 @@ from sk_mixup.mixing.vicinity import Vicinity
 
 __all__ = [
     "ERM",
+    "AdversarialPlan",
     "BatchPartners",
     "ClassPartners",
     "CutMix",
@@ -48,6 +50,7 @@ __all__ = [
     "add_noise",
     "as_partners",
     "batch_bounds",
+    "draw_adversarial_plan",
     "draw_batch_partners",
     "draw_boxes",
     "draw_class_partners",
@@ -57,6 +60,7 @@ __all__ = [
     "draw_order",
     "mix",
     "mix_pair",
+    "mix_real_and_fake",
     "mix_rows",
     "paste_boxes",
 ]

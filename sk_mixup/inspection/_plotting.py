@@ -1,0 +1,98 @@
+"""What the displays share: optional packages, axes, and lines that every reader can tell apart."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from itertools import cycle, islice
+from typing import Any
+
+import numpy as np
+
+__all__ = ["EXTRAS", "find_axes", "list_styles", "require"]
+
+# Which extra of ours brings a package.
+EXTRAS = {"matplotlib": "inspection", "torchmetrics": "inspection", "art": "attacks"}
+# Okabe and Ito's colours that stand out on white; markers and dashes differ too, for print without colour.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES = ("-", "--", "-.", ":")
+
+
+def require(name: str, purpose: str) -> Any:
+    """Import a package that only some extras bring.
+
+    Parameters
+    ----------
+    name : str
+        Dotted name of the module, such as ``"matplotlib.pyplot"``.
+    purpose : str
+        What it is needed for; the subject of the message, such as ``"BetweenDisplay.plot"``.
+
+    Returns
+    -------
+    module : module
+
+    Raises
+    ------
+    ImportError
+        If the package is not installed; the message names the extra.
+    """
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        package = name.partition(".")[0]
+        if error.name is None or error.name.partition(".")[0] != package:
+            raise
+        raise ImportError(
+            f"{purpose} needs {package}, which is not installed. Run pip install "
+            f'"sk-mixup[{EXTRAS[package]}]".'
+        ) from error
+
+
+def find_axes(ax: Any, n_axes: int, purpose: str) -> list[Any]:
+    """Return the axes to draw on: those given, or a row of new ones.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes, sequence of Axes or None
+        Where to draw; None makes a figure.
+    n_axes : int
+        Number of axes needed.
+    purpose : str
+        Who asks, for messages.
+
+    Returns
+    -------
+    axes : list of Axes
+
+    Raises
+    ------
+    ValueError
+        If another number of axes is given.
+    """
+    if ax is None:
+        pyplot = require("matplotlib.pyplot", purpose)
+        _, made = pyplot.subplots(1, n_axes, figsize=(4.8 * n_axes, 3.8), layout="constrained", squeeze=False)
+        return list(made[0])
+    axes = list(np.ravel(np.asarray(ax, dtype=object)))
+    if len(axes) != n_axes:
+        raise ValueError(
+            f"ax must hold {n_axes} axes for {purpose}; got {len(axes)}. Give None for new ones."
+        )
+    return axes
+
+
+def list_styles(n_lines: int) -> list[dict[str, Any]]:
+    """Return colour, marker and dashes of each of some lines.
+
+    Examples
+    --------
+    >>> from sk_mixup.inspection._plotting import list_styles
+    >>> [style["marker"] for style in list_styles(2)]
+    ['o', 's']
+    """
+    parts = zip(cycle(COLORS), cycle(MARKERS), cycle(DASHES), strict=False)
+    return [
+        {"color": color, "marker": marker, "linestyle": dashes, "markersize": 4, "linewidth": 1.6}
+        for color, marker, dashes in islice(parts, n_lines)
+    ]

@@ -1,1 +1,30 @@
-"""Looking inside a fitted classifier: what it does between examples, under attack, and with wrong labels."""
+"""Looking inside a classifier: between examples, its probabilities, under attack, with wrong labels.
+
+Each part is a function that returns arrays and a display that draws them, for any fitted
+classifier with ``predict_proba``; gradients need a torch module. Decision boundaries are drawn
+by scikit-learn's own ``DecisionBoundaryDisplay``. matplotlib and torchmetrics come with the extra
+``inspection``, the Adversarial Robustness Toolbox with ``attacks``.
+"""
+
+from sk_mixup.inspection.between import BetweenDisplay, between_curves
+from sk_mixup.inspection.memorization import MemorizationDisplay, memorization_errors
+from sk_mixup.inspection.reliability import (
+    ReliabilityDisplay,
+    fit_temperature,
+    reliability_curve,
+    scale_temperature,
+)
+from sk_mixup.inspection.robustness import RobustnessDisplay, robustness_curve
+
+__all__ = [
+    "BetweenDisplay",
+    "MemorizationDisplay",
+    "ReliabilityDisplay",
+    "RobustnessDisplay",
+    "between_curves",
+    "fit_temperature",
+    "memorization_errors",
+    "reliability_curve",
+    "robustness_curve",
+    "scale_temperature",
+]

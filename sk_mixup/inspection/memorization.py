@@ -70,7 +70,7 @@ def memorization_errors(y_pred: ArrayLike, y: ArrayLike, y_true: ArrayLike) -> t
 
     Examples
     --------
-    >>> from sk_mixup.inspection.memorization import memorization_errors
+    >>> from sk_mixup.inspection import memorization_errors
     >>> memorization_errors(y_pred=[0, 1, 1, 0], y=[0, 0, 1, 1], y_true=[0, 0, 1, 0])
     (0.3333333333333333, 1.0)
     """
@@ -150,7 +150,7 @@ class MemorizationDisplay:
     >>> from sklearn.datasets import load_iris
     >>> from sk_mixup import MixupClassifier
     >>> from sk_mixup.callbacks import MemorizationErrors
-    >>> from sk_mixup.inspection.memorization import MemorizationDisplay
+    >>> from sk_mixup.inspection import MemorizationDisplay
     >>> X, y_true = load_iris(return_X_y=True)
     >>> y = y_true.copy()
     >>> y[::5] = (y[::5] + 1) % 3

@@ -1,0 +1,114 @@
+"""What the measurements ask of a model: classes, labels, logits that can be differentiated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+import copy
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Logits", "check_classifier", "check_fitted", "check_labels", "encode_labels", "kept_mode"]
+
+
+class Logits(nn.Module):
+    """Logits of all classes, from what a model's module returns.
+
+    It computes on a copy in eval mode, so that mode, gradients and hooks of the model's own
+    stay as they are.
+
+    Parameters
+    ----------
+    model : torch.nn.Module or estimator with `module_`
+        The model. The module of an estimator whose criterion is ``NLLLoss`` returns
+        probabilities, as in skorch: their logarithm is taken.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        module = model if isinstance(model, nn.Module) else model.module_
+        # Compiled modules keep the plain one.
+        self.module = copy.deepcopy(getattr(module, "_orig_mod", module)).eval().requires_grad_(False)
+        self.takes_log = isinstance(getattr(model, "criterion_", None), nn.NLLLoss)
+
+    def get_device_and_dtype(self) -> tuple[torch.device, torch.dtype | None]:
+        """Return those of the weights; the CPU and None without weights."""
+        floats = [p for p in self.module.parameters() if p.is_floating_point()]
+        return (floats[0].device, floats[0].dtype) if floats else (torch.device("cpu"), None)
+
+    def forward(self, x: Tensor) -> Any:
+        """Return logits of shape (n, n_classes); one logit z a row stands for (0, z)."""
+        device, dtype = self.get_device_and_dtype()
+        output = self.module(x.to(device=device, dtype=dtype))
+        output = (
+            output[0] if isinstance(output, tuple) else output
+        )  # as in skorch, the first is the prediction
+        if not isinstance(output, Tensor):
+            return output
+        if self.takes_log:
+            output = torch.log(output + torch.finfo(output.dtype).eps)
+        if output.ndim == 1 or output.shape[1:] == (1,):
+            logit = output.reshape(-1, 1)
+            return torch.cat([torch.zeros_like(logit), logit], dim=1)
+        return output
+
+
+@contextmanager
+def kept_mode(model: Any) -> Iterator[None]:
+    """Leave modules in their mode and torch's generator as it was; prediction by skorch changes both."""
+    module = getattr(model, "module_", None)
+    modes = [(part, part.training) for part in module.modules()] if isinstance(module, nn.Module) else []
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def check_fitted(name: str, model: Any) -> None:
+    """Raise if an estimator is not fitted."""
+    if hasattr(model, "fit"):
+        check_is_fitted(model)
+    if not getattr(model, "initialized_", True):  # a net of skorch
+        raise NotFittedError(f"{name} must be fitted; got a {type(model).__name__} that is not. Call fit.")
+
+
+def check_classifier(name: str, model: Any) -> NDArray[Any]:
+    """Return the labels of a fitted classifier, or raise if it is none."""
+    if not hasattr(model, "predict_proba"):
+        raise TypeError(f"{name} must be a classifier with predict_proba; got {model!r}. Give such a one.")
+    check_fitted(name, model)
+    classes = getattr(model, "classes_", None)
+    if classes is None:
+        raise NotFittedError(f"{name} must be fitted; got {model!r}, without classes_. Call fit first.")
+    if isinstance(classes, list) or np.ndim(classes) != 1 or len(classes) < 2:
+        found = f"{name} must predict one label of at least 2 classes per row; got classes_ {classes!r}"
+        raise ValueError(f"{found}. Fit it on rows of more classes.")
+    return np.asarray(classes)
+
+
+def check_labels(name: str, y: ArrayLike) -> NDArray[Any]:
+    """Return labels as a flat array, or raise unless at least two of them differ."""
+    labels = y.numpy(force=True) if isinstance(y, Tensor) else np.asarray(y)
+    if labels.ndim != 1:
+        raise ValueError(f"{name} must hold one label per row; got shape {labels.shape}. Give a flat array.")
+    if len(found := set(labels.tolist())) < 2:
+        raise ValueError(f"{name} must hold at least 2 classes; got {list(found)}. Give rows of others too.")
+    return labels
+
+
+def encode_labels(name: str, labels: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the position of each label among the classes, or raise if one is not among them."""
+    codes = {label: code for code, label in enumerate(classes.tolist())}
+    unknown = [label for label in dict.fromkeys(labels.tolist()) if label not in codes]
+    if unknown:
+        known = f"{name} must hold labels that the model knows, {list(codes)}"
+        raise ValueError(f"{known}; got {unknown}. Drop their rows, or give codes 0, 1, 2, ... for a module.")
+    return np.array([codes[label] for label in labels.tolist()], dtype=np.int64)

@@ -1,0 +1,435 @@
+"""Robustness: the error of a classifier on adversarial examples of growing strength."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import Bunch, check_array, check_random_state
+from torch import nn
+
+from sk_mixup._checks import check_integer, check_real
+from sk_mixup.inspection._attacks import ATTACKS, Attacker, Source, find_columns, predict_logits
+from sk_mixup.inspection._models import Logits, check_fitted, encode_labels, kept_mode
+from sk_mixup.inspection._plotting import find_axes, list_styles
+
+__all__ = ["RobustnessDisplay", "robustness_curve"]
+
+# For features of unit variance: on digits, nets of two layers are wrong more often than right at the last.
+DEFAULT_EPS = (0.0, 0.05, 0.1, 0.2, 0.4)
+
+
+def robustness_curve(
+    model: Any,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    attack: str = "fgsm",
+    eps: ArrayLike = DEFAULT_EPS,
+    n_steps: int = 10,
+    step_size: float | None = None,
+    source: Any = None,
+    clip: tuple[float, float] | None = None,
+    top_k: int = 1,
+    batch_size: int = 256,
+    random_state: Any = None,
+) -> Bunch:
+    """Measure the error on adversarial examples, as a function of their strength.
+
+    Each row is moved within the ball ``max |x' - x| <= eps`` so that the cross-entropy of its true
+    label grows; the error is measured on the moved rows, as in Table 3 (section 3.5) of [1]_.
+
+    Parameters
+    ----------
+    model : torch.nn.Module or estimator
+        What is measured. In a white-box attack it is differentiable: a module that maps inputs to
+        logits (n, n_classes), or one logit a row for two classes, or an estimator with such a
+        module as ``module_``. With a `source` it may be any classifier with ``predict``.
+    X : array-like of shape (n_samples, *features)
+        Examples as the module sees them; the attack is made in float32.
+    y : array-like of shape (n_samples,)
+        True labels; for a module, and for nets of skorch's own, codes 0, 1, 2, ....
+    attack : {'fgsm', 'i-fgsm', 'pgd'}, default='fgsm'
+        'fgsm' is one step of size `eps` along the sign of the gradient [2]_; 'i-fgsm' takes
+        `n_steps` such steps, of ``eps / n_steps`` by default as in [1]_, the gradient taken anew at
+        each; 'pgd' starts at a random point of the ball and takes steps of
+        ``2.5 * eps / n_steps`` by default, each followed by a projection onto the ball [3]_.
+    eps : array-like of shape (n_eps,), default=(0.0, 0.05, 0.1, 0.2, 0.4)
+        Strengths, at least 0, in the units of `X`. 0 is the clean error exactly. The default
+        is for standardised features.
+    n_steps : int, default=10
+        Steps of 'i-fgsm' and 'pgd'; [1]_ takes 10.
+    step_size : float, default=None
+        Length of each of these steps, in the units of `X`; one beyond `eps` is cut to it.
+        None is the default of the attack. Not used by 'fgsm'.
+    source : torch.nn.Module or estimator, default=None
+        Differentiable model that makes the examples for a black-box attack. None attacks `model`
+        itself: a white-box attack.
+    clip : tuple of two floats, default=None
+        Least and greatest value of an input, such as ``(0, 255)`` for pixels: examples stay within.
+        None leaves them free.
+    top_k : int, default=1
+        A prediction is wrong if the true class is not among the `top_k` most probable ones.
+    batch_size : int, default=256
+        Rows that are attacked at a time; no effect on the result.
+    random_state : int, RandomState or None, default=None
+        Seed of the start of 'pgd'; each strength starts in the same direction. numpy's and torch's
+        global generators are left as they were.
+
+    Returns
+    -------
+    curve : Bunch
+        ``eps``, ndarray of shape (n_eps,), and ``error``, ndarray of shape (n_eps,), in [0, 1].
+
+    Raises
+    ------
+    ImportError
+        If the Adversarial Robustness Toolbox is not installed.
+    NotFittedError
+        If an estimator is not fitted.
+    TypeError
+        If what is attacked has no module, and so is not differentiable.
+    ValueError
+        If an option breaks its rule, `y` holds a single class or a label that the model does not
+        know, or `X` does not lie within `clip`.
+
+    See Also
+    --------
+    RobustnessDisplay : Draws the curves of several models.
+
+    Notes
+    -----
+    The attacks are those of the Adversarial Robustness Toolbox. They work on a copy of the module in
+    evaluation mode, so that the model's mode, gradients and device stay as they are. While PGD draws
+    its start, numpy's global generator is seeded for a moment: other threads should not draw on it.
+    The library makes a folder ``.art`` in the home directory when it is first imported.
+
+    An error that is low against a gradient attack alone is no proof of robustness: a net whose
+    probabilities are 0 or 1 in float32 has no gradient to follow.
+
+    References
+    ----------
+    .. [1] H. Zhang, M. Cisse, Y. N. Dauphin and D. Lopez-Paz, "mixup: Beyond Empirical Risk
+       Minimization", ICLR 2018, https://arxiv.org/abs/1710.09412
+    .. [2] I. J. Goodfellow, J. Shlens and C. Szegedy, "Explaining and Harnessing Adversarial
+       Examples", ICLR 2015, https://arxiv.org/abs/1412.6572
+    .. [3] A. Madry, A. Makelov, L. Schmidt, D. Tsipras and A. Vladu, "Towards Deep Learning Models
+       Resistant to Adversarial Attacks", ICLR 2018, https://arxiv.org/abs/1706.06083
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_mixup.inspection import robustness_curve
+    >>> module = torch.nn.Linear(1, 2)
+    >>> _ = module.load_state_dict({"weight": torch.tensor([[-1.0], [1.0]]), "bias": torch.zeros(2)})
+    >>> X, y = [[-3.0], [-1.0], [1.0], [3.0]], [0, 0, 1, 1]
+    >>> robustness_curve(module, X, y, eps=(0, 2, 4)).error
+    array([0. , 0.5, 1. ])
+    """
+    attacker = Attacker(attack, n_steps, step_size, clip, batch_size, _draw_seed(random_state))
+    strengths = _check_eps(eps)
+    error = _measure([model], X, y, attacker, eps=strengths, source=source, top_k=top_k)[0]
+    return Bunch(eps=strengths, error=error)
+
+
+def _measure(
+    models: Sequence[Any],
+    X: Any,
+    y: Any,
+    attacker: Attacker,
+    *,
+    eps: NDArray[np.float64],
+    source: Any,
+    top_k: int,
+) -> NDArray[np.float64]:
+    """Return the error of each model at each strength."""
+    rows, labels = _check_data(X, y)
+    attacker.check_inputs(rows)
+    scorers = [_Scorer(model, top_k, attacker.batch_size) for model in models]
+    if source is None:
+        sources = [Source("model", model, rows, labels, None) for model in models]
+    else:
+        classes = next((m.classes_ for m in models if hasattr(m, "classes_")), None)
+        sources = [Source("source", source, rows, labels, classes)]
+    errors = np.empty((len(models), len(eps)))
+    for k, strength in enumerate(eps.tolist()):
+        # the inputs as they are, in float64 too, give the clean error
+        made = [_like(X, attacker.attack(s, rows, strength)) if strength else X for s in sources]
+        made = made if source is None else made * len(models)
+        errors[:, k] = [
+            scorer.compute_error(examples, labels) for scorer, examples in zip(scorers, made, strict=True)
+        ]
+    return errors
+
+
+class _Scorer:
+    """Computes the error of a model."""
+
+    def __init__(self, model: Any, top_k: int, batch_size: int) -> None:
+        self.top_k = check_integer("top_k", top_k, low=1, hint="Use 1 for the usual error.")
+        self.model = model
+        self.batch_size = batch_size
+        needed = "predict" if top_k == 1 else "predict_proba"
+        if isinstance(model, nn.Module):
+            self.logits = Logits(model)
+        elif not hasattr(model, needed):
+            raise TypeError(
+                f"model must have {needed} for top_k={top_k}; got {type(model).__name__}. Give a classifier "
+                "or a torch module."
+            )
+        else:
+            check_fitted("model", model)
+
+    def compute_error(self, X: Any, y: NDArray[Any]) -> float:
+        """Return the share of rows whose label is not among the `top_k` most probable."""
+        if isinstance(self.model, nn.Module):
+            return self._compute_from(predict_logits(self.logits, np.asarray(X), self.batch_size), y, None)
+        with kept_mode(self.model):
+            if self.top_k == 1:
+                return float(np.mean(np.asarray(self.model.predict(X)) != y))
+            return self._compute_from(self.model.predict_proba(X), y, getattr(self.model, "classes_", None))
+
+    def _compute_from(self, scores: NDArray[Any], y: NDArray[Any], classes: Any) -> float:
+        n_classes = scores.shape[1]
+        if self.top_k >= n_classes:
+            raise ValueError(
+                f"top_k must be less than the number of classes; got {self.top_k} for {n_classes}. Use 1."
+            )
+        codes = encode_labels("y", y, find_columns(classes, n_classes))
+        best = np.argsort(-scores, axis=1, kind="stable")[:, : self.top_k]
+        return float(np.mean(np.all(best != codes[:, None], axis=1)))
+
+
+def _check_data(X: Any, y: Any) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    rows = check_array(X, dtype=np.float32, allow_nd=True, input_name="X")
+    labels = np.asarray(y)
+    if labels.shape != rows.shape[:1]:
+        raise ValueError(
+            f"y must hold one label per row of X; got shape {labels.shape} for {len(rows)} rows. Give the "
+            "labels of these rows."
+        )
+    if len(np.unique(labels)) < 2:
+        raise ValueError(
+            f"y must hold at least two classes; got only {labels.tolist()[0]!r}. Give rows of others too."
+        )
+    return rows, labels
+
+
+def _like(X: Any, values: NDArray[Any]) -> Any:
+    """Return values as a frame where X is one of pandas."""
+    return type(X)(values, index=X.index, columns=X.columns) if hasattr(X, "iloc") else values
+
+
+def _check_eps(eps: Any) -> NDArray[np.float64]:
+    values = np.atleast_1d(np.asarray(eps, dtype=np.float64))
+    hint = "Give strengths in the units of X."
+    if values.ndim != 1 or not values.size:
+        raise ValueError(f"eps must hold at least one strength; got shape {values.shape}. {hint}")
+    for value in values.tolist():
+        check_real("eps", value, low=0, high=sys.float_info.max, hint=hint)
+    return values
+
+
+def _draw_seed(random_state: Any) -> int:
+    if random_state is None:  # check_random_state would draw on numpy's global generator
+        return int(np.random.default_rng().integers(2**31 - 1))
+    return int(check_random_state(random_state).randint(2**31 - 1))
+
+
+class RobustnessDisplay:
+    """Error against the strength of adversarial examples, for several models and attacks.
+
+    Make one with :meth:`from_estimator` or :meth:`from_estimators`.
+
+    Parameters
+    ----------
+    eps : ndarray of shape (n_eps,)
+        Strengths, in the units of the inputs.
+    errors : ndarray of shape (n_models, n_attacks, n_eps)
+        Errors, in [0, 1].
+    names : sequence of str, default=None
+        Names of the models, for the legend.
+    attacks : sequence of str, default=('fgsm',)
+        The attacks.
+    black_box : bool, default=False
+        Whether another model made the examples.
+    top_k : int, default=1
+        Among how many of the most probable classes the true one was looked for.
+
+    Attributes
+    ----------
+    axes_ : list of matplotlib Axes
+        One for each attack.
+    figure_ : matplotlib Figure
+        The figure.
+    lines_ : list of list of matplotlib Line2D
+        The lines of each of the axes, one for each model.
+
+    See Also
+    --------
+    robustness_curve : Computes the errors.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sk_mixup import MixupClassifier
+    >>> from sk_mixup.inspection import RobustnessDisplay
+    >>> X, y = load_iris(return_X_y=True)
+    >>> nets = {
+    ...     name: MixupClassifier(alpha=alpha, max_epochs=3, random_state=0).fit(X, y)
+    ...     for name, alpha in {"ERM": 0.0, "mixup": 1.0}.items()
+    ... }
+    >>> display = RobustnessDisplay.from_estimators(nets, X, y, attacks=("fgsm", "pgd"), eps=(0, 0.2))
+    >>> display.errors.shape
+    (2, 2, 2)
+    """
+
+    def __init__(
+        self,
+        *,
+        eps: NDArray[Any],
+        errors: NDArray[Any],
+        names: Sequence[str] | None = None,
+        attacks: Sequence[str] = ("fgsm",),
+        black_box: bool = False,
+        top_k: int = 1,
+    ) -> None:
+        self.eps = eps
+        self.errors = errors
+        self.names = names
+        self.attacks = attacks
+        self.black_box = black_box
+        self.top_k = top_k
+
+    @classmethod
+    def from_estimator(
+        cls,
+        model: Any,
+        X: Any,
+        y: Any,
+        *,
+        attack: str = "fgsm",
+        name: str | None = None,
+        ax: Any = None,
+        **options: Any,
+    ) -> RobustnessDisplay:
+        """Attack one model and draw its error.
+
+        Parameters
+        ----------
+        model, X, y, attack, **options
+            As in :func:`robustness_curve`.
+        name : str, default=None
+            Name of the model; None is that of its class.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        display : RobustnessDisplay
+        """
+        models = {type(model).__name__ if name is None else name: model}
+        return cls.from_estimators(models, X, y, attacks=(attack,), ax=ax, **options)
+
+    @classmethod
+    def from_estimators(
+        cls,
+        models: Mapping[str, Any],
+        X: Any,
+        y: Any,
+        *,
+        attacks: Sequence[str] = ("fgsm",),
+        eps: ArrayLike = DEFAULT_EPS,
+        source: Any = None,
+        top_k: int = 1,
+        n_steps: int = 10,
+        step_size: float | None = None,
+        clip: tuple[float, float] | None = None,
+        batch_size: int = 256,
+        random_state: Any = None,
+        ax: Any = None,
+    ) -> RobustnessDisplay:
+        """Attack several models and draw their errors.
+
+        Parameters
+        ----------
+        models : mapping from str to torch.nn.Module or estimator
+            Models by name.
+        X, y, eps, source, top_k, n_steps, step_size, clip, batch_size, random_state
+            As in :func:`robustness_curve`. A `source` makes the same examples for all models.
+        attacks : sequence of str, default=('fgsm',)
+            Attacks; each gets axes of its own.
+        ax : matplotlib Axes or sequence of Axes, default=None
+            Where to draw; None makes a figure.
+
+        Returns
+        -------
+        display : RobustnessDisplay
+
+        Raises
+        ------
+        NotFittedError, TypeError, ValueError, ImportError
+            As :func:`robustness_curve`; if there is no model or no attack.
+        """
+        for key, given in (("models", models), ("attacks", attacks)):
+            if not given:
+                raise ValueError(f"{key} must not be empty; got {given!r}. Give at least one.")
+        seed, strengths = _draw_seed(random_state), _check_eps(eps)
+        attackers = [Attacker(attack, n_steps, step_size, clip, batch_size, seed) for attack in attacks]
+        given = list(models.values())
+        errors = [
+            _measure(given, X, y, attacker, eps=strengths, source=source, top_k=top_k)
+            for attacker in attackers
+        ]
+        display = cls(
+            eps=strengths,
+            errors=np.stack(errors, axis=1),
+            names=list(models),
+            attacks=tuple(attacks),
+            black_box=source is not None,
+            top_k=top_k,
+        )
+        return display.plot(ax=ax)
+
+    def plot(self, ax: Any = None) -> RobustnessDisplay:
+        """Draw the errors in percent.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or sequence of Axes, default=None
+            One for each attack; None makes a figure.
+
+        Returns
+        -------
+        display : RobustnessDisplay
+            This one.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If `ax` holds another number of axes.
+        """
+        self.axes_ = find_axes(ax, len(self.attacks), "RobustnessDisplay.plot")
+        self.figure_ = self.axes_[0].figure
+        names = [None] * len(self.errors) if self.names is None else self.names
+        styles = list_styles(len(self.errors))
+        self.lines_ = []
+        for k, (axes, attack) in enumerate(zip(self.axes_, self.attacks, strict=True)):
+            lines = zip(self.errors[:, k], names, styles, strict=True)
+            self.lines_.append(
+                [axes.plot(self.eps, 100 * error, label=name, **style)[0] for error, name, style in lines]
+            )
+            box = "black box" if self.black_box else "white box"
+            axes.set(
+                title=f"{ATTACKS.get(attack, attack)}, {box}",
+                xlabel="Largest change of a feature, eps (units of X)",
+                ylabel="Error (%)" if self.top_k == 1 else f"Top-{self.top_k} error (%)",
+            )
+        if self.names is not None:
+            self.axes_[-1].legend()
+        return self

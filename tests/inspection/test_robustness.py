@@ -1,0 +1,445 @@
+"""Robustness: attacks against closed forms and slow loops of autograd, and what is left untouched."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+import logging
+import sys
+from typing import Any
+import warnings
+
+from matplotlib.figure import Figure
+import numpy as np
+from numpy.typing import NDArray
+import pandas as pd
+import pytest
+from scipy.special import softmax
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.tree import DecisionTreeClassifier
+from skorch import NeuralNetClassifier
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from sk_mixup import MixupClassifier, MixupRegressor
+from sk_mixup.inspection import RobustnessDisplay, _attacks, robustness_curve
+from sk_mixup.inspection._attacks import Attacker, Source
+from tests.nets import QUICK, USER, Net
+
+ATTACKS = ["fgsm", "i-fgsm", "pgd"]
+
+
+def make_linear(n_features: int = 5, n_classes: int = 3) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Linear(n_features, n_classes)
+
+
+def make_mlp() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(5, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 3))
+
+
+@pytest.fixture(scope="module")
+def net(blobs: Any) -> MixupClassifier:
+    return MixupClassifier(**{**QUICK, "max_epochs": 10}).fit(blobs.X, blobs.y)
+
+
+@contextmanager
+def unchanged_generators() -> Iterator[None]:
+    """Check that the global generators are left as they were."""
+    numpy_before, torch_before = get_states()
+    yield
+    numpy_after, torch_after = get_states()
+    np.testing.assert_equal(numpy_after, numpy_before)
+    assert torch.equal(torch_after, torch_before)
+
+
+def get_states() -> tuple[Any, Any]:
+    return np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 - the library draws on it
+
+
+def attack(name: str, module: Any, X: Any, y: Any, eps: float, seed: int = 0, **options: Any) -> NDArray[Any]:
+    """Return the adversarial examples of a module."""
+    options = {"n_steps": 5, "step_size": None, "clip": None, "batch_size": 16, **options}
+    return Attacker(name, seed=seed, **options).attack(Source("model", module, X, y, None), X, eps)
+
+
+def find_direction(module: nn.Module, X: Any, y: Any) -> NDArray[Any]:
+    """Return the sign of the gradient of the loss by autograd."""
+    x = torch.tensor(X, requires_grad=True)
+    cross_entropy(module.eval()(x), torch.as_tensor(y), reduction="sum").backward()
+    return np.sign(x.grad.numpy())
+
+
+def step(module: nn.Module, X: Any, y: Any, eps: float, n_steps: int, step_size: float, start: Any) -> Any:
+    """Take steps along the sign of the gradient, within the ball: the slow form."""
+    x = start
+    for _ in range(n_steps):
+        x = x + np.float32(step_size) * find_direction(module, x, y)
+        x = X + np.clip(x - X, -np.float32(eps), np.float32(eps))
+    return x
+
+
+# -- the examples ------------------------------------------------------------------------
+
+
+def test_fgsm_of_a_linear_model_is_the_closed_form(blobs: Any) -> None:
+    module = make_linear()
+    weight, bias = module.weight.detach().numpy(), module.bias.detach().numpy()
+    scores = blobs.X @ weight.T + bias
+    p = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    gradient = (p - np.eye(3)[blobs.y]) @ weight
+    expected = blobs.X + np.float32(0.3) * np.sign(gradient)
+    np.testing.assert_allclose(attack("fgsm", module, blobs.X, blobs.y, 0.3), expected, atol=1e-6)
+
+
+def test_fgsm_is_a_step_along_the_sign_of_the_gradient(blobs: Any) -> None:
+    module = make_mlp()
+    expected = blobs.X + np.float32(0.3) * find_direction(module, blobs.X, blobs.y)
+    np.testing.assert_allclose(attack("fgsm", module, blobs.X, blobs.y, 0.3), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("step_size", [None, 0.1, 5.0])
+def test_iterated_fgsm_takes_equal_steps(blobs: Any, step_size: float | None) -> None:
+    module = make_mlp()
+    length = 0.3 / 5 if step_size is None else min(step_size, 0.3)
+    expected = step(module, blobs.X, blobs.y, 0.3, 5, length, blobs.X)
+    examples = attack("i-fgsm", module, blobs.X, blobs.y, 0.3, step_size=step_size)
+    np.testing.assert_allclose(examples, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("step_size", [None, 0.1])
+def test_pgd_starts_at_random_in_the_ball(blobs: Any, step_size: float | None) -> None:
+    module = make_mlp()
+    generator = np.random.RandomState(3)
+    start = blobs.X + generator.uniform(-0.3, 0.3, blobs.X.shape).astype(np.float32)
+    length = 2.5 * 0.3 / 5 if step_size is None else step_size
+    expected = step(module, blobs.X, blobs.y, 0.3, 5, length, start)
+    # one batch, for the start to be drawn at once
+    options = {"seed": 3, "step_size": step_size, "batch_size": 60}
+    examples = attack("pgd", module, blobs.X, blobs.y, 0.3, **options)
+    np.testing.assert_allclose(examples, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_examples_stay_in_the_ball_and_in_range(blobs: Any, name: str) -> None:
+    clip = float(blobs.X.min()), float(blobs.X.max())
+    examples = attack(name, make_mlp(), blobs.X, blobs.y, 0.5, clip=clip)
+    assert np.abs(examples - blobs.X).max() <= 0.5 + 1e-6
+    assert clip[0] <= examples.min() <= examples.max() <= clip[1]
+    assert attack(name, make_mlp(), blobs.X, blobs.y, 0.5).max() > clip[1]
+
+
+def test_one_logit_is_that_of_the_second_class(binary: Any) -> None:
+    torch.manual_seed(0)
+    one, two = nn.Linear(5, 1), nn.Linear(5, 2)
+    with torch.no_grad():
+        two.weight.copy_(torch.cat([torch.zeros_like(one.weight), one.weight]))
+        two.bias.copy_(torch.cat([torch.zeros(1), one.bias]))
+    flat = nn.Sequential(one, nn.Flatten(0))
+    examples = [attack("fgsm", module, binary.X, binary.y, 0.3) for module in (one, two, flat)]
+    np.testing.assert_array_equal(examples[0], examples[1])
+    np.testing.assert_array_equal(examples[0], examples[2])
+
+
+# -- the curve ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("top_k", [1, 2])
+def test_error_is_that_of_the_examples(blobs: Any, top_k: int) -> None:
+    module = make_mlp()
+    curve = robustness_curve(module, blobs.X, blobs.y, eps=(0, 0.5, 1), top_k=top_k)
+    expected = []
+    for eps in (0, 0.5, 1):
+        moved = blobs.X + np.float32(eps) * find_direction(module, blobs.X, blobs.y)
+        logits = module(torch.as_tensor(moved))
+        best = logits.topk(top_k, dim=1).indices.tolist()
+        expected.append(np.mean([label not in row for label, row in zip(blobs.y, best, strict=True)]))
+    assert curve.error.tolist() == expected
+    assert curve.eps.tolist() == [0, 0.5, 1]
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_stronger_attacks_do_more_to_a_linear_model(blobs: Any, name: str) -> None:
+    error = robustness_curve(
+        make_linear(n_classes=3), blobs.X, blobs.y, attack=name, eps=(0, 0.2, 0.5, 1, 3), random_state=0
+    ).error
+    assert (np.diff(error) >= 0).all()
+    assert error[-1] > error[0]
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_no_strength_is_the_clean_error(blobs: Any, net: Any, name: str) -> None:
+    error = robustness_curve(net, blobs.X, blobs.y, attack=name, eps=0.0, random_state=0).error
+    assert error.tolist() == [np.mean(net.predict(blobs.X) != blobs.y)]
+
+
+def test_same_seed_gives_the_same_curve(blobs: Any, net: Any) -> None:
+    options = {"attack": "pgd", "eps": (0.5, 1.0), "n_steps": 2, "step_size": 0.05}
+    first, again, other = (
+        robustness_curve(net, blobs.X, blobs.y, **options, random_state=seed).error for seed in (0, 0, 1)
+    )
+    assert first.tolist() == again.tolist()
+    assert first.tolist() != other.tolist()
+
+
+@pytest.mark.parametrize("random_state", [None, 0])
+def test_global_generators_are_left_alone(blobs: Any, net: Any, random_state: Any) -> None:
+    net_of_skorch = NeuralNetClassifier(Net, **USER).fit(blobs.X, blobs.y)
+    for model in (net, net_of_skorch):
+        with unchanged_generators():
+            robustness_curve(
+                model, blobs.X, blobs.y, attack="pgd", eps=(0, 0.5), top_k=2, random_state=random_state
+            )
+
+
+def test_a_random_state_moves_on(blobs: Any) -> None:
+    state = np.random.RandomState(0)
+    options = {"attack": "pgd", "eps": (0.5, 1.0), "n_steps": 1, "step_size": 0.01, "random_state": state}
+    curves = [robustness_curve(make_linear(), blobs.X, blobs.y, **options).error.tolist() for _ in range(6)]
+    assert len({tuple(curve) for curve in curves}) > 1
+
+
+def test_size_of_the_batches_has_no_effect(blobs: Any) -> None:
+    curves = [
+        robustness_curve(make_mlp(), blobs.X, blobs.y, attack="i-fgsm", batch_size=size).error.tolist()
+        for size in (7, 256)
+    ]
+    assert curves[0] == curves[1]
+
+
+def test_model_is_left_as_it_was(blobs: Any) -> None:
+    module = make_mlp().train()
+    module[1].eval()
+    module(torch.as_tensor(blobs.X)).sum().backward()
+    gradients = [p.grad.clone() for p in module.parameters()]
+    robustness_curve(module, blobs.X, blobs.y, attack="pgd", random_state=0)
+    assert [part.training for part in module] == [True, False, True, True]
+    assert all(torch.equal(p.grad, g) for p, g in zip(module.parameters(), gradients, strict=True))
+    assert all(p.requires_grad for p in module.parameters())
+
+
+def test_nets_keep_their_mode(blobs: Any) -> None:
+    net = NeuralNetClassifier(Net, **{**USER, "train_split": None}).fit(blobs.X, blobs.y)
+    assert net.module_.training
+    robustness_curve(net, blobs.X, blobs.y, eps=(0, 0.5))
+    assert net.module_.training
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"criterion": nn.BCEWithLogitsLoss, "module__out_features": 1}, {"alpha": 0.0, "module": nn.Module}],
+    ids=["two logits", "one logit", "probabilities"],
+)
+def test_labels_of_a_net_are_its_own(binary: Any, options: Any) -> None:
+    if options.get("module"):
+        module = nn.Sequential(nn.Linear(5, 2), nn.Softmax(dim=1))
+        options = {**options, "module": module, "criterion": nn.NLLLoss}
+    y = np.array(["yes", "no"])[binary.y]
+    net = MixupClassifier(**{**QUICK, "max_epochs": 20}, **options).fit(binary.X, y)
+    curve = robustness_curve(net, binary.X, y, eps=(0, 5.0))
+    assert curve.error[0] == np.mean(net.predict(binary.X) != y)
+    assert curve.error[1] > 0.9
+
+
+def test_nets_of_skorch_predict_codes(blobs: Any) -> None:
+    y = blobs.y * 2  # codes 0, 2, 4 of five columns
+    module = make_linear(n_classes=5)
+    net = NeuralNetClassifier(
+        module, criterion=nn.CrossEntropyLoss, max_epochs=10, lr=0.5, train_split=None, verbose=0
+    ).fit(blobs.X, y)
+    of_net, of_module = (
+        robustness_curve(model, blobs.X, y, eps=(0, 0.5), top_k=2).error.tolist()
+        for model in (net, net.module_)
+    )
+    assert of_net == of_module
+    assert robustness_curve(net, blobs.X, y, eps=0).error[0] == np.mean(net.predict(blobs.X) != y)
+
+
+@pytest.mark.parametrize("last", [nn.Identity(), nn.Softmax(dim=1)], ids=["logits", "probabilities"])
+def test_logits_are_those_of_the_probabilities(blobs: Any, last: nn.Module) -> None:
+    criterion = nn.NLLLoss if isinstance(last, nn.Softmax) else nn.CrossEntropyLoss
+    net = NeuralNetClassifier(nn.Sequential(make_linear(), last), **{**USER, "criterion": criterion})
+    net.fit(blobs.X, blobs.y)
+    logits = _attacks.predict_logits(Source("model", net, blobs.X, blobs.y, None).logits, blobs.X, 16)
+    np.testing.assert_allclose(softmax(logits, axis=1), net.predict_proba(blobs.X), atol=1e-6)
+
+
+def test_module_of_double_precision_is_attacked(blobs: Any) -> None:
+    of_single, of_double = (
+        robustness_curve(module, blobs.X, blobs.y, eps=(0, 0.5)).error.tolist()
+        for module in (make_linear(), make_linear().double())
+    )
+    assert of_single == of_double
+
+
+# -- black box ---------------------------------------------------------------------------
+
+
+def test_black_box_scores_the_examples_of_the_source(blobs: Any) -> None:
+    source, names = make_linear(), np.array(["a", "b", "c"])
+    tree = DecisionTreeClassifier(random_state=0).fit(blobs.X, names[blobs.y])
+    curve = robustness_curve(tree, blobs.X, names[blobs.y], source=source, eps=(0, 0.5))
+    moved = attack("fgsm", source, blobs.X, blobs.y, 0.5)
+    expected = [1 - tree.score(rows, names[blobs.y]) for rows in (blobs.X, moved)]
+    assert curve.error.tolist() == pytest.approx(expected)
+
+
+def test_black_box_differs_from_white_box(blobs: Any, net: Any) -> None:
+    white = robustness_curve(net, blobs.X, blobs.y, eps=0.7).error
+    black = robustness_curve(net, blobs.X, blobs.y, eps=0.7, source=make_mlp()).error
+    assert black < white
+    assert robustness_curve(net, blobs.X, blobs.y, eps=0.7, source=net).error == white
+
+
+@pytest.mark.parametrize("top_k", [1, 2])
+def test_frames_stay_frames(blobs: Any, top_k: int) -> None:
+    frame = pd.DataFrame(blobs.X, columns=list("abcde"))
+    model = LogisticRegression().fit(frame, blobs.y)
+    curves = [
+        robustness_curve(m, X, blobs.y, source=make_linear(), top_k=top_k).error.tolist()
+        for m, X in ((model, frame), (LogisticRegression().fit(blobs.X, blobs.y), blobs.X))
+    ]
+    assert curves[0] == curves[1]
+
+
+# -- the display -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", [None, make_linear()])
+def test_display_draws_the_curves_of_all_models(blobs: Any, net: Any, source: Any) -> None:
+    models, eps = {"net": net, "module": make_mlp()}, (0.0, 0.5)
+    axes = Figure().subplots(1, 2)
+    display = RobustnessDisplay.from_estimators(
+        models, blobs.X, blobs.y, attacks=("fgsm", "pgd"), eps=eps, source=source, random_state=0, ax=axes
+    )
+    for k, name in enumerate(("fgsm", "pgd")):
+        options = {"attack": name, "eps": eps, "source": source, "random_state": 0}
+        for m, model in enumerate(models.values()):
+            expected = robustness_curve(model, blobs.X, blobs.y, **options).error
+            assert display.errors[m, k].tolist() == expected.tolist()
+            np.testing.assert_allclose(display.lines_[k][m].get_ydata(), 100 * expected)
+    box = "white box" if source is None else "black box"
+    assert [own.get_title() for own in axes] == [f"FGSM, {box}", f"PGD, {box}"]
+    legend = [text.get_text() for text in axes[-1].get_legend().get_texts()]
+    assert legend == ["net", "module"]
+
+
+def test_display_of_one_model(blobs: Any) -> None:
+    axes = Figure().subplots()
+    display = RobustnessDisplay.from_estimator(
+        make_linear(), blobs.X, blobs.y, attack="i-fgsm", eps=(0, 1), top_k=2, ax=axes
+    )
+    assert display.names == ["Linear"]
+    assert display.errors.shape == (1, 1, 2)
+    assert axes.get_ylabel() == "Top-2 error (%)"
+    plain = RobustnessDisplay(eps=display.eps, errors=display.errors).plot(ax=Figure().subplots())
+    assert plain.axes_[0].get_legend() is None
+    with pytest.raises(ValueError, match=r"ax must hold 1 axes for RobustnessDisplay.plot; got 2"):
+        plain.plot(ax=Figure().subplots(2))
+
+
+def test_empty_displays_raise(blobs: Any) -> None:
+    with pytest.raises(ValueError, match=r"models must not be empty; got \{\}"):
+        RobustnessDisplay.from_estimators({}, blobs.X, blobs.y)
+    with pytest.raises(ValueError, match=r"attacks must not be empty; got \(\)"):
+        RobustnessDisplay.from_estimators({"a": make_linear()}, blobs.X, blobs.y, attacks=())
+
+
+# -- errors ------------------------------------------------------------------------------
+
+VALUE_ERRORS = [
+    ({"attack": "fgms"}, "attack must be one of 'fgsm', 'i-fgsm', 'pgd'; got 'fgms'. Did you mean 'fgsm'"),
+    ({"eps": (0, -0.1)}, "eps must be finite and at least 0; got -0.1. Give strengths in the units of X"),
+    ({"eps": np.nan}, "eps must be finite and at least 0; got nan"),
+    ({"eps": np.inf}, "eps must be finite and at least 0; got inf"),
+    ({"eps": ()}, r"eps must hold at least one strength; got shape \(0,\)"),
+    ({"eps": [[0.1]]}, r"eps must hold at least one strength; got shape \(1, 1\)"),
+    ({"n_steps": 0}, "n_steps must be at least 1; got 0"),
+    ({"step_size": 0.0}, "step_size must be finite and greater than 0; got 0.0"),
+    ({"batch_size": 0}, "batch_size must be at least 1; got 0"),
+    ({"top_k": 0}, "top_k must be at least 1; got 0"),
+    ({"top_k": 3}, "top_k must be less than the number of classes; got 3 for 3"),
+    ({"clip": (1, 0)}, r"clip must be finite, low below high; got \(1, 0\)"),
+    ({"clip": (np.nan, 1)}, r"clip must be finite, low below high; got \(nan, 1\)"),
+    ({"clip": (-1, 1)}, r"X must lie within clip; got values from .* for clip=\(-1, 1\)"),
+    ({"y": [0] * 60}, "y must hold at least two classes; got only 0"),
+    ({"y": [0, 1]}, r"y must hold one label per row of X; got shape \(2,\) for 60 rows"),
+    ({"y": [0, 3] * 30}, r"y must hold labels that the model knows, \[0, 1, 2\]; got \[3\]"),
+    ({"y": ["a", "b"] * 30}, r"y must hold labels that the model knows, \[0, 1, 2\]; got \['a', 'b'\]"),
+    ({"X": np.full((60, 5), np.nan)}, "Input X contains NaN"),
+    ({"model": nn.Unflatten(1, (5, 1))}, r"model must return logits .*; got an output of shape \(1, 5, 1\)"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), VALUE_ERRORS)
+def test_bad_values_raise(blobs: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        robustness_curve(**{"model": make_linear(), "X": blobs.X, "y": blobs.y, **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"clip": 1}, r"clip must be a pair of numbers \(low, high\) or None; got 1"),
+        ({"clip": ("a", 1)}, "clip must be a pair of numbers"),
+        ({"n_steps": 2.5}, "n_steps must be an integer; got 2.5"),
+        ({"model": abs}, "model must have predict for top_k=1; got builtin_function_or_method"),
+        ({"source": abs}, "source must be a torch module .* not differentiable. Give a torch module."),
+    ],
+)
+def test_bad_types_raise(blobs: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        robustness_curve(**{"model": make_linear(), "X": blobs.X, "y": blobs.y, **options})
+
+
+def test_models_without_gradients_raise(blobs: Any) -> None:
+    message = (
+        "model must be a torch module .*; got DecisionTreeClassifier, .* Give .* a differentiable `source`"
+    )
+    tree = DecisionTreeClassifier().fit(blobs.X, blobs.y)
+    with pytest.raises(TypeError, match=message):
+        robustness_curve(tree, blobs.X, blobs.y)
+    regressor = MixupRegressor(**QUICK).fit(blobs.X, blobs.X[:, 0])
+    with pytest.raises(TypeError, match=r"model must be a torch module .*; got MixupRegressor"):
+        robustness_curve(regressor, blobs.X, blobs.y)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [MixupClassifier(), NeuralNetClassifier(Net), DecisionTreeClassifier()],
+    ids=lambda m: type(m).__name__,
+)
+@pytest.mark.parametrize("source", [None, make_linear()])
+def test_unfitted_models_raise(blobs: Any, model: Any, source: Any) -> None:
+    with pytest.raises(NotFittedError):
+        robustness_curve(model, blobs.X, blobs.y, source=source)
+
+
+def test_missing_library_names_the_extra(blobs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "art"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "art", None)
+    with pytest.raises(ImportError, match=r'pip install "sk-mixup\[attacks\]"'):
+        robustness_curve(make_linear(), blobs.X, blobs.y, eps=0.1)
+
+
+class Watched(logging.Handler):
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+        super().close()
+
+
+def test_import_leaves_the_loggers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "art"]:
+        monkeypatch.delitem(sys.modules, name)
+    handler, before = Watched(), list(logging.getLogger("tests").handlers)
+    with monkeypatch.context() as patch, warnings.catch_warnings():
+        patch.setattr(logging.root, "handlers", [handler])
+        _attacks._import_library()
+        assert logging.root.handlers == [handler]
+    assert not handler.closed
+    assert logging.getLogger("tests").handlers == before
+    assert "art" in sys.modules

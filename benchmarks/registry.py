@@ -1,11 +1,27 @@
 """The benchmarks, in the order of the list and of the report; a new one adds a line here."""
 
-from benchmarks import ablation, defaults, regression, search, semi, speed, uci
+from benchmarks import (
+    ablation,
+    between,
+    corrupted_tables,
+    defaults,
+    gan,
+    regression,
+    search,
+    semi,
+    speed,
+    toy,
+    uci,
+)
 
 __all__ = ["BENCHMARKS"]
 
 BENCHMARKS = (
+    toy.COMMAND,
+    between.COMMAND,
+    corrupted_tables.COMMAND,
     uci.COMMAND,
+    gan.COMMAND,
     ablation.COMMAND,
     regression.COMMAND,
     defaults.COMMAND,

@@ -280,7 +280,7 @@ class LockstepChainTrainer(LockstepTrainer):
         """Return what is mixed in this step, by the number of the layer."""
         found = {}
         for k, layer in enumerate(self.layers_in_step[start:stop], start):
-            level = self.trainers[k].levels.get(layer, 0)  # type: ignore[attr-defined]
+            level = self.trainers[k].levels.get(layer, 0)
             if level and level not in found:
                 found[level] = _StackedMixing(hidden[0], hidden[1][:, :, level - 1])
         return found
@@ -289,7 +289,7 @@ class LockstepChainTrainer(LockstepTrainer):
         """Return transposed weight, weight, bias and their gradients, of each layer, for some nets."""
         if (start, stop) not in self.views:
             layers = []
-            for layer in self.trainers[0].layers:  # type: ignore[attr-defined]
+            for layer in self.trainers[0].layers:
                 weight = self.weights[layer.weight].detach()[start:stop]
                 gradient: Any = self.gradients[layer.weight]
                 part = [weight.transpose(1, 2), weight, None, gradient[start:stop], None]
@@ -384,7 +384,7 @@ class LockstepModuleTrainer(LockstepTrainer):
 
     def _make_skeleton(self) -> nn.Module:
         """Return the module without weights; its dropout draws from each net's own stream."""
-        memo = {id(tensor): tensor for tensor in self.list_tensors(self.trainers[0])}  # type: ignore[arg-type]
+        memo = {id(tensor): tensor for tensor in self.list_tensors(self.trainers[0])}
         skeleton = copy.deepcopy(self.module, memo)
         for part in list(skeleton.modules()):
             for name, child in part.named_children():

@@ -50,7 +50,8 @@ class Source:
         self.logits = Logits(model)
         self.device = self.logits.get_device_and_dtype()[0]
         self.shape = X.shape[1:]
-        shape = predict_logits(self.logits, X[:1], 1).shape
+        probe = torch.tensor(X[:1], device=self.device)
+        shape = tuple(self.logits.probe(name, probe, differentiable=True).shape)
         if len(shape) != 2:
             raise ValueError(
                 f"{name} must return logits of one label per row, of shape (n, n_classes); got an output of "

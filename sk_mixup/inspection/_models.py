@@ -14,7 +14,15 @@ from sklearn.utils.validation import check_is_fitted
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Logits", "check_classifier", "check_fitted", "check_labels", "encode_labels", "kept_mode"]
+__all__ = [
+    "Logits",
+    "check_classifier",
+    "check_fitted",
+    "check_labels",
+    "encode_labels",
+    "find_slopes",
+    "kept_mode",
+]
 
 
 class Logits(nn.Module):
@@ -57,6 +65,43 @@ class Logits(nn.Module):
             logit = output.reshape(-1, 1)
             return torch.cat([torch.zeros_like(logit), logit], dim=1)
         return output
+
+    def probe(self, name: str, x: Tensor, *, differentiable: bool) -> Any:
+        """Return the output for some rows, or raise if there is none, or no gradient where it is needed.
+
+        Parameters
+        ----------
+        name : str
+            What the user calls the model.
+        x : Tensor of shape (n, *features)
+            Rows.
+        differentiable : bool
+            Whether a gradient towards `x` is needed.
+        """
+        x = x.detach().requires_grad_(differentiable)
+        try:
+            with torch.set_grad_enabled(differentiable):
+                output = self(x)
+                total = output.sum() if isinstance(output, Tensor) else None
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"{name} must take rows of X as floats; got rows of shape {tuple(x.shape[1:])} and, from its "
+                f"forward, '{reason}'. Give X as the module sees it."
+            ) from error
+        if differentiable and total is not None and find_slopes(total, x) is None:
+            raise ValueError(
+                f"{name} must be differentiable with respect to its input; got an output without a gradient "
+                "towards it. Remove detach, no_grad or integers from its forward."
+            )
+        return output
+
+
+def find_slopes(total: Tensor, x: Tensor) -> Tensor | None:
+    """Return the gradient of `total` towards `x`, or None if there is none; the graph is kept."""
+    if not total.requires_grad:
+        return None
+    return torch.autograd.grad(total, x, retain_graph=True, allow_unused=True)[0]
 
 
 @contextmanager

@@ -14,7 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from sk_mixup._checks import check_choice, check_integer
-from sk_mixup.inspection._models import Logits, check_classifier, check_labels, encode_labels, kept_mode
+from sk_mixup.inspection._models import (
+    Logits,
+    check_classifier,
+    check_labels,
+    encode_labels,
+    find_slopes,
+    kept_mode,
+)
 from sk_mixup.inspection._plotting import find_axes, list_styles, require
 from sk_mixup.mixing.functional import mix_pair
 
@@ -132,6 +139,8 @@ def between_curves(
     misses = np.empty((n_points, n_pairs), dtype=bool)
     norms = np.empty((n_points, n_pairs))
     with kept_mode(model):
+        if logits is not None:
+            logits.probe("model", _to_rows(data[:1], logits), differentiable=has_norms)
         classes = _find_classes(model, logits, data)
         ends = encode_labels("y", labels, classes)[pairs]
         for start in range(0, n_pairs, batch_size):
@@ -435,20 +444,10 @@ def _find_norms(logits: Logits, mixed: Tensor, output: str) -> NDArray[Any]:
             outputs = outputs.softmax(dim=1)
         for total in outputs.sum(dim=0):
             # Rows do not depend on each other: the gradient of a column's sum holds each row's own.
-            squares += _differentiate(total, x).flatten(1).double().square().sum(dim=1).cpu()
+            slopes = find_slopes(total, x)
+            assert slopes is not None, "the model was probed"
+            squares += slopes.flatten(1).double().square().sum(dim=1).cpu()
     return squares.sqrt().numpy()
-
-
-def _differentiate(total: Tensor, x: Tensor) -> Tensor:
-    """Return the gradient, or raise if there is none; the graph is kept."""
-    if total.requires_grad:
-        (slopes,) = torch.autograd.grad(total, x, retain_graph=True, allow_unused=True)
-        if slopes is not None:
-            return slopes
-    raise ValueError(
-        "model must be differentiable with respect to its input; got an output without a gradient towards "
-        "it. Remove detach, no_grad or integers from forward, or set gradients=False."
-    )
 
 
 def _check_curves(name: str, curves: ArrayLike, n_models: int, n_points: int) -> NDArray[Any]:

@@ -74,7 +74,7 @@ def test_main_leaves_the_parser_to_explain(
     assert message in capsys.readouterr().err
 
 
-SLOW = {"speed", "search"}
+SLOW = {"ablation", "gan", "search", "speed", "toy"}
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from sk_mixup import MixupClassifier, MixupRegressor
-from sk_mixup.inspection import RobustnessDisplay, _attacks, robustness_curve
+from sk_mixup.inspection import RobustnessDisplay, _attacks, between_curves, robustness_curve
 from sk_mixup.inspection._attacks import Attacker, Source
 from tests.nets import QUICK, USER, Net
 
@@ -443,3 +443,29 @@ def test_import_leaves_the_loggers_alone(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not handler.closed
     assert logging.getLogger("tests").handlers == before
     assert "art" in sys.modules
+
+
+class Detached(nn.Module):
+    """Its output has no gradient towards its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(5, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x).detach()
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (Detached(), "model must be differentiable with respect to its input; got an output without"),
+        (nn.Sequential(nn.Embedding(3, 3), nn.Flatten()), "model must take rows of X as floats; got rows"),
+        (nn.Linear(4, 3), r"model must take rows of X as floats; got rows of shape \(5,\)"),
+    ],
+)
+def test_modules_that_cannot_be_attacked_are_explained(blobs: Any, module: nn.Module, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        robustness_curve(module, blobs.X, blobs.y)
+    with pytest.raises(ValueError, match=message):
+        between_curves(module, blobs.X, blobs.y)

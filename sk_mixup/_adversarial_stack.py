@@ -105,7 +105,6 @@ class _Stack:
             p: torch.zeros_like(stack) if stack.requires_grad else None for p, stack in self.weights.items()
         }
         self.update: StackedUpdate | None = None
-        self.forward = vmap(self._call)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the output of each net for its part of `x`, of shape (n_nets, n, *features)."""
@@ -124,7 +123,8 @@ class _Stack:
     def _call_module(self, x: Tensor) -> Tensor:
         module = self.modules[0]
         tensors = dict([*module.named_parameters(), *module.named_buffers()])
-        output: Tensor = self.forward({name: self.weights[p] for name, p in tensors.items()}, x)
+        # A function kept here would hold the weights of this stack until the next collection of garbage.
+        output: Tensor = vmap(self._call)({name: self.weights[p] for name, p in tensors.items()}, x)
         return output
 
     def _call(self, tensors: dict[str, Tensor], x: Tensor) -> Any:

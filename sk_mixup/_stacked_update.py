@@ -154,6 +154,7 @@ class StackedUpdate:
         with _make_ordinary_tensors():
             for part, start in self.ended:
                 part.return_states(start)
+        self.ended.clear()  # the parts know this object, and would live on with it
 
 
 class _Part:

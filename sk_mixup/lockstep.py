@@ -376,7 +376,6 @@ class LockstepModuleTrainer(LockstepTrainer):
         self.streams: list[TorchStream] = []
         self.skeleton = self._make_skeleton()
         self.attributes = self._describe_attributes()
-        self.forward = vmap(self._call, in_dims=(0, 0, 0))
 
     def list_tensors(self, trainer: ModuleTrainer) -> list[Tensor]:
         """Return parameters and buffers."""
@@ -413,7 +412,8 @@ class LockstepModuleTrainer(LockstepTrainer):
         }
         buffers = {name: self.weights[b][start:stop] for name, b in self.module.named_buffers()}
         with torch.enable_grad(), self.autocast():
-            output = self.forward(parameters, buffers, x)
+            # A function kept here would hold the weights of this stack until the next collection of garbage.
+            output = vmap(self._call, in_dims=(0, 0, 0))(parameters, buffers, x)
             if isinstance(output, Tensor) and output.ndim == 2 and self.n_outputs == 1:
                 output = output.unsqueeze(2)
         if not isinstance(output, Tensor) or output.shape != kept.shape or not output.is_floating_point():

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 __all__ = [
     "Logits",
+    "as_frame_of",
     "check_classifier",
     "check_fitted",
     "check_labels",
@@ -102,6 +103,11 @@ def find_slopes(total: Tensor, x: Tensor) -> Tensor | None:
     if not total.requires_grad:
         return None
     return torch.autograd.grad(total, x, retain_graph=True, allow_unused=True)[0]
+
+
+def as_frame_of(X: Any, values: NDArray[Any]) -> Any:
+    """Return values as a frame with the columns of X where X is one of pandas."""
+    return type(X)(values, columns=X.columns) if hasattr(X, "iloc") else values
 
 
 @contextmanager

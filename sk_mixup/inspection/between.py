@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from sk_mixup._checks import check_choice, check_integer
 from sk_mixup.inspection._models import (
     Logits,
+    as_frame_of,
     check_classifier,
     check_labels,
     encode_labels,
@@ -50,7 +51,7 @@ def between_curves(
         A classifier with `predict_proba` and `classes_`, or a module that maps inputs to
         logits of shape (n, n_classes), or to one logit per row for two classes.
     X : array-like of shape (n_samples, *features)
-        Examples, as a dense array of numbers: a table, images, ... The paper takes those
+        Examples, as a dense array of numbers or a frame of them: a table, images, ... The paper takes those
         that the model was trained on.
     y : array-like of shape (n_samples,)
         Their labels; for a module, the column of each class.
@@ -148,7 +149,7 @@ def between_curves(
             x, x_partner = (_to_rows(data[rows], logits) for rows in pairs[part].T)
             for k, weight in enumerate(lam):
                 mixed = mix_pair(x, x_partner, torch.as_tensor(weight, dtype=x.dtype, device=x.device))
-                predicted = _predict(model, logits, mixed, len(classes))
+                predicted = _predict(model, logits, mixed, X, len(classes))
                 misses[k, part] = np.all(predicted[:, None] != ends[part], axis=1)
                 if logits is not None and has_norms:
                     norms[k, part] = _find_norms(logits, mixed, output)
@@ -348,7 +349,7 @@ class BetweenDisplay:
 def _check_rows(X: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
     """Check the examples and their labels."""
     data = X.numpy(force=True) if isinstance(X, Tensor) else X
-    if hasattr(data, "toarray") or hasattr(data, "columns") or np.asarray(data).dtype.kind not in "fiub":
+    if hasattr(data, "toarray") or np.asarray(data).dtype.kind not in "fiub":
         raise TypeError(
             f"X must be a dense array of numbers; got {type(X).__name__}. Convert it: mixing needs numbers."
         )
@@ -407,13 +408,13 @@ def _find_classes(model: Any, logits: Logits | None, data: NDArray[Any]) -> NDAr
         return np.arange(_compute_logits(logits, _to_rows(data[:1], logits)).shape[1])
 
 
-def _predict(model: Any, logits: Logits | None, x: Tensor, n_classes: int) -> NDArray[Any]:
-    """Return the column of the likeliest class of each row."""
+def _predict(model: Any, logits: Logits | None, x: Tensor, like: Any, n_classes: int) -> NDArray[Any]:
+    """Return the column of the likeliest class of each row; a classifier is given what X is like."""
     if isinstance(model, nn.Module) and logits is not None:
         with torch.no_grad():
             scores = _compute_logits(logits, x).double().numpy(force=True)
     else:
-        scores = np.asarray(model.predict_proba(x.numpy(force=True)))
+        scores = np.asarray(model.predict_proba(as_frame_of(like, x.numpy(force=True))))
     if scores.shape != (len(x), n_classes) or not np.all(np.isfinite(scores)):
         raise ValueError(
             f"model must predict {n_classes} finite values per row; got an output of shape {scores.shape}, "

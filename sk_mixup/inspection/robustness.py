@@ -13,7 +13,7 @@ from torch import nn
 
 from sk_mixup._checks import check_integer, check_real
 from sk_mixup.inspection._attacks import ATTACKS, Attacker, Source, find_columns, predict_logits
-from sk_mixup.inspection._models import Logits, check_fitted, encode_labels, kept_mode
+from sk_mixup.inspection._models import Logits, as_frame_of, check_fitted, encode_labels, kept_mode
 from sk_mixup.inspection._plotting import find_axes, list_styles
 
 __all__ = ["RobustnessDisplay", "robustness_curve"]
@@ -157,7 +157,7 @@ def _measure(
     errors = np.empty((len(models), len(eps)))
     for k, strength in enumerate(eps.tolist()):
         # the inputs as they are, in float64 too, give the clean error
-        made = [_like(X, attacker.attack(s, rows, strength)) if strength else X for s in sources]
+        made = [as_frame_of(X, attacker.attack(s, rows, strength)) if strength else X for s in sources]
         made = made if source is None else made * len(models)
         errors[:, k] = [
             scorer.compute_error(examples, labels) for scorer, examples in zip(scorers, made, strict=True)
@@ -216,11 +216,6 @@ def _check_data(X: Any, y: Any) -> tuple[NDArray[np.float32], NDArray[Any]]:
             f"y must hold at least two classes; got only {labels.tolist()[0]!r}. Give rows of others too."
         )
     return rows, labels
-
-
-def _like(X: Any, values: NDArray[Any]) -> Any:
-    """Return values as a frame where X is one of pandas."""
-    return type(X)(values, index=X.index, columns=X.columns) if hasattr(X, "iloc") else values
 
 
 def _check_eps(eps: Any) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.sparse import csr_array
 from sklearn.exceptions import NotFittedError
@@ -352,3 +353,14 @@ def test_display_names_the_extra_of_a_missing_matplotlib(blobs: Table, monkeypat
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"BetweenDisplay needs matplotlib.*sk-mixup\[inspection\]"):
         BetweenDisplay.from_estimator(nn.Linear(5, 3), blobs.X, blobs.y)
+
+
+def test_frames_are_mixed_as_arrays_and_predicted_as_frames(blobs: Table) -> None:
+    frame = pd.DataFrame(blobs.X, columns=list("abcde"))
+    labels = pd.Series(np.array(["x", "y", "z"])[blobs.y])
+    net = MixupClassifier(**TINY).fit(frame, labels)
+    found = between_curves(net, frame, labels, **FEW)
+    expected = between_curves(net.module_, blobs.X, blobs.y, **FEW)
+    np.testing.assert_array_equal(found.misses, expected.misses)
+    pipe = make_pipeline(StandardScaler(), MixupClassifier(**TINY)).fit(frame, labels)
+    assert between_curves(pipe, frame, labels, **FEW).miss_rate.shape == found.lam.shape

@@ -5,7 +5,7 @@ In the paper: Figure 2, of two nets trained on CIFAR-10, one with ERM and one wi
     python -m benchmarks between                  scikit-learn's digits
     python -m benchmarks between --data-dir DIR   and 5,000 images of CIFAR-10, if they are in DIR
 
-The cpu preset takes some 5 minutes on two cores with CIFAR-10, one without.
+The cpu preset took 9 minutes of CPU time with CIFAR-10; digits alone take a minute or two.
 
 ``sk_mixup.inspection.between`` measures both on the segments between random pairs of training
 rows, the same for every net of a repeat. The tables with n and 95 % intervals are in

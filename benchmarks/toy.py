@@ -4,7 +4,7 @@ In the paper: Figure 1b, a picture of two classes in the plane, ERM beside mixup
 
     python -m benchmarks toy               circles and moons, true labels and a fifth of them wrong
 
-The cpu preset took 100 seconds on two busy cores.
+The cpu preset took 100 seconds of CPU time.
 
 scikit-learn's ``DecisionBoundaryDisplay`` draws the picture, of the first repeat. Beside it stand
 what a picture does not show: test error and test NLL, the share of the plane in which the net

@@ -3,6 +3,7 @@
 from benchmarks import (
     ablation,
     between,
+    cifar,
     corrupted_tables,
     defaults,
     gan,
@@ -20,6 +21,7 @@ BENCHMARKS = (
     toy.COMMAND,
     between.COMMAND,
     corrupted_tables.COMMAND,
+    cifar.COMMAND,
     uci.COMMAND,
     gan.COMMAND,
     ablation.COMMAND,

@@ -16,7 +16,7 @@ from sk_mixup import MixupClassifier, MixupNetMixin, MixupRegressor
 from tests.datasets import Stream, make_tensor_dataset
 from tests.nets import QUICK, USER, get_weights, is_equal
 
-pytestmark = pytest.mark.usefixtures("warn_always")
+pytestmark = [pytest.mark.usefixtures("warn_always"), pytest.mark.slow]
 
 OPTIONS: dict[str, Any] = {**QUICK, "max_epochs": 2}
 

@@ -26,6 +26,7 @@ from tests.engines import (
     make_rows,
 )
 
+pytestmark = pytest.mark.slow
 N_EPOCHS = 2
 
 

@@ -14,6 +14,7 @@ from sk_mixup.rows import HostRows
 from tests.nets import QUICK, Sum
 
 N = 2000
+pytestmark = pytest.mark.slow
 SHAPE = (N, 300)
 OPTIONS = {**QUICK, "max_epochs": 1, "batch_size": 50, "module__hidden_layer_sizes": (4,)}
 

@@ -33,7 +33,7 @@ def test_module_runs_from_the_shell() -> None:
     )
     assert run.returncode == 2
     assert (
-        "the benchmark must be one of toy, between, corrupted-tables, uci, gan, ablation, regression, "
+        "the benchmark must be one of toy, between, corrupted-tables, cifar, uci, gan, ablation, regression, "
         "defaults, speed, search, semi, report; got 'ucl'. Did you mean 'uci'?" in run.stderr
     )
     assert "Traceback" not in run.stderr
@@ -74,13 +74,8 @@ def test_main_leaves_the_parser_to_explain(
     assert message in capsys.readouterr().err
 
 
-SLOW = {"ablation", "gan", "search", "speed", "toy"}
-
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(command.name, marks=[pytest.mark.slow] * (command.name in SLOW)) for command in BENCHMARKS],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [command.name for command in BENCHMARKS])
 def test_smoke_preset_writes_small_results(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -225,7 +225,8 @@ def test_floor_trains_each_net_as_torch_would() -> None:
         optimizer.step()
     train_floor(weights, x, target, 4)
     for layer, weight in zip(layers, weights[::2], strict=True):
-        torch.testing.assert_close(weight[1].T, layer.weight, atol=1e-5, rtol=1e-4)
+        # Four steps of Adam in float32, of which each is 1e-3: sums are rounded by where they lie in memory.
+        torch.testing.assert_close(weight[1].T, layer.weight, atol=1e-4, rtol=1e-4)
 
 
 def test_floor_part_times_every_contender() -> None:

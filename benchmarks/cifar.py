@@ -1,0 +1,399 @@
+"""Claim: mixup lowers the test error of convolutional networks on CIFAR.
+
+In the paper: section 3.2, Figure 3(a) and 3(b): 200 epochs with alpha = 1.
+
+    python -m benchmarks cifar --data-dir DIR     a narrow PreAct ResNet-18 on CIFAR-10, 15 epochs
+    python -m benchmarks cifar --preset gpu --data-dir DIR       PreAct ResNet-18, the paper's 200 epochs
+    python -m benchmarks cifar --preset paper --data-dir DIR     three networks, CIFAR-10 and CIFAR-100
+
+DIR holds the official archives or what they unpack to; ``--download`` fetches them through
+torchvision. ERM and mixup have the same seeds: initial weights and orders of the rows. ERM is also run
+with the weight decay that suits it (5e-4), as the authors' repository does. Training goes in pieces with
+a checkpoint after each, so a run that was killed goes on with the same command. The table with n and 95 %
+intervals, and the paper's figures beside, are in benchmarks/README.md.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.checkpoints import CheckpointedJournal, find_checkpoint, train_in_pieces
+from benchmarks.cifar_config import PRESETS, Config
+from benchmarks.cifar_images import DIGITS, ImageSet, NormalizedImages, load_image_set, normalize_images
+from benchmarks.cifar_speed import make_random_images, time_trainings
+from benchmarks.cifar_summary import describe_finding, draw_errors, summarise, tabulate
+from benchmarks.cifar_training import (
+    MOMENTUM,
+    CropAndFlip,
+    HeldOutError,
+    StepDecay,
+    repeatable_convolutions,
+)
+from benchmarks.command import Command, UserError
+from benchmarks.experiment import make_stem, print_outcome
+from benchmarks.fitting import derive_seed
+from benchmarks.journal import hash_identity
+from benchmarks.networks import NETWORKS
+from benchmarks.results import describe_config, find_versions, make_document, pack_records, write_results
+from benchmarks.runner import run_tasks
+from benchmarks.speed_fits import use_threads
+from sk_mixup import MixupClassifier
+
+__all__ = ["COMMAND", "Run", "make_net", "run"]
+
+TEST_BATCH = 500
+RUN_COLUMNS = ("dataset", "network", "method", "weight_decay", "repeat", "seed", "epochs", "n_parameters")
+COLUMNS = (
+    *("part", *RUN_COLUMNS, "error", "last_error", "best_error", "best_epoch", "train_loss"),
+    *("seconds", "images_per_second", "error_curve", "loss_curve"),
+    *("case", "contender", "round", "value"),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training.
+
+    Parameters
+    ----------
+    dataset : str
+        Key of ``IMAGE_SET_TITLES``.
+    network : str
+        Key of ``NETWORKS``.
+    method : {'ERM', 'mixup'}
+        How it is trained.
+    weight_decay : float
+        Of the optimizer.
+    repeat : int
+        From 0; runs of one data set and one repeat share their seed.
+    """
+
+    dataset: str
+    network: str
+    method: str
+    weight_decay: float
+    repeat: int
+
+    @property
+    def key(self) -> str:
+        """The run's name in the journal."""
+        return f"{self.dataset}/{self.network}/{self.method}/{self.weight_decay:g}/{self.repeat}"
+
+    @property
+    def seed(self) -> int:
+        """Seed of initial weights, orders, partners, weights, crops and flips."""
+        return derive_seed(self.dataset, self.repeat)
+
+
+def run(config: Config) -> int:
+    """Train, print tables, a plot's path and a sentence, and write the results.
+
+    Parameters
+    ----------
+    config : Config
+        What to run.
+
+    Returns
+    -------
+    status : int
+        0.
+    """
+    config.check_device()
+    images = {name: _load(config, name) for name in config.datasets}
+    data = [images[name].describe() for name in config.datasets]
+    stem = make_stem("cifar", config, embedded=set(config.datasets) == {DIGITS})
+    digests = {entry["dataset"]: entry["sha256"] for entry in data}
+    identity = {"config": describe_config(config), "data": digests, "versions": find_versions()}
+    start = Path(config.out) / f"{stem}.{hash_identity(identity)}"
+    journal = CheckpointedJournal(start.with_name(f"{start.name}.partial.jsonl"), start)
+    trained = run_tasks(
+        train_once, make_tasks(config, images, start), journal, n_jobs=config.n_jobs, label="cifar"
+    )
+    # Times alone: no other fit runs beside them.
+    speed_tasks = {
+        f"speed/{network}": (config, images[config.datasets[0]], network) for network in config.networks
+    }
+    timed = run_tasks(time_network, speed_tasks, journal, n_jobs=1, label="cifar, times")
+    records = [*trained, *(record for group in timed for record in group["records"])]
+    summary = summarise(records)
+    document = make_document(
+        "cifar",
+        config,
+        data=data,
+        protocol=describe_protocol(config),
+        finding=describe_finding(summary),
+        summary=summary,
+        records=pack_records(records),
+    )
+    paths = write_results(stem, config.out, document, draw_errors(summary))
+    journal.remove()
+    print_outcome(COMMAND, document, paths)
+    return 0
+
+
+def _load(config: Config, name: str) -> ImageSet:
+    return load_image_set(
+        name,
+        config.data_dir,
+        download=config.download,
+        train_rows=config.train_rows,
+        test_rows=config.test_rows,
+    )
+
+
+def list_runs(config: Config) -> list[Run]:
+    """Return all trainings; those of one repeat next to each other, so that each repeat ends whole."""
+    methods = [
+        *(("ERM", weight_decay) for weight_decay in config.erm_weight_decays),
+        *(("mixup", weight_decay) for weight_decay in config.mixup_weight_decays),
+    ]
+    return [
+        Run(dataset, network, method, weight_decay, repeat)
+        for dataset in config.datasets
+        for network in config.networks
+        for repeat in range(config.n_seeds or config.seeds_each)
+        for method, weight_decay in methods
+    ]
+
+
+def make_tasks(config: Config, images: dict[str, ImageSet], folder: Path) -> dict[str, tuple[Any, ...]]:
+    """Return the arguments of :func:`train_once` for each run, by its key.
+
+    Parameters
+    ----------
+    config : Config
+        The options.
+    images : dict of str to ImageSet
+        The data by name.
+    folder : Path
+        Where checkpoints are kept; its name stands for the configuration.
+    """
+    return {item.key: (config, images[item.dataset], item, folder) for item in list_runs(config)}
+
+
+def train_once(config: Config, images: ImageSet, item: Run, folder: Path) -> dict[str, Any]:
+    """Train a network, from its checkpoint on if there is one, and return its errors epoch by epoch.
+
+    Parameters
+    ----------
+    config : Config
+        The options.
+    images : ImageSet
+        The data.
+    item : Run
+        What is trained.
+    folder : Path
+        Where its checkpoint is kept.
+
+    Returns
+    -------
+    record : dict
+        Errors and curves in per cent of the test images, seconds of training without tests.
+
+    Raises
+    ------
+    UserError
+        If the checkpoint cannot be used, or the device has too little memory.
+    """
+    scaled = normalize_images(images)
+    callbacks = [StepDecay(config.list_milestones(item.network)), HeldOutError(scaled.X_test, scaled.y_test)]
+    net = make_net(config, images, item, fill=scaled.black, callbacks=callbacks)
+    with (
+        use_threads(config.n_threads),
+        repeatable_convolutions(),
+        explain_lack_of_memory(config, item.network),
+    ):
+        train_in_pieces(
+            net,
+            scaled.X_train,
+            scaled.y_train,
+            n_epochs=config.epochs,
+            every=config.checkpoint_every,
+            path=find_checkpoint(folder, item.key),
+            identity=f"{folder.name}/{item.key}",
+        )
+    return make_record(
+        part="run", **_describe_run(config, item, net), **_describe_history(config, net, scaled)
+    )
+
+
+def _describe_run(config: Config, item: Run, net: MixupClassifier) -> dict[str, Any]:
+    own = {name: getattr(item, name) for name in ("dataset", "network", "method", "weight_decay", "repeat")}
+    n_parameters = sum(parameter.numel() for parameter in net.module_.parameters())
+    return own | {"seed": item.seed, "epochs": config.epochs, "n_parameters": n_parameters}
+
+
+def _describe_history(config: Config, net: MixupClassifier, scaled: NormalizedImages) -> dict[str, Any]:
+    errors = 100 * np.array(net.history[:, "test_error"])
+    losses, seconds = (np.array(net.history[:, name]) for name in ("train_loss", "dur"))
+    return {
+        "error": round(float(np.median(errors[-config.last_epochs :])), 4),
+        "last_error": round(float(errors[-1]), 4),
+        "best_error": round(float(errors.min()), 4),
+        "best_epoch": int(errors.argmin()) + 1,
+        "train_loss": round(float(losses[-1]), 5),
+        "seconds": round(float(seconds.sum()), 2),
+        "images_per_second": round(len(scaled.y_train) / float(np.median(seconds)), 1),
+        "error_curve": np.round(errors, 3).tolist(),
+        "loss_curve": np.round(losses, 4).tolist(),
+    }
+
+
+def make_record(**given: Any) -> dict[str, Any]:
+    """Return a record with every column; those not given are None."""
+    return dict.fromkeys(COLUMNS) | given
+
+
+def make_net(
+    config: Config,
+    images: ImageSet,
+    item: Run,
+    *,
+    fill: tuple[float, ...],
+    callbacks: list[Any] | None = None,
+) -> MixupClassifier:
+    """Return an untrained classifier.
+
+    Parameters
+    ----------
+    config : Config
+        The options.
+    images : ImageSet
+        Tells the classes and the channels.
+    item : Run
+        What is trained.
+    fill : tuple of float
+        Value of black in each channel.
+    callbacks : list, default=None
+        skorch callbacks.
+    """
+    sizes = config.make_network_options(item.network, images)
+    options: dict[str, Any] = {f"module__{name}": value for name, value in sizes.items()}
+    if config.compile:
+        options |= {"compile": True, "compile__dynamic": False}
+    return MixupClassifier(
+        NETWORKS[item.network].module,
+        alpha=config.alpha if item.method == "mixup" else 0.0,
+        lam_per="batch",
+        optimizer=torch.optim.SGD,
+        optimizer__momentum=MOMENTUM,
+        optimizer__weight_decay=item.weight_decay,
+        lr=config.lr,
+        batch_size=config.batch_size,
+        iterator_valid__batch_size=TEST_BATCH,
+        early_stopping=False,
+        augment=CropAndFlip(config.padding, fill),
+        autocast="bfloat16" if config.bfloat16 else None,
+        channels_last=config.channels_last,
+        storage="device",
+        device=config.device,
+        classes=list(range(images.n_classes)),
+        callbacks=callbacks,
+        random_state=item.seed,
+        **options,
+    )
+
+
+@contextmanager
+def explain_lack_of_memory(config: Config, network: str) -> Iterator[None]:
+    """Say what to do where the device's memory does not hold a network or its data."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, ValueError) as error:
+        if isinstance(error, ValueError) and "free memory" not in str(error):
+            raise
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"--device must have memory for {NETWORKS[network].title} and the images; got {config.device!r} "
+            f"with too little ({reason}). Lower --batch-size (now {config.batch_size}), or use a larger GPU."
+        ) from None
+
+
+def time_network(config: Config, images: ImageSet, network: str) -> dict[str, Any]:
+    """Time the estimator with and without mixup beside loops written by hand, in turns.
+
+    Parameters
+    ----------
+    config : Config
+        The options.
+    images : ImageSet
+        Tells the sizes; the values are made up, as times do not depend on them.
+    network : str
+        Key of ``NETWORKS``.
+
+    Returns
+    -------
+    group : dict
+        ``records``: contender, round and microseconds per image.
+    """
+    shared = {"part": "speed", "network": network, "case": f"{NETWORKS[network].title} on {config.device}"}
+    weight_decay = config.mixup_weight_decays[0]
+    runs = {method: Run(images.table.name, network, method, weight_decay, 0) for method in ("ERM", "mixup")}
+    sizes = config.make_network_options(network, images)
+    with use_threads(config.n_threads), repeatable_convolutions(), explain_lack_of_memory(config, network):
+        times = time_trainings(
+            {method: make_net(config, images, item, fill=(0.0,)) for method, item in runs.items()},
+            partial(NETWORKS[network].module, **sizes),
+            *make_random_images(config.speed_batches * config.batch_size, images.shape, images.n_classes),
+            n_rounds=config.speed_rounds,
+            n_epochs=config.speed_epochs,
+            augment=CropAndFlip(config.padding),
+            lr=config.lr,
+            weight_decay=weight_decay,
+            batch_size=config.batch_size,
+            device=config.device,
+            bfloat16=config.bfloat16,
+            channels_last=config.channels_last,
+            compile=config.compile,
+        )
+        return {"records": [make_record(**shared, **time) for time in times]}
+
+
+def describe_protocol(config: Config) -> str:
+    """Return what was done, in words, to stand before the numbers."""
+    precision = "bfloat16 autocast" if config.bfloat16 else "float32"
+    layout = ", channels last" if config.channels_last else ""
+    drops = "; ".join(
+        f"{' and '.join(map(str, config.list_milestones(network)))} ({NETWORKS[network].title})"
+        for network in config.networks
+    )
+    narrow = f" PreAct ResNet-18 of width {config.width}." if "preact_resnet18" in config.networks else ""
+    part = "" if config.train_rows is None else f" The first {config.train_rows} training images only."
+    pieces = f"pieces of {config.checkpoint_every} epochs"
+    return (
+        f"{config.epochs} epochs (200 in the paper) of SGD with momentum {MOMENTUM:g}, batches of "
+        f"{config.batch_size}, learning rate {config.lr:g}, divided by ten after epochs {drops}."
+        f"{narrow}{part} Inputs normalised by mean and deviation of each channel of the training images; "
+        f"random crop with padding {config.padding} (black, padded before normalising, torchvision's usual "
+        f"order) and flip. Mixup: alpha = {config.alpha:g}, one λ and one permutation for each batch, after "
+        "crop and flip. ERM and mixup have the same initial weights and orders of the rows. "
+        f"{precision}{layout}{', compiled' * config.compile}; trained in {pieces}. The error of a run is the "
+        f"median of its test errors after each of the last {config.last_epochs} epochs (ten in the paper); "
+        "best is the lowest of all epochs, chosen on the test images. Means over seeds with Student's 95 % "
+        "intervals, differences in points, paired by seed. Times without tests. The authors' ERM with weight "
+        "decay 5e-4 is from their repository; the spread of the published figures is not known. Ratios of "
+        f"times: fits of {config.speed_epochs} epochs of {config.speed_batches} batches in turns, "
+        f"{config.speed_rounds} rounds after a warm-up, median and quartiles of the rounds' ratios; the loop "
+        "is written by hand, with the same net, precision, augmentation and fused SGD."
+    )
+
+
+COMMAND = Command(
+    name="cifar",
+    paper="section 3.2, Figure 3(a) and 3(b)",
+    claim="test error on CIFAR-10 and CIFAR-100, ERM against mixup, epoch by epoch",
+    presets=PRESETS,
+    run=run,
+    tabulate=tabulate,
+    note=(
+        "The cpu preset trains a network of a quarter of the paper's width for a fraction of its epochs, so "
+        "its errors are to be compared with each other and not with the paper's: mixup needs long training "
+        "to pay off."
+    ),
+)

@@ -2,7 +2,7 @@
 
 In the paper: section 3.7 and Figure 5, pictures of toy densities as training goes on, without figures.
 
-    python -m benchmarks gan                       4,000 generator steps, five seeds
+    python -m benchmarks gan                       4,000 generator steps, five seeds; 60 minutes of CPU time
     python -m benchmarks gan --preset paper        the paper's 20,000, pairs of batches of 128
 
 Generator and discriminator have the paper's three hidden layers of 512 ReLU units and train with Adam,
@@ -447,9 +447,10 @@ def _describe_training(config: Config) -> str:
         f"batches of {config.batch_size} real and {config.batch_size} generated rows. Plain is alpha=0 in "
         f"the same code. Each of {n_seeds} seeds has {config.n_rows} training rows, weights and fresh points "
         "of its own, the same for plain and mixup. The grid has other learning rates, widths and alphas, "
-        f"{config.grid_iterations} generator steps, {grid_seeds} seeds and the {config.generator_losses[0]} "
-        "loss. Densities have a standard deviation of about 1 an axis: eight Gaussians of standard deviation "
-        "0.014 on a ring of radius 1.41; 25 of 0.018 on a grid of spacing 0.71; scikit-learn's swiss roll."
+        f"{config.grid_iterations} generator steps, {grid_seeds} seeds; generator loss: "
+        f"{' and '.join(config.grid_losses)}. Densities have a standard deviation of about 1 an axis: eight "
+        "Gaussians of standard deviation 0.014 on a ring of radius 1.41; 25 of 0.018 on a grid of spacing "
+        "0.71; scikit-learn's swiss roll."
     )
 
 

@@ -163,6 +163,10 @@ class AdversarialTrainer:
         """The discriminator's optimizer."""
         return self.optimizers["discriminator"]
 
+    def list_groups(self) -> list[dict[str, Any]]:
+        """Return the groups of parameters of both optimizers."""
+        return [group for optimizer in self.optimizers.values() for group in optimizer.param_groups]
+
     def find_chains(self, ndim: int) -> dict[str, list[nn.Linear]] | None:
         """Return the layers of both nets where they are linear with ReLUs between them, else None.
 

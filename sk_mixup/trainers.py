@@ -59,6 +59,10 @@ class Trainer(ABC):
         self.optimizer = optimizer
         self.cuda_graph = cuda_graph
 
+    def list_groups(self) -> list[dict[str, Any]]:
+        """Return the optimizer's groups of parameters."""
+        return self.optimizer.param_groups
+
     def bind(self) -> None:
         """Get ready for an epoch."""
         self.update = FusedUpdate(self.optimizer)

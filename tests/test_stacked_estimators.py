@@ -106,7 +106,8 @@ def test_module_is_as_a_lone_fit_leaves_it(architecture: str) -> None:
 def test_pickle_is_no_larger(architecture: str) -> None:
     for together, alone in zip(*fit_both(make_jobs(architecture)), strict=True):
         sizes = len(pickle.dumps(together)), len(pickle.dumps(alone))
-        assert sizes[0] == pytest.approx(sizes[1], rel=0.02)
+        # torch names each tensor by where it lies in memory, in more digits or fewer.
+        assert sizes[0] == pytest.approx(sizes[1], rel=0.05)
 
 
 def _reload_state(net: Any) -> Any:

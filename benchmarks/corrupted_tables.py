@@ -105,8 +105,9 @@ class Config(BaseConfig):
         return make_methods(dropouts=self.dropouts, smoothings=self.smoothings, alphas=self.alphas)
 
     def list_epochs(self) -> list[int]:
-        """Return the epochs that are kept for the plot: about twenty, as evenly as a log axis shows them."""
-        return np.unique(np.geomspace(1, self.max_epochs, 20).round().astype(int)).tolist()
+        """Return the epochs that are kept for the plot: about ten, as evenly as a log axis shows them."""
+        epochs = np.unique(np.geomspace(1, self.max_epochs, 20).round().astype(int))
+        return epochs[(len(epochs) - 1) % 2 :: 2].tolist()
 
     def make_options(self, y: np.ndarray) -> dict[str, Any]:
         """Return the classifier's options, but those of one method and one split."""
@@ -280,11 +281,11 @@ def describe_fit(case: Case, net: MixupClassifier, epochs: Sequence[int] | None)
     return {
         "repeat": case.repeat,
         "n_corrupted": int((case.y != case.y_true).sum()),
-        "test_error_best": round(float(test_error.min()), 5),
+        "test_error_best": round(float(test_error.min()), 4),
         "best_epoch": int(test_error.argmin()) + 1,
-        "test_error_last": round(float(test_error[-1]), 5),
-        "train_error_true": round(float(history["train_error_true"][-1]), 5),
-        "train_error_corrupted": round(float(history["train_error_corrupted"][-1]), 5),
+        "test_error_last": round(float(test_error[-1]), 4),
+        "train_error_true": round(float(history["train_error_true"][-1]), 4),
+        "train_error_corrupted": round(float(history["train_error_corrupted"][-1]), 4),
         **curves,
     }
 

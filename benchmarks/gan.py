@@ -2,7 +2,7 @@
 
 In the paper: section 3.7 and Figure 5, pictures of toy densities as training goes on, without figures.
 
-    python -m benchmarks gan                       4,000 generator steps, five seeds; 60 minutes of CPU time
+    python -m benchmarks gan                       4,000 generator steps, five seeds; 75 minutes of CPU time
     python -m benchmarks gan --preset paper        the paper's 20,000, pairs of batches of 128
 
 Generator and discriminator have the paper's three hidden layers of 512 ReLU units and train with Adam,

@@ -102,6 +102,22 @@ def test_module_is_as_a_lone_fit_leaves_it(architecture: str) -> None:
         assert vars(together).keys() == vars(alone).keys()
 
 
+def _list_tensors(net: Any) -> list[Tensor]:
+    """Return weights, buffers, gradients and the optimizer's state."""
+    own = [*net.module_.parameters(), *net.module_.buffers()]
+    kept = [value for state in net.optimizer_.state.values() for value in state.values()]
+    gradients = [p.grad for p in net.module_.parameters()]
+    return [tensor for tensor in (*own, *gradients, *kept) if isinstance(tensor, Tensor)]
+
+
+@pytest.mark.parametrize("architecture", KINDS)
+def test_no_tensor_holds_the_memory_of_a_stack(architecture: str) -> None:
+    together, _ = fit_both(make_jobs(architecture))
+    tensors = [tensor for net in together for tensor in _list_tensors(net)]
+    assert tensors
+    assert all(tensor.untyped_storage().nbytes() == tensor.nbytes for tensor in tensors)
+
+
 @pytest.mark.parametrize("architecture", KINDS)
 def test_pickle_is_no_larger(architecture: str) -> None:
     for together, alone in zip(*fit_both(make_jobs(architecture)), strict=True):

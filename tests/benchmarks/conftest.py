@@ -1,4 +1,4 @@
-"""Made-up UCI files, and the real ones where they are at hand."""
+"""Made-up UCI files, and the real ones where they are at hand; made-up images."""
 
 from dataclasses import replace
 import gzip
@@ -76,3 +76,10 @@ def real_data_dir() -> Path:
     if folder is None:
         pytest.skip("SK_MIXUP_DATA names no folder with UCI's files")
     return Path(folder)
+
+
+@pytest.fixture
+def images() -> tuple[np.ndarray, np.ndarray]:
+    """Images of two channels and their labels, of which there are three."""
+    generator = np.random.default_rng(0)
+    return generator.normal(size=(30, 2, 8, 8)).astype(np.float32), np.arange(30) % 3

@@ -32,46 +32,12 @@ from benchmarks.cifar_training import CropAndFlip, HeldOutError, StepDecay, repe
 from benchmarks.command import UserError
 from benchmarks.networks import PreActResNet18
 from benchmarks.tables import Table
-from sk_mixup import MixupClassifier
+from tests.benchmarks.tiny import N_CLASSES, get_state, make_tiny
 
 TINY = dataclasses.replace(
     PRESETS["smoke"], epochs=2, last_epochs=1, checkpoint_every=1, width=1, train_rows=70, test_rows=20
 )
 FORMATS = (torch.contiguous_format, torch.channels_last)
-N_CLASSES = 3
-
-
-@pytest.fixture
-def images() -> tuple[np.ndarray, np.ndarray]:
-    generator = np.random.default_rng(0)
-    return generator.normal(size=(30, 2, 8, 8)).astype(np.float32), np.arange(30) % N_CLASSES
-
-
-def make_tiny(**options: Any) -> MixupClassifier:
-    """Return a net with all that draws: mixup, dropout, crops, flips, half precision."""
-    known: dict[str, Any] = {
-        "module__width": 2,
-        "module__dropout": 0.3,
-        "module__in_channels": 2,
-        "module__out_features": N_CLASSES,
-        "classes": list(range(N_CLASSES)),
-        "alpha": 1.0,
-        "lam_per": "batch",
-        "optimizer": torch.optim.SGD,
-        "optimizer__momentum": 0.9,
-        "lr": 0.1,
-        "batch_size": 8,
-        "early_stopping": False,
-        "augment": CropAndFlip(1, (0.0, 1.0)),
-        "autocast": "bfloat16",
-        "channels_last": True,
-        "random_state": 5,
-    }
-    return MixupClassifier(PreActResNet18, **known | options)
-
-
-def get_state(net: MixupClassifier) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in net.module_.state_dict().items()}
 
 
 @pytest.mark.parametrize("memory_format", FORMATS)

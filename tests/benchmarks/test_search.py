@@ -210,9 +210,10 @@ def test_floor_learns() -> None:
     assert after < 0.5 * before
 
 
+@pytest.mark.usefixtures("float64")
 def test_floor_trains_each_net_as_torch_would() -> None:
     X, y = make_table(32, 5, 3)
-    x, target = make_batches(X, y, n_nets=2, batch_size=16)
+    x, target = (part.double() for part in make_batches(X, y, n_nets=2, batch_size=16))
     weights = make_weights(2, 5, 3)
     layers = [torch.nn.Linear(*weight.shape[1:]) for weight in weights[::2]]
     for layer, weight, bias in zip(layers, weights[::2], weights[1::2], strict=True):
@@ -225,8 +226,7 @@ def test_floor_trains_each_net_as_torch_would() -> None:
         optimizer.step()
     train_floor(weights, x, target, 4)
     for layer, weight in zip(layers, weights[::2], strict=True):
-        # Four steps of Adam in float32, of which each is 1e-3: sums are rounded by where they lie in memory.
-        torch.testing.assert_close(weight[1].T, layer.weight, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(weight[1].T, layer.weight, atol=1e-9, rtol=0)
 
 
 def test_floor_part_times_every_contender() -> None:

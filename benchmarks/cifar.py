@@ -2,15 +2,16 @@
 
 In the paper: section 3.2, Figure 3(a) and 3(b): 200 epochs with alpha = 1.
 
-    python -m benchmarks cifar --data-dir DIR     a narrow PreAct ResNet-18 on CIFAR-10, 15 epochs
+    python -m benchmarks cifar --data-dir DIR     a narrow PreAct ResNet-18, 10,000 images of CIFAR-10
     python -m benchmarks cifar --preset gpu --data-dir DIR       PreAct ResNet-18, the paper's 200 epochs
     python -m benchmarks cifar --preset paper --data-dir DIR     three networks, CIFAR-10 and CIFAR-100
 
 DIR holds the official archives or what they unpack to; ``--download`` fetches them through
 torchvision. ERM and mixup have the same seeds: initial weights and orders of the rows. ERM is also run
 with the weight decay that suits it (5e-4), as the authors' repository does. Training goes in pieces with
-a checkpoint after each, so a run that was killed goes on with the same command. The table with n and 95 %
-intervals, and the paper's figures beside, are in benchmarks/README.md.
+a checkpoint after each, so a run that was killed goes on with the same command; ``--models`` keeps the
+trained networks. The table with n and 95 % intervals, and the paper's figures beside, are in
+benchmarks/README.md.
 """
 
 from collections.abc import Iterator
@@ -43,6 +44,7 @@ from benchmarks.networks import NETWORKS
 from benchmarks.results import describe_config, find_versions, make_document, pack_records, write_results
 from benchmarks.runner import run_tasks
 from benchmarks.speed_fits import use_threads
+from benchmarks.trained import Origin, find_trained, save_trained
 from sk_mixup import MixupClassifier
 
 __all__ = ["COMMAND", "Run", "make_net", "run"]
@@ -109,7 +111,10 @@ def run(config: Config) -> int:
     data = [images[name].describe() for name in config.datasets]
     stem = make_stem("cifar", config, embedded=set(config.datasets) == {DIGITS})
     digests = {entry["dataset"]: entry["sha256"] for entry in data}
-    identity = {"config": describe_config(config), "data": digests, "versions": find_versions()}
+    # What has ended is not trained again, so its network must have been kept, and in that folder.
+    kept = None if config.models is None else str(config.models.resolve())
+    identity: dict[str, Any] = {"config": describe_config(config), "data": digests}
+    identity |= {"versions": find_versions()} | ({} if kept is None else {"models": kept})
     start = Path(config.out) / f"{stem}.{hash_identity(identity)}"
     journal = CheckpointedJournal(start.with_name(f"{start.name}.partial.jsonl"), start)
     trained = run_tasks(
@@ -218,8 +223,30 @@ def train_once(config: Config, images: ImageSet, item: Run, folder: Path) -> dic
             path=find_checkpoint(folder, item.key),
             identity=f"{folder.name}/{item.key}",
         )
+    if config.models is not None:
+        origin = _describe_origin(config, images, item, scaled)
+        save_trained(find_trained(config.models, item.key), net.module_, origin)
     return make_record(
         part="run", **_describe_run(config, item, net), **_describe_history(config, net, scaled)
+    )
+
+
+def _describe_origin(config: Config, images: ImageSet, item: Run, scaled: NormalizedImages) -> Origin:
+    return Origin(
+        network=item.network,
+        options=config.make_network_options(item.network, images),
+        dataset=item.dataset,
+        train_rows=config.train_rows,
+        test_rows=config.test_rows,
+        sha256=images.describe()["sha256"],
+        mean=scaled.mean,
+        std=scaled.std,
+        method=item.method,
+        weight_decay=item.weight_decay,
+        alpha=config.get_alpha(item.method),
+        repeat=item.repeat,
+        seed=item.seed,
+        epochs=config.epochs,
     )
 
 
@@ -279,7 +306,7 @@ def make_net(
         options |= {"compile": True, "compile__dynamic": False}
     return MixupClassifier(
         NETWORKS[item.network].module,
-        alpha=config.alpha if item.method == "mixup" else 0.0,
+        alpha=config.get_alpha(item.method),
         lam_per="batch",
         optimizer=torch.optim.SGD,
         optimizer__momentum=MOMENTUM,

@@ -1,6 +1,7 @@
 """The options of ``cifar`` and its presets."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from benchmarks.cifar_images import DIGITS, IMAGE_SET_TITLES, ImageSet
@@ -36,7 +37,7 @@ class Config(BaseConfig):
     mixup_weight_decays: tuple[float, ...] = (1e-4,)
     """Weight decays of mixup, the paper's first."""
 
-    epochs: int = 15
+    epochs: int = 50
     """Epochs of each run."""
 
     lr: float = 0.1
@@ -48,16 +49,16 @@ class Config(BaseConfig):
     padding: int = 4
     """Pixels by which a random crop moves at most."""
 
-    last_epochs: int = 3
+    last_epochs: int = 10
     """The test error of a run is the median over so many last epochs; the paper has ten."""
 
-    train_rows: int | None = None
+    train_rows: int | None = 10_000
     """Use only so many training images, the first ones."""
 
     test_rows: int | None = None
     """Use only so many test images, the first ones."""
 
-    checkpoint_every: int = 5
+    checkpoint_every: int = 10
     """Epochs between checkpoints."""
 
     bfloat16: bool = True
@@ -68,6 +69,9 @@ class Config(BaseConfig):
 
     compile: bool = False
     """Compile the networks."""
+
+    models: Path | None = None
+    """Folder in which to keep the trained networks, for the command adversarial; None keeps none."""
 
     n_threads: int = 1
     """Threads of each fit on a CPU, whose last digits depend on them; fits side by side share no barriers."""
@@ -107,6 +111,10 @@ class Config(BaseConfig):
             if getattr(self, name) is not None:
                 check_range(f"--{name.replace('_', '-')}", getattr(self, name), 2)
 
+    def get_alpha(self, method: str) -> float:
+        """Return mixup's alpha, and 0 for ERM."""
+        return self.alpha if method == "mixup" else 0.0
+
     def list_milestones(self, network: str) -> list[int]:
         """Return the epochs after which the learning rate falls."""
         return [int(share * self.epochs) for share in DROPS[network]]
@@ -127,8 +135,7 @@ PRESETS = {
         width=64,
         erm_weight_decays=(1e-4, 5e-4),
         epochs=200,
-        last_epochs=10,
-        checkpoint_every=10,
+        train_rows=None,
         bfloat16=False,
         channels_last=False,
         speed_batches=20,
@@ -141,8 +148,7 @@ PRESETS = {
         width=64,
         erm_weight_decays=(1e-4, 5e-4),
         epochs=200,
-        last_epochs=10,
-        checkpoint_every=10,
+        train_rows=None,
         compile=True,
         speed_batches=20,
         speed_epochs=20,

@@ -100,15 +100,21 @@ class NormalizedImages:
         Each channel less its mean and over its deviation in the training images.
     y_train, y_test : ndarray of shape (n_samples,), dtype int64
         Class codes.
-    black : tuple of float
-        What a value of 0 has become, for each channel.
+    mean, std : tuple of float
+        Of each channel of the training images, in bytes.
     """
 
     X_train: np.ndarray
     y_train: np.ndarray
     X_test: np.ndarray
     y_test: np.ndarray
-    black: tuple[float, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def black(self) -> tuple[float, ...]:
+        """What a value of 0 has become, for each channel."""
+        return tuple(-mean / std for mean, std in zip(self.mean, self.std, strict=True))
 
 
 def normalize_images(images: ImageSet) -> NormalizedImages:
@@ -137,6 +143,8 @@ def normalize_images(images: ImageSet) -> NormalizedImages:
     for start in range(0, len(X), BLOCK):  # in float64, but never all at once
         part = slice(start, start + BLOCK)
         scaled[part] = (X[part] - mean[:, None, None]) / std[:, None, None]
-    black = tuple(float(value) for value in -mean / std)
+    train, test = slice(n_train), slice(n_train, None)
     codes = y.astype(np.int64)
-    return NormalizedImages(scaled[:n_train], codes[:n_train], scaled[n_train:], codes[n_train:], black)
+    return NormalizedImages(
+        scaled[train], codes[train], scaled[test], codes[test], tuple(mean.tolist()), tuple(std.tolist())
+    )

@@ -16,7 +16,7 @@ RESULTS_DIR = Path(__file__).parent / "results"
 
 # Where a run is made and stored, not what it computes: two runs that differ only in these share
 # their records, and none of them is written into a result.
-EXECUTION_FIELDS = frozenset({"preset", "data_dir", "download", "out", "n_jobs"})
+EXECUTION_FIELDS = frozenset({"preset", "data_dir", "download", "out", "n_jobs", "models"})
 
 
 class UserError(ValueError):

@@ -330,7 +330,7 @@ def test_presets_have_the_papers_protocol() -> None:
             "--erm-weight-decays and --mixup-weight-decays must be at least 0",
         ),
         ({"alpha": float("nan")}, "--alpha must be at least 1e-06; got nan"),
-        ({"last_epochs": 16}, "--last-epochs must be between 1 and 15; got 16"),
+        ({"last_epochs": 51}, "--last-epochs must be between 1 and 50; got 51"),
         ({"train_rows": 1}, "--train-rows must be at least 2"),
         ({"checkpoint_every": 0}, "--checkpoint-every must be at least 1"),
     ],

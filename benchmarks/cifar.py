@@ -14,34 +14,31 @@ trained networks. The table with n and 95 % intervals, and the paper's figures b
 benchmarks/README.md.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from benchmarks.checkpoints import CheckpointedJournal, find_checkpoint, train_in_pieces
 from benchmarks.cifar_config import PRESETS, Config
 from benchmarks.cifar_images import DIGITS, ImageSet, NormalizedImages, load_image_set, normalize_images
 from benchmarks.cifar_speed import make_random_images, time_trainings
 from benchmarks.cifar_summary import describe_finding, draw_errors, summarise, tabulate
-from benchmarks.cifar_training import (
-    MOMENTUM,
-    CropAndFlip,
-    HeldOutError,
-    StepDecay,
-    repeatable_convolutions,
-)
-from benchmarks.command import Command, UserError
+from benchmarks.cifar_training import CropAndFlip, HeldOutError, StepDecay, repeatable_convolutions
+from benchmarks.command import Command
 from benchmarks.experiment import make_stem, print_outcome
 from benchmarks.fitting import derive_seed
-from benchmarks.journal import hash_identity
+from benchmarks.image_fits import (
+    describe_curves,
+    describe_training,
+    explain_lack_of_memory,
+    make_image_net,
+    open_journal,
+    train_images,
+)
 from benchmarks.networks import NETWORKS
-from benchmarks.results import describe_config, find_versions, make_document, pack_records, write_results
+from benchmarks.results import make_document, pack_records, write_results
 from benchmarks.runner import run_tasks
 from benchmarks.speed_fits import use_threads
 from benchmarks.trained import Origin, find_trained, save_trained
@@ -49,7 +46,6 @@ from sk_mixup import MixupClassifier
 
 __all__ = ["COMMAND", "Run", "make_net", "run"]
 
-TEST_BATCH = 500
 RUN_COLUMNS = ("dataset", "network", "method", "weight_decay", "repeat", "seed", "epochs", "n_parameters")
 COLUMNS = (
     *("part", *RUN_COLUMNS, "error", "last_error", "best_error", "best_epoch", "train_loss"),
@@ -110,13 +106,7 @@ def run(config: Config) -> int:
     images = {name: _load(config, name) for name in config.datasets}
     data = [images[name].describe() for name in config.datasets]
     stem = make_stem("cifar", config, embedded=set(config.datasets) == {DIGITS})
-    digests = {entry["dataset"]: entry["sha256"] for entry in data}
-    # What has ended is not trained again, so its network must have been kept, and in that folder.
-    kept = None if config.models is None else str(config.models.resolve())
-    identity: dict[str, Any] = {"config": describe_config(config), "data": digests}
-    identity |= {"versions": find_versions()} | ({} if kept is None else {"models": kept})
-    start = Path(config.out) / f"{stem}.{hash_identity(identity)}"
-    journal = CheckpointedJournal(start.with_name(f"{start.name}.partial.jsonl"), start)
+    journal, start = open_journal(stem, config, data, models=config.models)
     trained = run_tasks(
         train_once, make_tasks(config, images, start), journal, n_jobs=config.n_jobs, label="cifar"
     )
@@ -162,7 +152,7 @@ def list_runs(config: Config) -> list[Run]:
         Run(dataset, network, method, weight_decay, repeat)
         for dataset in config.datasets
         for network in config.networks
-        for repeat in range(config.n_seeds or config.seeds_each)
+        for repeat in range(config.count_repeats())
         for method, weight_decay in methods
     ]
 
@@ -209,26 +199,14 @@ def train_once(config: Config, images: ImageSet, item: Run, folder: Path) -> dic
     scaled = normalize_images(images)
     callbacks = [StepDecay(config.list_milestones(item.network)), HeldOutError(scaled.X_test, scaled.y_test)]
     net = make_net(config, images, item, fill=scaled.black, callbacks=callbacks)
-    with (
-        use_threads(config.n_threads),
-        repeatable_convolutions(),
-        explain_lack_of_memory(config, item.network),
-    ):
-        train_in_pieces(
-            net,
-            scaled.X_train,
-            scaled.y_train,
-            n_epochs=config.epochs,
-            every=config.checkpoint_every,
-            path=find_checkpoint(folder, item.key),
-            identity=f"{folder.name}/{item.key}",
-        )
+    train_images(
+        config, net, scaled.X_train, scaled.y_train, network=item.network, folder=folder, key=item.key
+    )
     if config.models is not None:
         origin = _describe_origin(config, images, item, scaled)
         save_trained(find_trained(config.models, item.key), net.module_, origin)
-    return make_record(
-        part="run", **_describe_run(config, item, net), **_describe_history(config, net, scaled)
-    )
+    errors = _describe_errors(config, describe_curves(net, len(scaled.y_train)))
+    return make_record(part="run", **_describe_run(config, item, net), **errors)
 
 
 def _describe_origin(config: Config, images: ImageSet, item: Run, scaled: NormalizedImages) -> Origin:
@@ -256,20 +234,9 @@ def _describe_run(config: Config, item: Run, net: MixupClassifier) -> dict[str, 
     return own | {"seed": item.seed, "epochs": config.epochs, "n_parameters": n_parameters}
 
 
-def _describe_history(config: Config, net: MixupClassifier, scaled: NormalizedImages) -> dict[str, Any]:
-    errors = 100 * np.array(net.history[:, "test_error"])
-    losses, seconds = (np.array(net.history[:, name]) for name in ("train_loss", "dur"))
-    return {
-        "error": round(float(np.median(errors[-config.last_epochs :])), 4),
-        "last_error": round(float(errors[-1]), 4),
-        "best_error": round(float(errors.min()), 4),
-        "best_epoch": int(errors.argmin()) + 1,
-        "train_loss": round(float(losses[-1]), 5),
-        "seconds": round(float(seconds.sum()), 2),
-        "images_per_second": round(len(scaled.y_train) / float(np.median(seconds)), 1),
-        "error_curve": np.round(errors, 3).tolist(),
-        "loss_curve": np.round(losses, 4).tolist(),
-    }
+def _describe_errors(config: Config, curves: dict[str, Any]) -> dict[str, Any]:
+    """Return the error of a run beside what its curves say."""
+    return {"error": round(float(np.median(curves["error_curve"][-config.last_epochs :])), 4)} | curves
 
 
 def make_record(**given: Any) -> dict[str, Any]:
@@ -300,46 +267,16 @@ def make_net(
     callbacks : list, default=None
         skorch callbacks.
     """
-    sizes = config.make_network_options(item.network, images)
-    options: dict[str, Any] = {f"module__{name}": value for name, value in sizes.items()}
-    if config.compile:
-        options |= {"compile": True, "compile__dynamic": False}
-    return MixupClassifier(
-        NETWORKS[item.network].module,
+    return make_image_net(
+        config,
+        item.network,
+        config.make_network_options(item.network, images),
+        fill=fill,
+        seed=item.seed,
         alpha=config.get_alpha(item.method),
-        lam_per="batch",
-        optimizer=torch.optim.SGD,
-        optimizer__momentum=MOMENTUM,
-        optimizer__weight_decay=item.weight_decay,
-        lr=config.lr,
-        batch_size=config.batch_size,
-        iterator_valid__batch_size=TEST_BATCH,
-        early_stopping=False,
-        augment=CropAndFlip(config.padding, fill),
-        autocast="bfloat16" if config.bfloat16 else None,
-        channels_last=config.channels_last,
-        storage="device",
-        device=config.device,
-        classes=list(range(images.n_classes)),
+        weight_decay=item.weight_decay,
         callbacks=callbacks,
-        random_state=item.seed,
-        **options,
     )
-
-
-@contextmanager
-def explain_lack_of_memory(config: Config, network: str) -> Iterator[None]:
-    """Say what to do where the device's memory does not hold a network or its data."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, ValueError) as error:
-        if isinstance(error, ValueError) and "free memory" not in str(error):
-            raise
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"--device must have memory for {NETWORKS[network].title} and the images; got {config.device!r} "
-            f"with too little ({reason}). Lower --batch-size (now {config.batch_size}), or use a larger GPU."
-        ) from None
 
 
 def time_network(config: Config, images: ImageSet, network: str) -> dict[str, Any]:
@@ -384,23 +321,10 @@ def time_network(config: Config, images: ImageSet, network: str) -> dict[str, An
 
 def describe_protocol(config: Config) -> str:
     """Return what was done, in words, to stand before the numbers."""
-    precision = "bfloat16 autocast" if config.bfloat16 else "float32"
-    layout = ", channels last" if config.channels_last else ""
-    drops = "; ".join(
-        f"{' and '.join(map(str, config.list_milestones(network)))} ({NETWORKS[network].title})"
-        for network in config.networks
-    )
-    narrow = f" PreAct ResNet-18 of width {config.width}." if "preact_resnet18" in config.networks else ""
-    part = "" if config.train_rows is None else f" The first {config.train_rows} training images only."
-    pieces = f"pieces of {config.checkpoint_every} epochs"
     return (
-        f"{config.epochs} epochs (200 in the paper) of SGD with momentum {MOMENTUM:g}, batches of "
-        f"{config.batch_size}, learning rate {config.lr:g}, divided by ten after epochs {drops}."
-        f"{narrow}{part} Inputs normalised by mean and deviation of each channel of the training images; "
-        f"random crop with padding {config.padding} (black, padded before normalising, torchvision's usual "
-        f"order) and flip. Mixup: alpha = {config.alpha:g}, one λ and one permutation for each batch, after "
-        "crop and flip. ERM and mixup have the same initial weights and orders of the rows. "
-        f"{precision}{layout}{', compiled' * config.compile}; trained in {pieces}. The error of a run is the "
+        f"{describe_training(config, config.networks)} Mixup: alpha = {config.alpha:g}, one λ and one "
+        "permutation for each batch, after crop and flip. ERM and mixup have the same initial weights and "
+        "orders of the rows. The error of a run is the "
         f"median of its test errors after each of the last {config.last_epochs} epochs (ten in the paper); "
         "best is the lowest of all epochs, chosen on the test images. Means over seeds with Student's 95 % "
         "intervals, differences in points, paired by seed. Times without tests. The authors' ERM with weight "

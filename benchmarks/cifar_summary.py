@@ -20,7 +20,17 @@ from benchmarks.paired import (
 from benchmarks.ratios import Line, format_ratios, summarise_lines
 from benchmarks.stats import compute_t_interval
 
-__all__ = ["PUBLISHED", "PUBLISHED_FAIR", "describe_finding", "draw_errors", "summarise", "tabulate"]
+__all__ = [
+    "COLORS",
+    "MARKERS",
+    "PUBLISHED",
+    "PUBLISHED_FAIR",
+    "describe_finding",
+    "draw_errors",
+    "name_method",
+    "summarise",
+    "tabulate",
+]
 
 Row = Mapping[str, Any]
 
@@ -148,14 +158,14 @@ def _format_problem(rows: Sequence[Row], methods: Sequence[tuple[str, float]]) -
     fair = PUBLISHED_FAIR.get((first["dataset"], first["network"], 5e-4))
     cells["authors: ERM, 5e-4"] = "" if fair is None else f"{fair:.2f}"
     for method in methods:
-        cells[_name_method(*method)] = format_mean(by_method[method], "error", 2)
+        cells[name_method(*method)] = format_mean(by_method[method], "error", 2)
     mixed = [row for row in rows if row["method"] != BASELINE]
     decays = sorted(row["weight_decay"] for row in rows if row["method"] == BASELINE)
     for row in mixed:
-        name = _name_method(row["method"], row["weight_decay"])
-        cells[f"{name} - {_name_method(BASELINE, decays[0])}"] = _format_gap(row, "diff")
+        name = name_method(row["method"], row["weight_decay"])
+        cells[f"{name} - {name_method(BASELINE, decays[0])}"] = _format_gap(row, "diff")
         if len(decays) > 1:
-            cells[f"{name} - {_name_method(BASELINE, decays[-1])}"] = _format_gap(row, "fair_diff")
+            cells[f"{name} - {name_method(BASELINE, decays[-1])}"] = _format_gap(row, "fair_diff")
     return cells
 
 
@@ -172,8 +182,15 @@ def _format_gap(row: Row, name: str) -> str:
     return format_difference(read_interval(row, name), 2)
 
 
-def _name_method(method: str, weight_decay: float) -> str:
-    """Return "mixup, 1e-4" for a weight decay of 0.0001."""
+def name_method(method: str, weight_decay: float) -> str:
+    """Return a method's name with its weight decay.
+
+    Examples
+    --------
+    >>> from benchmarks.cifar_summary import name_method
+    >>> name_method("mixup", 0.0001)
+    'mixup, 1e-4'
+    """
     return f"{method}, {_format_decay(weight_decay)}"
 
 
@@ -185,7 +202,7 @@ def _format_decay(weight_decay: float) -> str:
 def _format_method(row: Row) -> dict[str, str]:
     return {
         **_format_head(row),
-        "method, weight decay": _name_method(row["method"], row["weight_decay"]),
+        "method, weight decay": name_method(row["method"], row["weight_decay"]),
         "best test error, %": format_mean(row, "best_error", 2),
         "at epoch (median)": f"{row['best_epoch']:g}",
         "last training loss": f"{row['train_loss']:.3f}",
@@ -284,7 +301,7 @@ def _draw_panel(ax: Axes, rows: Sequence[Row]) -> None:
         counts[row["method"]] += 1
         looks: dict[str, Any] = {"color": COLORS[row["method"]][number % 3], "linestyle": DASHES[number % 3]}
         looks |= {"marker": MARKERS[row["method"]], "markersize": 3.5, "linewidth": 1.5}
-        label = _name_method(row["method"], row["weight_decay"])
+        label = name_method(row["method"], row["weight_decay"])
         ax.plot(epochs, row["curve"], label=label, markevery=_space_markers(epochs), **looks)
         ax.fill_between(
             epochs, row["curve_low"], row["curve_high"], color=looks["color"], alpha=0.18, linewidth=0

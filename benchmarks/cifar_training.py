@@ -9,7 +9,14 @@ from skorch.callbacks import Callback
 import torch
 from torch import Tensor
 
-__all__ = ["MOMENTUM", "CropAndFlip", "HeldOutError", "StepDecay", "repeatable_convolutions"]
+__all__ = [
+    "MOMENTUM",
+    "CropAndFlip",
+    "HeldOutError",
+    "StepDecay",
+    "predict_codes",
+    "repeatable_convolutions",
+]
 
 MOMENTUM = 0.9
 
@@ -135,9 +142,27 @@ class HeldOutError(Callback):
         """Predict the rows, in batches of ``iterator_valid__batch_size``, and count the errors."""
         if self.rows_ is None:
             self.rows_ = net.get_dataset(self.X, self.y)
-        batches = net.get_iterator(self.rows_, training=False)
-        n_wrong = [(net.evaluation_step(batch).argmax(1) != batch[1]).sum() for batch in batches]
-        net.history.record("test_error", int(torch.stack(n_wrong).sum()) / len(self.y))
+        n_wrong = (predict_codes(net, self.rows_) != self.rows_.targets).sum()
+        net.history.record("test_error", int(n_wrong) / len(self.y))
+
+
+def predict_codes(net: Any, rows: Any) -> Tensor:
+    """Return the most probable class of each row, as a code; the device is not waited for.
+
+    Parameters
+    ----------
+    net : MixupClassifier
+        Initialized.
+    rows : Dataset
+        From ``net.get_dataset``; predicted in batches of ``iterator_valid__batch_size``.
+
+    Returns
+    -------
+    codes : Tensor of shape (n_samples,), dtype int64
+        On the net's device.
+    """
+    batches = net.get_iterator(rows, training=False)
+    return torch.cat([net.evaluation_step(batch).argmax(1) for batch in batches])
 
 
 @contextmanager

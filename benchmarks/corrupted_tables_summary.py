@@ -23,7 +23,7 @@ from benchmarks.paired import (
 from benchmarks.stats import Interval, compute_corrected_interval, compute_t_interval
 from benchmarks.tables import TABLE_TITLES
 
-__all__ = ["aggregate_tables", "describe_finding", "draw_errors", "summarise", "tabulate"]
+__all__ = ["aggregate_tables", "describe_finding", "draw_errors", "make_styles", "summarise", "tabulate"]
 
 Row = Mapping[str, Any]
 METRICS = ("test_error_best", "test_error_last", "train_error_true", "train_error_corrupted")
@@ -244,7 +244,7 @@ def draw_errors(summary: Sequence[Row]) -> bytes:
         The picture: a column a share of noise.
     """
     methods = list(dict.fromkeys(row["method"] for row in summary))
-    styles = _make_styles(methods)
+    styles = make_styles(methods)
     curves = group_records([row for row in summary if row["curve_epochs"]], "noise")
     figure = make_figure(8.4 + 0.2 * len(methods))
     upper, lower = np.ravel(
@@ -255,8 +255,19 @@ def draw_errors(summary: Sequence[Row]) -> bytes:
     return render_png(figure)
 
 
-def _make_styles(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return a line's looks: a hue and dashes for each family, darker and another marker for each option."""
+def make_styles(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return how the line of each method looks.
+
+    Parameters
+    ----------
+    methods : sequence of str
+        Names that begin with one of ``FAMILIES``.
+
+    Returns
+    -------
+    styles : dict of str to dict
+        A hue and dashes for each family, a darker shade and another marker for each option.
+    """
     families = _group_families([{"method": name} for name in methods])
     styles = {}
     for family, rows in families.items():

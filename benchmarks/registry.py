@@ -2,8 +2,10 @@
 
 from benchmarks import (
     ablation,
+    adversarial,
     between,
     cifar,
+    corrupted,
     corrupted_tables,
     defaults,
     gan,
@@ -22,6 +24,8 @@ BENCHMARKS = (
     between.COMMAND,
     corrupted_tables.COMMAND,
     cifar.COMMAND,
+    corrupted.COMMAND,
+    adversarial.COMMAND,
     uci.COMMAND,
     gan.COMMAND,
     ablation.COMMAND,

@@ -14,13 +14,14 @@ from sk_mixup.inspection.reliability import (
     reliability_curve,
     scale_temperature,
 )
-from sk_mixup.inspection.robustness import RobustnessDisplay, robustness_curve
+from sk_mixup.inspection.robustness import RobustnessDisplay, adversarial_examples, robustness_curve
 
 __all__ = [
     "BetweenDisplay",
     "MemorizationDisplay",
     "ReliabilityDisplay",
     "RobustnessDisplay",
+    "adversarial_examples",
     "between_curves",
     "fit_temperature",
     "memorization_errors",

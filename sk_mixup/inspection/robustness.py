@@ -16,10 +16,77 @@ from sk_mixup.inspection._attacks import ATTACKS, Attacker, Source, find_columns
 from sk_mixup.inspection._models import Logits, as_frame_of, check_fitted, encode_labels, kept_mode
 from sk_mixup.inspection._plotting import find_axes, list_styles
 
-__all__ = ["RobustnessDisplay", "robustness_curve"]
+__all__ = ["RobustnessDisplay", "adversarial_examples", "robustness_curve"]
 
 # For features of unit variance: on digits, nets of two layers are wrong more often than right at the last.
 DEFAULT_EPS = (0.0, 0.05, 0.1, 0.2, 0.4)
+EPS_HINT = "Give strengths in the units of X."
+
+
+def adversarial_examples(
+    model: Any,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    attack: str = "fgsm",
+    eps: float = 0.1,
+    n_steps: int = 10,
+    step_size: float | None = None,
+    clip: tuple[float, float] | None = None,
+    batch_size: int = 256,
+    random_state: Any = None,
+) -> NDArray[np.float32]:
+    """Move examples so that the loss of a model grows.
+
+    Each row is moved within the ball ``max |x' - x| <= eps``, as in section 3.5 of [1]_.
+
+    Parameters
+    ----------
+    model : torch.nn.Module or estimator
+        What is attacked, and so is differentiable: see :func:`robustness_curve`.
+    X : array-like of shape (n_samples, *features)
+        Examples as the module sees them.
+    y : array-like of shape (n_samples,)
+        True labels.
+    attack, n_steps, step_size, clip, batch_size, random_state
+        As in :func:`robustness_curve`.
+    eps : float, default=0.1
+        Strength, at least 0, in the units of `X`.
+
+    Returns
+    -------
+    X_adversarial : ndarray of shape (n_samples, *features), dtype float32
+        A new array; `X` itself in float32 for an `eps` of 0.
+
+    Raises
+    ------
+    ImportError, NotFittedError, TypeError, ValueError
+        As :func:`robustness_curve`.
+
+    See Also
+    --------
+    robustness_curve : Measures the error on such examples.
+
+    References
+    ----------
+    .. [1] H. Zhang, M. Cisse, Y. N. Dauphin and D. Lopez-Paz, "mixup: Beyond Empirical Risk
+       Minimization", ICLR 2018, https://arxiv.org/abs/1710.09412
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_mixup.inspection import adversarial_examples
+    >>> module = torch.nn.Linear(1, 2)
+    >>> _ = module.load_state_dict({"weight": torch.tensor([[-1.0], [1.0]]), "bias": torch.zeros(2)})
+    >>> adversarial_examples(module, [[-3.0], [3.0]], [0, 1], eps=0.5).ravel()
+    array([-2.5,  2.5], dtype=float32)
+    """
+    attacker = Attacker(attack, n_steps, step_size, clip, batch_size, _draw_seed(random_state))
+    strength = check_real("eps", eps, low=0, high=sys.float_info.max, hint=EPS_HINT)
+    rows, labels = _check_data(X, y)
+    attacker.check_inputs(rows)
+    source = Source("model", model, rows, labels, None)
+    return attacker.attack(source, rows, strength) if strength else np.array(rows)
 
 
 def robustness_curve(
@@ -99,6 +166,7 @@ def robustness_curve(
     See Also
     --------
     RobustnessDisplay : Draws the curves of several models.
+    adversarial_examples : Returns the moved rows themselves.
 
     Notes
     -----
@@ -220,7 +288,7 @@ def _check_data(X: Any, y: Any) -> tuple[NDArray[np.float32], NDArray[Any]]:
 
 def _check_eps(eps: Any) -> NDArray[np.float64]:
     values = np.atleast_1d(np.asarray(eps, dtype=np.float64))
-    hint = "Give strengths in the units of X."
+    hint = EPS_HINT
     if values.ndim != 1 or not values.size:
         raise ValueError(f"eps must hold at least one strength; got shape {values.shape}. {hint}")
     for value in values.tolist():

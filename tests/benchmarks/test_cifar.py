@@ -16,20 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import checkpoints, cifar, cifar_images
-from benchmarks.cifar import (
-    COLUMNS,
-    describe_protocol,
-    explain_lack_of_memory,
-    list_runs,
-    run,
-    time_network,
-)
+from benchmarks.cifar import COLUMNS, describe_protocol, list_runs, run, time_network
 from benchmarks.cifar_config import PRESETS, Config
 from benchmarks.cifar_images import ImageSet, load_image_set, normalize_images
 from benchmarks.cifar_speed import make_loop
 from benchmarks.cifar_summary import tabulate
 from benchmarks.cifar_training import CropAndFlip, HeldOutError, StepDecay, repeatable_convolutions
 from benchmarks.command import UserError
+from benchmarks.image_fits import explain_lack_of_memory
 from benchmarks.networks import PreActResNet18
 from benchmarks.tables import Table
 from tests.benchmarks.tiny import N_CLASSES, get_state, make_tiny

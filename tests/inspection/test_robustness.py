@@ -22,7 +22,13 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from sk_mixup import MixupClassifier, MixupRegressor
-from sk_mixup.inspection import RobustnessDisplay, _attacks, between_curves, robustness_curve
+from sk_mixup.inspection import (
+    RobustnessDisplay,
+    _attacks,
+    adversarial_examples,
+    between_curves,
+    robustness_curve,
+)
 from sk_mixup.inspection._attacks import Attacker, Source
 from tests.nets import QUICK, USER, Net
 
@@ -157,6 +163,47 @@ def test_error_is_that_of_the_examples(blobs: Any, top_k: int) -> None:
         expected.append(np.mean([label not in row for label, row in zip(blobs.y, best, strict=True)]))
     assert curve.error.tolist() == expected
     assert curve.eps.tolist() == [0, 0.5, 1]
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_the_curve_scores_these_examples(blobs: Any, net: Any, name: str) -> None:
+    options: dict[str, Any] = {"attack": name, "n_steps": 3, "random_state": 4}
+    examples = adversarial_examples(net, blobs.X, blobs.y, eps=0.4, **options)
+    assert (examples.shape, examples.dtype) == (blobs.X.shape, np.float32)
+    assert 0 < np.abs(examples - blobs.X).max() <= 0.4 + 1e-6
+    curve = robustness_curve(net, blobs.X, blobs.y, eps=[0.4], **options)
+    assert curve.error.tolist() == [np.mean(net.predict(examples) != blobs.y)]
+
+
+def test_examples_of_no_strength_are_a_copy(blobs: Any) -> None:
+    before = blobs.X.copy()
+    examples = adversarial_examples(make_linear(), blobs.X, blobs.y, eps=0)
+    assert np.array_equal(examples, blobs.X)
+    examples[:] = 0
+    assert np.array_equal(before, blobs.X)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"eps": -1.0}, ValueError, "eps must be .*got -1.0. Give strengths in the units of X"),
+        ({"eps": float("nan")}, ValueError, "eps must be .*got nan"),
+        ({"eps": (0.1, 0.2)}, TypeError, "eps must be a real number"),
+        ({"attack": "cw"}, ValueError, "attack must be one of"),
+        ({"clip": (0, 0.1)}, ValueError, "X must lie within clip"),
+    ],
+)
+def test_examples_check_their_options(
+    blobs: Any, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        adversarial_examples(make_linear(), blobs.X, blobs.y, **options)
+
+
+def test_models_without_gradients_have_no_examples(blobs: Any) -> None:
+    tree = DecisionTreeClassifier().fit(blobs.X, blobs.y)
+    with pytest.raises(TypeError, match="which is not differentiable"):
+        adversarial_examples(tree, blobs.X, blobs.y)
 
 
 @pytest.mark.parametrize("name", ATTACKS)

@@ -93,7 +93,7 @@ class Config(ImageConfig):
 
 PRESETS = {
     "cpu": Config(
-        noise=(0.5,), train_rows=2500, test_rows=2000, epochs=120, checkpoint_every=20, seeds_each=1
+        noise=(0.5,), train_rows=2500, test_rows=2000, epochs=100, checkpoint_every=20, seeds_each=1
     ),
     "paper": Config(
         device="cuda", n_jobs=1, width=64, epochs=200, bfloat16=False, channels_last=False, seeds_each=1

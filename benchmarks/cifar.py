@@ -25,7 +25,7 @@ from benchmarks.cifar_config import PRESETS, Config
 from benchmarks.cifar_images import DIGITS, ImageSet, NormalizedImages, load_image_set, normalize_images
 from benchmarks.cifar_speed import make_random_images, time_trainings
 from benchmarks.cifar_summary import describe_finding, draw_errors, summarise, tabulate
-from benchmarks.cifar_training import CropAndFlip, HeldOutError, StepDecay, repeatable_convolutions
+from benchmarks.cifar_training import CropAndFlip, HeldOutErrors, StepDecay, repeatable_convolutions
 from benchmarks.command import Command
 from benchmarks.experiment import make_stem, print_outcome
 from benchmarks.fitting import derive_seed
@@ -197,7 +197,10 @@ def train_once(config: Config, images: ImageSet, item: Run, folder: Path) -> dic
         If the checkpoint cannot be used, or the device has too little memory.
     """
     scaled = normalize_images(images)
-    callbacks = [StepDecay(config.list_milestones(item.network)), HeldOutError(scaled.X_test, scaled.y_test)]
+    callbacks = [
+        StepDecay(config.list_milestones(item.network)),
+        HeldOutErrors({"test": (scaled.X_test, scaled.y_test)}),
+    ]
     net = make_net(config, images, item, fill=scaled.black, callbacks=callbacks)
     train_images(
         config, net, scaled.X_train, scaled.y_train, network=item.network, folder=folder, key=item.key

@@ -1,6 +1,6 @@
 """How the nets of ``cifar`` are trained: crops and flips, the schedule, test errors."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 __all__ = [
     "MOMENTUM",
     "CropAndFlip",
-    "HeldOutError",
+    "HeldOutErrors",
     "StepDecay",
     "predict_codes",
     "repeatable_convolutions",
@@ -118,32 +118,30 @@ class StepDecay(Callback):
             group["lr"] = lr
 
 
-class HeldOutError(Callback):
-    """Record the error on test rows at the end of each epoch, as ``test_error`` in [0, 1].
+class HeldOutErrors(Callback):
+    """Record the error on each held-out part at the end of each epoch, as ``NAME_error`` in [0, 1].
 
-    The rows are sent to the device once, and the device is waited for once an epoch.
+    The rows are sent to the device once, and the device is waited for once an epoch and part.
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, *features)
-        Test rows.
-    y : ndarray of shape (n_samples,), dtype int64
-        Their class codes.
+    parts : mapping of str to tuple of two ndarrays
+        Rows and their class codes, by name.
     """
 
-    def __init__(self, X: np.ndarray, y: np.ndarray) -> None:
-        self.X = X
-        self.y = y
-        self.rows_: Any = None
+    def __init__(self, parts: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+        self.parts = parts
+        self.rows_: dict[str, Any] = {}
 
     def on_epoch_end(
         self, net: Any, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any
     ) -> None:
         """Predict the rows, in batches of ``iterator_valid__batch_size``, and count the errors."""
-        if self.rows_ is None:
-            self.rows_ = net.get_dataset(self.X, self.y)
-        n_wrong = (predict_codes(net, self.rows_) != self.rows_.targets).sum()
-        net.history.record("test_error", int(n_wrong) / len(self.y))
+        if not self.rows_:
+            self.rows_ = {name: net.get_dataset(X, y) for name, (X, y) in self.parts.items()}
+        for name, rows in self.rows_.items():
+            n_wrong = (predict_codes(net, rows) != rows.targets).sum()
+            net.history.record(f"{name}_error", int(n_wrong) / len(rows))
 
 
 def predict_codes(net: Any, rows: Any) -> Tensor:

@@ -27,7 +27,7 @@ from benchmarks.cifar_images import (
     load_image_set,
     normalize_images,
 )
-from benchmarks.cifar_training import HeldOutError, StepDecay, predict_codes
+from benchmarks.cifar_training import HeldOutErrors, StepDecay, predict_codes
 from benchmarks.command import Command, UserError, check_known, check_range
 from benchmarks.corrupted_summary import describe_finding, draw_errors, summarise, tabulate
 from benchmarks.corrupted_tables_methods import corrupt_labels, make_methods
@@ -230,7 +230,7 @@ def train_once(config: Config, images: ImageSet, item: Run, folder: Path) -> dic
     y = corrupt_labels(scaled.y_train, item.noise, item.seed)
     own = config.make_methods()[item.method]
     dropout = {"dropout": own["module__dropout"]} if "module__dropout" in own else {}
-    callbacks = [StepDecay(config.list_milestones(NETWORK)), HeldOutError(scaled.X_test, scaled.y_test)]
+    watch = HeldOutErrors({"test": (scaled.X_test, scaled.y_test)})
     net = make_image_net(
         config,
         NETWORK,
@@ -239,7 +239,7 @@ def train_once(config: Config, images: ImageSet, item: Run, folder: Path) -> dic
         seed=item.seed,
         alpha=own["alpha"],
         weight_decay=config.weight_decay,
-        callbacks=callbacks,
+        callbacks=[StepDecay(config.list_milestones(NETWORK)), watch],
     )
     train_images(config, net, scaled.X_train, y, network=NETWORK, folder=folder, key=item.key)
     with use_threads(config.n_threads):

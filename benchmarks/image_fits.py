@@ -183,7 +183,7 @@ def describe_curves(net: MixupClassifier, n_images: int) -> dict[str, Any]:
     Parameters
     ----------
     net : MixupClassifier
-        Trained with :class:`benchmarks.cifar_training.HeldOutError`.
+        Trained with :class:`benchmarks.cifar_training.HeldOutErrors`.
     n_images : int
         Training images.
 

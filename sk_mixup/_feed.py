@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
+from sk_mixup._random import draw_seed
 from sk_mixup._step import NetBase
 from sk_mixup.data import Batch, PlannedBatches, PlannedLoader, RowSlices, join_features, make_batch
 from sk_mixup.mixing import RowFacts, Vicinity
-from sk_mixup.mixing.plan import INPUT
+from sk_mixup.mixing.plan import INPUT, Plan
 from sk_mixup.rows import HostRows, Rows, SparseRows, map_features
 from sk_mixup.variation import find_layers
 
@@ -43,7 +44,7 @@ class FeedMixin(NetBase):
         if is_dataset(X) or not plain or not _is_whole(X) or not isinstance(y, np.ndarray | Tensor):
             _refuse_weights(sample_weight, "dataset")
             return super().get_dataset(X, y)
-        device = torch.device(self.device)
+        device = self._torch_device
         if sparse.issparse(X):
             x: Any = SparseRows(X, device, self.float_dtype)
         elif self._choose_storage(X) == "host":
@@ -64,7 +65,7 @@ class FeedMixin(NetBase):
             If ``storage='device'`` and `X` is larger than half of the free memory.
         """
         if self.storage == "device" and _is_dense(X) and not self._has_room(X):
-            needed, room = self._count_bytes(X) / 2**30, find_room(torch.device(self.device)) or 0
+            needed, room = self._count_bytes(X) / 2**30, find_room(self._torch_device) or 0
             raise ValueError(
                 f"storage must be 'auto' or 'host' for data larger than half of the device's free memory; "
                 f"got 'device' for {needed:.2f} GiB where half is {room / 2**30:.2f} GiB. Use 'auto'."
@@ -77,7 +78,7 @@ class FeedMixin(NetBase):
         return "device" if self._has_room(X) else "host"
 
     def _has_room(self, X: Any) -> bool:
-        room = find_room(torch.device(self.device))
+        room = find_room(self._torch_device)
         return room is None or self._count_bytes(X) <= room
 
     def _count_bytes(self, X: Any) -> int:
@@ -221,7 +222,8 @@ class FeedMixin(NetBase):
             _refuse_weights(getattr(dataset, "weight", None), "iterator_train")
         if custom or isinstance(dataset, IterableDataset):
             return self._mix_loaded(self.get_iterator(dataset, training=True), policy, generator)
-        plan = policy(
+        plan = self._draw_plan(
+            policy,
             generator,
             get_len(dataset),
             options.get("batch_size", self.batch_size),
@@ -232,12 +234,25 @@ class FeedMixin(NetBase):
         if isinstance(dataset, Rows) and not loader_only:
             return PlannedBatches(dataset, plan, self.float_dtype)
         options = {key: value for key, value in options.items() if key not in PLAN_OPTIONS}
-        return PlannedLoader(dataset, plan, torch.device(self.device), self.float_dtype, **options)
+        batches = PlannedLoader(dataset, plan, self._torch_device, self.float_dtype, **options)
+        # The seed of the loader's workers; without one, each epoch would have the same.
+        batches.loader.generator.manual_seed(draw_seed(self._spawn_own(generator)))
+        return batches
+
+    def _draw_plan(
+        self, policy: Vicinity, generator: np.random.Generator, n_samples: int, size: int, **options: Any
+    ) -> Plan:
+        """Draw the plan of an epoch; see :meth:`Vicinity.__call__`."""
+        return policy(generator, n_samples, size, **options)
+
+    def _spawn_own(self, generator: np.random.Generator) -> np.random.Generator:
+        """Return a stream of this process's own, a child of what all processes draw alike."""
+        return generator.spawn(1)[0]
 
     def _mix_loaded(self, iterator: Any, policy: Vicinity, generator: np.random.Generator) -> Iterator[Batch]:
         """Draw the plan batch by batch, for an iterator whose order is not ours."""
         for loaded in _join_single_rows(iterator):
-            x, y = (to_tensor(part, self.device) for part in loaded)
+            x, y = (to_tensor(part, self._torch_device) for part in loaded)
             shape = tuple(x.shape[1:]) if isinstance(x, Tensor) else None
             dense = getattr(self, "_dense", False)
             facts = RowFacts(shape=shape, layers=self._find_layers, is_dense=dense, is_stream=True)

@@ -19,6 +19,7 @@ from sk_mixup._callbacks import has_batch_hooks, is_early_stopping, is_idle_sche
 from sk_mixup._crew import find_task, rejoin_crew
 from sk_mixup._feed import FeedMixin
 from sk_mixup._mixing_options import MixingOptionsMixin
+from sk_mixup._parallel import place_parallel_mixin
 from sk_mixup._random import draw_seed, make_generator, seeded_torch
 from sk_mixup._stack_member import StackMemberMixin, find_own_stream, take_turn, warn_alone
 from sk_mixup._step import MixedStepMixin
@@ -131,6 +132,22 @@ class MixupNetMixin(StackMemberMixin, MixingOptionsMixin, FeedMixin, MixedStepMi
     the mixing weights, as in section 3 of the paper. It must offer ``reduction='none'``,
     as torch's losses do, or else ``lam_per='batch'`` must be chosen.
 
+    With ``skorch.hf.AccelerateMixin`` before it among the bases, and ``accelerate launch``,
+    several processes train one net. `random_state` must then be an int, and each process is
+    given all rows. The order of an epoch is drawn alike in all of them and dealt out row by
+    row, as by torch's ``DistributedSampler``: shares are of one size, filled up with the first
+    rows of the order, or cut to one size with ``iterator_train__drop_last=True``.
+    ``batch_size`` is that of one process. Each draws the partners and weights of its own
+    mini-batches, its dropout and its augmentation from its own stream of the seed; partners
+    from elsewhere than the mini-batch come from all rows. A batch normalisation sees the rows
+    of its own process; after each epoch all have the statistics of the first. Losses in the
+    history are averages over the processes, held-out rows are scored whole in each of them,
+    and a training that a callback stops in one is stopped in all. Methods that predict return
+    in each process what it asked for; ``save_params`` writes in the main process only. The
+    learning rate is not scaled. Gradients are averaged, so with weights of rows each process
+    divides by its own rows' weights. In one process the result is what it is without
+    ``AccelerateMixin``, bit for bit.
+
     A batch unpacks as ``x, y``, its clean examples, and carries what they are mixed with: a
     ``train_step_single`` of your own must hand on the batch it is given, not a new pair.
 
@@ -184,6 +201,10 @@ class MixupNetMixin(StackMemberMixin, MixingOptionsMixin, FeedMixin, MixedStepMi
         self.cuda_graph = cuda_graph
         self.random_state = random_state
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        place_parallel_mixin(cls, MixupNetMixin)
+
     @property
     def _default_callbacks(self) -> list[tuple[str, Any]]:
         return [(name, quicken(callback)) for name, callback in super()._default_callbacks]
@@ -193,7 +214,7 @@ class MixupNetMixin(StackMemberMixin, MixingOptionsMixin, FeedMixin, MixedStepMi
         self.check_mixing_options()
         self.generator_ = make_generator(self.random_state)
         scaled = self.autocast == "float16"
-        self.scaler_ = torch.amp.GradScaler(torch.device(self.device).type) if scaled else None
+        self.scaler_ = torch.amp.GradScaler(torch.device(self.device or "cpu").type) if scaled else None
         rejoin_crew()
         with seeded_torch(draw_seed(self.generator_), alone=True):
             return super().initialize()
@@ -213,8 +234,12 @@ class MixupNetMixin(StackMemberMixin, MixingOptionsMixin, FeedMixin, MixedStepMi
         if not self.initialized_:
             self.initialize()
         self.check_mixing_options()
-        with self._on_device_of_stack(), seeded_torch(draw_seed(self.generator_)):
+        with self._on_device_of_stack(), seeded_torch(self._draw_torch_seed()):
             return super().partial_fit(X, y, classes, **fit_params)
+
+    def _draw_torch_seed(self) -> int:
+        """Draw the seed of what training draws on torch: dropout and augmentation."""
+        return draw_seed(self.generator_)
 
     def fit_loop(
         self,
@@ -285,11 +310,22 @@ class MixupNetMixin(StackMemberMixin, MixingOptionsMixin, FeedMixin, MixedStepMi
                 self.run_single_epoch(
                     iterator, training=False, prefix="valid", step_fn=self.validation_step, **fit_params
                 )
-                try:
-                    self.notify("on_epoch_end", **sets)
-                except KeyboardInterrupt:  # skorch's way for a callback to stop the training
-                    return True
+                stopped = self._end_epoch(sets)
+            if self._is_stopped(stopped):
+                return True
         return False
+
+    def _end_epoch(self, sets: dict[str, Any]) -> bool:
+        """Call the callbacks; return whether one stops the training, in skorch's way."""
+        try:
+            self.notify("on_epoch_end", **sets)
+        except KeyboardInterrupt:
+            return True
+        return False
+
+    def _is_stopped(self, stopped: bool) -> bool:
+        """Whether the training ends here; `stopped` is whether a callback of this process says so."""
+        return stopped
 
     def _restore_best(self) -> None:
         """Go back to the best weights where early stopping kept them."""

@@ -115,7 +115,7 @@ class MixedStepMixin(NetBase):
         if isinstance(rows.x, Mapping) or getattr(rows.x, "dtype", dtype) != dtype:
             return "X is no array of the dtype of the weights"
         graph = {"cuda_graph": self.cuda_graph}
-        autocasts = self.autocast or torch.is_autocast_enabled(torch.device(self.device).type)
+        autocasts = self.autocast or torch.is_autocast_enabled(self._torch_device.type)
         layers = None if autocasts else find_chain(self.module_, rows.x.ndim)
         levels = find_levels(self.module_) if hidden else {}
         if not levels.keys() >= set(hidden):
@@ -153,6 +153,15 @@ class MixedStepMixin(NetBase):
         """Whether a method is a subclass's, or was put on this very net."""
         return name in vars(self) or is_foreign(getattr(type(self), name))
 
+    @property
+    def _torch_device(self) -> torch.device:
+        """The device; for ``device=None``, which leaves the module where it is, the module's."""
+        if self.device is not None:
+            return torch.device(self.device)
+        module = vars(self).get("module_")
+        parameters = module.parameters() if isinstance(module, torch.nn.Module) else ()
+        return next((p.device for p in parameters), torch.device("cpu"))
+
     def _step_optimizer(self, step_fn: Any) -> None:
         if self.scaler_ is None:
             super()._step_optimizer(step_fn)
@@ -171,11 +180,20 @@ class MixedStepMixin(NetBase):
         batch = self._augment_batch(_as_batch(batch))
         with self._get_autocast():
             x = self.mix_inputs(batch)
-            with mixing_at(self.module_, batch.hidden):
+            with mixing_at(self._bare_module, batch.hidden):
                 y_pred = self.infer(x, **fit_params)
             loss = self.get_batch_loss(y_pred, batch, x, training=True)
-        (loss if self.scaler_ is None else self.scaler_.scale(loss)).backward()
+        self._descend_from(loss)
         return {"loss": loss, "y_pred": self._to_full_precision(y_pred)}
+
+    @property
+    def _bare_module(self) -> Any:
+        """The module as it was built, without what may be wrapped round it in a training step."""
+        return self.module_
+
+    def _descend_from(self, loss: Tensor) -> None:
+        """Compute the gradients of a loss."""
+        (loss if self.scaler_ is None else self.scaler_.scale(loss)).backward()
 
     def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Compute the loss of one batch as it is: never mixed, never augmented."""
@@ -201,7 +219,7 @@ class MixedStepMixin(NetBase):
     def _make_autocast(self) -> Callable[[], AbstractContextManager[Any]]:
         if self.autocast is None:
             return nullcontext
-        return partial(torch.autocast, torch.device(self.device).type, dtype=AUTOCAST[self.autocast])
+        return partial(torch.autocast, self._torch_device.type, dtype=AUTOCAST[self.autocast])
 
     def _augment_batch(self, batch: Batch) -> Batch:
         if self.augment is None:
@@ -228,7 +246,7 @@ class MixedStepMixin(NetBase):
     def _lay_out(self, x: Any) -> Any:
         """Put the channels of images last in memory."""
         images = isinstance(x, Tensor) and x.ndim == 4
-        return x.to(self.device, memory_format=torch.channels_last) if images else x
+        return x.to(self._torch_device, memory_format=torch.channels_last) if images else x
 
     def get_batch_loss(self, y_pred: Any, batch: Batch, x: Any = None, training: bool = False) -> Tensor:
         """Return the loss of a batch, mixed or not, weighted or not.

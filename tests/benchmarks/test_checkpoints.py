@@ -7,7 +7,7 @@ import torch
 
 from benchmarks import checkpoints
 from benchmarks.checkpoints import CheckpointedJournal, find_checkpoint, train_in_pieces
-from benchmarks.cifar_training import HeldOutError, StepDecay
+from benchmarks.cifar_training import HeldOutErrors, StepDecay
 from benchmarks.command import UserError
 from tests.benchmarks.tiny import get_state, make_tiny
 
@@ -19,7 +19,7 @@ class KilledError(Exception):
 
 
 def train(path: Path, images: tuple[np.ndarray, np.ndarray], n_epochs: int = 5, **given: Any) -> Any:
-    net = make_tiny(callbacks=[StepDecay([2, 4]), HeldOutError(*images)])
+    net = make_tiny(callbacks=[StepDecay([2, 4]), HeldOutErrors({"test": images})])
     options = {"every": 2, "path": path, "identity": "this run"} | given
     train_in_pieces(net, *images, n_epochs=n_epochs, **options)
     return net

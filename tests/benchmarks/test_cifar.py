@@ -21,7 +21,7 @@ from benchmarks.cifar_config import PRESETS, Config
 from benchmarks.cifar_images import ImageSet, load_image_set, normalize_images
 from benchmarks.cifar_speed import make_loop
 from benchmarks.cifar_summary import tabulate
-from benchmarks.cifar_training import CropAndFlip, HeldOutError, StepDecay, repeatable_convolutions
+from benchmarks.cifar_training import CropAndFlip, HeldOutErrors, StepDecay, repeatable_convolutions
 from benchmarks.command import UserError
 from benchmarks.image_fits import explain_lack_of_memory
 from benchmarks.networks import PreActResNet18
@@ -138,7 +138,9 @@ def test_step_decay_counts_epochs_over_calls_of_partial_fit(images: tuple[np.nda
 
 def test_held_out_error_is_the_score_and_changes_nothing(images: tuple[np.ndarray, np.ndarray]) -> None:
     X, y = images
-    watched = make_tiny(callbacks=[HeldOutError(X[:7], y[:7])], max_epochs=2, iterator_valid__batch_size=3)
+    watched = make_tiny(
+        callbacks=[HeldOutErrors({"test": (X[:7], y[:7])})], max_epochs=2, iterator_valid__batch_size=3
+    )
     watched.fit(X, y)
     plain = make_tiny(max_epochs=2).fit(X, y)
     assert watched.history[-1, "test_error"] == pytest.approx(1 - watched.score(X[:7], y[:7]))

@@ -26,7 +26,7 @@ imports: $(STAMP)
 	$(BIN)/lint-imports
 
 smoke: $(STAMP)
-	for name in uci defaults speed search ablation regression semi toy between corrupted-tables gan cifar corrupted adversarial speech; do $(BIN)/python -m benchmarks $$name --preset smoke --out build/smoke || exit 1; done
+	for name in uci defaults speed search ablation regression semi toy between corrupted-tables gan cifar corrupted adversarial imagenet speech; do $(BIN)/python -m benchmarks $$name --preset smoke --out build/smoke || exit 1; done
 
 report: $(STAMP)
 	$(BIN)/python -m benchmarks report --check

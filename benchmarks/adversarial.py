@@ -1,7 +1,7 @@
 """Claim: mixup's networks are harder to fool with the sign of the gradient than ERM's.
 
-In the paper: section 3.5 and Table 3, with ResNet-101 on ImageNet; here on the networks that ``cifar``
-trains.
+In the paper: section 3.5 and Table 3, with ResNet-101 on ImageNet; here on the networks that ``cifar`` or
+``imagenet`` have trained.
 
     python -m benchmarks cifar --data-dir DIR --models MODELS       train and keep the networks
     python -m benchmarks adversarial --data-dir DIR --models MODELS attack them
@@ -28,15 +28,15 @@ import torch
 from benchmarks import cifar
 from benchmarks.adversarial_summary import describe_finding, draw_errors, summarise, tabulate
 from benchmarks.cifar_config import PRESETS as CIFAR_PRESETS
-from benchmarks.cifar_images import DIGITS, ImageSet, load_image_set
+from benchmarks.cifar_images import DIGITS, load_image_set
 from benchmarks.command import BaseConfig, Command, UserError, check_known, check_range
 from benchmarks.experiment import make_stem, print_outcome
+from benchmarks.imagenet_files import FolderImages, find_folder, load_folders, make_test_transform
 from benchmarks.journal import Journal, hash_identity
-from benchmarks.networks import NETWORKS
 from benchmarks.results import describe_config, find_versions, make_document, pack_records, write_results
 from benchmarks.runner import run_tasks
 from benchmarks.speed_fits import use_threads
-from benchmarks.trained import Origin, PixelNet, list_trained, load_trained
+from benchmarks.trained import IMAGENET, Origin, PixelNet, list_trained, load_trained, name_problem
 from sk_mixup.inspection import adversarial_examples
 
 __all__ = ["COMMAND", "PRESETS", "Config", "run"]
@@ -51,7 +51,7 @@ class Config(BaseConfig):
     """Options of the attacks on trained networks."""
 
     models: Path | None = None
-    """Folder with the networks that cifar --models has kept; the smoke preset trains some itself."""
+    """Folder with the networks that cifar or imagenet have kept; the smoke preset trains some itself."""
 
     attacks: tuple[str, ...] = ATTACKS
     """Attacks: fgsm, i-fgsm, pgd."""
@@ -170,8 +170,8 @@ def train_stand_ins(folder: Path) -> None:
 
 def _run_on(config: Config, folder: Path) -> int:
     targets = [Target(path, origin) for path, origin in list_trained(folder).items()]
-    images = _load_images(config, targets)
-    data = [images[name].describe() for name in images]
+    images = load_images(config, targets)
+    data = [part.facts for part in images.values()]
     stem = make_stem("adversarial", config, embedded=set(images) == {DIGITS})
     digests = {target.path.name: target.find_digest() for target in targets}
     identity = {"config": describe_config(config), "networks": digests, "versions": find_versions()}
@@ -195,29 +195,85 @@ def _run_on(config: Config, folder: Path) -> int:
     return 0
 
 
-def _load_images(config: Config, targets: list[Target]) -> dict[str, ImageSet]:
-    """Return the images that the networks were trained on, by name, or raise if they are others."""
-    images: dict[str, ImageSet] = {}
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Test images that are attacked.
+
+    Parameters
+    ----------
+    pixels : ndarray of shape (n_samples, channels, height, width), dtype uint8
+        The images.
+    y : ndarray of shape (n_samples,), dtype int64
+        Class codes.
+    facts : dict
+        Description of all images, of which these are a part.
+    """
+
+    pixels: np.ndarray
+    y: np.ndarray
+    facts: dict[str, Any]
+
+
+def load_images(config: Config, targets: list[Target]) -> dict[str, Images]:
+    """Return the images to attack by the name of their set.
+
+    Parameters
+    ----------
+    config : Config
+        ``data_dir``, ``download`` and ``test_rows`` are used.
+    targets : list of Target
+        The networks.
+
+    Raises
+    ------
+    UserError
+        If the images at hand are not those that a network was trained on.
+    """
+    images: dict[str, Images] = {}
+    origins: dict[str, Origin] = {}
     for target in targets:
         origin = target.origin
-        rows = {"train_rows": origin.train_rows, "test_rows": origin.test_rows}
-        found = load_image_set(origin.dataset, config.data_dir, download=config.download, **rows)
-        if found.describe()["sha256"] != origin.sha256:
-            raise UserError(
-                f"'{target.path}' must have been trained on these images of {origin.dataset}; got others. "
-                "Give the --data-dir of its training, or train it anew."
-            )
-        known = images.setdefault(origin.dataset, found)
-        if known.describe()["sha256"] != origin.sha256:
+        known = origins.setdefault(origin.dataset, origin)
+        if (known.sha256, known.image_size) != (origin.sha256, origin.image_size):
             raise UserError(
                 f"--models must hold networks of the same images; got '{target.path}' with others of "
                 f"{origin.dataset}. Give it a folder of its own."
             )
+        if origin.dataset in images:
+            continue
+        load = _load_photographs if origin.dataset == IMAGENET else _load_small_images
+        found = load(config, origin)
+        if found.facts["sha256"] != origin.sha256:
+            raise UserError(
+                f"'{target.path}' must have been trained on these images of {origin.dataset}; got others. "
+                "Give the --data-dir of its training, or train it anew."
+            )
+        images[origin.dataset] = found
     return images
 
 
+def _load_small_images(config: Config, origin: Origin) -> Images:
+    """Return the first test images of CIFAR or of the digits."""
+    rows = {"train_rows": origin.train_rows, "test_rows": origin.test_rows}
+    found = load_image_set(origin.dataset, config.data_dir, download=config.download, **rows)
+    test = slice(found.n_train, found.n_train + config.test_rows)
+    return Images(found.table.X[test], found.table.y[test].astype(np.int64), found.describe())
+
+
+def _load_photographs(config: Config, origin: Origin) -> Images:
+    """Return validation images of ImageNet, evenly spaced, so that they are of all classes."""
+    assert origin.image_size is not None, "imagenet says it"
+    folders = load_folders(find_folder(config.data_dir))
+    photographs = FolderImages(folders.val, make_test_transform(origin.image_size))
+    n_images = min(config.test_rows, len(photographs))
+    rows = np.linspace(0, len(photographs) - 1, n_images).round().astype(int).tolist()
+    loaded = [photographs[row] for row in rows]
+    pixels = np.stack([image.permute(2, 0, 1).numpy() for image, _ in loaded])
+    return Images(pixels, np.array([label for _, label in loaded], dtype=np.int64), folders.describe())
+
+
 def make_tasks(
-    config: Config, targets: list[Target], images: Mapping[str, ImageSet]
+    config: Config, targets: list[Target], images: Mapping[str, Images]
 ) -> dict[str, tuple[Any, ...]]:
     """Return the arguments of :func:`attack_once` for each network that makes examples.
 
@@ -227,7 +283,7 @@ def make_tasks(
         The options.
     targets : list of Target
         The networks.
-    images : mapping of str to ImageSet
+    images : mapping of str to Images
         The data by name.
     """
     return {
@@ -264,14 +320,14 @@ def find_victims(source: Target, targets: list[Target]) -> list[Target]:
     return [target for target in alike if target.origin.repeat == before]
 
 
-def attack_once(config: Config, images: ImageSet, source: Target, victims: list[Target]) -> dict[str, Any]:
+def attack_once(config: Config, images: Images, source: Target, victims: list[Target]) -> dict[str, Any]:
     """Make a network's adversarial examples, and count the errors on them, its own and its victims'.
 
     Parameters
     ----------
     config : Config
         The options.
-    images : ImageSet
+    images : Images
         The data.
     source : Target
         Whose gradients are followed.
@@ -284,9 +340,7 @@ def attack_once(config: Config, images: ImageSet, source: Target, victims: list[
         ``records``: top-1 and top-5 errors in per cent for each network, attack and strength;
         strength 0 stands for the images as they are.
     """
-    test = slice(images.n_train, images.n_train + config.test_rows)
-    pixels = images.table.X[test].astype(np.float32) / np.float32(255)
-    y = images.table.y[test].astype(np.int64)
+    pixels, y = images.pixels.astype(np.float32) / np.float32(255), images.y
     with use_threads(config.n_threads):
         module = _load(config, source)
         boxes = [("white", source, module)]
@@ -350,11 +404,10 @@ def describe_protocol(config: Config, targets: list[Target]) -> str:
     """Return what was done, in words, to stand before the numbers."""
     strengths = ", ".join(f"{strength:g}" for strength in config.eps)
     origins = [target.origin for target in targets]
-    networks = ", ".join(
+    networks = "; ".join(
         dict.fromkeys(
-            f"{NETWORKS[origin.network].title} of width {origin.options['width']}"
-            if "width" in origin.options
-            else NETWORKS[origin.network].title
+            name_problem(origin.dataset, origin.network)
+            + (f" of width {origin.options['width']}" if "width" in origin.options else "")
             for origin in origins
         )
     )
@@ -362,8 +415,9 @@ def describe_protocol(config: Config, targets: list[Target]) -> str:
     rows = sorted({origin.train_rows for origin in origins}, key=lambda rows: rows or 0)
     sizes = ", ".join("all" if count is None else f"{count}" for count in rows)
     return (
-        f"{networks}, trained for {epochs} epochs on {sizes} training images by `cifar`, see there. The "
-        f"first {config.test_rows} test images are attacked in float32; no pixel of 0 to 255 is changed by "
+        f"{networks}, trained for {epochs} epochs on {sizes} training images, see `cifar` and `imagenet`. "
+        f"The first {config.test_rows} test images (of ImageNet so many validation images, evenly spaced) "
+        "are attacked in float32; no pixel of 0 to 255 is changed by "
         f"more than ε = {strengths}, and none leaves that range. FGSM is one step along the sign of the "
         "gradient of the true label's cross-entropy; I-FGSM takes "
         f"{config.n_steps} steps of ε / {config.n_steps} (section 3.5); PGD starts "

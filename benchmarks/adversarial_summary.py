@@ -6,10 +6,8 @@ from typing import Any
 from matplotlib.axes import Axes
 import numpy as np
 
-from benchmarks.cifar_images import IMAGE_SET_TITLES
 from benchmarks.cifar_summary import COLORS, MARKERS, name_method
 from benchmarks.figures import make_figure, render_png
-from benchmarks.networks import NETWORKS
 from benchmarks.paired import (
     flatten_interval,
     format_difference,
@@ -18,6 +16,7 @@ from benchmarks.paired import (
     read_interval,
 )
 from benchmarks.stats import compute_t_interval
+from benchmarks.trained import name_problem
 
 __all__ = ["PUBLISHED", "describe_finding", "draw_errors", "summarise", "tabulate"]
 
@@ -90,7 +89,7 @@ def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
     """
     tables = {}
     for (dataset, network), rows in group_records(document["summary"], "dataset", "network").items():
-        where = f"{IMAGE_SET_TITLES[dataset]}, {NETWORKS[network].title}"
+        where = name_problem(dataset, network)
         at_paper = [row for row in rows if row["eps"] in (0.0, PAPER_EPS)]
         others = [row for row in rows if row["eps"] not in (0.0, PAPER_EPS)]
         tables[f"{where}: error at ε = {PAPER_EPS:g}, %; differences in points"] = _format_rows(at_paper)
@@ -143,7 +142,7 @@ def describe_finding(summary: Sequence[Row]) -> str:
         if row["method"] != BASELINE and row["eps"] == strength and row["attack"] != "none"
     ]
     parts = [
-        f"on {IMAGE_SET_TITLES[dataset]}, {NETWORKS[network].title}, {box} box: "
+        f"on {name_problem(dataset, network)}, {box} box: "
         + ", ".join(_describe_attack(row, summary) for row in rows)
         for (dataset, network, box), rows in group_records(mixed, "dataset", "network", "box").items()
     ]
@@ -194,7 +193,7 @@ def draw_errors(summary: Sequence[Row]) -> bytes:
         line[0].set_ylabel("top-1 error, %")
     for ax in axes[-1]:
         ax.set_xlabel("ε, largest change of a pixel of 0 to 255")
-    where = f"{IMAGE_SET_TITLES[first['dataset']]}, {NETWORKS[first['network']].title}"
+    where = name_problem(first["dataset"], first["network"])
     figure.suptitle(f"{where}: error on adversarial examples, {first['n_seeds']} seeds", fontweight="bold")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 from sklearn.datasets import get_data_home
-import torch
 
 from benchmarks.command import UserError
+from benchmarks.vision import import_torchvision
 
 __all__ = [
     "BATCHES",
@@ -239,7 +239,7 @@ def fetch_cifar(name: str) -> Path:
     cifar = CIFAR_SETS[name]
     folder = Path(get_data_home()) / "sk_mixup"
     try:
-        datasets = _import_datasets()
+        datasets = import_torchvision("datasets")
     except ImportError:
         raise UserError(
             f"--download must find the package torchvision for {cifar.title}. Run pip install torchvision, "
@@ -254,25 +254,6 @@ def fetch_cifar(name: str) -> Path:
             f"unpack {cifar.url} in a folder and use --data-dir."
         ) from error
     return folder
-
-
-def _import_datasets() -> Any:
-    """Return ``torchvision.datasets``, also where its compiled operators do not fit the build of torch."""
-    try:
-        from torchvision import datasets
-    except RuntimeError:
-        libraries: Any = torch.library  # they carry no types
-        library = libraries.Library("torchvision", "FRAGMENT")
-        _LIBRARIES.append(library)
-        for operator in ("nms", "qnms"):
-            if not hasattr(torch.ops.torchvision, operator):
-                library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        from torchvision import datasets
-    return datasets
-
-
-# What is declared ends with the object that declared it.
-_LIBRARIES: list[Any] = []
 
 
 class _ArrayUnpickler(pickle.Unpickler):

@@ -1,7 +1,6 @@
 """The mixing operation alone, ours and its peers'."""
 
 from collections.abc import Callable
-import contextlib
 from importlib.util import find_spec
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.interleave import interleave
+from benchmarks.vision import import_torchvision
 from sk_mixup.losses import soft_targets
 from sk_mixup.mixing import Mixup, mix_rows
 
@@ -104,7 +104,7 @@ def _start_formula() -> Mixer:
 
 
 def _start_timm(n_classes: int) -> Mixer:
-    _declare_operators()
+    import_torchvision("transforms.v2")  # timm imports it too
     from timm.data.mixup import Mixup as TimmMixup
 
     # It writes into the batch that it is given, as it does in its own training script.
@@ -113,20 +113,5 @@ def _start_timm(n_classes: int) -> Mixer:
 
 
 def _start_torchvision(n_classes: int) -> Mixer:
-    _declare_operators()
-    from torchvision.transforms.v2 import MixUp
-
-    return MixUp(alpha=ALPHA, num_classes=n_classes)
-
-
-def _declare_operators() -> None:
-    """Let torchvision be imported where its compiled operators do not fit the build of torch."""
-    with contextlib.suppress(RuntimeError):  # they are there already
-        libraries: Any = torch.library  # they carry no types
-        library = libraries.Library("torchvision", "DEF")
-        _LIBRARIES.append(library)
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-
-
-_LIBRARIES: list[Any] = []
+    peer: Any = import_torchvision("transforms.v2")
+    return peer.MixUp(alpha=ALPHA, num_classes=n_classes)

@@ -11,12 +11,24 @@ from safetensors.torch import save
 import torch
 from torch import Tensor, nn
 
+from benchmarks import imagenet_networks
+from benchmarks.cifar_images import IMAGE_SET_TITLES
 from benchmarks.command import UserError
 from benchmarks.networks import NETWORKS
 from benchmarks.results import write_bytes
 
-__all__ = ["Origin", "PixelNet", "find_trained", "list_trained", "load_trained", "save_trained"]
+__all__ = [
+    "IMAGENET",
+    "Origin",
+    "PixelNet",
+    "find_trained",
+    "list_trained",
+    "load_trained",
+    "name_problem",
+    "save_trained",
+]
 
+IMAGENET = "imagenet"
 SUFFIX = ".safetensors"
 ORIGIN = "sk_mixup.benchmarks.origin"
 
@@ -28,9 +40,9 @@ class Origin:
     Parameters
     ----------
     network : str
-        Key of ``NETWORKS``.
+        Key of the ``NETWORKS`` of ``cifar`` or, for ImageNet's images, of ``imagenet``.
     options : dict
-        What the network's class was called with.
+        What the network was built with.
     dataset : str
         Name of the images.
     train_rows, test_rows : int or None
@@ -49,6 +61,8 @@ class Origin:
         Which of the repeats.
     epochs : int
         How long.
+    image_size : int, default=None
+        Pixels of a side of ImageNet's images; None for images of one size.
     """
 
     network: str
@@ -65,6 +79,7 @@ class Origin:
     repeat: int
     seed: int
     epochs: int
+    image_size: int | None = None
 
 
 class PixelNet(nn.Module):
@@ -140,7 +155,7 @@ def list_trained(folder: Path) -> dict[Path, Origin]:
     if not paths:
         raise UserError(
             f"--models must be a folder with trained networks; got '{folder}' with none. Train them with "
-            f"python -m benchmarks cifar --models {folder}."
+            f"python -m benchmarks cifar --models {folder}, or imagenet."
         )
     return {path: _read_origin(path) for path in paths}
 
@@ -158,9 +173,29 @@ def _read_origin(path: Path) -> Origin:
 def _make_error(path: Path, error: Exception) -> UserError:
     reason = f"{type(error).__name__}: {error}".splitlines()[0]
     return UserError(
-        f"'{path}' must be a network that `python -m benchmarks cifar --models` wrote; got {reason}. Move it "
-        "away, or train it anew."
+        f"'{path}' must be a network that `cifar --models` or `imagenet --models` wrote; got {reason}. Move "
+        "it away, or train it anew."
     )
+
+
+def name_problem(dataset: str, network: str) -> str:
+    """Return images and network in words.
+
+    Examples
+    --------
+    >>> from benchmarks.trained import name_problem
+    >>> name_problem("cifar10", "preact_resnet18"), name_problem("imagenet", "resnet101")
+    ('CIFAR-10, PreAct ResNet-18', 'ImageNet, ResNet-101')
+    """
+    if dataset == IMAGENET:
+        return f"ImageNet, {imagenet_networks.NETWORKS[network].title}"
+    return f"{IMAGE_SET_TITLES[dataset]}, {NETWORKS[network].title}"
+
+
+def _build(origin: Origin) -> nn.Module:
+    if origin.dataset == IMAGENET:
+        return imagenet_networks.build_network(origin.network, **origin.options)
+    return NETWORKS[origin.network].module(**origin.options)
 
 
 def load_trained(path: Path, origin: Origin) -> PixelNet:
@@ -184,7 +219,7 @@ def load_trained(path: Path, origin: Origin) -> PixelNet:
         If the weights are not those of such a network.
     """
     try:
-        net = NETWORKS[origin.network].module(**origin.options)
+        net = _build(origin)
         with safe_open(path, framework="pt") as file:
             net.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -16,13 +16,16 @@ from benchmarks.adversarial import (
     count_errors,
     describe_protocol,
     find_victims,
+    load_images,
     run,
 )
 from benchmarks.adversarial_summary import describe_finding, draw_errors, summarise, tabulate
 from benchmarks.cifar_images import load_image_set, normalize_images
 from benchmarks.command import UserError
+from benchmarks.imagenet_files import MEAN, STD, load_folders, write_made_up_images
+from benchmarks.imagenet_networks import build_network
 from benchmarks.networks import PreActResNet18
-from benchmarks.trained import Origin, PixelNet, find_trained, load_trained, save_trained
+from benchmarks.trained import Origin, PixelNet, find_trained, list_trained, load_trained, save_trained
 from sk_mixup.inspection import robustness_curve
 
 STEM = "adversarial-embedded-smoke-cpu"
@@ -85,9 +88,10 @@ def test_run_writes_its_results_and_leaves_nothing_else(targets: list[Target], t
 def test_errors_are_those_of_the_library_s_curve(targets: list[Target], attack: str) -> None:
     config = dataclasses.replace(TINY, attacks=(attack,))
     source, victim = targets[2], targets[1]
-    records = attack_once(config, IMAGES, source, [victim])["records"]
-    pixels = IMAGES.table.X[70:90].astype(np.float32) / np.float32(255)
-    y = IMAGES.table.y[70:90]
+    images = load_images(config, targets)["digit_images"]
+    np.testing.assert_array_equal(images.pixels, IMAGES.table.X[70:90])
+    records = attack_once(config, images, source, [victim])["records"]
+    pixels, y = images.pixels.astype(np.float32) / np.float32(255), IMAGES.table.y[70:90]
     nets = {target.path: load_trained(target.path, target.origin) for target in (source, victim)}
     options: dict[str, Any] = {"attack": attack, "n_steps": 3, "clip": (0, 1), "random_state": 0}
     for top_k, column in ((1, "top1_error"), (5, "top5_error")):
@@ -193,7 +197,8 @@ def test_picture_is_a_png() -> None:
 
 def test_protocol_names_what_is_attacked(targets: list[Target]) -> None:
     text = describe_protocol(TINY, targets)
-    assert text.startswith("PreAct ResNet-18 of width 2, trained for 1 epochs on 70 training images")
+    start = "Digits as images, PreAct ResNet-18 of width 2, trained for 1 epochs on 70 training images"
+    assert text.startswith(start)
     assert "more than ε = 4, 64," in text
 
 
@@ -212,6 +217,38 @@ def test_networks_of_other_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="must have been trained on these images of digit_images; got others"):
         run(dataclasses.replace(TINY, models=path.parent, out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_networks_of_imagenet_are_attacked_too(tmp_path: Path) -> None:
+    write_made_up_images(tmp_path / "data", n_classes=7)
+    folders = load_folders(tmp_path / "data")
+    for method in ("ERM", "mixup"):
+        origin = make_origin(
+            method,
+            0,
+            network="resnet18",
+            options={"out_features": 7},
+            dataset="imagenet",
+            sha256=folders.sha256,
+            mean=tuple(255 * value for value in MEAN),
+            std=tuple(255 * value for value in STD),
+            image_size=32,
+        )
+        save_trained(
+            find_trained(tmp_path / "models", method), build_network("resnet18", out_features=7), origin
+        )
+    config = dataclasses.replace(
+        TINY, models=tmp_path / "models", data_dir=tmp_path / "data", out=tmp_path / "out", test_rows=8
+    )
+    assert run(config) == 0
+    document = json.loads((tmp_path / "out" / "adversarial-smoke-cpu.json").read_text())
+    assert document["data"][0]["n_classes"] == 7
+    assert "ImageNet, ResNet-18: error at ε = 4, %; differences in points" in tabulate(document)
+    targets = [Target(path, origin) for path, origin in list_trained(tmp_path / "models").items()]
+    images = load_images(config, targets)["imagenet"]
+    # of 14 images, two of each class, so many in even steps
+    assert (images.pixels.shape, images.y.tolist()) == ((8, 3, 32, 32), [0, 1, 2, 3, 3, 4, 5, 6])
 
 
 def test_networks_of_two_choices_of_images_are_refused(targets: list[Target], tmp_path: Path) -> None:

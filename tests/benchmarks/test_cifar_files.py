@@ -120,7 +120,7 @@ def test_download_fetches_what_is_lacking(
         assert download
         shutil.copytree(data_dir / "cifar-100-python", root / "cifar-100-python")
 
-    monkeypatch.setattr(cifar_files, "_import_datasets", make_datasets(fetch))
+    monkeypatch.setattr(cifar_files, "import_torchvision", lambda name: make_datasets(fetch)())
     monkeypatch.setattr(cifar_files, "get_data_home", lambda: str(tmp_path / "home"))
     X, _ = read_cifar("cifar100", None, download=True)
     np.testing.assert_array_equal(X, read_cifar("cifar100", data_dir, download=True)[0])
@@ -139,17 +139,17 @@ def test_download_says_why_it_failed(
     def fetch(root: Path, *, download: bool) -> None:
         raise error
 
-    monkeypatch.setattr(cifar_files, "_import_datasets", make_datasets(fetch))
+    monkeypatch.setattr(cifar_files, "import_torchvision", lambda name: make_datasets(fetch)())
     monkeypatch.setattr(cifar_files, "get_data_home", lambda: str(tmp_path))
     with pytest.raises(UserError, match=message):
         fetch_cifar("cifar10")
 
 
 def test_download_names_the_package_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse() -> None:
+    def refuse(name: str) -> None:
         raise ImportError
 
-    monkeypatch.setattr(cifar_files, "_import_datasets", refuse)
+    monkeypatch.setattr(cifar_files, "import_torchvision", refuse)
     monkeypatch.setattr(cifar_files, "get_data_home", lambda: str(tmp_path))
     with pytest.raises(UserError, match="must find the package torchvision"):
         fetch_cifar("cifar10")

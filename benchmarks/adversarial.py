@@ -30,10 +30,8 @@ from benchmarks.adversarial_summary import describe_finding, draw_errors, summar
 from benchmarks.cifar_config import PRESETS as CIFAR_PRESETS
 from benchmarks.cifar_images import DIGITS, load_image_set
 from benchmarks.command import BaseConfig, Command, UserError, check_known, check_range
-from benchmarks.experiment import make_stem, print_outcome
+from benchmarks.experiment import conclude, make_stem, open_journal
 from benchmarks.imagenet_files import FolderImages, find_folder, load_folders, make_test_transform
-from benchmarks.journal import Journal, hash_identity
-from benchmarks.results import describe_config, find_versions, make_document, pack_records, write_results
 from benchmarks.runner import run_tasks
 from benchmarks.speed_fits import use_threads
 from benchmarks.trained import IMAGENET, Origin, PixelNet, list_trained, load_trained, name_problem
@@ -174,25 +172,23 @@ def _run_on(config: Config, folder: Path) -> int:
     data = [part.facts for part in images.values()]
     stem = make_stem("adversarial", config, embedded=set(images) == {DIGITS})
     digests = {target.path.name: target.find_digest() for target in targets}
-    identity = {"config": describe_config(config), "networks": digests, "versions": find_versions()}
-    journal = Journal(Path(config.out) / f"{stem}.{hash_identity(identity)}.partial.jsonl")
+    journal = open_journal(stem, config, networks=digests)
     tasks = make_tasks(config, targets, images)
     done = run_tasks(attack_once, tasks, journal, n_jobs=config.n_jobs, label="adversarial")
     records = [record for group in done for record in group["records"]]
     summary = summarise(records)
-    document = make_document(
-        "adversarial",
+    return conclude(
+        COMMAND,
         config,
+        stem=stem,
+        journal=journal,
         data=data,
         protocol=describe_protocol(config, targets),
         finding=describe_finding(summary),
         summary=summary,
-        records=pack_records(records),
+        records=records,
+        picture=draw_errors(summary),
     )
-    paths = write_results(stem, config.out, document, draw_errors(summary))
-    journal.remove()
-    print_outcome(COMMAND, document, paths)
-    return 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,12 +11,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.command import UserError
+from benchmarks.command import BaseConfig, UserError
+from benchmarks.experiment import name_run
 from benchmarks.journal import Journal
 from benchmarks.results import write_bytes
 from sk_mixup import MixupClassifier
 
-__all__ = ["CheckpointedJournal", "find_checkpoint", "load_checkpoint", "save_checkpoint", "train_in_pieces"]
+__all__ = [
+    "CheckpointedJournal",
+    "find_checkpoint",
+    "load_checkpoint",
+    "open_checkpoints",
+    "save_checkpoint",
+    "train_in_pieces",
+]
 
 PARTS = ("module", "optimizer", "generator", "history")
 
@@ -65,6 +73,24 @@ class CheckpointedJournal(Journal):
         """Delete the journal and the folder."""
         super().remove()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def open_checkpoints(
+    stem: str, config: BaseConfig, *, models: Path | None = None, **facts: Any
+) -> CheckpointedJournal:
+    """Return the journal of a run with checkpoints.
+
+    Parameters
+    ----------
+    stem, config, **facts
+        As in :func:`benchmarks.experiment.name_run`.
+    models : Path, default=None
+        Where trained networks are kept, if they are.
+    """
+    # What has ended is not trained again, so its network must have been kept, and in that folder.
+    kept = {} if models is None else {"models": str(models.resolve())}
+    folder = name_run(stem, config, **facts, **kept)
+    return CheckpointedJournal(folder.with_name(f"{folder.name}.partial.jsonl"), folder)
 
 
 def train_in_pieces(

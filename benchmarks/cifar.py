@@ -14,31 +14,38 @@ trained networks. The table with n and 95 % intervals, and the paper's figures b
 benchmarks/README.md.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from benchmarks.checkpoints import open_checkpoints
 from benchmarks.cifar_config import PRESETS, Config
 from benchmarks.cifar_images import DIGITS, ImageSet, NormalizedImages, load_image_set, normalize_images
-from benchmarks.cifar_speed import make_random_images, time_trainings
 from benchmarks.cifar_summary import describe_finding, draw_errors, summarise, tabulate
-from benchmarks.cifar_training import CropAndFlip, HeldOutErrors, StepDecay, repeatable_convolutions
+from benchmarks.cifar_training import (
+    MOMENTUM,
+    CropAndFlip,
+    HeldOutErrors,
+    StepDecay,
+    repeatable_convolutions,
+)
 from benchmarks.command import Command
-from benchmarks.experiment import make_stem, print_outcome
+from benchmarks.experiment import conclude, make_stem
 from benchmarks.fitting import derive_seed
+from benchmarks.hand_loop import make_loop, make_random_inputs, time_trainings
 from benchmarks.image_fits import (
     describe_curves,
     describe_training,
     explain_lack_of_memory,
     make_image_net,
-    open_journal,
     train_images,
 )
 from benchmarks.networks import NETWORKS
-from benchmarks.results import make_document, pack_records, write_results
 from benchmarks.runner import run_tasks
 from benchmarks.speed_fits import use_threads
 from benchmarks.trained import Origin, find_trained, save_trained
@@ -106,9 +113,10 @@ def run(config: Config) -> int:
     images = {name: _load(config, name) for name in config.datasets}
     data = [images[name].describe() for name in config.datasets]
     stem = make_stem("cifar", config, embedded=set(config.datasets) == {DIGITS})
-    journal, start = open_journal(stem, config, data, models=config.models)
+    digests = {entry["dataset"]: entry["sha256"] for entry in data}
+    journal = open_checkpoints(stem, config, models=config.models, data=digests)
     trained = run_tasks(
-        train_once, make_tasks(config, images, start), journal, n_jobs=config.n_jobs, label="cifar"
+        train_once, make_tasks(config, images, journal.folder), journal, n_jobs=config.n_jobs, label="cifar"
     )
     # Times alone: no other fit runs beside them.
     speed_tasks = {
@@ -117,19 +125,18 @@ def run(config: Config) -> int:
     timed = run_tasks(time_network, speed_tasks, journal, n_jobs=1, label="cifar, times")
     records = [*trained, *(record for group in timed for record in group["records"])]
     summary = summarise(records)
-    document = make_document(
-        "cifar",
+    return conclude(
+        COMMAND,
         config,
+        stem=stem,
+        journal=journal,
         data=data,
         protocol=describe_protocol(config),
         finding=describe_finding(summary),
         summary=summary,
-        records=pack_records(records),
+        records=records,
+        picture=draw_errors(summary),
     )
-    paths = write_results(stem, config.out, document, draw_errors(summary))
-    journal.remove()
-    print_outcome(COMMAND, document, paths)
-    return 0
 
 
 def _load(config: Config, name: str) -> ImageSet:
@@ -303,22 +310,35 @@ def time_network(config: Config, images: ImageSet, network: str) -> dict[str, An
     weight_decay = config.mixup_weight_decays[0]
     runs = {method: Run(images.table.name, network, method, weight_decay, 0) for method in ("ERM", "mixup")}
     sizes = config.make_network_options(network, images)
-    with use_threads(config.n_threads), repeatable_convolutions(), explain_lack_of_memory(config, network):
-        times = time_trainings(
-            {method: make_net(config, images, item, fill=(0.0,)) for method, item in runs.items()},
-            partial(NETWORKS[network].module, **sizes),
-            *make_random_images(config.speed_batches * config.batch_size, images.shape, images.n_classes),
-            n_rounds=config.speed_rounds,
+    n_images = config.speed_batches * config.batch_size
+    X, y = make_random_inputs(n_images, images.shape, images.n_classes)
+    options: dict[str, Any] = {
+        "lr": config.lr,
+        "momentum": MOMENTUM,
+        "weight_decay": weight_decay,
+        "fused": True,
+    }
+
+    def make_contender(alpha: float) -> Callable[[], Any]:
+        return make_loop(
+            X,
+            y,
+            module=NETWORKS[network].module(**sizes),
+            make_optimizer=partial(torch.optim.SGD, **options),
+            alpha=alpha,
+            batch_size=config.batch_size,
             n_epochs=config.speed_epochs,
             augment=CropAndFlip(config.padding),
-            lr=config.lr,
-            weight_decay=weight_decay,
-            batch_size=config.batch_size,
             device=config.device,
             bfloat16=config.bfloat16,
             channels_last=config.channels_last,
             compile=config.compile,
         )
+
+    with use_threads(config.n_threads), repeatable_convolutions(), explain_lack_of_memory(config, network):
+        nets = {method: make_net(config, images, item, fill=(0.0,)) for method, item in runs.items()}
+        rounds = {"n_rounds": config.speed_rounds, "n_epochs": config.speed_epochs}
+        times = time_trainings(nets, make_contender, (X, y), **rounds)
         return {"records": [make_record(**shared, **time) for time in times]}
 
 

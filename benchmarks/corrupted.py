@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.checkpoints import open_checkpoints
 from benchmarks.cifar_images import (
     DIGITS,
     IMAGE_SET_TITLES,
@@ -31,17 +32,15 @@ from benchmarks.cifar_training import HeldOutErrors, StepDecay, predict_codes
 from benchmarks.command import Command, UserError, check_known, check_range
 from benchmarks.corrupted_summary import describe_finding, draw_errors, summarise, tabulate
 from benchmarks.corrupted_tables_methods import corrupt_labels, make_methods
-from benchmarks.experiment import make_stem, print_outcome
+from benchmarks.experiment import conclude, make_stem
 from benchmarks.fitting import derive_seed
 from benchmarks.image_config import ImageConfig
 from benchmarks.image_fits import (
     describe_curves,
     describe_training,
     make_image_net,
-    open_journal,
     train_images,
 )
-from benchmarks.results import make_document, pack_records, write_results
 from benchmarks.runner import run_tasks
 from benchmarks.speed_fits import use_threads
 from sk_mixup import MixupClassifier
@@ -172,23 +171,22 @@ def run(config: Config) -> int:
     )
     data = [images.describe()]
     stem = make_stem("corrupted", config, embedded=config.dataset == DIGITS)
-    journal, folder = open_journal(stem, config, data)
-    tasks = {item.key: (config, images, item, folder) for item in list_runs(config)}
+    journal = open_checkpoints(stem, config, data=data[0]["sha256"])
+    tasks = {item.key: (config, images, item, journal.folder) for item in list_runs(config)}
     records = run_tasks(train_once, tasks, journal, n_jobs=config.n_jobs, label="corrupted")
     summary = summarise(records)
-    document = make_document(
-        "corrupted",
+    return conclude(
+        COMMAND,
         config,
+        stem=stem,
+        journal=journal,
         data=data,
         protocol=describe_protocol(config),
         finding=describe_finding(summary),
         summary=summary,
-        records=pack_records(records),
+        records=records,
+        picture=draw_errors(summary),
     )
-    paths = write_results(stem, config.out, document, draw_errors(summary))
-    journal.remove()
-    print_outcome(COMMAND, document, paths)
-    return 0
 
 
 def list_runs(config: Config) -> list[Run]:

@@ -19,7 +19,7 @@ from benchmarks.results import (
 from benchmarks.runner import Tasks, Worker, run_tasks
 from benchmarks.tables import Table, load_tables
 
-__all__ = ["make_stem", "print_outcome", "run_experiment"]
+__all__ = ["conclude", "make_stem", "name_run", "open_journal", "print_outcome", "run_experiment"]
 
 Records = Sequence[dict[str, Any]]
 Rows = list[dict[str, Any]]
@@ -74,23 +74,80 @@ def run_experiment(
     data = [table.describe() for table in tables]
     embedded = config.data_dir is None and not config.download
     stem = make_stem(command.name, config, embedded=embedded)
-    journal = _open_journal(stem, config, data)
+    digests = {entry["dataset"]: entry["sha256"] for entry in data}
+    journal = open_journal(stem, config, data=digests)
     # The largest first, so that no core is left alone with a long task at the end.
     tasks = make_tasks(sorted(tables, key=lambda table: -table.X.size))
     done = run_tasks(worker, tasks, journal, n_jobs=config.n_jobs, label=command.name)
     records = [record for group in done for record in group.get("records", [group])]
     records = sorted(records, key=lambda record: _find_place(record, data))
     summary = summarise(records)
-    document = make_document(
-        command.name,
+    return conclude(
+        command,
         config,
+        stem=stem,
+        journal=journal,
         data=data,
         protocol=protocol,
         finding=describe_finding(summary),
         summary=summary,
+        records=records,
+        picture=draw(summary),
+    )
+
+
+def conclude(
+    command: Command,
+    config: BaseConfig,
+    *,
+    stem: str,
+    journal: Journal,
+    protocol: str,
+    finding: str,
+    summary: Rows,
+    records: Records,
+    picture: bytes,
+    data: list[dict[str, Any]] | None = None,
+) -> int:
+    """Write the results, forget the journal, and print protocol, tables, files and finding.
+
+    Parameters
+    ----------
+    command : Command
+        Gives the name and the table's form.
+    config : BaseConfig
+        What was run.
+    stem : str
+        From :func:`make_stem`.
+    journal : Journal
+        Of the run; deleted once the results are on the disk.
+    protocol, finding : str
+        What was done and what came of it, in words.
+    summary : list of dict
+        Flat rows.
+    records : sequence of dict
+        What they come from.
+    picture : bytes
+        A PNG.
+    data : list of dict, default=None
+        Descriptions of the data; None where there are none.
+
+    Returns
+    -------
+    status : int
+        0.
+    """
+    facts = {} if data is None else {"data": data}
+    document = make_document(
+        command.name,
+        config,
+        **facts,
+        protocol=protocol,
+        finding=finding,
+        summary=summary,
         records=pack_records(records),
     )
-    paths = write_results(stem, config.out, document, draw(summary))
+    paths = write_results(stem, config.out, document, picture)
     journal.remove()
     print_outcome(command, document, paths)
     return 0
@@ -102,11 +159,26 @@ def make_stem(name: str, config: BaseConfig, *, embedded: bool) -> str:
     return f"{name}{suffix}-{config.preset}-{find_device_kind(config.device)}"
 
 
-def _open_journal(stem: str, config: BaseConfig, data: list[dict[str, Any]]) -> Journal:
-    """Return the journal of this configuration on these data with these versions."""
-    digests = {entry["dataset"]: entry["sha256"] for entry in data}
-    identity = {"config": describe_config(config), "data": digests, "versions": find_versions()}
-    return Journal(Path(config.out) / f"{stem}.{hash_identity(identity)}.partial.jsonl")
+def name_run(stem: str, config: BaseConfig, **facts: Any) -> Path:
+    """Return the path of what a run keeps until it ends, to which a suffix is added.
+
+    Parameters
+    ----------
+    stem : str
+        From :func:`make_stem`.
+    config : BaseConfig
+        What is run.
+    **facts : Any
+        What the records depend on beside configuration and versions; anything JSON can hold.
+    """
+    identity = {"config": describe_config(config), "versions": find_versions(), **facts}
+    return Path(config.out) / f"{stem}.{hash_identity(identity)}"
+
+
+def open_journal(stem: str, config: BaseConfig, **facts: Any) -> Journal:
+    """Return the journal of a run; see :func:`name_run`."""
+    path = name_run(stem, config, **facts)
+    return Journal(path.with_name(f"{path.name}.partial.jsonl"))
 
 
 def _find_place(record: dict[str, Any], data: list[dict[str, Any]]) -> int:

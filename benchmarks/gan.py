@@ -17,21 +17,18 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 import itertools
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.command import BaseConfig, Command, UserError, check_known, check_range
-from benchmarks.experiment import make_stem, print_outcome
+from benchmarks.experiment import conclude, make_stem, open_journal
 from benchmarks.fitting import derive_seed, measure_time
 from benchmarks.gan_densities import DENSITIES
 from benchmarks.gan_scores import MODE_SHARE, N_STD, compute_sample_scores
 from benchmarks.gan_speed import time_gans
 from benchmarks.gan_summary import describe_finding, draw_samples, summarise, tabulate
-from benchmarks.journal import Journal, hash_identity
-from benchmarks.results import describe_config, find_versions, make_document, pack_records, write_results
 from benchmarks.runner import run_tasks
 from sk_mixup import MixupGAN, fit_stacked
 from sk_mixup.callbacks import Snapshots
@@ -237,26 +234,24 @@ def run(config: Config) -> int:
     """
     config.check_device()
     stem = make_stem("gan", config, embedded=False)
-    identity = {"config": describe_config(config), "versions": find_versions()}
-    journal = Journal(Path(config.out) / f"{stem}.{hash_identity(identity)}.partial.jsonl")
+    journal = open_journal(stem, config)
     fitted = run_tasks(fit_stack, make_tasks(config), journal, n_jobs=config.n_jobs, label="gan")
     # Times alone: no other fit runs beside them.
     timed = run_tasks(time_width, list_widths(config), journal, n_jobs=1, label="gan, times")
     records = [record for group in (*fitted, *timed) for record in group["records"]]
     pictures = [group["picture"] for group in fitted if group["picture"] is not None]
     summary = summarise(records)
-    document = make_document(
-        "gan",
+    return conclude(
+        COMMAND,
         config,
+        stem=stem,
+        journal=journal,
         protocol=describe_protocol(config),
         finding=describe_finding(summary),
         summary=summary,
-        records=pack_records(records),
+        records=records,
+        picture=draw_samples(pictures),
     )
-    paths = write_results(stem, config.out, document, draw_samples(pictures))
-    journal.remove()
-    print_outcome(COMMAND, document, paths)
-    return 0
 
 
 def list_widths(config: Config) -> dict[str, tuple[Any, ...]]:

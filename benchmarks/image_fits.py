@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.checkpoints import CheckpointedJournal, find_checkpoint, train_in_pieces
+from benchmarks.checkpoints import find_checkpoint, train_in_pieces
 from benchmarks.cifar_training import MOMENTUM, CropAndFlip, repeatable_convolutions
 from benchmarks.command import UserError
 from benchmarks.image_config import ImageConfig
-from benchmarks.journal import hash_identity
 from benchmarks.networks import NETWORKS
-from benchmarks.results import describe_config, find_versions
 from benchmarks.speed_fits import use_threads
 from sk_mixup import MixupClassifier
 
@@ -23,37 +21,10 @@ __all__ = [
     "describe_training",
     "explain_lack_of_memory",
     "make_image_net",
-    "open_journal",
     "train_images",
 ]
 
 TEST_BATCH = 500
-
-
-def open_journal(
-    stem: str, config: ImageConfig, data: Sequence[Mapping[str, Any]], *, models: Path | None = None
-) -> tuple[CheckpointedJournal, Path]:
-    """Return the journal of this configuration on these data, and the folder of its checkpoints.
-
-    Parameters
-    ----------
-    stem : str
-        Of the names of the results.
-    config : ImageConfig
-        The options.
-    data : sequence of mapping
-        Descriptions of the data.
-    models : Path, default=None
-        Where trained networks are kept, if they are.
-    """
-    digests = {entry["dataset"]: entry["sha256"] for entry in data}
-    identity: dict[str, Any] = {"config": describe_config(config), "data": digests}
-    identity["versions"] = find_versions()
-    if models is not None:
-        # What has ended is not trained again, so its network must have been kept, and in that folder.
-        identity["models"] = str(models.resolve())
-    folder = Path(config.out) / f"{stem}.{hash_identity(identity)}"
-    return CheckpointedJournal(folder.with_name(f"{folder.name}.partial.jsonl"), folder), folder
 
 
 def make_image_net(

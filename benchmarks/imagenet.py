@@ -13,7 +13,7 @@ kept after each epoch, so a run that was killed goes on with the same command. T
 figures beside is in benchmarks/README.md.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -24,11 +24,12 @@ from typing import Any
 
 import torch
 
-from benchmarks.checkpoints import CheckpointedJournal, find_checkpoint
+from benchmarks.checkpoints import find_checkpoint, open_checkpoints
 from benchmarks.cifar_training import MOMENTUM, repeatable_convolutions
 from benchmarks.command import Command, UserError
-from benchmarks.experiment import make_stem, print_outcome
+from benchmarks.experiment import conclude, make_stem
 from benchmarks.fitting import count_batches, derive_seed
+from benchmarks.hand_loop import time_trainings
 from benchmarks.imagenet_config import PRESETS, Config, list_milestones
 from benchmarks.imagenet_files import (
     MEAN,
@@ -46,9 +47,9 @@ from benchmarks.imagenet_protocol import describe_protocol
 from benchmarks.imagenet_speed import (
     count_processes,
     list_worker_counts,
+    make_loop,
     repeat_rows,
     time_loading,
-    time_trainings,
 )
 from benchmarks.imagenet_summary import describe_finding, draw_errors, summarise, tabulate
 from benchmarks.imagenet_training import (
@@ -58,9 +59,8 @@ from benchmarks.imagenet_training import (
     read_curves,
     train_together,
 )
-from benchmarks.journal import hash_identity
+from benchmarks.journal import Journal
 from benchmarks.parallel import ParallelClassifier, Team, find_team, run_in_step
-from benchmarks.results import describe_config, find_versions, make_document, pack_records, write_results
 from benchmarks.speed_fits import use_threads
 from benchmarks.trained import IMAGENET, Origin, find_trained, save_trained
 from sk_mixup import MixupClassifier
@@ -129,13 +129,7 @@ def run(config: Config) -> int:
     team = find_team(config.device)
     check_batch_size(config, team)
     with provide_folders(config) as folders:
-        document, journal = measure(config, folders, team)
-    if team.is_main:
-        stem = make_stem("imagenet", config, embedded=config.data_dir is None)
-        paths = write_results(stem, config.out, document, draw_errors(document["summary"]))
-        journal.remove()
-        print_outcome(COMMAND, document, paths)
-    return 0
+        return measure(config, folders, team)
 
 
 def check_batch_size(config: Config, team: Team) -> None:
@@ -158,39 +152,39 @@ def provide_folders(config: Config) -> Iterator[ImageFolders]:
         yield load_folders(find_folder(folder))
 
 
-def measure(config: Config, folders: ImageFolders, team: Team) -> tuple[dict[str, Any], CheckpointedJournal]:
-    """Train and time all that the journal does not hold yet, and return the result with the journal."""
+def measure(config: Config, folders: ImageFolders, team: Team) -> int:
+    """Train and time all that the journal does not hold yet; the main process writes the results."""
     data = folders.describe()
     stem = make_stem("imagenet", config, embedded=config.data_dir is None)
-    # What has ended is not trained again, so its network must have been kept, and in that folder.
-    kept = None if config.models is None else str(config.models.resolve())
     libraries = {name: version(name) for name in ("torchvision", "pillow")}
-    identity: dict[str, Any] = {"config": describe_config(config), "data": data, "n_processes": team.size}
-    identity |= {"versions": find_versions() | libraries} | ({} if kept is None else {"models": kept})
-    start = Path(config.out) / f"{stem}.{hash_identity(identity)}"
-    journal = CheckpointedJournal(start.with_name(f"{start.name}.partial.jsonl"), start)
+    facts = {"data": data, "libraries": libraries, "n_processes": team.size}
+    journal = open_checkpoints(stem, config, models=config.models, **facts)
     with use_threads(config.n_threads), repeatable_convolutions():
         tasks: dict[str, tuple[Any, ...]] = {
-            item.key: (config, folders, item, team, start) for item in list_runs(config)
+            item.key: (config, folders, item, team, journal.folder) for item in list_runs(config)
         }
         records = run_in_step(train_once, tasks, journal, team, label="imagenet")
         # With other processes beside it on the machine, nothing is timed.
         if team.size == 1:
             records += time_all(config, folders, journal)
+    if not team.is_main:
+        return 0
     summary = summarise(records)
-    document = make_document(
-        "imagenet",
+    return conclude(
+        COMMAND,
         config,
+        stem=stem,
+        journal=journal,
         data=[data],
         protocol=describe_protocol(config, folders, team.size),
         finding=describe_finding(summary),
         summary=summary,
-        records=pack_records(records),
+        records=records,
+        picture=draw_errors(summary),
     )
-    return document, journal
 
 
-def time_all(config: Config, folders: ImageFolders, journal: CheckpointedJournal) -> list[dict[str, Any]]:
+def time_all(config: Config, folders: ImageFolders, journal: Journal) -> list[dict[str, Any]]:
     """Return the records of all times that one process takes."""
     loading: dict[str, tuple[Any, ...]] = {"speed/loader": (config, folders)}
     training: dict[str, tuple[Any, ...]] = {
@@ -442,13 +436,14 @@ def time_network(config: Config, folders: ImageFolders, network: str) -> dict[st
     transform = make_training_transform(config.image_size)
     split = repeat_rows(folders.train, config.speed_batches * config.batch_size)
     runs = [Run(network, 1, alpha, 0) for alpha in (0.0, config.get_alpha(network))]
-    with explain_lack_of_memory(config, network):
-        times = time_trainings(
-            {item.method: make_net(config, folders, item, Team(None)) for item in runs},
-            partial(build_network, network, len(folders.classes)),
-            FolderImages(split, transform, seed=0),
-            FolderImages(split, make_training_transform(config.image_size, as_pixels=False)),
-            n_rounds=config.speed_rounds,
+    images = FolderImages(split, transform, seed=0)
+    plain = FolderImages(split, make_training_transform(config.image_size, as_pixels=False))
+
+    def make_contender(alpha: float) -> Callable[[], Any]:
+        return make_loop(
+            plain,
+            module=build_network(network, len(folders.classes)),
+            alpha=alpha,
             lr=config.lr,
             weight_decay=config.weight_decay,
             batch_size=config.batch_size,
@@ -458,6 +453,10 @@ def time_network(config: Config, folders: ImageFolders, network: str) -> dict[st
             compile=config.compile,
             n_workers=config.count_workers(),
         )
+
+    with explain_lack_of_memory(config, network):
+        nets = {item.method: make_net(config, folders, item, Team(None)) for item in runs}
+        times = time_trainings(nets, make_contender, (images,), n_rounds=config.speed_rounds, n_epochs=1)
         case = f"{NETWORKS[network].title} on {config.device}, {config.image_size} pixels, "
         case += count_processes(config.count_workers())
         shared = {"part": "speed", "network": network, "case": case, "image_size": config.image_size}

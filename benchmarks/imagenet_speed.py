@@ -1,7 +1,6 @@
 """How fast the nets of ``imagenet`` are fed and trained, beside loops written by hand, in turns."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from fnmatch import fnmatch
 from functools import partial
 import multiprocessing
@@ -10,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 from torch.utils.data import DataLoader
 
 from benchmarks.cifar_training import MOMENTUM
+from benchmarks.hand_loop import lay_out, make_step
 from benchmarks.imagenet_files import FolderImages, Split, read_image
 from benchmarks.imagenet_networks import BATCH_NORMS
 from benchmarks.interleave import interleave
@@ -25,7 +24,6 @@ __all__ = [
     "make_loop",
     "repeat_rows",
     "time_loading",
-    "time_trainings",
 ]
 
 Contenders = dict[str, Callable[[], Any]]
@@ -121,54 +119,6 @@ def _read_all(paths: np.ndarray, transform: Callable[[Any], Tensor]) -> None:
         transform(read_image(path))
 
 
-def time_trainings(
-    nets: Mapping[str, MixupClassifier],
-    make_module: Callable[[], nn.Module],
-    dataset: FolderImages,
-    plain: FolderImages,
-    *,
-    n_rounds: int,
-    **options: Any,
-) -> Iterator[dict[str, Any]]:
-    """Yield times of an epoch of estimators and of loops written by hand, loading included, in turns.
-
-    Parameters
-    ----------
-    nets : mapping of str to MixupClassifier
-        Untrained classifiers by the name of their method; their ``alpha`` is the loop's too.
-    make_module : callable
-        Returns a new network for a loop.
-    dataset, plain : FolderImages
-        The images for the estimators, as bytes, and for the loops: normalised floats.
-    n_rounds : int
-        Rounds that count.
-    **options : Any
-        Of :func:`make_loop`; they must be those of `nets`.
-
-    Yields
-    ------
-    record : dict
-        Contender ("estimator, ..." or "loop, ..."), round and microseconds per image.
-    """
-    contenders: Contenders = {}
-    for method, net in nets.items():
-        net.set_params(max_epochs=1)
-        loop = make_loop(plain, module=make_module(), alpha=net.alpha, **options)
-        contenders[f"estimator, {method}"] = partial(_wait_for, partial(net.partial_fit, dataset))
-        contenders[f"loop, {method}"] = partial(_wait_for, loop)
-    scale = 1e6 / len(dataset)
-    for contender, seconds in interleave(contenders, n_rounds).items():
-        for turn, value in enumerate(seconds):
-            yield {"contender": contender, "round": turn, "value": round(scale * value, 3)}
-
-
-def _wait_for(train: Callable[[], Any]) -> None:
-    """Train until the devices have ended their work."""
-    train()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
 def make_loop(
     dataset: FolderImages,
     *,
@@ -200,7 +150,7 @@ def make_loop(
     device : str, default="cpu"
         Torch device.
     bfloat16, channels_last, compile : bool, default=False
-        As in ``make_loop`` of ``cifar_speed``.
+        As in :func:`benchmarks.hand_loop.make_loop`.
     n_workers : int, default=0
         Processes that load images.
 
@@ -209,34 +159,12 @@ def make_loop(
     train : callable
         Trains for one epoch more and returns its mean loss.
     """
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    kind = torch.device(device).type
-    model: Any = module.to(device).train()
-    model.to(memory_format=layout)
-    optimizer = _make_optimizer(model, lr, weight_decay)
-    model = torch.compile(model, dynamic=False) if compile else model
-    loader: Any = DataLoader(
-        dataset, batch_size, shuffle=True, num_workers=n_workers, pin_memory=kind == "cuda"
-    )
-    generator = np.random.default_rng(0)
-
-    def autocast() -> AbstractContextManager[Any]:
-        return torch.autocast(kind, dtype=torch.bfloat16) if bfloat16 else nullcontext()
-
-    def step(x: Tensor, target: Tensor) -> Tensor:
-        partner, lam = target, 1.0
-        if alpha:
-            index, lam = torch.randperm(len(x), device=device), generator.beta(alpha, alpha)
-            x, partner = torch.lerp(x[index], x, lam), target[index]
-        optimizer.zero_grad()
-        with autocast():
-            logits = model(x)
-            loss = F.cross_entropy(logits, target)
-            if alpha:
-                loss = lam * loss + (1 - lam) * F.cross_entropy(logits, partner)
-        torch.autograd.backward(loss)
-        optimizer.step()
-        return loss.detach()
+    layout = lay_out(module, device, channels_last=channels_last)
+    optimizer = _make_optimizer(module, lr, weight_decay)
+    model: Any = torch.compile(module, dynamic=False) if compile else module
+    step = make_step(model, optimizer, alpha=alpha, device=device, bfloat16=bfloat16)
+    pins = torch.device(device).type == "cuda"
+    loader: Any = DataLoader(dataset, batch_size, shuffle=True, num_workers=n_workers, pin_memory=pins)
 
     def train() -> float:
         losses = [

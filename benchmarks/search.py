@@ -11,16 +11,13 @@ with hidden layers of 128 and 128 units with Adam on the same data, with nothing
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.command import BaseConfig, Command, UserError, check_range
-from benchmarks.experiment import make_stem, print_outcome
+from benchmarks.experiment import conclude, make_stem, open_journal
 from benchmarks.fitting import count_batches
-from benchmarks.journal import Journal, hash_identity
-from benchmarks.results import describe_config, find_versions, make_document, pack_records, write_results
 from benchmarks.runner import run_tasks
 from benchmarks.search_fits import N_WORKERS, Work, make_searches, time_works
 from benchmarks.search_floor import time_floor
@@ -155,24 +152,22 @@ def run(config: Config) -> int:
     """
     config.check_device()
     stem = make_stem("search", config, embedded=False)
-    identity = {"config": describe_config(config), "versions": find_versions()}
-    journal = Journal(Path(config.out) / f"{stem}.{hash_identity(identity)}.partial.jsonl")
+    journal = open_journal(stem, config)
     tasks = {"/".join(group): (config, *group) for group in list_groups(config)}
     measured = run_tasks(measure_group, tasks, journal, n_jobs=1, label="search")
     records = [record for group in measured for record in group["records"]]
     summary = summarise(records)
-    document = make_document(
-        "search",
+    return conclude(
+        COMMAND,
         config,
+        stem=stem,
+        journal=journal,
         protocol=describe_protocol(config),
         finding=describe(summary),
         summary=summary,
-        records=pack_records(records),
+        records=records,
+        picture=draw_growth(records),
     )
-    paths = write_results(stem, config.out, document, draw_growth(records))
-    journal.remove()
-    print_outcome(COMMAND, document, paths)
-    return 0
 
 
 def list_groups(config: Config) -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ on with the same command. The table with n and 95 % intervals, and the paper's f
 benchmarks/README.md.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,20 +24,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.checkpoints import CheckpointedJournal, find_checkpoint, train_in_pieces
+from benchmarks.checkpoints import find_checkpoint, open_checkpoints, train_in_pieces
 from benchmarks.cifar_training import HeldOutErrors, StepDecay, repeatable_convolutions
 from benchmarks.command import Command
-from benchmarks.experiment import make_stem, print_outcome
+from benchmarks.experiment import conclude, make_stem
 from benchmarks.fitting import derive_seed
-from benchmarks.journal import hash_identity
-from benchmarks.results import describe_config, find_versions, make_document, pack_records, write_results
+from benchmarks.hand_loop import make_loop, make_random_inputs, time_trainings
 from benchmarks.runner import run_tasks
 from benchmarks.speech_config import PRESETS, Config
 from benchmarks.speech_data import SpeechSet, open_speech
 from benchmarks.speech_features import HOP, INPUT_SHAPES, N_BINS, N_FFT, N_FRAMES
 from benchmarks.speech_files import SAMPLE_RATE, Clips
 from benchmarks.speech_networks import SPEECH_NETWORKS, SpeechNet
-from benchmarks.speech_speed import make_random_inputs, time_extraction, time_trainings
+from benchmarks.speech_speed import time_extraction
 from benchmarks.speech_summary import describe_finding, draw_errors, summarise, tabulate
 from benchmarks.speed_fits import use_threads
 from sk_mixup import MixupClassifier
@@ -103,14 +103,8 @@ def run(config: Config) -> int:
 def _run_on(config: Config, speech: SpeechSet) -> int:
     data = speech.describe()
     stem = make_stem("speech", config, embedded=config.made_up)
-    identity = {
-        "config": describe_config(config),
-        "data": {data["dataset"]: data["sha256"]},
-        "versions": find_versions(),
-    }
-    start = Path(config.out) / f"{stem}.{hash_identity(identity)}"
-    journal = CheckpointedJournal(start.with_name(f"{start.name}.partial.jsonl"), start)
-    tasks = {item.key: (config, speech, item, start) for item in list_runs(config)}
+    journal = open_checkpoints(stem, config, data=data["sha256"])
+    tasks = {item.key: (config, speech, item, journal.folder) for item in list_runs(config)}
     trained = run_tasks(train_once, tasks, journal, n_jobs=config.n_jobs, label="speech")
     # Times alone: no other fit runs beside them.
     timed = [
@@ -125,19 +119,18 @@ def _run_on(config: Config, speech: SpeechSet) -> int:
     ]
     records = [*trained, *(record for group in timed for record in group["records"])]
     summary = summarise(records)
-    document = make_document(
-        "speech",
+    return conclude(
+        COMMAND,
         config,
+        stem=stem,
+        journal=journal,
         data=[data],
         protocol=describe_protocol(config, data),
         finding=describe_finding(summary, data),
         summary=summary,
-        records=pack_records(records),
+        records=records,
+        picture=draw_errors(summary, config.warmup_epochs),
     )
-    paths = write_results(stem, config.out, document, draw_errors(summary, config.warmup_epochs))
-    journal.remove()
-    print_outcome(COMMAND, document, paths)
-    return 0
 
 
 def list_runs(config: Config) -> list[Run]:
@@ -304,25 +297,31 @@ def time_network(config: Config, network: str, n_classes: int) -> dict[str, Any]
         "case": f"{SPEECH_NETWORKS[network].title} on {config.device}",
     }
     alphas = {"ERM": 0.0, "mixup": config.alphas[0]}
-    with use_threads(config.n_threads), repeatable_convolutions():
-        times = time_trainings(
-            {
-                method: make_net(config, Run(network, alpha, 0), n_classes, warmup_epochs=0)
-                for method, alpha in alphas.items()
-            },
-            partial(SpeechNet, n_classes, network, config.width, config.level),
-            *make_random_inputs(
-                config.speed_batches * config.batch_size, INPUT_SHAPES[config.level], n_classes
-            ),
-            n_rounds=config.speed_rounds,
-            n_epochs=config.speed_epochs,
-            lr=config.lr,
+    n_clips = config.speed_batches * config.batch_size
+    X, y = make_random_inputs(n_clips, INPUT_SHAPES[config.level], n_classes)
+
+    def make_contender(alpha: float) -> Callable[[], Any]:
+        return make_loop(
+            X,
+            y,
+            module=SpeechNet(n_classes, network, config.width, config.level),
+            make_optimizer=partial(torch.optim.Adam, lr=config.lr, fused=True),
+            alpha=alpha,
             batch_size=config.batch_size,
+            n_epochs=config.speed_epochs,
             device=config.device,
             bfloat16=config.bfloat16,
             channels_last=config.channels_last,
             compile=config.compile,
         )
+
+    with use_threads(config.n_threads), repeatable_convolutions():
+        nets = {
+            method: make_net(config, Run(network, alpha, 0), n_classes, warmup_epochs=0)
+            for method, alpha in alphas.items()
+        }
+        rounds = {"n_rounds": config.speed_rounds, "n_epochs": config.speed_epochs}
+        times = time_trainings(nets, make_contender, (X, y), **rounds)
         return {"records": [make_record(**shared, **time) for time in times]}
 
 

@@ -14,16 +14,13 @@ timm and torchvision take part where they are installed (``pip install sk-mixup[
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from benchmarks.command import BaseConfig, Command, UserError, check_range
-from benchmarks.experiment import make_stem, print_outcome
+from benchmarks.experiment import conclude, make_stem, open_journal
 from benchmarks.fitting import count_batches
 from benchmarks.interleave import interleave
-from benchmarks.journal import Journal, hash_identity
 from benchmarks.ratios import describe_finding
-from benchmarks.results import describe_config, find_versions, make_document, pack_records, write_results
 from benchmarks.runner import run_tasks
 from benchmarks.speed_fits import (
     SmallConvNet,
@@ -130,25 +127,23 @@ def run(config: Config) -> int:
     """
     config.check_device()
     stem = make_stem("speed", config, embedded=False)
-    identity = {"config": describe_config(config), "versions": find_versions()}
-    journal = Journal(Path(config.out) / f"{stem}.{hash_identity(identity)}.partial.jsonl")
+    journal = open_journal(stem, config)
     tasks = {"/".join(map(str, group)): (config, *group) for group in list_groups(config)}
     with use_threads(1):
         measured = run_tasks(measure_group, tasks, journal, n_jobs=1, label="speed")
     records = [record for group in measured for record in group["records"]]
     summary = summarise(records)
-    document = make_document(
-        "speed",
+    return conclude(
+        COMMAND,
         config,
+        stem=stem,
+        journal=journal,
         protocol=describe_protocol(config),
         finding=describe_finding(summary),
         summary=summary,
-        records=pack_records(records),
+        records=records,
+        picture=draw_ratios(summary),
     )
-    paths = write_results(stem, config.out, document, draw_ratios(summary))
-    journal.remove()
-    print_outcome(COMMAND, document, paths)
-    return 0
 
 
 def list_groups(config: Config) -> list[tuple[str, str]]:

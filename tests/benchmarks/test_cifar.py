@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 import dataclasses
+from functools import partial
 import json
 import os
 from pathlib import Path
@@ -19,10 +20,10 @@ from benchmarks import checkpoints, cifar, cifar_images
 from benchmarks.cifar import COLUMNS, describe_protocol, list_runs, run, time_network
 from benchmarks.cifar_config import PRESETS, Config
 from benchmarks.cifar_images import ImageSet, load_image_set, normalize_images
-from benchmarks.cifar_speed import make_loop
 from benchmarks.cifar_summary import tabulate
 from benchmarks.cifar_training import CropAndFlip, HeldOutErrors, StepDecay, repeatable_convolutions
 from benchmarks.command import UserError
+from benchmarks.hand_loop import make_loop
 from benchmarks.image_fits import explain_lack_of_memory
 from benchmarks.networks import PreActResNet18
 from benchmarks.tables import Table
@@ -154,15 +155,13 @@ def test_loop_by_hand_is_the_estimator_on_whole_batches(
 ) -> None:
     torch.manual_seed(0)
     X, y = images
-    options = {"lr": 0.01, "batch_size": len(X), "channels_last": channels_last}
+    options = {"batch_size": len(X), "channels_last": channels_last}
     plain = {"alpha": 0.0, "augment": None, "autocast": None, "module__dropout": 0.0}
-    net = make_tiny(**plain, module__width=8, optimizer__weight_decay=0.01, **options).initialize()
+    net = make_tiny(**plain, module__width=8, lr=0.01, optimizer__weight_decay=0.01, **options).initialize()
     module = PreActResNet18(N_CLASSES, width=8, in_channels=2)
     module.load_state_dict(net.module_.state_dict())
-    train = make_loop(
-        X, y, module=module, augment=lambda x: x, alpha=0.0, weight_decay=0.01, n_epochs=3, **options
-    )
-    losses = train()
+    optimizer = partial(torch.optim.SGD, lr=0.01, momentum=0.9, weight_decay=0.01)
+    losses = make_loop(X, y, module=module, make_optimizer=optimizer, alpha=0.0, n_epochs=3, **options)()
     net.set_params(max_epochs=3).partial_fit(X, y)
     assert losses == pytest.approx(net.history[:, "train_loss"], rel=1e-4)
     for name, tensor in module.state_dict().items():
@@ -172,9 +171,10 @@ def test_loop_by_hand_is_the_estimator_on_whole_batches(
 def test_loop_by_hand_descends_with_mixup(images: tuple[np.ndarray, np.ndarray]) -> None:
     torch.manual_seed(0)
     X, y = images
-    options: dict[str, Any] = {"lr": 0.05, "weight_decay": 0.0, "batch_size": 10, "n_epochs": 8}
+    options: dict[str, Any] = {"alpha": 1.0, "batch_size": 10, "n_epochs": 8, "augment": CropAndFlip(0)}
+    options["make_optimizer"] = partial(torch.optim.SGD, lr=0.05, momentum=0.9)
     module = PreActResNet18(N_CLASSES, width=4, in_channels=2)
-    losses = make_loop(X, y, module=module, augment=CropAndFlip(0), alpha=1.0, bfloat16=True, **options)()
+    losses = make_loop(X, y, module=module, bfloat16=True, **options)()
     assert len(losses) == 8
     assert losses[-1] < losses[0]
 

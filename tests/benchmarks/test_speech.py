@@ -1,4 +1,5 @@
 import dataclasses
+from functools import partial
 import json
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,11 @@ import torch
 from benchmarks import checkpoints
 from benchmarks.cifar_training import HeldOutErrors
 from benchmarks.command import PRESET_NAMES, UserError
+from benchmarks.hand_loop import make_loop, make_random_inputs
 from benchmarks.speech import COLUMNS, COMMAND, Run, describe_protocol, list_runs, make_net, run, time_network
 from benchmarks.speech_config import PRESETS, Config
 from benchmarks.speech_data import MADE_UP_COUNTS, make_up_clips, open_speech
 from benchmarks.speech_networks import SpeechNet
-from benchmarks.speech_speed import make_adam_loop, make_random_inputs
 
 pytest.importorskip("soundfile")
 
@@ -148,8 +149,9 @@ def test_loop_by_hand_is_the_estimator_on_whole_batches() -> None:
     net = make_net(TINY, Run("vgg11", 0.0, 0), 3, autocast=None, batch_size=6, lr=1e-3).initialize()
     module = SpeechNet(3, "vgg11", TINY.width)
     module.load_state_dict(net.module_.state_dict())
-    options = {"lr": 1e-3, "batch_size": 6, "channels_last": True}
-    losses = make_adam_loop(X, y, module=module, alpha=0.0, n_epochs=3, **options)()
+    adam = partial(torch.optim.Adam, lr=1e-3, fused=True)
+    options = {"make_optimizer": adam, "batch_size": 6, "channels_last": True}
+    losses = make_loop(X, y, module=module, alpha=0.0, n_epochs=3, **options)()
     net.set_params(max_epochs=3).partial_fit(X, y)
     assert losses == pytest.approx(net.history[:, "train_loss"], rel=1e-3)
 

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 import numpy as np
 
 from benchmarks.cifar_summary import COLORS, MARKERS, name_method
-from benchmarks.figures import make_figure, render_png
+from benchmarks.figures import make_figure, render_png, tidy
 from benchmarks.paired import (
     flatten_interval,
     format_difference,
@@ -216,6 +216,4 @@ def _draw_panel(ax: Axes, rows: Sequence[Row], title: str) -> None:
             eps, np.clip(low, 0, 100), np.clip(high, 0, 100), color=color, alpha=0.18, linewidth=0
         )
     ax.set(title=title, ylim=(0, 100))
-    ax.grid(color="#e4e4e4", linewidth=0.7)
-    ax.set_axisbelow(True)
-    ax.spines[["top", "right"]].set_visible(False)
+    tidy(ax)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.figures import make_figure, render_png
+from benchmarks.figures import make_figure, render_png, tidy
 from benchmarks.images import IMAGE_TITLES
 from benchmarks.paired import flatten_interval, format_difference, format_mean, group_records, read_interval
 from benchmarks.stats import compute_corrected_interval
@@ -231,9 +231,7 @@ def _draw_line(axes: Sequence[Axes], methods: Mapping[str, Mapping[tuple[str, fl
 def _finish_panel(ax: Axes) -> None:
     ax.autoscale(axis="y")  # for the intervals
     ax.set_ylim(bottom=0)
-    ax.grid(axis="y", color="#e4e4e4", linewidth=0.7)
-    ax.set_axisbelow(True)
-    ax.spines[["top", "right"]].set_visible(False)
+    tidy(ax, "y")
 
 
 def _stack_curves(

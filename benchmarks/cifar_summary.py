@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 import numpy as np
 
 from benchmarks.cifar_images import IMAGE_SET_TITLES
-from benchmarks.figures import make_figure, render_png
+from benchmarks.figures import make_figure, render_png, tidy
 from benchmarks.networks import NETWORKS
 from benchmarks.paired import (
     flatten_interval,
@@ -17,7 +17,7 @@ from benchmarks.paired import (
     group_records,
     read_interval,
 )
-from benchmarks.ratios import Line, format_ratios, summarise_lines
+from benchmarks.ratios import Line, format_timed_ratios, summarise_lines
 from benchmarks.stats import compute_t_interval
 
 __all__ = [
@@ -145,7 +145,7 @@ def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
             _format_problem(group, methods) for group in group_records(rows, "dataset", "network").values()
         ],
         "Best epochs, chosen on the test images, and times": list(map(_format_method, rows)),
-        "Ratios of times": _format_times(times),
+        "Ratios of times": format_timed_ratios(times, "µs an image"),
     }
     return {title: part for title, part in tables.items() if part}
 
@@ -210,16 +210,6 @@ def _format_method(row: Row) -> dict[str, str]:
         "minutes a run": f"{row['minutes']:.1f}",
         "images/s": f"{row['images_per_second']:,.0f}",
     }
-
-
-def _format_times(rows: Sequence[Row]) -> list[dict[str, str]]:
-    """Return the ratios beside their targets, and the medians they come from."""
-    cells = format_ratios(rows)
-    for cell, row in zip(cells, rows, strict=True):
-        del cell["stretch"]
-        times = [row["ours"], row["theirs"]]
-        cell["µs an image"] = " / ".join("" if time is None else f"{time:,.1f}" for time in times)
-    return cells
 
 
 def describe_finding(summary: Sequence[Row]) -> str:
@@ -310,9 +300,7 @@ def _draw_panel(ax: Axes, rows: Sequence[Row]) -> None:
     ax.set_ylim(0, min(100.0, HEADROOM * worst) or 1.0)
     ax.set(title="{data}, {network}".format(**_format_head(rows[0])), xlabel="epoch", ylabel="test error, %")
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    ax.grid(color="#e4e4e4", linewidth=0.7)
-    ax.set_axisbelow(True)
-    ax.spines[["top", "right"]].set_visible(False)
+    tidy(ax)
 
 
 def _space_markers(epochs: np.ndarray) -> int:

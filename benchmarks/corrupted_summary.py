@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.cifar_images import IMAGE_SET_TITLES
 from benchmarks.corrupted_tables_methods import BASELINE, PUBLISHED, find_family
 from benchmarks.corrupted_tables_summary import make_styles
-from benchmarks.figures import make_figure, render_png
+from benchmarks.figures import make_figure, render_png, tidy
 from benchmarks.paired import (
     flatten_interval,
     format_difference,
@@ -177,7 +177,7 @@ def _draw_curves(ax: Axes, rows: Sequence[Row], styles: Mapping[str, dict[str, A
         ax.plot(epochs, row["curve"], label=row["method"], markevery=max(1, len(epochs) // 12), **looks)
     ax.set(xlabel="epoch", ylabel="test error, %", title=f"{100 * rows[0]['noise']:g} % replaced")
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    _tidy(ax)
+    tidy(ax)
 
 
 def _draw_memorised(ax: Axes, rows: Sequence[Row], styles: Mapping[str, dict[str, Any]]) -> None:
@@ -186,10 +186,4 @@ def _draw_memorised(ax: Axes, rows: Sequence[Row], styles: Mapping[str, dict[str
         ax.plot(100 - row["train_error_corrupted"], row["last_error"], linestyle="none", **looks)
     ax.set(xlabel="corrupted training labels fitted, %", ylabel="last test error, %", title="last epoch")
     ax.set_xlim(left=0)
-    _tidy(ax)
-
-
-def _tidy(ax: Axes) -> None:
-    ax.grid(color="#e4e4e4", linewidth=0.7)
-    ax.set_axisbelow(True)
-    ax.spines[["top", "right"]].set_visible(False)
+    tidy(ax)

@@ -5,13 +5,12 @@ from itertools import cycle
 from typing import Any
 
 import matplotlib
-from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from matplotlib.ticker import StrMethodFormatter
 import numpy as np
 
 from benchmarks.corrupted_tables_methods import BASELINE, FAMILIES, PUBLISHED, find_family
-from benchmarks.figures import draw_intervals, make_figure, render_png
+from benchmarks.figures import draw_intervals, make_figure, render_png, tidy
 from benchmarks.paired import (
     count_signs,
     flatten_interval,
@@ -287,7 +286,7 @@ def _draw_curves(
             for row in rows:
                 looks = styles[row["method"]] | {"markersize": 4, "markevery": 3, "linewidth": 1.3}
                 ax.plot(row["curve_epochs"], row[name], label=row["method"], **looks)
-            _tidy(ax)
+            tidy(ax)
         line[0].set_ylabel(title)
         line[0].set_ylim(0, 100 if name.startswith("train_error_corrupted") else None)
     for ax, rows in zip(axes[0], columns, strict=True):
@@ -313,9 +312,3 @@ def _draw_differences(figure: SubFigure, rows: Sequence[Row], styles: Mapping[st
     n_tables = rows[0]["n_tables"]
     over = f"mean over {n_tables} tables" if n_tables > 1 else "on 1 table"
     figure.suptitle(f"Last test error against ERM, {over}, 95 % interval", fontweight="bold")
-
-
-def _tidy(ax: Axes) -> None:
-    ax.grid(color="#e4e4e4", linewidth=0.7)
-    ax.set_axisbelow(True)
-    ax.spines[["top", "right"]].set_visible(False)

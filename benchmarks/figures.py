@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import io
+from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -19,6 +20,7 @@ __all__ = [
     "make_legend",
     "pick_color",
     "render_png",
+    "tidy",
 ]
 
 BETTER, WORSE, EVEN = "#1b6ca8", "#c8553d", "#7a7a7a"
@@ -50,6 +52,21 @@ def render_png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def tidy(ax: Axes, axis: Literal["both", "x", "y"] = "both") -> None:
+    """Draw a light grid behind the lines, and no frame above and to the right.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Changed in place.
+    axis : {'both', 'x', 'y'}, default='both'
+        Which lines the grid has.
+    """
+    ax.grid(axis=axis, color="#e4e4e4", linewidth=0.7)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
 def pick_color(interval: Interval) -> str:
     """Return the colour of a difference that is good below 0."""
     return {-1: BETTER, 0: EVEN, 1: WORSE}[interval.find_sign()]
@@ -73,9 +90,8 @@ def draw_intervals(ax: Axes, intervals: Sequence[Interval], colors: Sequence[str
         ax.plot(ends, [place, place], color=color, linewidth=2.2, solid_capstyle="butt")
         ax.plot(interval.mean, place, "o", color=color, markersize=6)
     ax.set_ylim(len(intervals) - 0.4, -0.6)
-    ax.grid(axis="x", color="#e4e4e4", linewidth=0.7)
-    ax.set_axisbelow(True)
-    ax.spines[["top", "right", "left"]].set_visible(False)
+    tidy(ax, "x")
+    ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
 
 

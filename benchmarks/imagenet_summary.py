@@ -9,10 +9,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 import numpy as np
 
-from benchmarks.figures import make_figure, render_png
+from benchmarks.figures import make_figure, render_png, tidy
 from benchmarks.imagenet_networks import NETWORKS
 from benchmarks.paired import format_difference, group_records
-from benchmarks.ratios import NOT_RUN, Line, format_ratios, summarise_lines
+from benchmarks.ratios import NOT_RUN, Line, format_timed_ratios, summarise_lines
 from benchmarks.stats import Interval, compute_t_interval
 
 __all__ = ["PUBLISHED", "describe_finding", "draw_errors", "is_imagenet", "summarise", "tabulate"]
@@ -143,7 +143,7 @@ def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
     tables = {
         heading: [_format_problem(group) for group in group_records(rows, "network", "epochs").values()],
         "How the runs went": list(map(_format_method, rows)),
-        "Ratios of times": _format_times(times),
+        "Ratios of times": format_timed_ratios(times, "µs an image"),
     }
     return {title: part for title, part in tables.items() if part}
 
@@ -182,16 +182,6 @@ def _format_method(row: Row) -> dict[str, str]:
         "hours a run": f"{row['hours']:.3g}",
         "images/s": f"{row['images_per_second']:,.0f}",
     }
-
-
-def _format_times(rows: Sequence[Row]) -> list[dict[str, str]]:
-    """Return the ratios beside their targets, and the medians they come from."""
-    cells = format_ratios(rows)
-    for cell, row in zip(cells, rows, strict=True):
-        del cell["stretch"]
-        times = [row["ours"], row["theirs"]]
-        cell["µs an image"] = " / ".join("" if time is None else f"{time:,.1f}" for time in times)
-    return cells
 
 
 def describe_finding(summary: Sequence[Row]) -> str:
@@ -292,6 +282,4 @@ def _draw_panel(ax: Axes, rows: Sequence[Row]) -> None:
     ax.set_title(title, fontsize=10)
     ax.set(xlabel="epoch", ylabel="validation error, %")
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    ax.grid(color="#e4e4e4", linewidth=0.7)
-    ax.set_axisbelow(True)
-    ax.spines[["top", "right"]].set_visible(False)
+    tidy(ax)

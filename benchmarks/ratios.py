@@ -1,6 +1,6 @@
 """Ratios of times beside their targets: what ``speed`` and ``search`` print."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,15 @@ import numpy as np
 
 from benchmarks.interleave import compare_times
 
-__all__ = ["NOT_RUN", "Line", "describe_finding", "format_ratios", "format_times", "summarise_lines"]
+__all__ = [
+    "NOT_RUN",
+    "Line",
+    "describe_finding",
+    "format_ratios",
+    "format_timed_ratios",
+    "format_times",
+    "summarise_lines",
+]
 
 NOT_RUN = "not run"
 
@@ -129,6 +137,33 @@ def format_ratios(summary: Records, digits: int = 2) -> list[dict[str, str]]:
         Title to text.
     """
     return [_format_row(row, digits) for row in summary]
+
+
+def format_timed_ratios(
+    summary: Records, unit: str, *, untimed: Collection[str] = ()
+) -> list[dict[str, str]]:
+    """Return a printed row for each line, with the medians that the ratio comes from.
+
+    Parameters
+    ----------
+    summary : sequence of mapping
+        From :func:`summarise_lines`, without stretched targets.
+    unit : str
+        Of the medians; their column's title.
+    untimed : collection of str, default=()
+        Labels of lines whose medians are no times.
+
+    Returns
+    -------
+    rows : list of dict
+        Title to text.
+    """
+    cells = format_ratios(summary)
+    for cell, row in zip(cells, summary, strict=True):
+        del cell["stretch"]
+        times = [] if row["label"] in untimed else [row["ours"], row["theirs"]]
+        cell[unit] = " / ".join("" if time is None else f"{time:,.1f}" for time in times)
+    return cells
 
 
 def _format_row(row: Mapping[str, Any], digits: int) -> dict[str, str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.figures import make_figure, render_png
+from benchmarks.figures import make_figure, render_png, tidy
 from benchmarks.ratios import Line, describe_finding, format_ratios, format_times, summarise_lines
 from benchmarks.results import unpack_records
 
@@ -149,9 +149,7 @@ def draw_growth(records: Records) -> bytes:
     ax.set_ylim(0, 1.1 * max(lone, high.max()))
     ax.set_xlabel("nets")
     ax.set_ylabel("microseconds per net and step")
-    ax.grid(color="#e4e4e4", linewidth=0.7)
-    ax.set_axisbelow(True)
-    ax.spines[["top", "right"]].set_visible(False)
+    tidy(ax)
     ax.legend(frameon=False)
     figure.suptitle("Time per net of a fit of many nets as one: median and quartiles")
     return render_png(figure)

@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 import numpy as np
 
-from benchmarks.figures import make_figure, render_png
+from benchmarks.figures import make_figure, render_png, tidy
 from benchmarks.semi_methods import METHODS
 from benchmarks.stats import Interval, compute_corrected_interval
 from benchmarks.tables import TABLE_TITLES
@@ -210,6 +210,4 @@ def _draw_panel(ax: Axes, rows: Sequence[Mapping[str, Any]], metric: str) -> Non
     ax.set_xlabel("labels a class")
     ax.set_ylabel("test error, %" if metric == "error" else "test NLL, nats")
     ax.set_ylim(bottom=0)
-    ax.grid(axis="y", color="#e4e4e4", linewidth=0.7)
-    ax.set_axisbelow(True)
-    ax.spines[["top", "right"]].set_visible(False)
+    tidy(ax, "y")

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 import numpy as np
 
-from benchmarks.figures import make_figure, render_png
+from benchmarks.figures import make_figure, render_png, tidy
 from benchmarks.paired import (
     flatten_interval,
     format_difference,
@@ -15,7 +15,7 @@ from benchmarks.paired import (
     group_records,
     read_interval,
 )
-from benchmarks.ratios import Line, format_ratios, summarise_lines
+from benchmarks.ratios import Line, format_timed_ratios, summarise_lines
 from benchmarks.speech_networks import SPEECH_NETWORKS
 from benchmarks.stats import compute_t_interval
 
@@ -131,7 +131,7 @@ def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
     tables = {
         f"Error, %, after {rows[0]['epochs']} epochs; differences in points": list(map(_format_errors, rows)),
         "Sizes and times": list(map(_format_method, rows)),
-        "Ratios of times": _format_times(times),
+        "Ratios of times": format_timed_ratios(times, "µs a clip", untimed=[EXTRACTION]),
     }
     return {title: part for title, part in tables.items() if part}
 
@@ -159,16 +159,6 @@ def _format_method(row: Row) -> dict[str, str]:
         "minutes a run": f"{row['minutes']:.1f}",
         "clips/s": f"{row['clips_per_second']:,.0f}",
     }
-
-
-def _format_times(rows: Sequence[Row]) -> list[dict[str, str]]:
-    """Return the ratios beside their targets, and the medians they come from."""
-    cells = format_ratios(rows)
-    for cell, row in zip(cells, rows, strict=True):
-        del cell["stretch"]
-        times = [] if row["label"] == EXTRACTION else [row["ours"], row["theirs"]]
-        cell["µs a clip"] = " / ".join("" if time is None else f"{time:,.0f}" for time in times)
-    return cells
 
 
 def describe_finding(summary: Sequence[Row], data: Mapping[str, Any]) -> str:
@@ -253,6 +243,4 @@ def _draw_panel(ax: Axes, rows: Sequence[Row], warmup_epochs: int) -> None:
     ax.set_ylim(0, min(100.0, HEADROOM * worst) or 1.0)
     ax.set(title=_format_head(rows[0])["network"], xlabel="epoch", ylabel="test error, %")
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    ax.grid(color="#e4e4e4", linewidth=0.7)
-    ax.set_axisbelow(True)
-    ax.spines[["top", "right"]].set_visible(False)
+    tidy(ax)

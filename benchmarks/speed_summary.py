@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from benchmarks.figures import make_figure, render_png
+from benchmarks.figures import make_figure, render_png, tidy
 from benchmarks.interleave import compare_times
 from benchmarks.ratios import Line, format_ratios, format_times, summarise_lines
 
@@ -138,9 +138,8 @@ def draw_ratios(summary: Sequence[Mapping[str, Any]]) -> bytes:
     ax.set_yticks(range(len(rows)), [f"{row['label']}, {row['case']}" for row in rows])
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.set_xlabel("ratio, median and quartiles; the black tick is the target")
-    ax.grid(axis="x", color="#e4e4e4", linewidth=0.7)
-    ax.set_axisbelow(True)
-    ax.spines[["top", "right", "left"]].set_visible(False)
+    tidy(ax, "x")
+    ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
     figure.suptitle("Time of sk-mixup over its peers' (left of 1: faster)")
     return render_png(figure)

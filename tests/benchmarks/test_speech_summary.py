@@ -97,7 +97,7 @@ def test_tables_put_the_papers_figures_beside(valid: bool) -> None:
     assert errors[0]["test, less ERM"] == ""
     assert errors[1]["test, less ERM"].startswith("-4.00 [")
     assert sizes[0]["million parameters"] == "16.32"
-    assert [row["µs a clip"] for row in times] == ["100 / 101", "96 / 102", "102 / 101", ""]
+    assert [row["µs a clip"] for row in times] == ["100.0 / 101.0", "96.0 / 102.0", "102.0 / 101.0", ""]
 
 
 def test_published_figures_are_of_the_papers_methods() -> None:

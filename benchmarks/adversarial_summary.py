@@ -23,7 +23,8 @@ __all__ = ["PUBLISHED", "describe_finding", "draw_errors", "summarise", "tabulat
 Row = Mapping[str, Any]
 BASELINE = "ERM"
 BOXES = ("white", "black")
-SCORES = ("top1_error", "top5_error")
+SCORE_TITLES = {"top1_error": "Top-1", "top5_error": "Top-5"}
+SCORES = tuple(SCORE_TITLES)
 TITLES = {"none": "none", "fgsm": "FGSM", "i-fgsm": "I-FGSM", "pgd": "PGD"}
 PAPER_EPS = 4.0
 # Table 3: ResNet-101 on ImageNet at ε = 4, errors in per cent of ERM and of mixup, top-1 and top-5.
@@ -121,7 +122,7 @@ def _format_line(rows: Sequence[Row], with_paper: bool) -> dict[str, str]:
 
 
 def describe_finding(summary: Sequence[Row]) -> str:
-    """Return how mixup's top-1 error stands to ERM's under each attack.
+    """Return how mixup's errors stand to ERM's under each attack.
 
     Parameters
     ----------
@@ -141,29 +142,37 @@ def describe_finding(summary: Sequence[Row]) -> str:
         for row in summary
         if row["method"] != BASELINE and row["eps"] == strength and row["attack"] != "none"
     ]
-    parts = [
-        f"on {name_problem(dataset, network)}, {box} box: "
-        + ", ".join(_describe_attack(row, summary) for row in rows)
-        for (dataset, network, box), rows in group_records(mixed, "dataset", "network", "box").items()
-    ]
+    if not mixed:
+        return "There is no network of mixup to compare."
+    sentences = [_describe_score(mixed, summary, score) for score in SCORES]
+    n_seeds = mixed[0]["n_seeds"]
     return (
-        f"Top-1 error of mixup at ε = {strength:g} against ERM with its lowest weight decay, "
-        f"{'; '.join(parts)} ({mixed[0]['n_seeds']} seeds)."
-        if parts
-        else "There is no network of mixup to compare."
+        f"At ε = {strength:g}, {n_seeds} seeds, mixup against ERM with its lowest weight decay. "
+        + " ".join(sentences)
     )
 
 
-def _describe_attack(row: Row, summary: Sequence[Row]) -> str:
+def _describe_score(mixed: Sequence[Row], summary: Sequence[Row], score: str) -> str:
+    """Return a sentence on the top-1 or the top-5 error."""
+    groups = group_records(mixed, "dataset", "network", "box")
+    parts = [
+        f"on {name_problem(dataset, network)}, {box} box, "
+        + ", ".join(_describe_attack(row, summary, score) for row in rows)
+        for (dataset, network, box), rows in groups.items()
+    ]
+    return f"{SCORE_TITLES[score]} error: {'; '.join(parts)}."
+
+
+def _describe_attack(row: Row, summary: Sequence[Row], score: str) -> str:
     same = ("dataset", "network", "box", "attack", "eps")
     erm = [
         other
         for other in summary
         if other["method"] == BASELINE and all(other[name] == row[name] for name in same)
     ]
-    sign = WORDS[read_interval(row, "top1_error_diff").find_sign()]
-    base = f"{min(erm, key=lambda other: other['weight_decay'])['top1_error']:.1f}" if erm else "none"
-    return f"{TITLES[row['attack']]} {sign} ({row['top1_error']:.1f} against {base} %)"
+    sign = WORDS[read_interval(row, f"{score}_diff").find_sign()]
+    base = f"{min(erm, key=lambda other: other['weight_decay'])[score]:.1f}" if erm else "none"
+    return f"{TITLES[row['attack']]} {sign} ({row[score]:.1f} against {base} %)"
 
 
 def draw_errors(summary: Sequence[Row]) -> bytes:

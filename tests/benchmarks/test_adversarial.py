@@ -174,11 +174,14 @@ def test_tables_have_the_papers_figures_beside() -> None:
     assert {row["ε"] for row in others} == {"8"}
 
 
-def test_finding_tells_attacks_apart() -> None:
+def test_finding_tells_attacks_and_scores_apart() -> None:
     text = describe_finding(summarise(make_records()))
-    assert "FGSM clearly lower (45.0 against 55.0 %)" in text
-    assert "PGD not clearly different (55.0 against 55.0 %)" in text
-    assert text.index("white box") < text.index("black box")
+    assert text.startswith("At ε = 4, 3 seeds, mixup against ERM with its lowest weight decay. Top-1 error: ")
+    top1, top5 = text.split("Top-5 error: ")
+    assert "FGSM clearly lower (45.0 against 55.0 %)" in top1
+    assert "PGD not clearly different (55.0 against 55.0 %)" in top1
+    assert "FGSM not clearly different (24.0 against 24.0 %)" in top5
+    assert top1.index("white box") < top1.index("black box")
 
 
 def test_networks_of_erm_alone_are_not_compared() -> None:

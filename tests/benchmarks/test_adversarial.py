@@ -84,7 +84,10 @@ def test_run_writes_its_results_and_leaves_nothing_else(targets: list[Target], t
     assert len(targets) == len(list(targets[0].path.parent.iterdir()))
 
 
-@pytest.mark.parametrize("attack", ["fgsm", "i-fgsm", "pgd"])
+@pytest.mark.parametrize(
+    "attack",
+    ["fgsm", pytest.param("i-fgsm", marks=pytest.mark.slow), pytest.param("pgd", marks=pytest.mark.slow)],
+)
 def test_errors_are_those_of_the_library_s_curve(targets: list[Target], attack: str) -> None:
     config = dataclasses.replace(TINY, attacks=(attack,))
     source, victim = targets[2], targets[1]

@@ -213,6 +213,7 @@ def read_errors(out: Path) -> list[Any]:
     return [[row[place] for place in kept] for row in document["records"]["rows"] if row[0] == "run"]
 
 
+@pytest.mark.slow
 def test_run_writes_its_results_and_leaves_nothing_else(tmp_path: Path) -> None:
     assert run(dataclasses.replace(TINY, preset="smoke", out=tmp_path, mixup_weight_decays=(1e-4, 5e-4))) == 0
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".csv", ".png"}

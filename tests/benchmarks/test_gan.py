@@ -298,6 +298,7 @@ def test_fit_stack_scores_each_seed_after_each_snapshot(part: str) -> None:
     assert (group["picture"] is not None) == (part == "picture")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_dcor")
 def test_only_the_first_generator_loss_is_drawn() -> None:
     config = dataclasses.replace(SMOKE, generator_losses=LOSSES, iterations=2, snapshots=())

@@ -40,6 +40,7 @@ def read_runs(out: Path) -> list[Any]:
     return [[row[place] for place in kept] for row in document["records"]["rows"] if row[0] == "run"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_clips")
 def test_run_writes_its_results_and_leaves_nothing_else(tmp_path: Path) -> None:
     assert COMMAND.run(dataclasses.replace(TINY, out=tmp_path, epochs=1)) == 0

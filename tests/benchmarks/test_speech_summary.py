@@ -116,6 +116,7 @@ def test_finding_is_clear_only_where_the_interval_is() -> None:
     assert "part" not in describe_finding(summarise(make_records()), DATA | {"n_absent": 0})
 
 
+@pytest.mark.slow
 def test_errors_are_drawn_the_same_every_time() -> None:
     summary = summarise(make_records())
     first = draw_errors(summary, 2)

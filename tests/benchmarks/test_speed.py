@@ -123,7 +123,7 @@ def test_every_line_with_a_target_is_measured() -> None:
 
 
 GROUPS = [
-    pytest.param(group, marks=[pytest.mark.slow] * (group[0] == "growth"), id="/".join(group))
+    pytest.param(group, marks=[pytest.mark.slow] * (group[0] in ("growth", "mixing")), id="/".join(group))
     for group in list_groups(TINY)
 ]
 

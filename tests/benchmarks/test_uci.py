@@ -146,6 +146,7 @@ def test_config_names_the_option_that_is_wrong(options: dict[str, Any], message:
         Config(**options)
 
 
+@pytest.mark.slow
 def test_run_goes_on_after_a_kill_with_the_same_records(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.cifar_images import DIGITS, IMAGE_SET_TITLES
-from benchmarks.command import UserError, check_range
+from benchmarks.command import UserError, check_folder, check_range
 from benchmarks.image_config import ImageConfig
 from benchmarks.networks import NETWORKS
 from benchmarks.tables import check_names
@@ -49,6 +49,8 @@ class Config(ImageConfig):
     def __post_init__(self) -> None:
         """Check every option."""
         super().__post_init__()
+        if self.models is not None:
+            check_folder("--models", self.models)
         check_names(self.datasets, tuple(IMAGE_SET_TITLES))
         check_names(self.networks, tuple(NETWORKS), "--networks")
         for name in ("datasets", "networks", "erm_weight_decays", "mixup_weight_decays"):

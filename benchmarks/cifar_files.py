@@ -179,7 +179,7 @@ def _pick(cifar: CifarSet, contents: Contents, data_dir: Path | None, name: str)
     lacking = "got none" if data_dir is None else f"'{data_dir}' lacks {name}"
     raise UserError(
         f"--data-dir must hold {cifar.title} as a folder {cifar.folder}; {lacking}. Unpack {cifar.url} "
-        "there, or choose other data with --datasets."
+        "there, or use --download."
     )
 
 

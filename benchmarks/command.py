@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 import difflib
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
 import tyro
 
-__all__ = ["PRESET_NAMES", "BaseConfig", "Command", "UserError", "check_known", "check_range"]
+__all__ = ["PRESET_NAMES", "BaseConfig", "Command", "UserError", "check_folder", "check_known", "check_range"]
 
 PRESET_NAMES = ("paper", "gpu", "cpu", "smoke")
 RESULTS_DIR = Path(__file__).parent / "results"
@@ -70,6 +71,28 @@ def check_range(name: str, value: float, low: float, high: float = float("inf"))
         raise UserError(f"{name} must be {rule}; got {value!r}.")
 
 
+def check_folder(name: str, folder: Path) -> None:
+    """Raise unless files can be written to a folder, which need not be there yet.
+
+    Parameters
+    ----------
+    name : str
+        The option as the user types it.
+    folder : Path
+        What the user typed.
+
+    Raises
+    ------
+    UserError
+        If the nearest of its parents that is there is no folder, or is not to be written to.
+    """
+    path = folder.absolute()
+    nearest = next(place for place in (path, *path.parents) if place.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        rule = "is no folder" if not nearest.is_dir() else "cannot be written to"
+        raise UserError(f"{name} must be a folder to write to; got '{folder}', but '{nearest}' {rule}.")
+
+
 @dataclass(frozen=True, kw_only=True)
 class BaseConfig:
     """Options that every benchmark has.
@@ -105,6 +128,7 @@ class BaseConfig:
         """Check the values that every benchmark shares."""
         if self.n_seeds is not None:
             check_range("--seeds", self.n_seeds, 2)
+        check_folder("--out", self.out)
         if self.n_jobs == 0 or self.n_jobs < -1:
             raise UserError(f"--n-jobs must be -1 or at least 1; got {self.n_jobs}.")
 

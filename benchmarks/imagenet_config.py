@@ -6,7 +6,7 @@ from pathlib import Path
 
 import joblib
 
-from benchmarks.command import BaseConfig, UserError, check_range
+from benchmarks.command import BaseConfig, UserError, check_folder, check_range
 from benchmarks.imagenet_networks import NETWORKS
 from benchmarks.tables import check_names
 
@@ -89,6 +89,8 @@ class Config(BaseConfig):
     def __post_init__(self) -> None:
         """Check every option."""
         super().__post_init__()
+        if self.models is not None:
+            check_folder("--models", self.models)
         check_names(self.networks, tuple(NETWORKS), "--networks")
         if not self.networks:
             raise UserError("--networks must name at least one; got none.")

@@ -330,6 +330,8 @@ def test_presets_have_the_papers_protocol() -> None:
         ({"last_epochs": 51}, "--last-epochs must be between 1 and 50; got 51"),
         ({"train_rows": 1}, "--train-rows must be at least 2"),
         ({"checkpoint_every": 0}, "--checkpoint-every must be at least 1"),
+        ({"models": Path(__file__) / "kept"}, r"--models must be a folder to write to; .* is no folder"),
+        ({"out": Path(__file__)}, r"--out must be a folder to write to; .* is no folder"),
     ],
 )
 def test_config_names_the_option_that_is_wrong(options: dict[str, Any], message: str) -> None:

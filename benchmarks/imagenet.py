@@ -473,6 +473,7 @@ COMMAND = Command(
     note=(
         "The cpu preset runs the whole machinery on a folder of few photographs, with a small network on "
         "small images for a few epochs: it measures loading and throughput. Nothing can be learnt from so "
-        "few images, and no error is claimed."
+        "few images, and no error is claimed. Loading processes are started anew for each epoch, which "
+        "counts for more the fewer images there are, and the process that they load for needs a core too."
     ),
 )

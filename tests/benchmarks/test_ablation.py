@@ -133,6 +133,7 @@ def test_hidden_layers_are_what_follows_a_relu(is_image: bool) -> None:
         assert isinstance(modules[name], torch.nn.ReLU)
 
 
+@pytest.mark.slow
 def test_fit_methods_gives_each_row_the_same_whatever_it_is_fitted_with() -> None:
     (table,) = load_tables(["iris"])
     split = SMOKE.make_split(table, 0)

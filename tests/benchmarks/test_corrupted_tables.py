@@ -150,6 +150,7 @@ def test_cases_of_one_repeat_share_split_and_true_labels() -> None:
         np.testing.assert_array_equal(getattr(low, name), getattr(high, name))
 
 
+@pytest.mark.slow
 def test_fit_methods_gives_each_split_the_same_whatever_it_is_fitted_with() -> None:
     table = make_table()
     together = fit_methods(TINY, table, 0.5, [0, 1], True)["records"]

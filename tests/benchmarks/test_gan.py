@@ -338,6 +338,7 @@ def test_other_errors_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
         fit_stack(SMOKE, SETTING)
 
 
+@pytest.mark.slow
 def test_times_are_taken_in_turns() -> None:
     records = time_width(SMOKE, 8)["records"]
     assert {record["contender"] for record in records} == {"estimator", "loop", "stack", "singles"}

@@ -86,6 +86,7 @@ def test_run_tasks_ignores_records_of_other_tasks(tmp_path: Path) -> None:
     assert [record["value"] for record in records] == list(range(6))
 
 
+@pytest.mark.slow
 def test_run_tasks_in_processes_keeps_the_order(tmp_path: Path) -> None:
     tasks = {str(value): ([("value", value)],) for value in range(4)}
     records = run_tasks(dict, tasks, Journal(tmp_path / "a.journal"), n_jobs=2, label="test")

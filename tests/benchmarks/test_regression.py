@@ -98,6 +98,7 @@ def test_every_search_tries_every_learning_rate() -> None:
     assert all(grid[f"{STEP}lr"] == [1e-3, 1e-2] for grid in grids)
 
 
+@pytest.mark.slow
 def test_compare_gives_each_split_the_same_whatever_it_is_fitted_with() -> None:
     table = make_table()
     together = compare(SMOKE, table, [0, 1])["records"]

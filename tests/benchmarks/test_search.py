@@ -229,6 +229,7 @@ def test_floor_trains_each_net_as_torch_would() -> None:
         torch.testing.assert_close(weight[1].T, layer.weight, atol=1e-9, rtol=0)
 
 
+@pytest.mark.slow
 def test_floor_part_times_every_contender() -> None:
     X, y = make_table(40, 8, 3)
     times = time_floor(2, X, y, n_nets=12, batch_size=16, epochs=(1, 2))
@@ -246,6 +247,7 @@ def test_stacked_and_lone_fits_train_the_same_nets() -> None:
         np.testing.assert_allclose(ours.history[:, "train_loss"], theirs.history[:, "train_loss"], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_memory_of_a_search_is_measured_in_this_process() -> None:
     record = search_memory.measure_in_process(200, 2, 2, 64, budget=2**30)
     assert record["peak"] >= 0

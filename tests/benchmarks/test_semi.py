@@ -86,6 +86,7 @@ def test_every_method_is_fitted_and_scored(method: str) -> None:
     assert np.isfinite(record["nll"])
 
 
+@pytest.mark.slow
 def test_choice_is_made_among_the_values() -> None:
     config = dataclasses.replace(
         SMOKE,

@@ -88,6 +88,7 @@ def test_draw_differences_gives_a_small_png() -> None:
     assert len(png) < 100_000
 
 
+@pytest.mark.slow
 def test_compare_gives_each_split_the_same_whatever_it_is_fitted_with() -> None:
     (table,) = load_tables(["iris"])
     together = compare(SMOKE, table, "converged", [0, 1])["records"]

@@ -32,6 +32,7 @@ from benchmarks.cifar_images import DIGITS, load_image_set
 from benchmarks.command import BaseConfig, Command, UserError, check_known, check_range
 from benchmarks.experiment import conclude, make_stem, open_journal
 from benchmarks.imagenet_files import FolderImages, find_folder, load_folders, make_test_transform
+from benchmarks.imagenet_training import count_errors as count_wrong
 from benchmarks.runner import run_tasks
 from benchmarks.speed_fits import use_threads
 from benchmarks.trained import IMAGENET, Origin, PixelNet, list_trained, load_trained, name_problem
@@ -391,9 +392,8 @@ def count_errors(module: PixelNet, X: np.ndarray, y: np.ndarray, batch_size: int
     device = module.mean.device
     with torch.no_grad():
         parts = [module(part.to(device)) for part in torch.split(torch.from_numpy(X), batch_size)]
-    best = torch.cat(parts).topk(max(TOP)).indices.cpu()
-    is_hit = best == torch.from_numpy(y).unsqueeze(1)
-    return {f"top{k}_error": round(100 * (1 - is_hit[:, :k].any(1).double().mean().item()), 4) for k in TOP}
+    wrong = count_wrong(torch.cat(parts), torch.from_numpy(y).to(device))
+    return {f"top{k}_error": round(100 * n / len(y), 4) for k, n in zip(TOP, wrong.tolist(), strict=True)}
 
 
 def describe_protocol(config: Config, targets: list[Target]) -> str:

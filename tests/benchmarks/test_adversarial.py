@@ -151,6 +151,12 @@ def test_errors_are_counted_among_the_first() -> None:
     assert errors == {"top1_error": 75.0, "top5_error": 25.0}
 
 
+def test_of_few_classes_all_are_among_the_first() -> None:
+    module = PixelNet(nn.Flatten(), [0.0], [255.0])
+    errors = count_errors(module, np.eye(3, dtype=np.float32).reshape(3, 1, 1, 3), np.array([0, 1, 0]), 2)
+    assert errors == {"top1_error": pytest.approx(100 / 3, abs=1e-3), "top5_error": 0.0}
+
+
 def make_records() -> list[dict[str, Any]]:
     """Return records whose errors follow from method, attack and repeat."""
     return [

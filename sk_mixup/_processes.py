@@ -42,7 +42,7 @@ def deal_order(order: Index, rank: int, n_processes: int, *, drop_last: bool = F
     Examples
     --------
     >>> import numpy as np
-    >>> from sk_mixup._parallel import deal_order
+    >>> from sk_mixup._processes import deal_order
     >>> deal_order(np.array([3, 1, 4, 0, 2]), 1, 2)
     (array([1, 0, 3, 3, 4, 2]), 3)
     >>> deal_order(np.array([3, 1, 4, 0, 2]), 1, 2, drop_last=True)

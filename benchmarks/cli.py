@@ -7,9 +7,9 @@ import sys
 import tyro
 
 from benchmarks import report
-from benchmarks.command import Command, UserError, check_known
+from benchmarks.harness.command import Command, UserError, check_known
+from benchmarks.harness.results import format_table
 from benchmarks.registry import BENCHMARKS
-from benchmarks.results import format_table
 
 __all__ = ["main"]
 

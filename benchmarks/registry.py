@@ -1,41 +1,18 @@
-"""The benchmarks, in the order of the list and of the report; a new one adds a line here."""
+"""The benchmarks: every folder beside this file that has a ``run.py`` with a ``COMMAND``."""
 
-from benchmarks import (
-    ablation,
-    adversarial,
-    between,
-    cifar,
-    corrupted,
-    corrupted_tables,
-    defaults,
-    gan,
-    imagenet,
-    regression,
-    search,
-    semi,
-    speech,
-    speed,
-    toy,
-    uci,
-)
+from importlib import import_module
+from pathlib import Path
+
+from benchmarks.harness.command import Command
 
 __all__ = ["BENCHMARKS"]
 
-BENCHMARKS = (
-    toy.COMMAND,
-    between.COMMAND,
-    corrupted_tables.COMMAND,
-    cifar.COMMAND,
-    corrupted.COMMAND,
-    adversarial.COMMAND,
-    imagenet.COMMAND,
-    speech.COMMAND,
-    uci.COMMAND,
-    gan.COMMAND,
-    ablation.COMMAND,
-    regression.COMMAND,
-    defaults.COMMAND,
-    speed.COMMAND,
-    search.COMMAND,
-    semi.COMMAND,
-)
+
+def find_benchmarks() -> tuple[Command, ...]:
+    """Return the command of every benchmark, in the order of their ``order``, then of their names."""
+    folders = sorted(path.parent.name for path in Path(__file__).parent.glob("*/run.py"))
+    commands: list[Command] = [import_module(f"benchmarks.{name}.run").COMMAND for name in folders]
+    return tuple(sorted(commands, key=lambda command: (command.order, command.name)))
+
+
+BENCHMARKS = find_benchmarks()

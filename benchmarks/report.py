@@ -11,9 +11,9 @@ from pathlib import Path
 import sys
 from typing import Any
 
-from benchmarks.command import RESULTS_DIR, Command, UserError
+from benchmarks.harness.command import RESULTS_DIR, Command, UserError
+from benchmarks.harness.results import format_table, format_tables, write_bytes
 from benchmarks.registry import BENCHMARKS
-from benchmarks.results import format_table, format_tables, write_bytes
 
 __all__ = ["COMMAND", "Config", "make_report", "run"]
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from skorch.callbacks import Callback
 from torch import Tensor, nn
 
-from sk_mixup._checks import check_integer
-from sk_mixup._labels import LabelsMixin
-from sk_mixup._net import MixupNetMixin
 from sk_mixup._random import unseen_draws
+from sk_mixup._skorch.net import MixupNetMixin
+from sk_mixup._validation import check_integer
+from sk_mixup.estimators._labels import LabelsMixin
 from sk_mixup.inspection.memorization import memorization_errors
 
 __all__ = ["MemorizationErrors", "Snapshots"]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as _module
 
-from sk_mixup._checks import check_integer, check_real
+from sk_mixup._validation import check_integer, check_real
 
 __all__ = ["MLP", "describe_attributes", "describe_module", "find_chain", "is_hooked"]
 

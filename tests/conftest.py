@@ -13,9 +13,10 @@ from sklearn.datasets import make_blobs, make_regression
 from skorch import NeuralNetClassifier
 import torch
 
-from sk_mixup import MixupClassifier, _engine
-from sk_mixup.lockstep import LockstepTrainer
-from tests.nets import USER, Make, Net
+from sk_mixup import MixupClassifier
+from sk_mixup._training.stacked_trainer import LockstepTrainer
+from sk_mixup.stacking import _engine
+from tests.helpers.nets import USER, Make, Net
 
 # The same examples every time, and no clock: a shared machine is slow now and then.
 settings.register_profile("steady", deadline=None, derandomize=True)

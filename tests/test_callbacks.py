@@ -17,7 +17,7 @@ from torch import nn
 
 from sk_mixup import MixupClassifier, fit_stacked, stacked
 from sk_mixup.callbacks import MemorizationErrors
-from tests.nets import QUICK, USER, Make, Net, get_weights, is_equal
+from tests.helpers.nets import QUICK, USER, Make, Net, get_weights, is_equal
 
 NAMES = ("train_error_true", "train_error_corrupted", "test_error")
 

@@ -19,8 +19,8 @@ from sklearn.base import is_regressor
 import torch
 from torch import nn
 
-from sk_mixup._checks import check_choice, check_integer, check_real
-from sk_mixup.inspection._models import Logits, check_fitted, encode_labels
+from sk_mixup._validation import check_choice, check_integer, check_real
+from sk_mixup.inspection._logits import Logits, check_fitted, encode_labels
 from sk_mixup.inspection._plotting import require
 
 __all__ = ["ATTACKS", "Attacker", "Source", "find_columns", "predict_logits"]

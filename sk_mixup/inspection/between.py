@@ -13,8 +13,8 @@ from sklearn.utils.validation import check_consistent_length
 import torch
 from torch import Tensor, nn
 
-from sk_mixup._checks import check_choice, check_integer
-from sk_mixup.inspection._models import (
+from sk_mixup._validation import check_choice, check_integer
+from sk_mixup.inspection._logits import (
     Logits,
     as_frame_of,
     check_classifier,

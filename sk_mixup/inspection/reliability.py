@@ -18,8 +18,8 @@ from sklearn.utils.validation import check_consistent_length
 import torch
 from torch import Tensor
 
-from sk_mixup._checks import check_choice, check_integer, check_real
-from sk_mixup.inspection._models import check_classifier, check_labels, encode_labels
+from sk_mixup._validation import check_choice, check_integer, check_real
+from sk_mixup.inspection._logits import check_classifier, check_labels, encode_labels
 from sk_mixup.inspection._plotting import find_axes, list_styles, require
 
 __all__ = ["ReliabilityDisplay", "fit_temperature", "reliability_curve", "scale_temperature"]

@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import Bunch, check_array, check_random_state
 from torch import nn
 
-from sk_mixup._checks import check_integer, check_real
+from sk_mixup._validation import check_integer, check_real
 from sk_mixup.inspection._attacks import ATTACKS, Attacker, Source, find_columns, predict_logits
-from sk_mixup.inspection._models import Logits, as_frame_of, check_fitted, encode_labels, kept_mode
+from sk_mixup.inspection._logits import Logits, as_frame_of, check_fitted, encode_labels, kept_mode
 from sk_mixup.inspection._plotting import find_axes, list_styles
 
 __all__ = ["RobustnessDisplay", "adversarial_examples", "robustness_curve"]

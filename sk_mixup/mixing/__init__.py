@@ -1,14 +1,13 @@
 """Vicinities: policies that draw a plan (numpy), pure functions that apply it (torch)."""
 
-from sk_mixup.mixing.adversarial import AdversarialPlan, draw_adversarial_plan, mix_real_and_fake
 from sk_mixup.mixing.cutmix import CutMix, draw_boxes
-from sk_mixup.mixing.facts import RowFacts
 from sk_mixup.mixing.functional import add_noise, mix, mix_pair, mix_rows, paste_boxes
-from sk_mixup.mixing.kernel import draw_kernel_partners
+from sk_mixup.mixing.gan_plan import AdversarialPlan, draw_adversarial_plan, mix_real_and_fake
+from sk_mixup.mixing.gaussian_noise import GaussianNoise
+from sk_mixup.mixing.kernel_partners import draw_kernel_partners
 from sk_mixup.mixing.manifold import Extrapolation, FeatureExtrapolation, FeatureInterpolation, ManifoldMixup
 from sk_mixup.mixing.mixture import Mixture
 from sk_mixup.mixing.mixup import ERM, Mixup, draw_lam
-from sk_mixup.mixing.noise import GaussianNoise
 from sk_mixup.mixing.partners import (
     BatchPartners,
     ClassPartners,
@@ -18,12 +17,13 @@ from sk_mixup.mixing.partners import (
     Partners,
     as_partners,
 )
-from sk_mixup.mixing.permutations import (
+from sk_mixup.mixing.permutation_partners import (
     draw_batch_partners,
     draw_class_partners,
     draw_dataset_partners,
 )
 from sk_mixup.mixing.plan import Plan, PlannedBatch, batch_bounds, draw_order
+from sk_mixup.mixing.row_facts import RowFacts
 from sk_mixup.mixing.vicinity import Vicinity
 
 __all__ = [

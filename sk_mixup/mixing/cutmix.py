@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sk_mixup._checks import check_choice, check_real
-from sk_mixup.mixing.facts import RowFacts
+from sk_mixup._validation import check_choice, check_real
 from sk_mixup.mixing.mixup import LAM_PER, draw_weights
 from sk_mixup.mixing.partners import Partners, as_partners
 from sk_mixup.mixing.plan import Index, Plan, Weights
+from sk_mixup.mixing.row_facts import RowFacts
 from sk_mixup.mixing.vicinity import Vicinity, draw_places
 
 __all__ = ["CutMix", "draw_boxes"]

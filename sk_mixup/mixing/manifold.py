@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sk_mixup._checks import check_choice, check_integer, check_real
-from sk_mixup.mixing.facts import RowFacts
+from sk_mixup._validation import check_choice, check_integer, check_real
 from sk_mixup.mixing.mixup import LAM_PER, draw_weights
 from sk_mixup.mixing.partners import NeighborPartners, Partners, as_partners
 from sk_mixup.mixing.plan import INPUT, Index, Plan, Weights
+from sk_mixup.mixing.row_facts import RowFacts
 from sk_mixup.mixing.vicinity import Vicinity, check_layers, draw_layers, draw_places
 
 __all__ = ["Extrapolation", "FeatureExtrapolation", "FeatureInterpolation", "ManifoldMixup"]

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sk_mixup._checks import check_choice, check_real
-from sk_mixup.mixing.facts import RowFacts
+from sk_mixup._validation import check_choice, check_real
 from sk_mixup.mixing.mixup import LAM_PER
 from sk_mixup.mixing.plan import INPUT, Index, Plan, Weights
+from sk_mixup.mixing.row_facts import RowFacts
 from sk_mixup.mixing.vicinity import Vicinity
 
 __all__ = ["Mixture"]

@@ -8,11 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from sk_mixup._checks import check_bool, check_choice, check_integer, check_real
-from sk_mixup.mixing.facts import RowFacts
-from sk_mixup.mixing.kernel import draw_kernel_partners
-from sk_mixup.mixing.permutations import draw_batch_partners, draw_class_partners, draw_dataset_partners
+from sk_mixup._validation import check_bool, check_choice, check_integer, check_real
+from sk_mixup.mixing.kernel_partners import draw_kernel_partners
+from sk_mixup.mixing.permutation_partners import (
+    draw_batch_partners,
+    draw_class_partners,
+    draw_dataset_partners,
+)
 from sk_mixup.mixing.plan import Index
+from sk_mixup.mixing.row_facts import RowFacts
 
 __all__ = [
     "PARTNERS",

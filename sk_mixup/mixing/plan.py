@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from sk_mixup.mixing.normal import NoiseSource
+from sk_mixup.mixing.noise_source import NoiseSource
 
 __all__ = ["INPUT", "Plan", "PlannedBatch", "batch_bounds", "draw_order"]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from sk_mixup.mixing.facts import RowFacts
 from sk_mixup.mixing.partners import as_partners
 from sk_mixup.mixing.plan import INPUT, Index, Plan, batch_bounds, draw_order
+from sk_mixup.mixing.row_facts import RowFacts
 
 __all__ = ["Vicinity", "check_layers", "draw_layers", "draw_places"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import uci_files
+from benchmarks.data import uci_files
 
 
 def _write_lines(path: Path, rows: list[list[object]], separator: str = ",") -> None:

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from benchmarks import uci
 from benchmarks.cli import COMMANDS, main
 from benchmarks.registry import BENCHMARKS
+from benchmarks.uci import run as uci
 
 ROOT = Path(__file__).parents[2]
 

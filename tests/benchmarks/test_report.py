@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks import report
 from benchmarks.cli import main
-from benchmarks.command import UserError
+from benchmarks.harness.command import UserError
 from benchmarks.report import make_report
 
 

@@ -18,7 +18,7 @@ from skorch import NeuralNetClassifier
 from sk_mixup import MixupClassifier
 from sk_mixup.callbacks import MemorizationErrors
 from sk_mixup.inspection import MemorizationDisplay, memorization_errors
-from tests.nets import QUICK, Net
+from tests.helpers.nets import QUICK, Net
 
 
 @pytest.fixture(autouse=True)

@@ -30,7 +30,7 @@ from sk_mixup.inspection import (
     robustness_curve,
 )
 from sk_mixup.inspection._attacks import Attacker, Source
-from tests.nets import QUICK, USER, Net
+from tests.helpers.nets import QUICK, USER, Net
 
 ATTACKS = ["fgsm", "i-fgsm", "pgd"]
 

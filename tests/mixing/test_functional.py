@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sk_mixup.mixing import add_noise, draw_boxes, mix, mix_pair, mix_rows, paste_boxes
-from tests.reference import mix_row, noisy_row, paste_row
+from tests.helpers.reference import mix_row, noisy_row, paste_row
 
 SHAPES = [(1, 1), (4, 3), (5, 2, 3), (2, 3, 4, 4)]
 FINITE = st.floats(-1e3, 1e3, allow_nan=False)

@@ -19,10 +19,10 @@ from sk_mixup.mixing import (
     RowFacts,
     as_partners,
     draw_kernel_partners,
-    facts,
-    kernel,
 )
-from tests.reference import kernel_row, neighbor_distances_row
+from sk_mixup.mixing import kernel_partners as kernel
+from sk_mixup.mixing import row_facts as facts
+from tests.helpers.reference import kernel_row, neighbor_distances_row
 
 # Few places for many rows: most distances occur several times, some rows are equal.
 CROWDED = hnp.arrays(np.int64, st.tuples(st.integers(1, 9), st.integers(1, 2)), elements=st.integers(0, 2))

@@ -23,8 +23,8 @@ from sk_mixup.mixing import (
     RowFacts,
     draw_boxes,
 )
-from tests.reference import box_row
-from tests.vicinities import FILLED_UP, INF, NEAR, OF_TARGETS, VICINITIES, make_facts
+from tests.helpers.reference import box_row
+from tests.helpers.vicinities import FILLED_UP, INF, NEAR, OF_TARGETS, VICINITIES, make_facts
 
 SIZES = [(1, 4), (4, 1), (9, 4), (7, 100)]
 PARTS = ("place", "lam", "lam_x", "box", "std", "layers")

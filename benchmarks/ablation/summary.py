@@ -1,0 +1,267 @@
+"""From records of the ablation to tables, a plot and a sentence."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.stats import rankdata
+
+from benchmarks.ablation.methods import BASELINE, PUBLISHED, STANDARD
+from benchmarks.data.small_images import IMAGE_TITLES
+from benchmarks.harness.figures import draw_intervals, make_figure, make_legend, pick_color, render_png
+from benchmarks.harness.intervals import (
+    Interval,
+    compute_corrected_interval,
+    compute_ratio_interval,
+    compute_t_interval,
+)
+from benchmarks.harness.paired_differences import (
+    flatten_interval,
+    format_difference,
+    group_records,
+    read_interval,
+)
+
+__all__ = ["aggregate_tables", "describe_finding", "draw_changes", "summarise", "tabulate"]
+
+Row = Mapping[str, Any]
+DIGITS = {"error": 1, "nll": 3}
+COMPARED = {"error_diff": "error, points", "nll_change": "NLL, %"}
+
+
+def summarise(records: Sequence[Row], *, test_ratio: float) -> list[dict[str, Any]]:
+    """Return one flat row for each set of data and method.
+
+    Parameters
+    ----------
+    records : sequence of mapping
+        From ``ablation.fit_methods``.
+    test_ratio : float
+        Rows for testing divided by rows for training, where splits share rows.
+
+    Returns
+    -------
+    summary : list of dict
+        Error in per cent and NLL in nats; ``error_diff`` in points and ``nll_change`` in per
+        cent of ERM's, paired, with the ends of their 95 % intervals.
+    """
+    groups = group_records(records, "dataset", "method")
+    return [
+        _summarise_method(group, groups[dataset, BASELINE], 0.0 if dataset == "cifar10" else test_ratio)
+        for (dataset, _), group in groups.items()
+    ]
+
+
+def _summarise_method(group: Sequence[Row], baseline: Sequence[Row], test_ratio: float) -> dict[str, Any]:
+    error, nll, base_error, base_nll = (
+        np.array([record[metric] for record in sorted(part, key=lambda record: record["repeat"])])
+        for part in (group, baseline)
+        for metric in ("error", "nll")
+    )
+    first = group[0]
+    row = {name: first[name] for name in ("dataset", "group", "method")} | {"n_repeats": len(group)}
+    row |= {"error": round(100 * float(error.mean()), 4), "nll": round(float(nll.mean()), 5)}
+    changes = {
+        "error_diff": 100 * (error - base_error),
+        "nll_change": 100 * (nll - base_nll) / base_nll.mean(),
+    }
+    for name, values in changes.items():
+        row |= flatten_interval(name, compute_corrected_interval(values, test_ratio))
+    return row
+
+
+def aggregate_tables(summary: Sequence[Row]) -> dict[str, dict[str, Any]]:
+    """Return each method's comparison with ERM over tables.
+
+    Parameters
+    ----------
+    summary : sequence of mapping
+        From :func:`summarise`.
+
+    Returns
+    -------
+    rows : dict of str to dict
+        By method: intervals over tables as columns, mean ranks by error and NLL. Empty where
+        there is no table.
+    """
+    rows = [row for row in summary if row["dataset"] not in IMAGE_TITLES]
+    groups = {method: part for (method,), part in group_records(rows, "method").items()}
+    if not groups:
+        return {}
+    error, nll = (
+        np.array([[row[metric] for row in part] for part in groups.values()]) for metric in ("error", "nll")
+    )
+    base = list(groups).index(BASELINE)
+    ranks = [rankdata(values, axis=0).mean(axis=1) for values in (error, nll)]
+    return {
+        method: {
+            **flatten_interval("error_diff", compute_t_interval(error[place] - error[base])),
+            **flatten_interval("nll_change", compute_ratio_interval(nll[place], nll[base])),
+            "error_rank": float(ranks[0][place]),
+            "nll_rank": float(ranks[1][place]),
+        }
+        for place, method in enumerate(groups)
+    }
+
+
+def _list_methods(summary: Sequence[Row]) -> dict[str, str]:
+    """Return the group of each method, in the order of the tables."""
+    groups = {method: rows[0]["group"] for (method,), rows in group_records(summary, "method").items()}
+    order = list(dict.fromkeys(groups.values()))
+    # Tables and images lack one alpha each, that of mixup; by name the others fall into line.
+    key = {method: (order.index(group), method if group == "λ" else "") for method, group in groups.items()}
+    return {method: groups[method] for method in sorted(groups, key=lambda method: key[method])}
+
+
+def _collect_columns(summary: Sequence[Row]) -> dict[str, dict[str, Row]]:
+    """Return what is drawn and printed side by side: the tables together, each set of images."""
+    images = group_records([row for row in summary if row["dataset"] in IMAGE_TITLES], "dataset")
+    n_tables = len({row["dataset"] for row in summary} - set(IMAGE_TITLES))
+    columns: dict[str, dict[str, Row]] = {}
+    if n_tables:
+        columns[f"{n_tables} tables" if n_tables > 1 else "1 table"] = dict(aggregate_tables(summary))
+    for (dataset,), rows in images.items():
+        columns[IMAGE_TITLES[dataset]] = {row["method"]: row for row in rows}
+    return columns
+
+
+def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
+    """Return the printed tables: against ERM, then error and NLL for each set of data.
+
+    Parameters
+    ----------
+    document : mapping
+        A result of ``ablation``.
+
+    Returns
+    -------
+    tables : dict of str to list of dict
+        Heading to rows, each title to text.
+    """
+    summary = document["summary"]
+    methods, columns = _list_methods(summary), _collect_columns(summary)
+    return {
+        "Against ERM; negative is better": [
+            _format_comparison(method, group, columns) for method, group in methods.items()
+        ],
+        "Test error in %; † where the 95 % interval of the difference from ERM excludes 0": _format_means(
+            summary, methods, "error", "error_diff"
+        ),
+        "Test NLL in nats, † likewise": _format_means(summary, methods, "nll", "nll_change"),
+    }
+
+
+def _format_comparison(method: str, group: str, columns: Mapping[str, Mapping[str, Row]]) -> dict[str, str]:
+    cells = {"choice": group, "row": method}
+    for title, rows in columns.items():
+        row = rows.get(method, {})
+        for name, metric in COMPARED.items():
+            is_compared = name in row and method != BASELINE
+            change = format_difference(read_interval(row, name), 1) if is_compared else ""
+            cells[f"{title}: {metric}"] = change
+        if "error_rank" in rows[BASELINE]:
+            ranks = [f"{row[name]:.1f}" for name in ("error_rank", "nll_rank") if name in row]
+            cells["rank by error / NLL"] = " / ".join(ranks)
+    figures = PUBLISHED.get(method, ())
+    return cells | {"Table 5, error %": " / ".join(f"{figure:.2f}" for figure in figures)}
+
+
+def _format_means(
+    summary: Sequence[Row], methods: Mapping[str, str], metric: str, compared: str
+) -> list[dict[str, str]]:
+    cells = {(row["method"], row["dataset"]): _format_mean(row, metric, compared) for row in summary}
+    datasets = dict.fromkeys(row["dataset"] for row in summary)
+    return [
+        {"row": method, **{dataset: cells.get((method, dataset), "") for dataset in datasets}}
+        for method in methods
+    ]
+
+
+def _format_mean(row: Row, metric: str, compared: str) -> str:
+    mark = "" if read_interval(row, compared).find_sign() == 0 else " †"
+    return f"{row[metric]:.{DIGITS[metric]}f}{mark}"
+
+
+def describe_finding(summary: Sequence[Row]) -> str:
+    """Return one sentence: how many rows are surely better than ERM, and worse, and where mixup stands.
+
+    Parameters
+    ----------
+    summary : sequence of mapping
+        From :func:`summarise`.
+
+    Returns
+    -------
+    sentence : str
+        For the tables together and for each set of images.
+    """
+    parts = [
+        f"{title}: by error {_describe_column(rows, 'error_diff', 'points')}; by NLL "
+        f"{_describe_column(rows, 'nll_change', '%')}"
+        for title, rows in _collect_columns(summary).items()
+    ]
+    return f"Rows whose 95 % interval against ERM excludes 0. {'. '.join(parts)}."
+
+
+def _describe_column(rows: Mapping[str, Row], name: str, unit: str) -> str:
+    intervals = {method: read_interval(row, name) for method, row in rows.items() if method != BASELINE}
+    signs = [interval.find_sign() for interval in intervals.values()]
+    best = min(intervals, key=lambda method: intervals[method].mean)
+    named = dict.fromkeys([best, STANDARD] if STANDARD in intervals else [best])
+    text = ", ".join(f"{method} {intervals[method].mean:+.1f} {unit}" for method in named)
+    return f"{signs.count(-1)} better and {signs.count(1)} worse of {len(signs)} (best and mixup: {text})"
+
+
+def draw_changes(summary: Sequence[Row]) -> bytes:
+    """Draw each row's difference from ERM: a column for the tables' error, their NLL, and the images'.
+
+    Parameters
+    ----------
+    summary : sequence of mapping
+        From :func:`summarise`.
+
+    Returns
+    -------
+    png : bytes
+        The picture.
+    """
+    methods = {method: group for method, group in _list_methods(summary).items() if method != BASELINE}
+    columns = _collect_columns(summary)
+    figure = make_figure(1.5 + 0.24 * len(methods))
+    axes = figure.subplots(1, len(columns) * len(COMPARED), sharey=True, squeeze=False)[0]
+    panels = [(title, rows, name) for title, rows in columns.items() for name in COMPARED]
+    for ax, (title, rows, name) in zip(axes, panels, strict=True):
+        intervals = [_find_interval(rows.get(method), name) for method in methods]
+        draw_intervals(ax, intervals, [pick_color(interval) for interval in intervals])
+        _limit_axis(ax, intervals)
+        ax.set_title(title, loc="left", fontsize="medium")
+        ax.set_xlabel(COMPARED[name])
+    groups = list(methods.values())
+    for ax in axes:
+        for place in range(1, len(groups)):
+            if groups[place] != groups[place - 1]:
+                ax.axhline(place - 0.5, color="#bbbbbb", linewidth=0.7)
+    axes[0].set_yticks(range(len(methods)), list(methods))
+    figure.suptitle("Test error and NLL against ERM, one choice changed at a time; left is better")
+    legend = make_legend("better than ERM", "worse than ERM")
+    figure.legend(handles=legend, loc="outside lower center", ncols=3, frameon=False)
+    return render_png(figure)
+
+
+def _find_interval(row: Row | None, name: str) -> Interval:
+    nothing = Interval(float("nan"), float("nan"), float("nan"))
+    return nothing if row is None else read_interval(row, name)
+
+
+def _limit_axis(ax: Any, intervals: Sequence[Interval]) -> None:
+    """Keep a few rows that are far off from pressing all others together; an arrow shows them."""
+    means = np.abs([interval.mean for interval in intervals])
+    limit = 4 * float(np.nanquantile(means, 0.75))
+    if not limit > 0:
+        return
+    for place, interval in enumerate(intervals):
+        if abs(interval.mean) > limit:
+            marker = ">" if interval.mean > 0 else "<"
+            ax.plot(np.sign(interval.mean) * 0.96 * limit, place, marker, color=pick_color(interval))
+    low, high = ax.get_xlim()
+    ax.set_xlim(max(low, -limit), min(high, limit))

@@ -1,0 +1,448 @@
+"""Claim: mixup's networks are harder to fool with the sign of the gradient than ERM's.
+
+In the paper: section 3.5 and Table 3, with ResNet-101 on ImageNet; here on the networks that ``cifar`` or
+``imagenet`` have trained.
+
+    python -m benchmarks cifar --data-dir DIR --models MODELS       train and keep the networks
+    python -m benchmarks adversarial --data-dir DIR --models MODELS attack them
+
+White box: each network is attacked by its own gradients. Black box: the examples are made with the
+gradients of ERM's network of another seed. FGSM, I-FGSM with ten equal steps as in the paper, and PGD
+(Madry et al. 2018) beside them, at several strengths. PGD is the test of the claim: where FGSM fails and
+PGD does not, the gradients are masked and the network is no more robust. The tables with 95 % intervals,
+and Table 3 beside, are in benchmarks/README.md.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+import hashlib
+from pathlib import Path
+from tempfile import TemporaryDirectory
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.adversarial.summary import describe_finding, draw_errors, summarise, tabulate
+from benchmarks.cifar import run as cifar
+from benchmarks.cifar.config import PRESETS as CIFAR_PRESETS
+from benchmarks.data.cifar_images import DIGITS, load_image_set
+from benchmarks.data.imagenet_files import FolderImages, find_folder, load_folders, make_test_transform
+from benchmarks.harness.command import BaseConfig, Command, UserError, check_known, check_range
+from benchmarks.harness.experiment import conclude, make_stem, open_journal
+from benchmarks.harness.runner import run_tasks
+from benchmarks.image_training.kept_networks import (
+    IMAGENET,
+    Origin,
+    PixelNet,
+    list_trained,
+    load_trained,
+    name_problem,
+)
+from benchmarks.imagenet.training import count_errors as count_wrong
+from benchmarks.peers.contenders import use_threads
+from sk_mixup.inspection import adversarial_examples
+
+__all__ = ["COMMAND", "PRESETS", "Config", "run"]
+
+ATTACKS = ("fgsm", "i-fgsm", "pgd")
+BASELINE = "ERM"
+TOP = (1, 5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(BaseConfig):
+    """Options of the attacks on trained networks."""
+
+    models: Path | None = None
+    """Folder with the networks that cifar or imagenet have kept; the smoke preset trains some itself."""
+
+    attacks: tuple[str, ...] = ATTACKS
+    """Attacks: fgsm, i-fgsm, pgd."""
+
+    eps: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
+    """Strengths, the most that a pixel of 0 to 255 is changed; the paper's is 4."""
+
+    n_steps: int = 10
+    """Steps of i-fgsm and pgd; the paper's."""
+
+    test_rows: int = 1000
+    """So many test images are attacked, the first ones."""
+
+    batch_size: int = 250
+    """Images that are attacked at a time."""
+
+    n_threads: int = 1
+    """Threads of each process on a CPU."""
+
+    def __post_init__(self) -> None:
+        """Check every option."""
+        super().__post_init__()
+        for name in ("attacks", "eps"):
+            if not getattr(self, name):
+                raise UserError(f"--{name} must name at least one; got none.")
+        for attack in self.attacks:
+            check_known("--attacks", attack, ATTACKS)
+        for strength in self.eps:
+            check_range("--eps", strength, 1e-6, 255)
+        for name, low in (("n_steps", 1), ("test_rows", 2), ("batch_size", 1), ("n_threads", 1)):
+            check_range(f"--{name.replace('_', '-')}", getattr(self, name), low)
+        if self.n_seeds is not None:
+            raise UserError(
+                f"--seeds must be left out here: the networks have theirs; got {self.n_seeds}. Give --seeds "
+                "to cifar."
+            )
+
+
+PRESETS = {
+    "cpu": Config(),
+    "paper": Config(device="cuda", n_jobs=1, eps=(4.0,), test_rows=10_000, batch_size=500),
+    "gpu": Config(device="cuda", n_jobs=1, test_rows=10_000, batch_size=500),
+    "smoke": Config(n_jobs=1, eps=(4.0, 32.0), n_steps=3, test_rows=50, batch_size=20),
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """A trained network, its file, and how the file is told from others.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    origin : Origin
+        How the network came about.
+    """
+
+    path: Path
+    origin: Origin
+
+    @property
+    def problem(self) -> tuple[str, str]:
+        """Names of images and network."""
+        return self.origin.dataset, self.origin.network
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a record says of the network."""
+        names = ("dataset", "network", "method", "weight_decay", "repeat", "epochs")
+        return {name: getattr(self.origin, name) for name in names}
+
+    def find_digest(self) -> str:
+        """Return SHA-256 of the file."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+
+def run(config: Config) -> int:
+    """Attack, print tables, a plot's path and a sentence, and write the results.
+
+    Parameters
+    ----------
+    config : Config
+        What to run.
+
+    Returns
+    -------
+    status : int
+        0.
+    """
+    config.check_device()
+    if config.models is not None:
+        return _run_on(config, config.models)
+    if config.preset != "smoke":
+        raise UserError(
+            "--models must be the folder with the networks to attack; got none. Train them with "
+            "python -m benchmarks cifar --models FOLDER."
+        )
+    with TemporaryDirectory() as folder:
+        train_stand_ins(Path(folder))
+        return _run_on(config, Path(folder))
+
+
+def train_stand_ins(folder: Path) -> None:
+    """Train some networks for seconds, on digits, so that there is something to attack.
+
+    Parameters
+    ----------
+    folder : Path
+        Where they are kept.
+    """
+    config = replace(CIFAR_PRESETS["smoke"], models=folder)
+    images = load_image_set(DIGITS, None, train_rows=config.train_rows, test_rows=config.test_rows)
+    for item in cifar.list_runs(config):
+        cifar.train_once(config, images, item, folder / "checkpoints")
+
+
+def _run_on(config: Config, folder: Path) -> int:
+    targets = [Target(path, origin) for path, origin in list_trained(folder).items()]
+    images = load_images(config, targets)
+    data = [part.facts for part in images.values()]
+    stem = make_stem("adversarial", config, embedded=set(images) == {DIGITS})
+    digests = {target.path.name: target.find_digest() for target in targets}
+    journal = open_journal(stem, config, networks=digests)
+    tasks = make_tasks(config, targets, images)
+    done = run_tasks(attack_once, tasks, journal, n_jobs=config.n_jobs, label="adversarial")
+    records = [record for group in done for record in group["records"]]
+    summary = summarise(records)
+    return conclude(
+        COMMAND,
+        config,
+        stem=stem,
+        journal=journal,
+        data=data,
+        protocol=describe_protocol(config, targets),
+        finding=describe_finding(summary),
+        summary=summary,
+        records=records,
+        picture=draw_errors(summary),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Test images that are attacked.
+
+    Parameters
+    ----------
+    pixels : ndarray of shape (n_samples, channels, height, width), dtype uint8
+        The images.
+    y : ndarray of shape (n_samples,), dtype int64
+        Class codes.
+    facts : dict
+        Description of all images, of which these are a part.
+    """
+
+    pixels: np.ndarray
+    y: np.ndarray
+    facts: dict[str, Any]
+
+
+def load_images(config: Config, targets: list[Target]) -> dict[str, Images]:
+    """Return the images to attack by the name of their set.
+
+    Parameters
+    ----------
+    config : Config
+        ``data_dir``, ``download`` and ``test_rows`` are used.
+    targets : list of Target
+        The networks.
+
+    Raises
+    ------
+    UserError
+        If the images at hand are not those that a network was trained on.
+    """
+    images: dict[str, Images] = {}
+    origins: dict[str, Origin] = {}
+    for target in targets:
+        origin = target.origin
+        known = origins.setdefault(origin.dataset, origin)
+        if (known.sha256, known.image_size) != (origin.sha256, origin.image_size):
+            raise UserError(
+                f"--models must hold networks of the same images; got '{target.path}' with others of "
+                f"{origin.dataset}. Give it a folder of its own."
+            )
+        if origin.dataset in images:
+            continue
+        load = _load_photographs if origin.dataset == IMAGENET else _load_small_images
+        found = load(config, origin)
+        if found.facts["sha256"] != origin.sha256:
+            raise UserError(
+                f"'{target.path}' must have been trained on these images of {origin.dataset}; got others. "
+                "Give the --data-dir of its training, or train it anew."
+            )
+        images[origin.dataset] = found
+    return images
+
+
+def _load_small_images(config: Config, origin: Origin) -> Images:
+    """Return the first test images of CIFAR or of the digits."""
+    rows = {"train_rows": origin.train_rows, "test_rows": origin.test_rows}
+    found = load_image_set(origin.dataset, config.data_dir, download=config.download, **rows)
+    test = slice(found.n_train, found.n_train + config.test_rows)
+    return Images(found.table.X[test], found.table.y[test].astype(np.int64), found.describe())
+
+
+def _load_photographs(config: Config, origin: Origin) -> Images:
+    """Return validation images of ImageNet, evenly spaced, so that they are of all classes."""
+    assert origin.image_size is not None, "imagenet says it"
+    folders = load_folders(find_folder(config.data_dir))
+    photographs = FolderImages(folders.val, make_test_transform(origin.image_size))
+    n_images = min(config.test_rows, len(photographs))
+    rows = np.linspace(0, len(photographs) - 1, n_images).round().astype(int).tolist()
+    loaded = [photographs[row] for row in rows]
+    pixels = np.stack([image.permute(2, 0, 1).numpy() for image, _ in loaded])
+    return Images(pixels, np.array([label for _, label in loaded], dtype=np.int64), folders.describe())
+
+
+def make_tasks(
+    config: Config, targets: list[Target], images: Mapping[str, Images]
+) -> dict[str, tuple[Any, ...]]:
+    """Return the arguments of :func:`attack_once` for each network that makes examples.
+
+    Parameters
+    ----------
+    config : Config
+        The options.
+    targets : list of Target
+        The networks.
+    images : mapping of str to Images
+        The data by name.
+    """
+    return {
+        target.path.stem: (config, images[target.origin.dataset], target, find_victims(target, targets))
+        for target in targets
+    }
+
+
+def find_victims(source: Target, targets: list[Target]) -> list[Target]:
+    """Return the networks that a network makes black-box examples for.
+
+    Parameters
+    ----------
+    source : Target
+        The network whose gradients are followed.
+    targets : list of Target
+        All networks.
+
+    Returns
+    -------
+    victims : list of Target
+        Of ERM with the lowest weight decay, the paper's, each seed attacks all networks of the
+        seed before it, the first those of the last; other networks, and a lone seed, none.
+    """
+    alike = [target for target in targets if target.problem == source.problem]
+    erm = [target for target in alike if target.origin.method == BASELINE]
+    decay = min((target.origin.weight_decay for target in erm), default=None)
+    if source.origin.method != BASELINE or source.origin.weight_decay != decay:
+        return []
+    repeats = sorted({target.origin.repeat for target in erm if target.origin.weight_decay == decay})
+    before = repeats[repeats.index(source.origin.repeat) - 1]
+    if before == source.origin.repeat:
+        return []
+    return [target for target in alike if target.origin.repeat == before]
+
+
+def attack_once(config: Config, images: Images, source: Target, victims: list[Target]) -> dict[str, Any]:
+    """Make a network's adversarial examples, and count the errors on them, its own and its victims'.
+
+    Parameters
+    ----------
+    config : Config
+        The options.
+    images : Images
+        The data.
+    source : Target
+        Whose gradients are followed.
+    victims : list of Target
+        The networks that see the examples in a black-box attack.
+
+    Returns
+    -------
+    group : dict
+        ``records``: top-1 and top-5 errors in per cent for each network, attack and strength;
+        strength 0 stands for the images as they are.
+    """
+    pixels, y = images.pixels.astype(np.float32) / np.float32(255), images.y
+    with use_threads(config.n_threads):
+        module = _load(config, source)
+        boxes = [("white", source, module)]
+        boxes += [("black", victim, _load(config, victim)) for victim in victims]
+        records = [
+            {"box": box, **target.describe(), **made, **count_errors(net, examples, y, config.batch_size)}
+            for made, examples in _iterate_examples(config, module, pixels, y)
+            for box, target, net in (boxes if made["eps"] else boxes[:1])
+        ]
+    return {"records": records}
+
+
+def _load(config: Config, target: Target) -> PixelNet:
+    return load_trained(target.path, target.origin).to(config.device)
+
+
+def _iterate_examples(
+    config: Config, module: PixelNet, pixels: np.ndarray, y: np.ndarray
+) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    """Yield the images as they are, then the examples of each attack and strength."""
+    yield {"attack": "none", "eps": 0.0, "seconds": 0.0}, pixels
+    make = partial(
+        adversarial_examples, module, pixels, y, clip=(0.0, 1.0), batch_size=config.batch_size, random_state=0
+    )
+    for attack in config.attacks:
+        for strength in config.eps:
+            start = time.perf_counter()
+            examples = make(attack=attack, eps=strength / 255, n_steps=config.n_steps)
+            seconds = round(time.perf_counter() - start, 2)
+            yield {"attack": attack, "eps": strength, "seconds": seconds}, examples
+
+
+def count_errors(module: PixelNet, X: np.ndarray, y: np.ndarray, batch_size: int) -> dict[str, float]:
+    """Return the shares of images whose class is not the most probable one, nor among the first five.
+
+    Parameters
+    ----------
+    module : PixelNet
+        The network.
+    X : ndarray of shape (n_samples, channels, height, width), dtype float32
+        Pixels from 0 to 1.
+    y : ndarray of shape (n_samples,), dtype int64
+        Class codes.
+    batch_size : int
+        Images at a time.
+
+    Returns
+    -------
+    errors : dict
+        ``top1_error`` and ``top5_error``, in per cent.
+    """
+    device = module.mean.device
+    with torch.no_grad():
+        parts = [module(part.to(device)) for part in torch.split(torch.from_numpy(X), batch_size)]
+    wrong = count_wrong(torch.cat(parts), torch.from_numpy(y).to(device))
+    return {f"top{k}_error": round(100 * n / len(y), 4) for k, n in zip(TOP, wrong.tolist(), strict=True)}
+
+
+def describe_protocol(config: Config, targets: list[Target]) -> str:
+    """Return what was done, in words, to stand before the numbers."""
+    strengths = ", ".join(f"{strength:g}" for strength in config.eps)
+    origins = [target.origin for target in targets]
+    networks = "; ".join(
+        dict.fromkeys(
+            name_problem(origin.dataset, origin.network)
+            + (f" of width {origin.options['width']}" if "width" in origin.options else "")
+            for origin in origins
+        )
+    )
+    epochs = ", ".join(map(str, sorted({origin.epochs for origin in origins})))
+    rows = sorted({origin.train_rows for origin in origins}, key=lambda rows: rows or 0)
+    sizes = ", ".join("all" if count is None else f"{count}" for count in rows)
+    return (
+        f"{networks}, trained for {epochs} epochs on {sizes} training images, see `cifar` and `imagenet`. "
+        f"The first {config.test_rows} test images (of ImageNet so many validation images, evenly spaced) "
+        "are attacked in float32; no pixel of 0 to 255 is changed by "
+        f"more than ε = {strengths}, and none leaves that range. FGSM is one step along the sign of the "
+        "gradient of the true label's cross-entropy; I-FGSM takes "
+        f"{config.n_steps} steps of ε / {config.n_steps} (section 3.5); PGD starts "
+        f"at a random point of the ball and takes {config.n_steps} steps of 2.5 ε / {config.n_steps}, each "
+        "projected onto the ball (Madry et al. 2018), one start. The attacks are those of the Adversarial "
+        "Robustness Toolbox. White box: the gradients are the network's own. Black box: they are those of "
+        "ERM with the lowest weight decay and the next seed; ERM's own row is of the seeds among each "
+        "other, as in the paper. Means over seeds with Student's 95 % intervals, differences in points, "
+        "paired by seed; they do not count the chance in the choice of test images."
+    )
+
+
+COMMAND = Command(
+    name="adversarial",
+    order=6,
+    paper="section 3.5, Table 3",
+    claim="error on adversarial examples, white box and black box, ERM against mixup",
+    presets=PRESETS,
+    run=run,
+    tabulate=tabulate,
+    note=(
+        "Table 3 is of ResNet-101 on ImageNet, ours of a network on CIFAR-10: signs may be compared, sizes "
+        "not. An error that is lower under FGSM only is masked gradients, not robustness; PGD tells."
+    ),
+)

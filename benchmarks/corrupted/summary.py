@@ -1,0 +1,189 @@
+"""From records of training on images with corrupted labels to tables, a plot and a sentence."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+import numpy as np
+
+from benchmarks.corrupted_tables.methods import BASELINE, PUBLISHED, find_family
+from benchmarks.corrupted_tables.summary import make_styles
+from benchmarks.data.cifar_images import IMAGE_SET_TITLES
+from benchmarks.harness.figures import make_figure, render_png, tidy
+from benchmarks.harness.intervals import compute_t_interval
+from benchmarks.harness.paired_differences import (
+    flatten_interval,
+    format_difference,
+    format_mean,
+    group_records,
+    read_interval,
+)
+
+__all__ = ["describe_finding", "draw_errors", "summarise", "tabulate"]
+
+Row = Mapping[str, Any]
+METRICS = ("best_error", "last_error", "train_error_true", "train_error_corrupted")
+COMPARED = METRICS[:2]
+
+
+def summarise(records: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return one flat row for each share of noise and method.
+
+    Parameters
+    ----------
+    records : sequence of mapping
+        From ``corrupted.train_once``.
+
+    Returns
+    -------
+    summary : list of dict
+        Means over seeds with the ends of Student's 95 % intervals (NaN for one seed), in per
+        cent; ``<metric>_diff`` is the difference from ERM in points, paired by seed. Curves are
+        means over the seeds.
+    """
+    groups = group_records(records, "dataset", "noise", "method")
+    return [
+        _summarise_method(group, groups[dataset, noise, BASELINE])
+        for (dataset, noise, _), group in groups.items()
+    ]
+
+
+def _summarise_method(group: Sequence[Row], baseline: Sequence[Row]) -> dict[str, Any]:
+    own, base = (sorted(part, key=lambda record: record["repeat"]) for part in (group, baseline))
+    row = {name: own[0][name] for name in ("dataset", "noise", "method", "epochs")} | {"n_seeds": len(own)}
+    for metric in METRICS:
+        values, others = (np.array([record[metric] for record in part]) for part in (own, base))
+        row |= flatten_interval(metric, compute_t_interval(values))
+        if metric in COMPARED:
+            row |= flatten_interval(f"{metric}_diff", compute_t_interval(values - others))
+    row["best_epoch"] = float(np.median([record["best_epoch"] for record in own]))
+    row["minutes"] = round(float(np.mean([record["seconds"] for record in own])) / 60, 2)
+    row["curve"] = np.mean([record["error_curve"] for record in own], axis=0).round(3).tolist()
+    return row
+
+
+def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
+    """Return the printed tables, one for each share of noise.
+
+    Parameters
+    ----------
+    document : mapping
+        A result of ``corrupted``.
+
+    Returns
+    -------
+    tables : dict of str to list of dict
+        Heading to rows, each title to text.
+    """
+    groups = group_records(document["summary"], "dataset", "noise")
+    return {
+        f"{IMAGE_SET_TITLES[dataset]}, {100 * noise:g} % of the labels replaced; errors in %": [
+            _format_row(row) for row in rows
+        ]
+        for (dataset, noise), rows in groups.items()
+    }
+
+
+def _format_row(row: Row) -> dict[str, str]:
+    is_baseline = row["method"] == BASELINE
+    cells = {"method": row["method"], "n": str(row["n_seeds"])}
+    for metric, title in zip(COMPARED, ("best", "last"), strict=True):
+        cells[f"{title} test error"] = _format_mean(row, metric)
+        gap = format_difference(read_interval(row, f"{metric}_diff"), 1)
+        cells[f"{title}, against ERM"] = "" if is_baseline else gap
+    cells["best at epoch"] = f"{row['best_epoch']:g}"
+    cells["train, true labels"] = _format_mean(row, "train_error_true")
+    cells["train, corrupted labels"] = _format_mean(row, "train_error_corrupted")
+    best, last, true, corrupted = PUBLISHED.get((row["noise"], row["method"]), (None,) * 4)
+    cells["Table 2: best / last"] = "" if best is None else f"{best} / {last}"
+    cells["Table 2: train"] = "" if true is None else f"{true} / {corrupted}"
+    return cells
+
+
+def _format_mean(row: Row, metric: str) -> str:
+    return format_mean(row, metric, 1) if row["n_seeds"] > 1 else f"{row[metric]:.1f}"
+
+
+def describe_finding(summary: Sequence[Row]) -> str:
+    """Return who has the lowest last test error at each share of noise, and what each memorised.
+
+    Parameters
+    ----------
+    summary : sequence of mapping
+        From :func:`summarise`.
+
+    Returns
+    -------
+    sentences : str
+        Each method with its option of the lowest last test error.
+    """
+    parts = [
+        f"at {100 * noise:g} % {_describe_level(rows)}"
+        for (noise,), rows in group_records(summary, "noise").items()
+    ]
+    n_seeds = summary[0]["n_seeds"]
+    return (
+        "Last test error of each method with its best option, and in brackets the share of corrupted labels "
+        f"that it fits, lowest error first: {'; '.join(parts)} ({n_seeds} seed{'s' * (n_seeds > 1)}). The "
+        "options are compared on the clean test images, which nobody with corrupted labels alone has."
+    )
+
+
+def _describe_level(rows: Sequence[Row]) -> str:
+    families: dict[str, list[Row]] = {}
+    for row in rows:
+        families.setdefault(find_family(row["method"]), []).append(row)
+    best = [min(part, key=lambda row: row["last_error"]) for part in families.values()]
+    best.sort(key=lambda row: row["last_error"])
+    return ", ".join(
+        f"{row['method']} {row['last_error']:.1f} % ({100 - row['train_error_corrupted']:.1f} %)"
+        for row in best
+    )
+
+
+def draw_errors(summary: Sequence[Row]) -> bytes:
+    """Draw, for each share of noise, test errors by epochs, and beside them what was memorised.
+
+    Parameters
+    ----------
+    summary : sequence of mapping
+        From :func:`summarise`.
+
+    Returns
+    -------
+    png : bytes
+        The picture: means over seeds.
+    """
+    groups = list(group_records(summary, "noise").values())
+    styles = make_styles([row["method"] for row in groups[0]])
+    figure = make_figure(0.9 + 3.4 * len(groups))
+    axes = figure.subplots(len(groups), 2, squeeze=False, width_ratios=[3, 2])
+    for (left, right), rows in zip(axes, groups, strict=True):
+        _draw_curves(left, rows, styles)
+        _draw_memorised(right, rows, styles)
+    n_seeds = summary[0]["n_seeds"]
+    where = IMAGE_SET_TITLES[summary[0]["dataset"]]
+    figure.suptitle(f"{where}, corrupted labels, {n_seeds} seed{'s' * (n_seeds > 1)}", fontweight="bold")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False, fontsize="small")
+    return render_png(figure)
+
+
+def _draw_curves(ax: Axes, rows: Sequence[Row], styles: Mapping[str, dict[str, Any]]) -> None:
+    for row in rows:
+        epochs = np.arange(1, len(row["curve"]) + 1)
+        looks = styles[row["method"]] | {"markersize": 4, "linewidth": 1.3}
+        ax.plot(epochs, row["curve"], label=row["method"], markevery=max(1, len(epochs) // 12), **looks)
+    ax.set(xlabel="epoch", ylabel="test error, %", title=f"{100 * rows[0]['noise']:g} % replaced")
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    tidy(ax)
+
+
+def _draw_memorised(ax: Axes, rows: Sequence[Row], styles: Mapping[str, dict[str, Any]]) -> None:
+    for row in rows:
+        looks = {name: styles[row["method"]][name] for name in ("color", "marker")}
+        ax.plot(100 - row["train_error_corrupted"], row["last_error"], linestyle="none", **looks)
+    ax.set(xlabel="corrupted training labels fitted, %", ylabel="last test error, %", title="last epoch")
+    ax.set_xlim(left=0)
+    tidy(ax)

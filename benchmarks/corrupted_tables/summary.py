@@ -1,0 +1,314 @@
+"""From records of training on corrupted labels to tables, a plot and sentences."""
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import SubFigure
+from matplotlib.ticker import StrMethodFormatter
+import numpy as np
+
+from benchmarks.corrupted_tables.methods import BASELINE, FAMILIES, PUBLISHED, find_family
+from benchmarks.data.tables import TABLE_TITLES
+from benchmarks.harness.figures import draw_intervals, make_figure, render_png, tidy
+from benchmarks.harness.intervals import Interval, compute_corrected_interval, compute_t_interval
+from benchmarks.harness.paired_differences import (
+    count_signs,
+    flatten_interval,
+    format_difference,
+    format_mean,
+    group_records,
+    read_interval,
+)
+
+__all__ = ["aggregate_tables", "describe_finding", "draw_errors", "make_styles", "summarise", "tabulate"]
+
+Row = Mapping[str, Any]
+METRICS = ("test_error_best", "test_error_last", "train_error_true", "train_error_corrupted")
+COMPARED = METRICS[:2]
+CURVES = {
+    "test_error_curve": "test error, %",
+    "train_error_true_curve": "training error,\ntrue labels, %",
+    "train_error_corrupted_curve": "training error,\ncorrupted labels, %",
+}
+MAPS = dict(zip(FAMILIES, ("Greys", "Oranges", "Greens", "Blues"), strict=True))
+MARKERS = ("o", "s", "^", "D", "v")
+DASHES = dict(zip(FAMILIES, ("-", "--", ":", "-"), strict=True))
+
+
+def summarise(
+    records: Sequence[Row], *, test_ratio: float, epochs: Sequence[int] = ()
+) -> list[dict[str, Any]]:
+    """Return one flat row for each table, share of noise and method.
+
+    Parameters
+    ----------
+    records : sequence of mapping
+        From ``corrupted_tables.fit_methods``.
+    test_ratio : float
+        Rows for testing divided by rows for training.
+    epochs : sequence of int, default=()
+        Numbers of the epochs of the records' curves.
+
+    Returns
+    -------
+    summary : list of dict
+        Errors in per cent with the ends of their 95 % intervals; ``<metric>_diff`` is the
+        difference from ERM in points, paired by split. Curves are means over the repeats, for
+        the table whose records have them.
+    """
+    groups = group_records(records, "dataset", "noise", "method")
+    return [
+        _summarise_method(group, groups[dataset, noise, BASELINE], test_ratio, list(epochs))
+        for (dataset, noise, _), group in groups.items()
+    ]
+
+
+def _summarise_method(
+    group: Sequence[Row], baseline: Sequence[Row], test_ratio: float, epochs: list[int]
+) -> dict[str, Any]:
+    own, base = (sorted(part, key=lambda record: record["repeat"]) for part in (group, baseline))
+    row = {name: own[0][name] for name in ("dataset", "noise", "method")} | {"n_repeats": len(own)}
+    for metric in METRICS:
+        values, others = (100 * np.array([record[metric] for record in part]) for part in (own, base))
+        row |= flatten_interval(metric, compute_corrected_interval(values, test_ratio))
+        if metric in COMPARED:
+            row |= flatten_interval(f"{metric}_diff", compute_corrected_interval(values - others, test_ratio))
+    row["median_best_epoch"] = float(np.median([record["best_epoch"] for record in own]))
+    row["seconds"] = round(float(np.mean([record["seconds"] for record in own])), 3)
+    row["curve_epochs"] = None if own[0]["test_error_curve"] is None else epochs
+    return row | {name: _average_curves([record[name] for record in own]) for name in CURVES}
+
+
+def _average_curves(curves: Sequence[Sequence[int] | None]) -> list[float] | None:
+    """Return the mean of curves in thousandths, in per cent."""
+    if curves[0] is None:
+        return None
+    return [round(float(value), 2) for value in np.mean(np.array(curves, dtype=float), axis=0) / 10]
+
+
+def aggregate_tables(summary: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return one row for each share of noise and method, over all tables.
+
+    Parameters
+    ----------
+    summary : sequence of mapping
+        From :func:`summarise`.
+
+    Returns
+    -------
+    rows : list of dict
+        Mean differences from ERM with Student's interval over tables (of one table, its own),
+        on how many tables each difference is surely below and above 0, and mean training errors.
+    """
+    groups = group_records(summary, "noise", "method")
+    return [_aggregate_method(noise, method, rows) for (noise, method), rows in groups.items()]
+
+
+def _aggregate_method(noise: float, method: str, rows: Sequence[Row]) -> dict[str, Any]:
+    row: dict[str, Any] = {"noise": noise, "method": method, "n_tables": len(rows)}
+    for metric in COMPARED:
+        name = f"{metric}_diff"
+        means = [part[name] for part in rows]
+        interval = compute_t_interval(means) if len(rows) > 1 else read_interval(rows[0], name)
+        row |= flatten_interval(name, interval)
+        row[f"{metric}_lower"], row[f"{metric}_higher"] = count_signs(rows, name)
+    return row | {name: float(np.mean([part[name] for part in rows])) for name in METRICS}
+
+
+def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
+    """Return the printed tables: over all tables of data, then one for each.
+
+    Parameters
+    ----------
+    document : mapping
+        A result of ``corrupted-tables``.
+
+    Returns
+    -------
+    tables : dict of str to list of dict
+        Heading to rows, each title to text.
+    """
+    summary = document["summary"]
+    rows = aggregate_tables(summary)
+    count = rows[0]["n_tables"]
+    over = f"Mean over {count} tables" if count > 1 else "Mean over 1 table"
+    tables = {f"{over}; differences from ERM in points, negative is better": list(map(_format_over, rows))}
+    for (dataset,), part in group_records(summary, "dataset").items():
+        tables[f"{TABLE_TITLES[dataset]}, errors in %"] = list(map(_format_row, part))
+    return tables
+
+
+def _format_over(row: Row) -> dict[str, str]:
+    is_baseline = row["method"] == BASELINE
+    cells = _format_head(row)
+    for metric, title in zip(COMPARED, ("best", "last"), strict=True):
+        change = format_difference(read_interval(row, f"{metric}_diff"), 1)
+        cells[f"{title} test error"] = f"{row[metric]:.1f}"
+        cells[f"{title}, against ERM"] = "" if is_baseline else change
+    counts = f"{row['test_error_last_lower']} / {row['test_error_last_higher']}"
+    cells["last surely lower / higher on"] = "" if is_baseline else counts
+    cells["train, true / corrupted"] = f"{row['train_error_true']:.1f} / {row['train_error_corrupted']:.1f}"
+    best, last, true, corrupted = PUBLISHED.get((row["noise"], row["method"]), (None,) * 4)
+    cells["Table 2: best / last"] = "" if best is None else f"{best} / {last}"
+    cells["Table 2: train"] = "" if true is None else f"{true} / {corrupted}"
+    return cells
+
+
+def _format_row(row: Row) -> dict[str, str]:
+    change = format_difference(read_interval(row, "test_error_last_diff"), 1)
+    return {
+        **_format_head(row),
+        "n": str(row["n_repeats"]),
+        "best test error": format_mean(row, "test_error_best", 1),
+        "last test error": format_mean(row, "test_error_last", 1),
+        "last, against ERM": "" if row["method"] == BASELINE else change,
+        "train, true labels": format_mean(row, "train_error_true", 1),
+        "train, corrupted labels": format_mean(row, "train_error_corrupted", 1),
+    }
+
+
+def _format_head(row: Row) -> dict[str, str]:
+    return {"replaced": f"{100 * row['noise']:g} %", "method": row["method"]}
+
+
+def describe_finding(summary: Sequence[Row]) -> str:
+    """Return who has the lowest last test error at each share of noise, and how mixup fares.
+
+    Parameters
+    ----------
+    summary : sequence of mapping
+        From :func:`summarise`.
+
+    Returns
+    -------
+    sentences : str
+        Means over tables; counts are of intervals that exclude 0.
+    """
+    groups = group_records(aggregate_tables(summary), "noise")
+    levels = [f"at {100 * noise:g} % {_describe_level(rows)}" for (noise,), rows in groups.items()]
+    n_tables = len({row["dataset"] for row in summary})
+    n_pairs = len(group_records(summary, "dataset", "noise"))
+    counts = "; ".join(
+        f"{metric.rpartition('_')[2]} test error, {_describe_counts(summary, metric)}"
+        for metric in reversed(COMPARED)
+    )
+    return (
+        f"Last test error of each method with its best option, mean over {n_tables} "
+        f"table{'s' * (n_tables > 1)}, lowest first: {'; '.join(levels)}. Against ERM, counted where the "
+        f"95 % interval of the difference excludes 0, of {n_pairs} pair{'s' * (n_pairs > 1)} of table and "
+        f"share: {counts}. Options and best epochs are compared on the clean test rows, which nobody with "
+        "corrupted labels alone has."
+    )
+
+
+def _describe_level(rows: Sequence[Row]) -> str:
+    """Return the last test error of each method with its best option, the lowest first."""
+    best = [min(part, key=lambda row: row["test_error_last"]) for part in _group_families(rows).values()]
+    best.sort(key=lambda row: row["test_error_last"])
+    return ", ".join(f"{row['method']} {row['test_error_last']:.1f} %" for row in best)
+
+
+def _describe_counts(summary: Sequence[Row], metric: str) -> str:
+    """Return the counts for the last option of each method but ERM, which is its strongest."""
+    strongest = {rows[-1]["method"] for rows in _group_families(summary).values()} - {BASELINE}
+    parts = []
+    for (method,), rows in group_records(summary, "method").items():
+        if method in strongest:
+            lower, higher = count_signs(rows, f"{metric}_diff")
+            parts.append(f"{method} lower on {lower} and higher on {higher}")
+    return ", ".join(parts)
+
+
+def _group_families(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Return the rows of each method, all options together."""
+    families: dict[str, list[Row]] = {}
+    for row in rows:
+        families.setdefault(find_family(row["method"]), []).append(row)
+    return families
+
+
+def draw_errors(summary: Sequence[Row]) -> bytes:
+    """Draw the errors over epochs on one table, then the last test error against ERM over all tables.
+
+    Parameters
+    ----------
+    summary : sequence of mapping
+        From :func:`summarise`.
+
+    Returns
+    -------
+    png : bytes
+        The picture: a column a share of noise.
+    """
+    methods = list(dict.fromkeys(row["method"] for row in summary))
+    styles = make_styles(methods)
+    curves = group_records([row for row in summary if row["curve_epochs"]], "noise")
+    figure = make_figure(8.4 + 0.2 * len(methods))
+    upper, lower = np.ravel(
+        np.asarray(figure.subfigures(2, 1, height_ratios=[7.0, 1.2 + 0.2 * len(methods)]))
+    )
+    _draw_curves(upper, list(curves.values()), styles)
+    _draw_differences(lower, aggregate_tables(summary), styles)
+    return render_png(figure)
+
+
+def make_styles(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return how the line of each method looks.
+
+    Parameters
+    ----------
+    methods : sequence of str
+        Names that begin with one of ``FAMILIES``.
+
+    Returns
+    -------
+    styles : dict of str to dict
+        A hue and dashes for each family, a darker shade and another marker for each option.
+    """
+    families = _group_families([{"method": name} for name in methods])
+    styles = {}
+    for family, rows in families.items():
+        shades = np.linspace(0.45, 1.0, len(rows)) if len(rows) > 1 else [1.0]
+        for shade, marker, row in zip(shades, cycle(MARKERS), rows, strict=False):
+            color = matplotlib.colormaps[MAPS[family]](shade)
+            styles[row["method"]] = {"color": color, "linestyle": DASHES[family], "marker": marker}
+    return styles
+
+
+def _draw_curves(
+    figure: SubFigure, columns: Sequence[Sequence[Row]], styles: Mapping[str, dict[str, Any]]
+) -> None:
+    axes = figure.subplots(len(CURVES), len(columns), squeeze=False, sharex=True, sharey="row")
+    for line, (name, title) in zip(axes, CURVES.items(), strict=True):
+        for ax, rows in zip(line, columns, strict=True):
+            for row in rows:
+                looks = styles[row["method"]] | {"markersize": 4, "markevery": 3, "linewidth": 1.3}
+                ax.plot(row["curve_epochs"], row[name], label=row["method"], **looks)
+            tidy(ax)
+        line[0].set_ylabel(title)
+        line[0].set_ylim(0, 100 if name.startswith("train_error_corrupted") else None)
+    for ax, rows in zip(axes[0], columns, strict=True):
+        ax.set_title(f"{100 * rows[0]['noise']:g} % replaced")
+    for ax in axes[-1]:
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        ax.set_xlabel("epoch")
+    figure.suptitle(f"{TABLE_TITLES[columns[0][0]['dataset']]}, mean over repeats", fontweight="bold")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False, fontsize="small")
+
+
+def _draw_differences(figure: SubFigure, rows: Sequence[Row], styles: Mapping[str, dict[str, Any]]) -> None:
+    groups = group_records([row for row in rows if row["method"] != BASELINE], "noise")
+    axes = figure.subplots(1, len(groups), squeeze=False, sharex=True, sharey=True)[0]
+    for ax, ((noise,), part) in zip(axes, groups.items(), strict=True):
+        ax.set_title(f"{100 * noise:g} % replaced")
+        intervals: list[Interval] = [read_interval(row, "test_error_last_diff") for row in part]
+        draw_intervals(ax, intervals, [styles[row["method"]]["color"] for row in part])
+        ax.set_yticks(range(len(part)), [row["method"] for row in part])
+        ax.set_xlabel("points; left is better")
+    n_tables = rows[0]["n_tables"]
+    over = f"mean over {n_tables} tables" if n_tables > 1 else "on 1 table"
+    figure.suptitle(f"Last test error against ERM, {over}, 95 % interval", fontweight="bold")

@@ -1,0 +1,1 @@
+"""Reading and downloading files of data; no training."""

@@ -1,0 +1,1 @@
+"""What every benchmark runs on; knows no experiment and no data."""

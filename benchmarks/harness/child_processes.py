@@ -1,0 +1,75 @@
+"""Measurements in a process of their own, and the most memory that a process holds."""
+
+import json
+import os
+from pathlib import Path
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import psutil
+
+__all__ = ["Peak", "run_in_process"]
+
+
+class Peak:
+    """The most memory that this process holds while a block runs, in bytes.
+
+    Attributes
+    ----------
+    growth : int
+        That memory less what was held when the block began; 0 until the block has ended.
+    """
+
+    growth = 0
+
+    def __init__(self) -> None:
+        self.process = psutil.Process()
+        self.bytes = 0
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self._watch)
+
+    def _watch(self) -> None:
+        while not self.done.is_set():
+            self.bytes = max(self.bytes, self.process.memory_info().rss)
+            time.sleep(0.001)
+
+    def __enter__(self) -> "Peak":
+        self.start = self.process.memory_info().rss
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.done.set()
+        self.thread.join()
+        self.growth = self.bytes - self.start
+
+
+def run_in_process(module: str, *arguments: int) -> dict[str, Any]:
+    """Run a module as a program and return the record that it prints.
+
+    Parameters
+    ----------
+    module : str
+        Such as "benchmarks.speed.growth".
+    *arguments : int
+        Of the program.
+
+    Returns
+    -------
+    record : dict
+        From the JSON on its standard output.
+    """
+    root = Path(__file__).parents[2]
+    path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    record: dict[str, Any] = json.loads(done.stdout)
+    return record

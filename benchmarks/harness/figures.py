@@ -1,0 +1,103 @@
+"""Figures of the results, drawn without a display."""
+
+from collections.abc import Sequence
+import io
+from typing import Literal
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from benchmarks.harness.intervals import Interval
+
+__all__ = [
+    "BETTER",
+    "EVEN",
+    "WORSE",
+    "draw_intervals",
+    "make_figure",
+    "make_legend",
+    "pick_color",
+    "render_png",
+    "tidy",
+]
+
+BETTER, WORSE, EVEN = "#1b6ca8", "#c8553d", "#7a7a7a"
+
+
+def make_figure(height: float) -> Figure:
+    """Return an empty figure of a report's width.
+
+    Parameters
+    ----------
+    height : float
+        In inches.
+    """
+    figure = Figure(figsize=(9, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def render_png(figure: Figure) -> bytes:
+    """Return a figure as PNG, the same bytes for the same figure.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        From :func:`make_figure`.
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def tidy(ax: Axes, axis: Literal["both", "x", "y"] = "both") -> None:
+    """Draw a light grid behind the lines, and no frame above and to the right.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Changed in place.
+    axis : {'both', 'x', 'y'}, default='both'
+        Which lines the grid has.
+    """
+    ax.grid(axis=axis, color="#e4e4e4", linewidth=0.7)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def pick_color(interval: Interval) -> str:
+    """Return the colour of a difference that is good below 0."""
+    return {-1: BETTER, 0: EVEN, 1: WORSE}[interval.find_sign()]
+
+
+def draw_intervals(ax: Axes, intervals: Sequence[Interval], colors: Sequence[str]) -> None:
+    """Draw differences as dots with bars, one below the other, and a line at 0.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Where.
+    intervals : sequence of Interval
+        The differences.
+    colors : sequence of str
+        One for each.
+    """
+    ax.axvline(0, color="black", linewidth=0.8)
+    for place, (interval, color) in enumerate(zip(intervals, colors, strict=True)):
+        ends = [interval.low, interval.high]
+        ax.plot(ends, [place, place], color=color, linewidth=2.2, solid_capstyle="butt")
+        ax.plot(interval.mean, place, "o", color=color, markersize=6)
+    ax.set_ylim(len(intervals) - 0.4, -0.6)
+    tidy(ax, "x")
+    ax.spines["left"].set_visible(False)
+    ax.tick_params(axis="y", length=0)
+
+
+def make_legend(better: str, worse: str) -> list[Line2D]:
+    """Return the legend's lines for :func:`pick_color`."""
+    colors = {better: BETTER, "no clear difference": EVEN, worse: WORSE}
+    return [
+        Line2D([], [], color=color, marker="o", linewidth=2.2, label=label) for label, color in colors.items()
+    ]

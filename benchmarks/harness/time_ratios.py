@@ -1,0 +1,235 @@
+"""Ratios of times beside their targets: what ``speed`` and ``search`` print."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.harness.interleaved_timing import compare_times
+
+__all__ = [
+    "NOT_RUN",
+    "Line",
+    "describe_finding",
+    "format_ratios",
+    "format_timed_ratios",
+    "format_times",
+    "summarise_lines",
+]
+
+NOT_RUN = "not run"
+
+Records = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One ratio that has a target.
+
+    Parameters
+    ----------
+    label : str
+        What is compared.
+    part, case : str
+        Where the times stand.
+    ours, theirs : str
+        The contenders; "peer" is the fastest of all others.
+    target, stretch : float or None
+        What is to be reached, and what would be better still.
+    at_least : bool, default=False
+        Whether the ratio must be at least the target instead of at most.
+    is_share : bool, default=False
+        Whether our values are the ratio already.
+    is_paired : bool, default=True
+        Whether the ratio is taken round by round; if not, over the median of theirs.
+    digits : int, default=2
+        Decimals that are printed and judged.
+    """
+
+    label: str
+    part: str
+    case: str
+    ours: str
+    theirs: str
+    target: float
+    stretch: float | None = None
+    at_least: bool = False
+    is_share: bool = False
+    is_paired: bool = True
+    digits: int = 2
+
+    def is_met(self, ratio: float, bound: float | None) -> bool:
+        """Whether a ratio, as it is printed, keeps a bound."""
+        if bound is None:
+            return False
+        shown, bound = round(ratio, self.digits), round(bound, self.digits)
+        return shown >= bound if self.at_least else shown <= bound
+
+
+def summarise_lines(records: Records, lines: Sequence[Line]) -> list[dict[str, Any]]:
+    """Return a row for each line; those whose times are not there are marked so.
+
+    Parameters
+    ----------
+    records : sequence of mapping
+        Part, case, contender, round and value of every measurement.
+    lines : sequence of Line
+        The ratios.
+
+    Returns
+    -------
+    rows : list of dict
+        Label, part, case, peer, ratio with quartiles, the median values behind it, target,
+        stretch, and ``met``: "stretch", "target", "missed" or "not run".
+    """
+    values: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for record in records:
+        group = values.setdefault((record["part"], record["case"]), {})
+        group.setdefault(record["contender"], []).append(record["value"])
+    return [_summarise_line(line, values.get((line.part, line.case), {})) for line in lines]
+
+
+def _summarise_line(line: Line, group: Mapping[str, list[float]]) -> dict[str, Any]:
+    row = {"label": line.label, "part": line.part, "case": line.case, "at_least": line.at_least}
+    row |= {"target": line.target, "stretch": line.stretch}
+    peer = _find_peer(line, group)
+    if line.ours not in group or peer is None:
+        empty = dict.fromkeys(("ratio", "low", "high", "ours", "theirs"))
+        return row | {"peer": line.theirs, **empty, "rounds": 0, "met": NOT_RUN}
+    ours = group[line.ours]
+    theirs = [1.0] * len(ours) if line.is_share else group[peer]
+    if not line.is_paired:
+        theirs = [float(np.median(theirs))] * len(ours)
+    ratio = compare_times(ours, theirs)
+    stretch, target = (line.is_met(ratio["ratio"], bound) for bound in (line.stretch, line.target))
+    return row | {
+        "peer": peer,
+        **{key: round(value, 4) for key, value in ratio.items()},
+        "ours": round(float(np.median(ours)), 3),
+        "theirs": round(float(np.median(theirs)), 3),
+        "rounds": len(ours),
+        "met": "stretch" if stretch else "target" if target else "missed",
+    }
+
+
+def _find_peer(line: Line, group: Mapping[str, list[float]]) -> str | None:
+    """Return whose times are compared; the fastest of all where the line says so."""
+    if line.theirs != "peer":
+        return line.theirs if line.theirs in group or line.is_share else None
+    medians = {name: float(np.median(times)) for name, times in group.items() if name != line.ours}
+    return min(medians, key=medians.__getitem__, default=None)
+
+
+def format_ratios(summary: Records, digits: int = 2) -> list[dict[str, str]]:
+    """Return a printed row for each line of a summary.
+
+    Parameters
+    ----------
+    summary : sequence of mapping
+        From :func:`summarise_lines`.
+    digits : int, default=2
+        Decimals.
+
+    Returns
+    -------
+    rows : list of dict
+        Title to text.
+    """
+    return [_format_row(row, digits) for row in summary]
+
+
+def format_timed_ratios(
+    summary: Records, unit: str, *, untimed: Collection[str] = ()
+) -> list[dict[str, str]]:
+    """Return a printed row for each line, with the medians that the ratio comes from.
+
+    Parameters
+    ----------
+    summary : sequence of mapping
+        From :func:`summarise_lines`, without stretched targets.
+    unit : str
+        Of the medians; their column's title.
+    untimed : collection of str, default=()
+        Labels of lines whose medians are no times.
+
+    Returns
+    -------
+    rows : list of dict
+        Title to text.
+    """
+    cells = format_ratios(summary)
+    for cell, row in zip(cells, summary, strict=True):
+        del cell["stretch"]
+        times = [] if row["label"] in untimed else [row["ours"], row["theirs"]]
+        cell[unit] = " / ".join("" if time is None else f"{time:,.1f}" for time in times)
+    return cells
+
+
+def _format_row(row: Mapping[str, Any], digits: int) -> dict[str, str]:
+    sign = "≥" if row["at_least"] else "≤"
+    stretch = "" if row["stretch"] is None else f"{sign} {round(row['stretch'], digits):g}"
+    measured = row["ratio"] is not None
+    return {
+        "ratio": row["label"],
+        "case": row["case"],
+        "measured": f"{row['ratio']:.{digits}f}" if measured else NOT_RUN,
+        "quartiles": f"{row['low']:.{digits}f} to {row['high']:.{digits}f}" if measured else "",
+        "target": f"{sign} {round(row['target'], digits):g}",
+        "stretch": stretch,
+        "met": row["met"] if measured else "",
+    }
+
+
+def format_times(records: Records) -> list[dict[str, str]]:
+    """Return a printed row with the medians of each part and case.
+
+    Parameters
+    ----------
+    records : sequence of mapping
+        The measurements.
+
+    Returns
+    -------
+    rows : list of dict
+        Title to text.
+    """
+    groups: dict[tuple[str, str, str], dict[str, list[float]]] = {}
+    for record in records:
+        group = groups.setdefault((record["part"], record["case"], record["unit"]), {})
+        group.setdefault(record["contender"], []).append(record["value"])
+    return [
+        {
+            "part": part,
+            "case": case,
+            "per": unit,
+            "medians": ", ".join(f"{name} {np.median(times):.4g}" for name, times in group.items()),
+        }
+        for (part, case, unit), group in groups.items()
+    ]
+
+
+def describe_finding(summary: Records, digits: int = 2) -> str:
+    """Return one sentence that counts the targets met and names those missed.
+
+    Parameters
+    ----------
+    summary : sequence of mapping
+        From :func:`summarise_lines`.
+    digits : int, default=2
+        Decimals.
+
+    Returns
+    -------
+    sentence : str
+    """
+    measured = [row for row in summary if row["met"] != NOT_RUN]
+    missed = [
+        f"{row['label']} on {row['case']} ({row['ratio']:.{digits}f})"
+        for row in measured
+        if row["met"] == "missed"
+    ]
+    n_stretch = sum(row["met"] == "stretch" for row in measured)
+    counted = f"{len(measured) - len(missed)} of {len(measured)} ratios measured meet their target"
+    counted += f", {n_stretch} of them the stretch target as well"
+    return f"{counted}; missed: {', '.join(missed)}." if missed else f"{counted}."

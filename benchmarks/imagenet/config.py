@@ -1,0 +1,194 @@
+"""The options of ``imagenet`` and its presets."""
+
+from dataclasses import dataclass
+import os
+from pathlib import Path
+
+import joblib
+
+from benchmarks.data.tables import check_names
+from benchmarks.harness.command import BaseConfig, UserError, check_folder, check_range
+from benchmarks.networks.imagenet_networks import NETWORKS
+
+__all__ = ["PRESETS", "Config", "list_milestones"]
+
+PAPER_NETWORKS = ("resnet50", "resnet101", "resnext101_32x4d", "resnext101_64x4d")
+# Section 3.1: of 90 epochs after 30, 60 and 80; of 200 after 60, 120 and 180.
+SHORT, LONG = (30 / 90, 60 / 90, 80 / 90), (60 / 200, 120 / 200, 180 / 200)
+LONG_EPOCHS = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(BaseConfig):
+    """Options of the comparison of ERM and mixup on ImageNet."""
+
+    n_jobs: int = 1
+    """Processes that load images for each training process; 1 loads them in the training process
+    itself, -1 uses every core. Errors do not depend on it."""
+
+    networks: tuple[str, ...] = ("resnet18",)
+    """Networks: resnet50, resnet101, resnext101_32x4d, resnext101_64x4d, and resnet18 for trials."""
+
+    epochs: tuple[int, ...] = (4,)
+    """Lengths of training, each a run of its own; none takes those of Table 1 for each network."""
+
+    alpha: float | None = None
+    """Mixup's alpha; None takes that of Table 1: 0.2 for ResNets, 0.4 for ResNeXts."""
+
+    batch_size: int = 16
+    """Images in a batch, all data-parallel processes together; the paper has 1,024."""
+
+    lr_start: float = 0.01
+    """Learning rate of the first step; the paper has 0.1."""
+
+    lr: float = 0.04
+    """Learning rate after the warm-up; it falls tenfold three times. The paper has 0.4."""
+
+    lr_warmup: int = 1
+    """Epochs in which the learning rate grows, step by step; the paper has 5."""
+
+    weight_decay: float = 1e-4
+    """Of all weights but those of batch normalisations."""
+
+    image_size: int = 64
+    """Pixels of a side, in training and testing; the paper has 224."""
+
+    checkpoint_every: int = 1
+    """Epochs between checkpoints."""
+
+    bfloat16: bool = False
+    """Autocast forward passes to bfloat16."""
+
+    channels_last: bool = False
+    """Keep the channels of images and weights last in memory."""
+
+    compile: bool = False
+    """Compile the networks."""
+
+    models: Path | None = None
+    """Folder in which to keep the trained networks, for the command adversarial; None keeps none."""
+
+    n_threads: int = 1
+    """Threads of a training on a CPU, whose last digits depend on them."""
+
+    seeds_each: int = 1
+    """Seeds, unless --seeds is given; Table 1 has one run for each row."""
+
+    loader_size: int = 224
+    """Pixels of a side where loading is timed."""
+
+    loader_images: int = 2048
+    """Images, repeated where there are fewer, of each pass of loading that is timed."""
+
+    speed_batches: int = 12
+    """Batches in an epoch of the trainings that are timed."""
+
+    speed_rounds: int = 7
+    """Rounds of each comparison of times."""
+
+    def __post_init__(self) -> None:
+        """Check every option."""
+        super().__post_init__()
+        if self.models is not None:
+            check_folder("--models", self.models)
+        check_names(self.networks, tuple(NETWORKS), "--networks")
+        if not self.networks:
+            raise UserError("--networks must name at least one; got none.")
+        if self.download:
+            raise UserError(
+                "--download must be left out for imagenet; got it. Its terms allow no copies: ask for "
+                "ILSVRC2012 at https://image-net.org, unpack it to DIR/train/CLASS and DIR/val/CLASS, and "
+                "give --data-dir DIR."
+            )
+        self._check_counts()
+        check_range("--weight-decay", self.weight_decay, 0)
+        for name in ("lr_start", "lr"):
+            check_range(f"--{name.replace('_', '-')}", getattr(self, name), 1e-6)
+        if self.alpha is not None:
+            check_range("--alpha", self.alpha, 1e-6)
+
+    def _check_counts(self) -> None:
+        for epochs in self.epochs:
+            check_range("--epochs", epochs, 1)
+        for name, low in (
+            *(("batch_size", 2), ("lr_warmup", 0), ("image_size", 32), ("checkpoint_every", 1)),
+            *(("n_threads", 1), ("seeds_each", 1), ("loader_size", 32)),
+            *(("loader_images", 2), ("speed_batches", 1), ("speed_rounds", 2)),
+        ):
+            check_range(f"--{name.replace('_', '-')}", getattr(self, name), low)
+
+    def get_alpha(self, network: str) -> float:
+        """Return mixup's alpha for a network."""
+        return NETWORKS[network].alpha if self.alpha is None else self.alpha
+
+    def list_epochs(self, network: str) -> tuple[int, ...]:
+        """Return the lengths of training of a network."""
+        return self.epochs or NETWORKS[network].epochs
+
+    def count_workers(self) -> int:
+        """Return how many processes load images for each training process; 0 for itself."""
+        n_local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        n_jobs = max(1, joblib.cpu_count() // n_local) if self.n_jobs == -1 else self.n_jobs
+        return 0 if n_jobs == 1 else n_jobs
+
+
+def list_milestones(epochs: int) -> list[int]:
+    """Return the epochs after which the learning rate falls, as section 3.1 has them.
+
+    Parameters
+    ----------
+    epochs : int
+        Length of training. Of less than 200 epochs they are at the shares of 90 epochs.
+
+    Examples
+    --------
+    >>> from benchmarks.imagenet.config import list_milestones
+    >>> list_milestones(90), list_milestones(200)
+    ([30, 60, 80], [60, 120, 180])
+    """
+    shares = LONG if epochs >= LONG_EPOCHS else SHORT
+    return [round(share * epochs) for share in shares]
+
+
+PRESETS = {
+    "cpu": Config(n_seeds=2, n_jobs=-1),
+    "paper": Config(
+        device="cuda",
+        n_jobs=-1,
+        networks=PAPER_NETWORKS,
+        epochs=(),
+        batch_size=1024,
+        lr_start=0.1,
+        lr=0.4,
+        lr_warmup=5,
+        image_size=224,
+        loader_images=20_480,
+        speed_batches=20,
+    ),
+    "gpu": Config(
+        device="cuda",
+        n_jobs=-1,
+        networks=("resnet50",),
+        epochs=(90,),
+        batch_size=1024,
+        lr_start=0.1,
+        lr=0.4,
+        lr_warmup=5,
+        image_size=224,
+        bfloat16=True,
+        channels_last=True,
+        compile=True,
+        loader_images=20_480,
+        speed_batches=20,
+    ),
+    "smoke": Config(
+        epochs=(2,),
+        checkpoint_every=2,
+        batch_size=4,
+        image_size=32,
+        loader_size=32,
+        loader_images=8,
+        speed_batches=2,
+        speed_rounds=2,
+    ),
+}

@@ -1,0 +1,1 @@
+"""What the benchmarks compare with: loops written by hand and other libraries."""

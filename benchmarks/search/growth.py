@@ -1,0 +1,142 @@
+"""Time per net of fits of many nets as one, beside that of fits one by one."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.harness.fitting import count_batches
+from benchmarks.peers.contenders import ALPHA, make_net
+from benchmarks.search.fits import Work, time_works
+from sk_mixup import MixupClassifier, fit_stacked
+
+__all__ = ["fit_lone", "fit_nets", "time_gpu", "time_growth", "time_single"]
+
+Times = dict[str, list[float]]
+
+
+def _make_nets(n_nets: int, **options: Any) -> list[MixupClassifier]:
+    return [make_net(None, ALPHA, random_state=seed, **options) for seed in range(n_nets)]
+
+
+def _wait_for(device: str) -> None:
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()
+
+
+def fit_nets(
+    n_nets: int, X: np.ndarray, y: np.ndarray, *, device: str = "cpu", **options: Any
+) -> list[MixupClassifier]:
+    """Fit nets that differ in their seeds as one.
+
+    Parameters
+    ----------
+    n_nets : int
+        At least 1.
+    X, y : ndarray
+        The training set of each.
+    device : str, default="cpu"
+        Torch device.
+    **options : Any
+        Of each net.
+
+    Returns
+    -------
+    nets : list of MixupClassifier
+        Fitted.
+    """
+    nets = _make_nets(n_nets, device=device, **options)
+    fit_stacked((net, X, y) for net in nets)
+    _wait_for(device)
+    return nets
+
+
+def fit_lone(
+    n_nets: int, X: np.ndarray, y: np.ndarray, *, device: str = "cpu", **options: Any
+) -> list[MixupClassifier]:
+    """Fit the same nets one after another; parameters as those of :func:`fit_nets`."""
+    nets = [net.fit(X, y) for net in _make_nets(n_nets, device=device, **options)]
+    _wait_for(device)
+    return nets
+
+
+def _make_work(fit: Any, n_nets: int, X: np.ndarray, y: np.ndarray, **options: Any) -> Work:
+    n_steps = options["max_epochs"] * count_batches(len(X), options["batch_size"])
+    return Work(partial(fit, n_nets, X, y, **options), n_nets * n_steps)
+
+
+def time_single(n_rounds: int, X: np.ndarray, y: np.ndarray, **options: Any) -> Times:
+    """Time a fit of one net with and without the stack round it.
+
+    Parameters
+    ----------
+    n_rounds : int
+        Rounds that count.
+    X, y : ndarray
+        The training set.
+    **options : Any
+        Of the net, ``batch_size`` and ``max_epochs`` among them.
+
+    Returns
+    -------
+    times : dict of str to list of float
+        Microseconds per step, of "stacked" and "lone".
+    """
+    fits = {"stacked": fit_nets, "lone": fit_lone}
+    return time_works({name: _make_work(fit, 1, X, y, **options) for name, fit in fits.items()}, n_rounds)
+
+
+def time_growth(
+    n_rounds: int, X: np.ndarray, y: np.ndarray, *, numbers: Sequence[int], **options: Any
+) -> Times:
+    """Time fits of several numbers of nets as one, and the fit of a net alone.
+
+    Parameters
+    ----------
+    n_rounds : int
+        Rounds that count.
+    X, y : ndarray
+        The training set of each net.
+    numbers : sequence of int
+        Numbers of nets.
+    **options : Any
+        Of each net, ``batch_size`` and ``max_epochs`` among them.
+
+    Returns
+    -------
+    times : dict of str to list of float
+        Microseconds for each net and step, by number of nets, and of "lone".
+    """
+    works = {str(n_nets): _make_work(fit_nets, n_nets, X, y, **options) for n_nets in numbers}
+    return time_works({**works, "lone": _make_work(fit_lone, 1, X, y, **options)}, n_rounds)
+
+
+def time_gpu(n_rounds: int, X: np.ndarray, y: np.ndarray, *, n_nets: int, **options: Any) -> Times:
+    """Time many nets as one on a GPU, and four of them alone on the same.
+
+    Parameters
+    ----------
+    n_rounds : int
+        Rounds that count.
+    X, y : ndarray
+        The training set of each net.
+    n_nets : int
+        Nets of the stack.
+    **options : Any
+        Of each net, ``batch_size``, ``max_epochs`` and ``device`` among them.
+
+    Returns
+    -------
+    times : dict of str to list of float
+        Microseconds for each net and step, of "stacked", "lone" and "lone-graph", the last
+        with steps replayed from a CUDA graph.
+    """
+    works = {
+        "stacked": _make_work(fit_nets, n_nets, X, y, **options),
+        "lone": _make_work(fit_lone, 4, X, y, **options),
+    }
+    if torch.device(options["device"]).type == "cuda":
+        works["lone-graph"] = _make_work(fit_lone, 4, X, y, cuda_graph=True, **options)
+    return time_works(works, n_rounds)

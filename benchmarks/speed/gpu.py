@@ -1,0 +1,111 @@
+"""The lines of ``speed`` that need a CUDA device."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from benchmarks.harness.fitting import count_batches
+from benchmarks.harness.interleaved_timing import interleave
+from benchmarks.peers.contenders import SmallConvNet, make_fits, make_images, make_net, make_table
+from sk_mixup.mixing import mix_rows
+
+__all__ = ["time_gpu"]
+
+N_ROWS, N_FEATURES, N_CLASSES, BATCH_SIZE = 50_000, 54, 7, 128
+N_IMAGES, EPOCHS = 16_384, 3
+MIX_SHAPE = (65_536, 1024)  # 256 MiB in float32: far beyond the caches
+
+
+def time_gpu(case: str, n_rounds: int, device: str) -> Iterator[dict[str, Any]]:
+    """Return the records of one comparison on a CUDA device.
+
+    Parameters
+    ----------
+    case : {'fit', 'images', 'mixing'}
+        Fits of the small net, of a convolutional net in several precisions and layouts, or
+        the bandwidth of the mix kernel beside that of a copy.
+    n_rounds : int
+        Rounds that count.
+    device : str
+        The device.
+
+    Returns
+    -------
+    records : iterator of dict
+        Times in microseconds per step; bandwidths in GB/s.
+    """
+    if case == "mixing":
+        return _measure_bandwidth(n_rounds, device)
+    contenders = _make_table_fits(device) if case == "fit" else _make_image_fits(device)
+    n_samples = N_ROWS if case == "fit" else N_IMAGES
+    count = EPOCHS * count_batches(n_samples, BATCH_SIZE)
+    seconds = interleave({name: _wait_for(fit) for name, fit in contenders.items()}, n_rounds)
+    return (
+        _make_record(case, name, turn, 1e6 * value / count, "step")
+        for name, values in seconds.items()
+        for turn, value in enumerate(values)
+    )
+
+
+def _make_table_fits(device: str) -> dict[str, Callable[[], Any]]:
+    X, y = make_table(N_ROWS, N_FEATURES, N_CLASSES)
+    fits = make_fits(X, y, batch_size=BATCH_SIZE, epochs=EPOCHS, device=device)
+    graphed = make_fits(X, y, batch_size=BATCH_SIZE, epochs=EPOCHS, device=device, cuda_graph=True)
+    return {**fits, "mixup-graph": graphed["mixup"]}
+
+
+def _make_image_fits(device: str) -> dict[str, Callable[[], Any]]:
+    X, y = make_images(N_IMAGES)
+    shared = {"batch_size": BATCH_SIZE, "max_epochs": EPOCHS, "device": device}
+    variants: dict[str, dict[str, Any]] = {
+        "mixup": {},
+        "mixup-channels-last": {"channels_last": True},
+        "mixup-bfloat16": {"autocast": "bfloat16", "channels_last": True},
+        "mixup-bfloat16-graph": {"autocast": "bfloat16", "channels_last": True, "cuda_graph": True},
+    }
+
+    def make_fit(alpha: float, options: dict[str, Any]) -> Callable[[], Any]:
+        return lambda: make_net(SmallConvNet, alpha, **shared, **options).fit(X, y)
+
+    fits = {name: make_fit(0.2, options) for name, options in variants.items()}
+    return {**fits, "erm": make_fit(0, {})}
+
+
+def _wait_for(function: Callable[[], Any]) -> Callable[[], None]:
+    def call() -> None:
+        function()
+        torch.cuda.synchronize()
+
+    return call
+
+
+def _measure_bandwidth(n_rounds: int, device: str) -> Iterator[dict[str, Any]]:
+    """Yield bytes that must be read and written, over the time it takes."""
+    x = torch.randn(MIX_SHAPE, device=device)
+    into = torch.empty_like(x)
+    index = torch.stack([torch.arange(len(x)), torch.randperm(len(x))]).to(device)
+    lam = torch.rand(1, len(x), device=device)
+    weights = torch.cat([lam, 1 - lam])
+    moved = {"mix": 3 * x.nbytes, "copy": 2 * x.nbytes}
+    contenders = {"mix": lambda: mix_rows(x, index, weights), "copy": lambda: into.copy_(x)}
+    repeats = 20
+    seconds = interleave(
+        {name: _wait_for(_repeat(function, repeats)) for name, function in contenders.items()}, n_rounds
+    )
+    for name, values in seconds.items():
+        for turn, value in enumerate(values):
+            yield _make_record("mixing", name, turn, 1e-9 * repeats * moved[name] / value, "GB/s")
+
+
+def _repeat(function: Callable[[], Any], times: int) -> Callable[[], None]:
+    def call() -> None:
+        for _ in range(times):
+            function()
+
+    return call
+
+
+def _make_record(case: str, contender: str, turn: int, value: float, unit: str) -> dict[str, Any]:
+    row = {"part": "gpu", "case": case, "contender": contender, "round": turn}
+    return row | {"value": round(value, 4), "unit": unit}

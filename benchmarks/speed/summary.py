@@ -1,0 +1,152 @@
+"""What the times of ``speed`` say: ratios beside their targets."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from benchmarks.harness.figures import make_figure, render_png, tidy
+from benchmarks.harness.interleaved_timing import compare_times
+from benchmarks.harness.time_ratios import Line, format_ratios, format_times, summarise_lines
+
+__all__ = ["LINES", "draw_ratios", "summarise", "tabulate"]
+
+MET, MISSED = "#1b6ca8", "#c8553d"
+SHUFFLED = "skorch-shuffled"
+PEERS = {
+    "sklearn": "scikit-learn MLPClassifier",
+    SHUFFLED: "skorch NeuralNetClassifier",
+    "loop": "PyTorch loop by hand",
+}
+
+
+def _make_fit_lines() -> list[Line]:
+    targets = [
+        ("fit ÷ MLPClassifier fit", "sklearn", {16: (0.85, 0.65), 128: (0.75, 0.6), 1024: (0.65, 0.5)}),
+        ("fit ÷ skorch fit", SHUFFLED, {16: (0.4, 0.3), 128: (0.4, 0.3), 1024: (0.4, 0.3)}),
+        ("fit ÷ fit of a loop by hand", "loop", {16: (1.0, 0.7), 1024: (1.05, 0.95)}),
+    ]
+    return [
+        Line(label, "fit", f"{table}/{size}", "mixup", peer, *bounds)
+        for label, peer, by_size in targets
+        for table in ("abalone", "wide")
+        for size, bounds in by_size.items()
+    ]
+
+
+LINES = [
+    *_make_fit_lines(),
+    Line("mixup epoch ÷ plain epoch", "epoch", "abalone/16", "mixup", "erm", 1.15, 1.05),
+    Line("mixup epoch ÷ plain epoch", "epoch", "abalone/128", "mixup", "erm", 1.08, 1.03),
+    Line("mixup epoch ÷ plain epoch", "epoch", "images/128", "mixup", "erm", 1.02, 1.01),
+    Line("fit ÷ fit of a loop by hand", "images", "images/128", "mixup", "loop", 1.05),
+    Line("mixing alone ÷ the fastest peer", "mixing", "128x3x32x32", "sk_mixup", "peer", 1.0, 0.7),
+    Line("mixing alone ÷ the fastest peer", "mixing", "1024x54", "sk_mixup", "peer", 1.0, 0.7),
+    Line("predict_proba ÷ MLPClassifier's", "prediction", "wide", "mixup", "sklearn", 1.0),
+    Line("time per row, largest ÷ base", "growth", "wide", "largest", "base", 1.2, is_paired=False),
+    Line("peak memory beyond the data ÷ data", "memory", "wide", "largest", "data", 0.3, is_share=True),
+    Line("GPU: fit ÷ skorch fit", "gpu", "fit", "mixup", SHUFFLED, 0.2, 0.1),
+    Line("GPU: mix kernel ÷ device copy, bandwidth", "gpu", "mixing", "mix", "copy", 0.8, 0.9, at_least=True),
+]
+
+
+def summarise(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row for each line; those whose times are not there are marked so.
+
+    Parameters
+    ----------
+    records : sequence of mapping
+        From ``speed.measure_group``.
+
+    Returns
+    -------
+    rows : list of dict
+        Label, part, case, peer, ratio with quartiles, the median values behind it, target,
+        stretch, and ``met``: "stretch", "target", "missed" or "not run".
+    """
+    return summarise_lines(records, LINES)
+
+
+def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
+    """Return the printed tables: ratios beside targets, and the times behind them.
+
+    Parameters
+    ----------
+    document : mapping
+        A result of ``speed``.
+
+    Returns
+    -------
+    tables : dict of str to list of dict
+        Heading to rows, each title to text.
+    """
+    records = document["records"]
+    rows = [dict(zip(records["columns"], row, strict=True)) for row in records["rows"]]
+    pivot = _pivot_fits(rows)
+    return {
+        **({"Time of a mixup fit over that of a plain fit elsewhere, by batch size": pivot} if pivot else {}),
+        "Ratios and targets": format_ratios(document["summary"]),
+        "Medians, microseconds per step, batch or row (memory: share of the data)": format_times(rows),
+    }
+
+
+def _pivot_fits(records: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return a row for each table and peer, a column for each batch size."""
+    times: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for record in records:
+        if record["part"] == "fit":
+            table, size = record["case"].split("/")
+            times.setdefault((table, size), {}).setdefault(record["contender"], []).append(record["value"])
+    tables, sizes = (list(dict.fromkeys(key[place] for key in times)) for place in (0, 1))
+    return [
+        {"table": table, "peer": title}
+        | {
+            size: f"{compare_times(times[table, size]['mixup'], times[table, size][peer])['ratio']:.2f}"
+            for size in sizes
+        }
+        for table in tables
+        for peer, title in PEERS.items()
+    ]
+
+
+def draw_ratios(summary: Sequence[Mapping[str, Any]]) -> bytes:
+    """Draw every ratio measured, with its quartiles and its target.
+
+    Parameters
+    ----------
+    summary : sequence of mapping
+        From :func:`summarise`.
+
+    Returns
+    -------
+    png : bytes
+        The picture.
+    """
+    rows = [row for row in summary if row["ratio"] is not None]
+    figure = make_figure(1.4 + 0.27 * len(rows))
+    ax = figure.subplots()
+    for place, row in enumerate(rows):
+        _draw_row(ax, place, row)
+    ax.axvline(1, color="black", linewidth=0.8)
+    ax.set_xscale("log")
+    ticks = [0.1, 0.2, 0.5, 1, 2]
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.set_xticks([], minor=True)
+    ax.set_xlim(
+        min(0.09, 0.9 * min(row["low"] for row in rows)), max(2.1, 1.1 * max(row["high"] for row in rows))
+    )
+    ax.set_yticks(range(len(rows)), [f"{row['label']}, {row['case']}" for row in rows])
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.set_xlabel("ratio, median and quartiles; the black tick is the target")
+    tidy(ax, "x")
+    ax.spines["left"].set_visible(False)
+    ax.tick_params(axis="y", length=0)
+    figure.suptitle("Time of sk-mixup over its peers' (left of 1: faster)")
+    return render_png(figure)
+
+
+def _draw_row(ax: Axes, place: int, row: Mapping[str, Any]) -> None:
+    color = MISSED if row["met"] == "missed" else MET
+    ax.plot([row["low"], row["high"]], [place, place], color=color, linewidth=2.2, solid_capstyle="butt")
+    ax.plot(row["ratio"], place, "o", color=color, markersize=6)
+    ax.plot(row["target"], place, "|", color="#222222", markersize=11, markeredgewidth=1.6)

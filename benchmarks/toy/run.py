@@ -1,0 +1,431 @@
+"""Claim: mixup makes the decision boundary of a net in the plane softer than plain training does.
+
+In the paper: Figure 1b, a picture of two classes in the plane, ERM beside mixup with alpha 1.
+
+    python -m benchmarks toy               circles and moons, true labels and a fifth of them wrong
+
+The cpu preset took 100 seconds of CPU time.
+
+scikit-learn's ``DecisionBoundaryDisplay`` draws the picture, of the first repeat. Beside it stand
+what a picture does not show: test error and test NLL, the share of the plane in which the net
+hesitates, and how steeply its probability rises where it changes its mind. The tables with n and
+95 % intervals are in benchmarks/README.md; the sentence below them says where mixup is worse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+import sklearn
+from sklearn.datasets import make_circles, make_moons
+
+from benchmarks.data.tables import Table, check_names
+from benchmarks.harness.command import BaseConfig, Command, check_range
+from benchmarks.harness.experiment import run_experiment
+from benchmarks.harness.fitting import CLIP, compute_scores, derive_seed, measure_time
+from benchmarks.toy.summary import (
+    BASELINE,
+    MIXED,
+    Panel,
+    describe_finding,
+    draw_boundaries,
+    summarise,
+    tabulate,
+)
+from sk_mixup import MixupClassifier, fit_stacked
+
+__all__ = ["COMMAND", "Config", "run"]
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Toy:
+    """Two classes in the plane.
+
+    Parameters
+    ----------
+    make : callable
+        Gives points and labels for ``make(n_samples, noise=..., random_state=...)``.
+    noise : float
+        Standard deviation of the points around their curve.
+    corners : tuple of two pairs
+        Lower left and upper right of the part of the plane that is drawn and measured.
+    """
+
+    make: Callable[..., tuple[Array, Array]]
+    noise: float
+    corners: tuple[tuple[float, float], tuple[float, float]]
+
+
+# The corners lie at three and a half standard deviations from the curves.
+TOYS = {
+    "circles": Toy(partial(make_circles, factor=0.5), 0.15, ((-1.525, -1.525), (1.525, 1.525))),
+    "moons": Toy(make_moons, 0.2, ((-1.7, -1.2), (2.7, 1.7))),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(BaseConfig):
+    """Options of the toy problems."""
+
+    datasets: tuple[str, ...] = tuple(TOYS)
+    """Problems to use."""
+
+    wrong_shares: tuple[float, ...] = (0.0, 0.2)
+    """Shares of the training labels that are wrong."""
+
+    alpha: float = 1.0
+    """Mixup's alpha; the paper's in Figure 1b."""
+
+    n_train: int = 300
+    """Training points, others in each repeat."""
+
+    n_test: int = 2000
+    """Test points, others in each repeat; their labels are true."""
+
+    hidden_layer_sizes: tuple[int, ...] = (128, 128)
+    """Units of the hidden layers."""
+
+    lr: float = 5e-3
+    """Learning rate of Adam."""
+
+    max_epochs: int = 200
+    """Epochs; the last one is scored."""
+
+    batch_size: int = 32
+    """Batch size."""
+
+    grid_size: int = 201
+    """Points on each side of the grid on which the plane is measured."""
+
+    seeds_each: int = 20
+    """Repeats, unless --seeds is given."""
+
+    def __post_init__(self) -> None:
+        """Check every option."""
+        super().__post_init__()
+        check_names(self.datasets, tuple(TOYS))
+        for share in self.wrong_shares:
+            check_range("--wrong-shares", share, 0, 0.49)
+        for name in ("alpha", "lr"):
+            check_range(f"--{name}", getattr(self, name), 1e-6)
+        lowest = {"n_train": 4, "n_test": 4, "max_epochs": 1, "grid_size": 5, "seeds_each": 2}
+        for name, low in lowest.items():
+            check_range(f"--{name.replace('_', '-')}", getattr(self, name), low)
+
+    def count_seeds(self) -> int:
+        """Return the repeats of every problem."""
+        return self.n_seeds or self.seeds_each
+
+
+PRESETS = {
+    "cpu": Config(),
+    "paper": Config(seeds_each=100),
+    "gpu": Config(device="cuda", n_jobs=4),
+    "smoke": Config(
+        n_seeds=2,
+        n_jobs=1,
+        n_train=40,
+        n_test=50,
+        hidden_layer_sizes=(16,),
+        max_epochs=5,
+        grid_size=21,
+    ),
+}
+
+
+def run(config: Config) -> int:
+    """Measure, print tables, a plot's path and one sentence, and write the results.
+
+    Parameters
+    ----------
+    config : Config
+        What to run.
+
+    Returns
+    -------
+    status : int
+        0.
+    """
+    return run_experiment(
+        COMMAND,
+        config,
+        names=config.datasets,
+        worker=fit_pair,
+        make_tasks=partial(make_tasks, config),
+        summarise=summarise,
+        describe_finding=describe_finding,
+        draw=lambda _: draw_boundaries(make_panels(config)),
+        protocol=describe_protocol(config),
+        load=partial(make_points, config),
+    )
+
+
+def make_points(config: Config, names: Sequence[str], **_: Any) -> list[Table]:
+    """Return the points of all repeats of each problem: made up, so that no repeat shares one.
+
+    Parameters
+    ----------
+    config : Config
+        Gives the numbers of points.
+    names : sequence of str
+        Keys of ``TOYS``.
+    **_ : Any
+        Where files lie; there are none.
+
+    Returns
+    -------
+    tables : list of Table
+    """
+    n_samples = config.count_seeds() * (config.n_train + config.n_test)
+    tables = []
+    for name in names:
+        toy = TOYS[name]
+        X, y = toy.make(n_samples, noise=toy.noise, random_state=derive_seed(name, 0))
+        tables.append(Table(name, X, y, f"scikit-learn {sklearn.__version__}, {toy.noise:g} noise"))
+    return tables
+
+
+def take_points(config: Config, table: Table, repeat: int) -> tuple[Table, Table]:
+    """Return the points of one repeat, for training and for testing.
+
+    Parameters
+    ----------
+    config : Config
+        Gives the numbers of points.
+    table : Table
+        The points of all repeats.
+    repeat : int
+        Number of the part.
+
+    Returns
+    -------
+    train, test : Table
+        Tables of their own, so that a task carries no more than its points.
+    """
+    n_rows = config.n_train + config.n_test
+    rows = np.arange(repeat * n_rows, (repeat + 1) * n_rows)
+    parts = (rows[: config.n_train], rows[config.n_train :])
+    train, test = (Table(table.name, table.X[part], table.y[part], table.source) for part in parts)
+    return train, test
+
+
+def flip_labels(y: Array, share: float, seed: int) -> Array:
+    """Return labels of which a share, chosen at random, is the other one of 0 and 1.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,)
+        Labels, 0 and 1.
+    share : float
+        In [0, 1]; the number of rows is rounded.
+    seed : int
+        Of the choice.
+
+    Returns
+    -------
+    wrong : ndarray of shape (n_samples,)
+        A new array.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from benchmarks.toy.run import flip_labels
+    >>> int(flip_labels(np.zeros(10, dtype=int), 0.3, seed=0).sum())
+    3
+    """
+    rows = np.random.default_rng(seed).permutation(len(y))[: round(share * len(y))]
+    wrong = y.copy()
+    wrong[rows] = 1 - wrong[rows]
+    return wrong
+
+
+def make_tasks(config: Config, tables: list[Table]) -> dict[str, tuple[Any, ...]]:
+    """Return the arguments of :func:`fit_pair` for each problem, share of wrong labels and repeat."""
+    return {
+        f"{table.name}/{share:g}/{repeat}": (config, *take_points(config, table, repeat), share, repeat)
+        for table in tables
+        for share in config.wrong_shares
+        for repeat in range(config.count_seeds())
+    }
+
+
+def fit_nets(config: Config, train: Table, share: float, repeat: int) -> dict[str, MixupClassifier]:
+    """Return ERM and mixup, fitted to the same points in the same order.
+
+    Parameters
+    ----------
+    config : Config
+        The options.
+    train : Table
+        The points with their true labels.
+    share : float
+        Which share of the labels is wrong.
+    repeat : int
+        Number of the part.
+
+    Returns
+    -------
+    nets : dict of str to MixupClassifier
+        By method.
+    """
+    seed = derive_seed(train.name, repeat)
+    options: Mapping[str, Any] = {
+        "module__hidden_layer_sizes": config.hidden_layer_sizes,
+        "lr": config.lr,
+        "max_epochs": config.max_epochs,
+        "batch_size": config.batch_size,
+        "early_stopping": False,
+        "device": config.device,
+        "random_state": seed,
+    }
+    alphas = {BASELINE: 0.0, MIXED: config.alpha}
+    nets = {method: MixupClassifier(alpha=alpha, **options) for method, alpha in alphas.items()}
+    labels = flip_labels(train.y, share, seed)
+    fit_stacked([(net, train.X, labels) for net in nets.values()])
+    return nets
+
+
+def fit_pair(config: Config, train: Table, test: Table, share: float, repeat: int) -> dict[str, Any]:
+    """Fit ERM and mixup to the points of one repeat and measure them.
+
+    Parameters
+    ----------
+    config : Config
+        The options.
+    train, test : Table
+        The points of the repeat.
+    share : float
+        Which share of the training labels is wrong.
+    repeat : int
+        Number of the part.
+
+    Returns
+    -------
+    group : dict
+        ``records``: error in [0, 1], NLL in nats, what :func:`measure_plane` gives, an equal
+        share of the seconds.
+    """
+    with measure_time() as watch:
+        nets = fit_nets(config, train, share, repeat)
+    records = []
+    for method, net in nets.items():
+        scores = compute_scores(net, test.X, test.y)
+        record = {
+            "dataset": train.name,
+            "wrong_share": share,
+            "method": method,
+            "repeat": repeat,
+            "error": round(scores.error, 5),
+            "nll": round(scores.nll, 5),
+            **measure_plane(net, TOYS[train.name], config.grid_size),
+            "seconds": round(watch.seconds / len(nets), 3),
+        }
+        records.append(record)
+    return {"records": records}
+
+
+def measure_plane(net: Any, toy: Toy, grid_size: int) -> dict[str, float]:
+    """Return how soft the boundary of a net is.
+
+    Parameters
+    ----------
+    net : estimator
+        A fitted classifier of two classes with ``predict_proba``.
+    toy : Toy
+        Its corners are those of the grid.
+    grid_size : int
+        Points on each side of the grid.
+
+    Returns
+    -------
+    softness : dict of str to float
+        ``band``: share of the grid in which the probability of class 1 lies in [0.05, 0.95].
+        ``slope``: mean norm of that probability's gradient at the boundary, per unit of length;
+        0 where there is no boundary.
+
+    Notes
+    -----
+    The mean of the gradient's norm over the whole plane would not do: by the coarea formula it is
+    the mean length of the level lines, whether they lie close together or far apart.
+
+    A steep probability may rise from 0 to 1 between two points of the grid. The slope is therefore
+    that of the logit z, whose differences are near its gradient: at p = 1/2 a quarter of it, as
+    dp/dz = p (1 - p).
+    """
+    axes = [np.linspace(*ends, grid_size) for ends in zip(*toy.corners, strict=True)]
+    first, second = np.meshgrid(*axes)
+    proba = net.predict_proba(np.column_stack([first.ravel(), second.ravel()])).astype(np.float64)
+    band = (proba[:, 1] >= 0.05) & (proba[:, 1] <= 0.95)
+    logit = np.diff(np.log(np.clip(proba, CLIP, None)), axis=1).reshape(first.shape)
+    at_boundary = _find_boundary(logit > 0)
+    slopes = np.hypot(*np.gradient(logit, axes[1], axes[0]))[at_boundary] / 4
+    return {
+        "band": round(float(band.mean()), 6),
+        "slope": round(float(slopes.mean()), 5) if slopes.size else 0.0,
+    }
+
+
+def _find_boundary(is_second: Array) -> Array:
+    """Return which points of a grid have a neighbour on the other side."""
+    found = np.zeros_like(is_second)
+    for axis in (0, 1):
+        changes = np.diff(is_second, axis=axis)
+        lower, upper = (np.moveaxis(found, axis, 0)[part] for part in (slice(None, -1), slice(1, None)))
+        lower |= np.moveaxis(changes, axis, 0)
+        upper |= np.moveaxis(changes, axis, 0)
+    return found
+
+
+def make_panels(config: Config) -> list[Panel]:
+    """Return what the picture shows: the nets of the first repeat, fitted again."""
+    panels = []
+    for table in make_points(config, config.datasets):
+        train, _ = take_points(config, table, 0)
+        for share in config.wrong_shares:
+            y = flip_labels(train.y, share, derive_seed(train.name, 0))
+            nets = fit_nets(config, train, share, 0)
+            corners = np.array(TOYS[table.name].corners)
+            panels += [
+                Panel(table.name, share, method, net, train.X, y, corners) for method, net in nets.items()
+            ]
+    return panels
+
+
+def describe_protocol(config: Config) -> str:
+    """Return what was done, in words, to stand before the numbers."""
+    layers = "x".join(map(str, config.hidden_layer_sizes))
+    noises = ", ".join(f"{name} {TOYS[name].noise:g}" for name in config.datasets)
+    return (
+        "scikit-learn's problems of two classes in the plane, the inner of two circles half as large as the "
+        f"outer; standard deviation of the points: {noises}. In each repeat {config.n_train} training and "
+        f"{config.n_test} test points that no other repeat has; of the training labels a share is wrong, the "
+        f"test labels are true. Hidden layers {layers}, Adam with learning rate {config.lr:g}, batch "
+        f"{config.batch_size}, {config.max_epochs} epochs, the last one scored. ERM is alpha 0, mixup alpha "
+        f"{config.alpha:g}, both from the same initial weights on the same points in the same order. "
+        "Hesitation is the share of the plane drawn in which p(y = 1 | x) lies in [0.05, 0.95]; the slope "
+        "is the mean norm of p's gradient along the boundary p = 1/2. NLL in nats, probabilities clipped at "
+        "1e-12. Means with 95 % t-intervals, differences paired by repeat. The picture shows the "
+        "first repeat."
+    )
+
+
+COMMAND = Command(
+    name="toy",
+    order=1,
+    paper="Figure 1b",
+    claim="the decision boundary of ERM and of mixup in the plane, drawn and measured",
+    presets=PRESETS,
+    run=run,
+    tabulate=tabulate,
+    note=(
+        "The paper gives neither the points nor the net of its picture; it says that the transition from "
+        "class to class becomes linear."
+    ),
+)

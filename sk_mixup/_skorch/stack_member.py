@@ -1,0 +1,80 @@
+"""What a skorch net does to be trained as one with others: turns, streams, devices, warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+import warnings
+
+from skorch.utils import to_device
+import torch
+
+from sk_mixup._random import TorchStream, find_stream
+from sk_mixup._skorch.step import NetBase
+from sk_mixup.stacking._scheduler import find_task
+
+__all__ = ["StackMemberMixin", "find_own_stream", "take_turn", "warn_alone"]
+
+
+def find_own_stream() -> TorchStream:
+    """Return what the net in this thread draws on torch; a new stream outside of a seeded block."""
+    return find_stream() or TorchStream(int(torch.empty((), dtype=torch.int64).random_()))
+
+
+@contextmanager
+def take_turn(alone: bool = False) -> Iterator[None]:
+    """Among nets that are trained as one: do what may draw on torch while no other does.
+
+    A net that is stacked draws nothing but in its steps; one that is trained alone may do so
+    in validation too.
+    """
+    task = find_task()
+    if task is None:
+        yield
+        return
+    stream = find_own_stream()
+    stream.is_alone = stream.is_alone or alone
+    if not stream.is_alone:
+        yield
+        return
+    with task.turn(), stream.as_global():
+        yield
+
+
+def warn_alone(reason: str) -> None:
+    """Say once a call why nets are not trained as one."""
+    task = find_task()
+    if task is not None and task.crew.is_news(reason):
+        warnings.warn(
+            f"stacked: nets are trained one by one where they cannot be stacked: {reason}.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+class StackMemberMixin(NetBase):
+    """Trains a net on the device that :func:`sk_mixup.stacked` names."""
+
+    @contextmanager
+    def _on_device_of_stack(self) -> Iterator[None]:
+        """Train where :func:`sk_mixup.stacked` says, and be back on the own device afterwards."""
+        task, own = find_task(), self.device
+        if task is None or task.crew.device in (None, own):
+            yield
+            return
+        self._move_to(task.crew.device)
+        try:
+            yield
+        finally:
+            self._move_to(own)
+
+    def _move_to(self, device: Any) -> None:
+        self.device = device
+        if not self.initialized_:
+            return
+        for name in (*self._modules, *self._criteria):
+            getattr(self, f"{name}_").to(device)
+        for name in self._optimizers:
+            for state in getattr(self, f"{name}_").state.values():
+                state.update({key: to_device(value, device) for key, value in state.items()})

@@ -1,0 +1,1 @@
+"""How an epoch of one net, or of a stack of nets, is computed; knows no skorch."""

@@ -1,0 +1,1 @@
+"""scikit-learn's side: arrays and labels in, predictions out."""

@@ -1,0 +1,391 @@
+"""The regressor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d
+from skorch import NeuralNetRegressor
+from skorch.dataset import Dataset
+from skorch.utils import is_dataset, to_numpy
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from sk_mixup._training.closed_form_losses import Loss, SquaredError, find_loss
+from sk_mixup._training.losses import average_rows, mix_targets
+from sk_mixup.estimators._base import MixupEstimatorMixin, first_pair
+from sk_mixup.mixing import Vicinity
+from sk_mixup.modules import MLP
+
+__all__ = ["MixupRegressor"]
+
+
+class MixupRegressor(MixupEstimatorMixin, NeuralNetRegressor):
+    """Neural-network regressor trained on convex combinations of examples.
+
+    Each training step draws partners for the examples of a mini-batch and weights
+    λ ~ Beta(alpha, alpha), and descends the loss of the mixed inputs against the mixed
+    targets: mixup [1]_. One or several targets per row are taken. It is a
+    :class:`skorch.NeuralNetRegressor` as well, with all its options.
+
+    Parameters
+    ----------
+    module : type of torch.nn.Module or instance, default=MLP
+        Network from (n_samples, *features) to predictions (n_samples, n_outputs).
+        Arguments named ``in_features`` and ``out_features`` are filled in from the data;
+        others are ``module__<name>``. An instance is copied, so that every fit starts
+        from it alike.
+
+    alpha : float, default=0.2
+        Strength of mixing, in [0, inf]: λ ~ Beta(alpha, alpha). 0 is plain training
+        (empirical risk minimisation) exactly, 1 draws λ uniformly, inf is the plain
+        average. The defaults of this class are those of :class:`MixupClassifier`, where
+        they were measured.
+
+    lam_per : {'example', 'batch'}, default='example'
+        Whether each example of a mini-batch draws its own λ, or all share one as in the
+        authors' experiments.
+
+    n_mixed : int, default=2
+        How many examples go into a virtual example, at least 2; their weights follow
+        Dirichlet(alpha, ..., alpha). Section 2 of [1]_ found no gain from 3.
+
+    partners : {'batch', 'dataset', 'neighbors', 'kernel'} or policy, default='batch'
+        Where the other examples come from: a permutation of the same mini-batch (the
+        choice of [1]_), or of the whole training set ("two data loaders" in section 2); one
+        of the nearest rows; rows with similar targets (C-Mixup). A policy of
+        :mod:`sk_mixup.mixing`, such as ``KernelPartners(0.5)``, brings options of its own.
+
+    vicinity : Vicinity, default=None
+        A policy of :mod:`sk_mixup.mixing` that takes the place of mixup with the four
+        options above, which are then not used: ``GaussianNoise(0.1)``,
+        ``ManifoldMixup()``, ``Extrapolation()``, ...
+
+    warmup_epochs : int, default=0
+        Epochs of plain training before mixing begins (section 3.3 of [1]_ uses 5 on
+        speech); counted from initialization, within `max_epochs`.
+
+    cooldown_epochs : int, default=0
+        Epochs of plain training at the end: the last of `max_epochs`. After early
+        stopping they are run too, from the best weights.
+
+    augment : callable, default=None
+        Called with the inputs of each training batch, a tensor on the device, before they
+        are mixed; returns as many rows.
+
+    early_stopping : bool, default=True
+        Whether to hold out `validation_fraction` of the rows, unmixed, and to stop when
+        the loss on them has not improved for `n_iter_no_change` epochs; the weights of
+        the best epoch are kept.
+
+    n_iter_no_change : int, default=20
+        Patience of early stopping, in epochs.
+
+    validation_fraction : float, default=0.1
+        Share of the rows to hold out, in (0, 1); used where ``train_split='auto'``.
+
+    lr : float, default=0.001
+        Learning rate of the optimizer.
+
+    max_epochs : int, default=200
+        Number of epochs, or the most of them with early stopping.
+
+    batch_size : int, default=32
+        Rows in a mini-batch; -1 for all rows. A last batch of one row joins the one
+        before.
+
+    optimizer : type of torch.optim.Optimizer, default=Adam
+        The optimizer; its fused kernel is used where it has one. Options are
+        ``optimizer__<name>``.
+
+    criterion : type of torch.nn.Module, default=MSELoss
+        Loss of the predictions. Whatever it is, targets are mixed, not losses; for
+        squared error both have the same gradient.
+
+    train_split : {'auto', None} or callable, default='auto'
+        What is held out for scores in each epoch. 'auto' holds out
+        `validation_fraction` of the rows if early stopping, or a callback that watches a
+        validation score, needs them, and nothing otherwise (nor of an
+        ``IterableDataset``, which cannot be split). A callable is skorch's, such
+        as ``skorch.dataset.ValidSplit(5)``; None holds out nothing, and so turns early
+        stopping off.
+
+    callbacks : list, 'disable' or None, default=None
+        skorch callbacks. Those that score training rows are given predictions for the
+        clean rows, never for mixed ones.
+
+    iterator_train : type, default=DataLoader
+        Serves the training batches. With the default, whole arrays stay on the device and
+        a `Dataset` is read through a data loader, both in the order of the epoch's plan;
+        another class keeps its own order, and partners come from its batches.
+        ``iterator_train__shuffle=False`` keeps the rows in order.
+
+    iterator_valid : type, default=DataLoader
+        Serves the batches of validation and prediction.
+
+    dataset : type, default=Dataset
+        What wraps arrays for the iterators; skorch's, unless you need another.
+
+    predict_nonlinearity : callable, 'auto' or None, default='auto'
+        Link from the module's output to predictions; 'auto' is none.
+
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the last fit instead of starting anew.
+
+    verbose : int, default=0
+        1 prints a line for each epoch.
+
+    device : str, default='cpu'
+        Where the module and the data live: 'cpu', 'cuda', 'mps', ...
+
+    compile : bool, default=False
+        Whether to compile the module with ``torch.compile``; options are
+        ``compile__<name>``.
+
+    autocast : {None, 'bfloat16', 'float16'}, default=None
+        Mixed precision of the forward pass; 'float16' scales the loss against underflow.
+
+    storage : {'auto', 'device', 'host'}, default='auto'
+        Where the training rows are kept. 'device' keeps them on the device; 'host' leaves
+        them where they are, in memory or in a memory-mapped file, and sends them batch by
+        batch. 'auto' keeps on the device what fits into half of its free memory and is
+        not memory-mapped.
+
+    channels_last : bool, default=False
+        Whether images (inputs of 4 axes) and the module's weights are laid out with the
+        channels last, which convolutions are often faster with.
+
+    cuda_graph : bool, default=False
+        Whether the training step is recorded as a CUDA graph in each epoch and replayed,
+        which spares a small net most of its launches. Needs a CUDA device, arrays as
+        training data, a module without host-device synchronisation and a learning rate
+        that stays the same through an epoch.
+
+    use_caching : bool or 'auto', default='auto'
+        skorch's switch for scoring callbacks: whether they reuse predictions.
+
+    torch_load_kwargs : dict, default=None
+        Options of ``torch.load`` for :meth:`load_params`.
+
+    random_state : int, RandomState, Generator or None, default=None
+        Seed of the initial weights, the order of the rows, partners, weights, the
+        held-out rows and dropout. None takes fresh entropy each fit. The global
+        generators of numpy and torch are left as they were.
+
+    **kwargs : dict
+        Options of components, such as ``module__hidden_layer_sizes``,
+        ``optimizer__weight_decay`` or ``callbacks__<name>__<option>``.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of features seen in fit.
+
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` had names that are all strings.
+
+    n_iter_ : int
+        Number of epochs that were run.
+
+    loss_curve_ : list of float
+        Training loss of each epoch; on mixed rows, where rows were mixed.
+
+    history_ : skorch.history.History
+        All that was recorded, epoch by epoch and batch by batch.
+
+    module_ : torch.nn.Module
+        The trained network.
+
+    See Also
+    --------
+    MixupClassifier : The same for labels.
+    sklearn.compose.TransformedTargetRegressor : Scales the targets, which a network with
+        Adam's usual learning rate needs where they are far from unit size.
+
+    Notes
+    -----
+    By default a tenth of the rows is not trained on, but tells when to stop. With
+    ``early_stopping=False`` all rows are trained on, for `max_epochs` epochs.
+
+    Targets of shape (n_samples, 1) are taken for a vector, with scikit-learn's usual
+    warning; predictions and targets are never broadcast against each other.
+
+    References
+    ----------
+    .. [1] H. Zhang, M. Cisse, Y. N. Dauphin and D. Lopez-Paz, "mixup: Beyond Empirical
+       Risk Minimization", ICLR 2018, https://arxiv.org/abs/1710.09412
+
+    Examples
+    --------
+    >>> from sklearn.compose import TransformedTargetRegressor
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from sk_mixup import MixupRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> net = MixupRegressor(alpha=0.2, max_epochs=20, lr=1e-2, random_state=0)
+    >>> model = TransformedTargetRegressor(net, transformer=StandardScaler()).fit(X, y)
+    >>> bool(model.score(X, y) > 0.4)
+    True
+    """
+
+    def __init__(
+        self,
+        module: Any = MLP,
+        *,
+        alpha: float = 0.2,
+        lam_per: str = "example",
+        n_mixed: int = 2,
+        partners: Any = "batch",
+        vicinity: Vicinity | None = None,
+        warmup_epochs: int = 0,
+        cooldown_epochs: int = 0,
+        augment: Callable[[Tensor], Tensor] | None = None,
+        early_stopping: bool = True,
+        n_iter_no_change: int = 20,
+        validation_fraction: float = 0.1,
+        lr: float = 1e-3,
+        max_epochs: int = 200,
+        batch_size: int = 32,
+        optimizer: Any = torch.optim.Adam,
+        criterion: Any = nn.MSELoss,
+        train_split: Any = "auto",
+        callbacks: Any = None,
+        iterator_train: Any = DataLoader,
+        iterator_valid: Any = DataLoader,
+        dataset: Any = Dataset,
+        predict_nonlinearity: Any = "auto",
+        warm_start: bool = False,
+        verbose: int = 0,
+        device: str = "cpu",
+        compile: bool = False,
+        autocast: str | None = None,
+        storage: str = "auto",
+        channels_last: bool = False,
+        cuda_graph: bool = False,
+        use_caching: Any = "auto",
+        torch_load_kwargs: dict[str, Any] | None = None,
+        random_state: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        self._store_options(locals())
+
+    def _get_class_codes(self, targets: Any) -> Any:
+        raise ValueError(
+            "partners must not be drawn by class for regression; got a policy that looks at classes. "
+            "Real-valued targets have none: use 'batch', 'neighbors' or 'kernel'."
+        )
+
+    def check_data(self, X: Any, y: Any) -> None:
+        """Do nothing: data was checked at the edge."""
+
+    def _encode_targets(self, y: Any, n_samples: int, *, reset: bool, classes: Any = None) -> NDArray[Any]:
+        y = to_numpy(y) if isinstance(y, Tensor) else y
+        y = check_array(y, ensure_2d=False, dtype=self._get_input_dtype(), input_name="y")
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        if len(y) != n_samples:
+            raise ValueError(
+                f"Found input variables with inconsistent numbers of samples: {[n_samples, len(y)]}. y must "
+                "hold one target per row of X."
+            )
+        columns = y.reshape(len(y), -1)
+        if reset:
+            self._flat_targets = y.ndim == 1
+            self._n_outputs = columns.shape[1]
+        elif columns.shape[1] != self._n_outputs:
+            raise ValueError(
+                f"y must hold {self._n_outputs} targets per row, as in fit; got {columns.shape[1]}. Call fit."
+            )
+        return columns
+
+    def _decode_targets(self, targets: Any) -> NDArray[Any]:
+        values = to_numpy(targets)
+        return values.ravel() if self._flat_targets else values
+
+    def _read_dataset_targets(self, dataset: Any, y: Any, classes: Any) -> Any:
+        target = torch.as_tensor(first_pair(dataset)[1])
+        self._flat_targets = target.ndim == 0
+        self._n_outputs = max(1, target.numel())
+        return y
+
+    def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
+        """Return the loss of plain targets; shapes must agree, nothing is broadcast."""
+        y_pred, y_true = self._align(y_pred, y_true)
+        return super().get_loss(y_pred, y_true, X=X, training=training)
+
+    def _align(self, y_pred: Any, y_true: Tensor) -> tuple[Tensor, Tensor]:
+        """Give prediction and target the shape (n, n_outputs)."""
+        y_true = y_true.to(y_pred.device, y_pred.dtype).reshape(len(y_true), -1)
+        aligned = y_pred.unsqueeze(1) if y_pred.ndim == 1 else y_pred
+        if aligned.shape != y_true.shape:
+            raise ValueError(
+                f"module must return {y_true.shape[1]} outputs per row; got an output of shape "
+                f"{tuple(y_pred.shape)} for {len(y_true)} rows. Set the width of its last layer to "
+                f"{y_true.shape[1]}."
+            )
+        return aligned, y_true
+
+    def _get_closed_form_loss(self, training: bool) -> Loss | None:
+        loss = find_loss(self.criterion_, self._n_outputs)
+        return loss if isinstance(loss, SquaredError) else None
+
+    def get_mixed_loss(
+        self,
+        y_pred: Any,
+        y: Tensor,
+        lam: Tensor,
+        weight: Tensor | None = None,
+        *,
+        x: Any = None,
+        training: bool = False,
+    ) -> Tensor:
+        """Return the loss against the mixed targets ``sum_k lam_k y_k``."""
+        y = y.reshape(*lam.shape, -1).to(y_pred.dtype)
+        target = mix_targets(y, lam.to(y_pred.dtype))
+        if weight is None:
+            return self.get_loss(y_pred, target, X=x, training=training)
+        return average_rows(self.get_row_losses(y_pred, target, x=x, training=training), weight)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predict the targets of each row.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, *features), or Dataset
+            Examples.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Of the shape that `y` had in fit; of shape (n_samples, n_outputs) for a
+            Dataset. Of dtype float32 for `X` of that dtype, else float64.
+        """
+        check_is_fitted(self)
+        link = self._get_predict_nonlinearity()
+        values = np.concatenate([to_numpy(link(_first(output))) for output in self.forward_iter(X)])
+        values = values.reshape(len(values), -1)
+        if is_dataset(X):
+            return values
+        dtype = np.float32 if getattr(X, "dtype", None) in (np.float32, torch.float32) else np.float64
+        return self._decode_targets(values.astype(dtype, copy=False))
+
+    @property
+    def predict_proba(self) -> Any:
+        """Not for regressors, though skorch's nets have it."""
+        raise AttributeError(f"{type(self).__name__} has no predict_proba; use predict.")
+
+    def __sklearn_tags__(self) -> Any:
+        """Return the estimator tags."""
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        tags.target_tags.single_output = True
+        return tags
+
+
+def _first(output: Any) -> Any:
+    """Return the first output of a module that returns several."""
+    return output[0] if isinstance(output, tuple) else output

@@ -1,0 +1,39 @@
+"""A tiny convolutional net with all that draws, for tests of training in pieces."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.image_training.augment_and_schedule import CropAndFlip
+from benchmarks.networks.cifar_networks import PreActResNet18
+from sk_mixup import MixupClassifier
+
+N_CLASSES = 3
+
+
+def make_tiny(**options: Any) -> MixupClassifier:
+    """Return a net with all that draws: mixup, dropout, crops, flips, half precision."""
+    known: dict[str, Any] = {
+        "module__width": 2,
+        "module__dropout": 0.3,
+        "module__in_channels": 2,
+        "module__out_features": N_CLASSES,
+        "classes": list(range(N_CLASSES)),
+        "alpha": 1.0,
+        "lam_per": "batch",
+        "optimizer": torch.optim.SGD,
+        "optimizer__momentum": 0.9,
+        "lr": 0.1,
+        "batch_size": 8,
+        "early_stopping": False,
+        "augment": CropAndFlip(1, (0.0, 1.0)),
+        "autocast": "bfloat16",
+        "channels_last": True,
+        "random_state": 5,
+    }
+    return MixupClassifier(PreActResNet18, **known | options)
+
+
+def get_state(net: MixupClassifier) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in net.module_.state_dict().items()}

@@ -1,0 +1,124 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from benchmarks.speech.networks import SPEECH_NETWORKS
+from benchmarks.speech.run import make_record
+from benchmarks.speech.summary import (
+    PUBLISHED,
+    describe_finding,
+    draw_errors,
+    name_method,
+    summarise,
+    tabulate,
+)
+
+ERRORS = {0.0: (20.0, 21.0, 20.5), 0.1: (16.0, 17.5, 16.0), 0.2: (20.5, 19.0, 22.0)}
+TIMES = {"estimator, ERM": 101.0, "loop, ERM": 100.0, "estimator, mixup": 102.0, "loop, mixup": 96.0}
+DATA = {"n_train": 1200, "n_classes": 12, "n_absent": 7}
+
+
+def make_records(*, valid: bool = True) -> list[dict[str, Any]]:
+    records = [
+        make_record(
+            part="run",
+            network=network,
+            alpha=alpha,
+            repeat=repeat,
+            epochs=4,
+            n_parameters=16_321_570,
+            valid_error=error + 1 if valid else None,
+            test_error=error,
+            train_loss=0.5,
+            seconds=60.0,
+            clips_per_second=1000.0,
+            test_curve=[60.0, 30.0, error + 1, error],
+        )
+        for network in SPEECH_NETWORKS
+        for alpha, errors in ERRORS.items()
+        for repeat, error in enumerate(errors)
+    ]
+    shared = {"part": "speed"}
+    records += [
+        make_record(**shared, case="LeNet on cpu", contender=contender, round=turn, value=value)
+        for contender, value in TIMES.items()
+        for turn in range(2)
+    ]
+    extraction = {"case": "spectrograms on cpu, one core", "contender": "extraction"}
+    return [*records, *(make_record(**shared, **extraction, round=turn, value=900.0) for turn in range(2))]
+
+
+def test_summary_has_students_intervals_over_seeds() -> None:
+    rows = summarise(make_records())
+    assert len({tuple(row) for row in rows}) == 1
+    row = rows[1]
+    assert (row["network"], row["alpha"], row["n_seeds"]) == ("lenet", 0.1, 3)
+    gaps = np.subtract(ERRORS[0.1], ERRORS[0.0])
+    for name, values in (
+        ("test_error", ERRORS[0.1]),
+        ("valid_error", np.add(ERRORS[0.1], 1)),
+        ("diff", gaps),
+    ):
+        low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
+        found = row[name], row[f"{name}_low"], row[f"{name}_high"]
+        assert found == pytest.approx((np.mean(values), low, high), abs=1e-5)
+    assert row["curve"] == pytest.approx([60, 30, 17.5, 16.5])
+    assert (row["curve_low"][-1], row["curve_high"][-1], row["minutes"]) == (16.0, 17.5, 1.0)
+    assert rows[0]["diff"] == 0
+
+
+def test_ratios_of_times_have_their_targets() -> None:
+    ratios = {(row["label"], row["case"]): row for row in summarise(make_records()) if row["part"] == "speed"}
+    expected = {
+        "training throughput ÷ loop by hand, ERM": (100 / 101, "target"),
+        "training throughput ÷ loop by hand, mixup": (96 / 102, "missed"),
+        "mixup ÷ ERM, time of an epoch": (102 / 101, "target"),
+    }
+    for label, (ratio, met) in expected.items():
+        row = ratios[label, "LeNet on cpu"]
+        assert (row["ratio"], row["met"]) == (pytest.approx(ratio, abs=1e-4), met)
+    row = ratios["seconds of sound a second", "spectrograms on cpu, one core"]
+    assert (row["ratio"], row["target"], row["met"]) == (900.0, 300, "target")
+
+
+@pytest.mark.parametrize("valid", [True, False])
+def test_tables_put_the_papers_figures_beside(valid: bool) -> None:
+    document = {"summary": summarise(make_records(valid=valid))}
+    errors, sizes, times = tabulate(document).values()
+    assert ("validation" in errors[0]) == valid
+    assert [row["paper: validation / test"] for row in errors[:3]] == [
+        "9.8 / 10.3",
+        "10.1 / 10.8",
+        "10.2 / 11.3",
+    ]
+    assert [row["paper: validation / test"] for row in errors[3:]] == ["5.0 / 4.6", "4.0 / 3.8", "3.9 / 3.4"]
+    assert errors[0]["test, less ERM"] == ""
+    assert errors[1]["test, less ERM"].startswith("-4.00 [")
+    assert sizes[0]["million parameters"] == "16.32"
+    assert [row["µs a clip"] for row in times] == ["100.0 / 101.0", "96.0 / 102.0", "102.0 / 101.0", ""]
+
+
+def test_published_figures_are_of_the_papers_methods() -> None:
+    assert set(PUBLISHED) == {(network, alpha) for network in SPEECH_NETWORKS for alpha in (0.0, 0.1, 0.2)}
+    assert [name_method(alpha) for alpha in (0.0, 0.1)] == ["ERM", "mixup, alpha = 0.1"]
+
+
+def test_finding_is_clear_only_where_the_interval_is() -> None:
+    sentence = describe_finding(summarise(make_records()), DATA)
+    assert "clearly lower than that of ERM for alpha = 0.1 on LeNet (16.50 against 20.50 %)" in sentence
+    assert "not clearly different from that of ERM for alpha = 0.2 on VGG-11" in sentence
+    assert (
+        "1,200 training clips of 12 words, a part of the archive that says little about the whole,"
+        in sentence
+    )
+    assert "part" not in describe_finding(summarise(make_records()), DATA | {"n_absent": 0})
+
+
+@pytest.mark.slow
+def test_errors_are_drawn_the_same_every_time() -> None:
+    summary = summarise(make_records())
+    first = draw_errors(summary, 2)
+    assert first.startswith(b"\x89PNG")
+    assert first == draw_errors(summary, 2) != draw_errors(summary, 0)

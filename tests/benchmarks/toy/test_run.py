@@ -1,0 +1,195 @@
+import dataclasses
+import io
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from benchmarks.harness.command import UserError
+from benchmarks.toy.run import (
+    PRESETS,
+    TOYS,
+    Config,
+    Toy,
+    describe_protocol,
+    fit_nets,
+    fit_pair,
+    flip_labels,
+    make_panels,
+    make_points,
+    make_tasks,
+    measure_plane,
+    take_points,
+)
+from benchmarks.toy.summary import TITLES, describe_finding, draw_boundaries, summarise, tabulate
+
+SMOKE = PRESETS["smoke"]
+SQUARE = Toy(TOYS["moons"].make, 0.1, ((-2.0, -1.0), (2.0, 1.0)))
+
+
+class Sigmoid:
+    """A classifier whose probability depends on the first feature alone."""
+
+    def __init__(self, slope: float) -> None:
+        self.slope = slope
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        """Return the logistic function of the feature times four slopes; its slope at 0 is `slope`."""
+        second = 1 / (1 + np.exp(-4 * self.slope * X[:, 0]))
+        return np.column_stack([1 - second, second])
+
+
+def make_records(shift: float = 0.1) -> list[dict[str, Any]]:
+    """Return records in which mixup differs from ERM by a shift, and by its opposite in NLL."""
+    return [
+        {
+            "dataset": dataset,
+            "wrong_share": share,
+            "method": method,
+            "repeat": repeat,
+            "error": 0.2 + 0.01 * repeat + gap,
+            "nll": 0.5 + 0.1 * repeat - gap,
+            "band": 0.1 + 2 * gap,
+            "slope": 10 - 50 * gap,
+        }
+        for dataset in ("circles", "moons")
+        for share in (0.0, 0.2)
+        for method, gap in (("ERM", 0.0), ("mixup", shift))
+        for repeat in range(3)
+    ]
+
+
+@pytest.mark.parametrize("slope", [0.7, 3.0, 10.0])
+def test_measure_plane_knows_a_logistic_function(slope: float) -> None:
+    softness = measure_plane(Sigmoid(slope), SQUARE, 401)
+    # p lies in [0.05, 0.95] where |4 slope x| <= log(19), of a square from -2 to 2.
+    half = np.log(19) / (4 * slope)
+    assert softness["band"] == pytest.approx(min(half / 2, 1), abs=0.01)
+    assert softness["slope"] == pytest.approx(slope, rel=0.01)
+
+
+def test_measure_plane_gives_no_slope_without_a_boundary() -> None:
+    softness = measure_plane(Sigmoid(0.0), SQUARE, 11)
+    assert softness == {"band": 1.0, "slope": 0.0}
+
+
+def test_measure_plane_finds_a_boundary_along_either_axis() -> None:
+    class Turned(Sigmoid):
+        def predict_proba(self, X: np.ndarray) -> np.ndarray:
+            return super().predict_proba(X[:, ::-1])
+
+    assert measure_plane(Turned(2.0), SQUARE, 201)["slope"] == pytest.approx(2.0, rel=0.01)
+
+
+def test_flip_labels_makes_a_share_wrong_and_leaves_its_input() -> None:
+    y = np.repeat([0, 1], 50)
+    wrong = flip_labels(y, 0.2, seed=1)
+    assert (wrong != y).sum() == 20
+    assert set(wrong) == {0, 1}
+    assert y.tolist() == [0] * 50 + [1] * 50
+    np.testing.assert_array_equal(flip_labels(y, 0, seed=1), y)
+
+
+def test_no_two_repeats_share_a_point() -> None:
+    (table,) = make_points(SMOKE, ["moons"], data_dir=None, download=False)
+    parts = [part for repeat in range(2) for part in take_points(SMOKE, table, repeat)]
+    assert [len(part.X) for part in parts] == [SMOKE.n_train, SMOKE.n_test] * 2
+    assert len(np.unique(np.concatenate([part.X for part in parts]), axis=0)) == len(table.X)
+
+
+def test_points_of_a_problem_do_not_depend_on_the_other_problems() -> None:
+    alone = make_points(SMOKE, ["moons"])[0]
+    together = make_points(SMOKE, ["circles", "moons"])[1]
+    assert alone.describe() == together.describe()
+
+
+def test_tasks_hold_each_problem_share_and_repeat() -> None:
+    tasks = make_tasks(PRESETS["cpu"], make_points(PRESETS["cpu"], list(TOYS)))
+    assert len(tasks) == 2 * 2 * 20
+
+
+def test_nearly_all_points_lie_where_the_plane_is_measured() -> None:
+    for table in make_points(PRESETS["cpu"], list(TOYS)):
+        low, high = TOYS[table.name].corners
+        inside = np.all((table.X - low >= 0) & (table.X - high <= 0), axis=1)
+        assert inside.mean() > 0.99
+
+
+def test_fit_pair_scores_both_methods_on_true_labels() -> None:
+    config = dataclasses.replace(SMOKE, max_epochs=30, n_train=120, lr=2e-2)
+    (table,) = make_points(config, ["moons"])
+    train, test = take_points(config, table, 0)
+    erm, mixup = fit_pair(config, train, test, 0.2, 0)["records"]
+    assert (erm["method"], mixup["method"]) == ("ERM", "mixup")
+    assert erm["error"] < 0.25
+    assert mixup["slope"] < erm["slope"]
+
+
+def test_net_with_another_share_of_wrong_labels_is_another() -> None:
+    train, _ = take_points(SMOKE, make_points(SMOKE, ["circles"])[0], 0)
+    first, again, other = (
+        fit_nets(SMOKE, train, share, 0)["mixup"].predict_proba(train.X) for share in (0.0, 0.0, 0.4)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"datasets": ("moon",)}, "--datasets must be one of circles, moons; got 'moon'.*'moons'"),
+        ({"wrong_shares": (0.5,)}, "--wrong-shares must be between 0 and 0.49; got 0.5"),
+        ({"alpha": float("nan")}, "--alpha must be at least 1e-06; got nan"),
+        ({"grid_size": 1}, "--grid-size must be at least 5; got 1"),
+    ],
+)
+def test_config_explains_a_wrong_value(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Config(**options)
+
+
+def test_summarise_pairs_mixup_with_erm() -> None:
+    rows = {row["method"]: row for row in summarise(make_records()) if row["dataset"] == "moons"}
+    assert rows["ERM"]["error"] == pytest.approx(21.0)
+    assert rows["ERM"]["error_diff"] == rows["ERM"]["error_diff_high"] == 0
+    assert rows["mixup"]["error_diff_low"] == pytest.approx(10.0)
+    assert rows["mixup"]["nll_diff"] == pytest.approx(-0.1)
+    assert rows["mixup"]["band"] == pytest.approx(30.0)
+    assert rows["mixup"]["slope"] == pytest.approx(5.0)
+
+
+def test_tabulate_gives_a_table_for_each_metric() -> None:
+    tables = tabulate({"summary": summarise(make_records())})
+    assert [len(rows) for rows in tables.values()] == [4] * 4
+    first = tables["Test error, %"][1]
+    assert (first["problem"], first["wrong labels"], first["n"]) == ("Circles", "20%", "3")
+    assert first["mixup minus ERM"] == "+10.0 [+10.0, +10.0]"
+
+
+def test_finding_says_where_mixup_is_worse() -> None:
+    text = describe_finding(summarise(make_records()))
+    assert "moons with 20% wrong labels, hesitation 10.0 → 30.0 % of the plane" in text
+    assert (
+        text.count("test error 21.0 → 31.0 % (clearly higher), test NLL 0.600 → 0.500 (clearly lower)") == 4
+    )
+    assert "not clearly different" in describe_finding(summarise(make_records(0.0)))
+
+
+def test_protocol_names_the_noise_of_each_problem() -> None:
+    text = describe_protocol(Config())
+    assert all(f"{name} {toy.noise:g}" in text for name, toy in TOYS.items())
+    assert set(TITLES) == set(TOYS)
+
+
+@pytest.mark.parametrize(
+    ("datasets", "shares"),
+    [(("moons",), (0.0,)), pytest.param(("circles", "moons"), (0.0, 0.2), marks=pytest.mark.slow)],
+)
+def test_draw_boundaries_gives_a_small_png(datasets: tuple[str, ...], shares: tuple[float, ...]) -> None:
+    config = dataclasses.replace(SMOKE, datasets=datasets, wrong_shares=shares)
+    panels = make_panels(config)
+    assert [panel.method for panel in panels] == ["ERM", "mixup"] * (len(panels) // 2)
+    png = draw_boundaries(panels)
+    assert matplotlib.image.imread(io.BytesIO(png)).shape[1] == 990
+    assert len(png) < 200_000

@@ -1,0 +1,35 @@
+"""The README's Python blocks run, in order, as one session."""
+
+from pathlib import Path
+import re
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def read_blocks():
+    return re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def test_readme_blocks_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = read_blocks()
+    assert len(blocks) >= 3
+    exec(compile("\n".join(blocks), str(README), "exec"), {})
+
+
+def test_readme_is_short():
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 120
+
+
+def test_readme_shows_what_the_generated_report_says():
+    report = (README.parent / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    measured = README.read_text(encoding="utf-8").split("## Measured")[1].split("##")[0]
+    rows = re.findall(r"^\|.*\|$", measured, re.MULTILINE)
+    table, short = rows[: 2 + 7], rows[2 + 7 + 2 :]
+    assert set(table) <= set(report.splitlines())
+    sections = dict(re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", report, re.DOTALL | re.MULTILINE))
+    names = [re.match(r"\| `(\S+)`", row)[1] for row in short]
+    assert {*names, "uci", "defaults"} == set(sections)
+    for name, row in zip(names, short, strict=True):
+        for number in re.findall(r"\d+\.\d+", row.split("|")[3]):
+            assert re.search(rf"(?<![\d.]){re.escape(number)}(?![\d.]*\d)", sections[name]), (name, number)

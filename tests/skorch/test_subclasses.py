@@ -1,0 +1,181 @@
+"""Subclasses: what a user overrides in a skorch net, and the mixed step in a net of their own."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score
+from skorch import NeuralNet, NeuralNetClassifier, NeuralNetRegressor
+import torch
+from torch import Tensor, nn
+
+from sk_mixup import MixupClassifier, MixupNetMixin
+from sk_mixup.modules import MLP
+from tests.helpers.nets import USER, Net
+
+
+@pytest.fixture(params=[NeuralNetClassifier, MixupClassifier], ids=["skorch", "sk_mixup"])
+def owner(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+def _get_user_options(owner: Any) -> dict[str, Any]:
+    return {**USER, **({"alpha": 0} if owner is MixupClassifier else {})}
+
+
+class TwoOutputs(Net):
+    """Returns its hidden units beside the logits."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return super().forward(x), self.first(x)
+
+
+def test_subclass_changes_the_loss(owner: Any, blobs: Any) -> None:
+    class Penalised(owner):
+        def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
+            loss = super().get_loss(y_pred, y_true, X=X, training=training)
+            return loss + 100 * self.module_.last.weight.square().sum() if training else loss
+
+    options = {**_get_user_options(owner), "lr": 0.001, "max_epochs": 30, "train_split": None}
+    net = Penalised(Net, **options).fit(blobs.X, blobs.y)
+    assert net.module_.last.weight.abs().max() < 0.05
+
+
+@pytest.mark.parametrize("options", [{}, {"n_mixed": 3}, {"class_weight": "balanced"}], ids=str)
+def test_subclass_changes_the_loss_of_mixed_batches_too(blobs: Any, options: dict[str, Any]) -> None:
+    class Penalised(MixupClassifier):
+        def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
+            loss = super().get_loss(y_pred[0], y_true, X=X, training=training)
+            return loss + 100 * self.module_.last.weight.square().sum() if training else loss
+
+    options = {**USER, **options, "lr": 0.001, "max_epochs": 30, "train_split": None, "alpha": 1}
+    net = Penalised(TwoOutputs, **options, random_state=0).fit(blobs.X, blobs.y)
+    assert net.module_.last.weight.abs().max() < 0.05
+
+
+def test_subclass_scores_the_first_of_several_outputs(owner: Any, blobs: Any) -> None:
+    class First(owner):
+        def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
+            return super().get_loss(y_pred[0], y_true, X=X, training=training)
+
+    options = {**_get_user_options(owner), "lr": 0.2, "max_epochs": 20}
+    if owner is MixupClassifier:
+        options |= {"criterion": "auto", "random_state": 0}
+    torch.manual_seed(0)
+    net = First(TwoOutputs, **options).fit(blobs.X, blobs.y)
+    assert [part.shape[1] for part in net.forward(blobs.X)] == [3, 8]
+    assert net.score(blobs.X, blobs.y) > 0.8
+
+
+def test_subclass_changes_the_training_step(owner: Any, blobs: Any) -> None:
+    calls = []
+
+    class Noisy(owner):
+        def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+            x, y = batch
+            calls.append(len(y))
+            return super().train_step_single((x, y), **fit_params)
+
+    Noisy(Net, **_get_user_options(owner)).fit(blobs.X, blobs.y)
+    assert calls == [16, 16, 13] * 3
+
+
+def test_subclass_changes_the_whole_step(owner: Any, blobs: Any) -> None:
+    class Manual(owner):
+        def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+            self._set_training(True)
+            x, y = batch
+            y_pred = self.infer(torch.as_tensor(x), **fit_params)
+            loss = self.get_loss(y_pred, torch.as_tensor(y), X=x, training=True)
+            loss.backward()
+            return {"loss": loss, "y_pred": y_pred}
+
+    net = Manual(Net, **{**_get_user_options(owner), "max_epochs": 20}).fit(blobs.X, blobs.y)
+    assert net.score(blobs.X, blobs.y) > 0.8
+
+
+def test_subclass_sees_batches_and_epochs(owner: Any, blobs: Any) -> None:
+    calls: Counter[str] = Counter()
+
+    class Watching(owner):
+        def on_batch_end(self, net: Any, batch: Any = None, training: bool = False, **step: Any) -> None:
+            super().on_batch_end(net, batch=batch, training=training, **step)
+            calls[f"batch-{training}"] += 1
+
+        def on_epoch_end(self, net: Any, **sets: Any) -> None:
+            super().on_epoch_end(net, **sets)
+            calls["epoch"] += 1
+
+    Watching(Net, **_get_user_options(owner)).fit(blobs.X, blobs.y)
+    assert calls == {"batch-True": 9, "batch-False": 3, "epoch": 3}
+
+
+def test_subclass_adds_a_criterion_of_its_own(owner: Any, blobs: Any) -> None:
+    class Doubled(owner):
+        def initialize_criterion(self) -> Any:
+            super().initialize_criterion()
+            self.extra_ = nn.Linear(3, 1)
+            return self
+
+        def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
+            plain = super().get_loss(y_pred, y_true, X=X, training=training)
+            return plain + self.extra_(y_pred).square().mean()
+
+    net = Doubled(Net, **_get_user_options(owner)).fit(blobs.X, blobs.y)
+    assert len(list(net.get_all_learnable_params())) == 4 + 2
+
+
+class MixedNet(MixupNetMixin, NeuralNet):
+    """A skorch net with the mixed step."""
+
+
+class MixedRegressor(MixupNetMixin, NeuralNetRegressor):
+    """A skorch regressor with the mixed step."""
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"alpha": 0}, {"alpha": 1}, {"n_mixed": 3}, {"partners": "dataset"}, {"partners": "same_class"}],
+    ids=str,
+)
+def test_net_of_the_users_own_is_mixed(blobs: Any, options: dict[str, Any]) -> None:
+    net = MixedNet(Net, **{**USER, "max_epochs": 20}, **options, random_state=0).fit(blobs.X, blobs.y)
+    assert net.predict(blobs.X).shape == (60, 3)
+    assert accuracy_score(blobs.y, net.predict(blobs.X).argmax(axis=1)) > 0.8
+
+
+def test_regressor_of_the_users_own_is_mixed(plane: Any) -> None:
+    options = {"module__in_features": 5, "module__out_features": 2, "max_epochs": 40, "verbose": 0}
+    net = MixedRegressor(MLP, **options, lr=0.05, batch_size=16, alpha=0.4, random_state=0)
+    assert net.fit(plane.X, plane.y).score(plane.X, plane.y) > 0.5
+
+
+def test_net_of_the_users_own_without_mixing_is_skorchs(blobs: Any) -> None:
+    torch.manual_seed(0)
+    start = Net().state_dict()
+
+    def fit(owner: Any, **options: Any) -> Any:
+        module = Net()
+        module.load_state_dict(start)
+        net = owner(module, **USER, iterator_train__shuffle=False, **options)
+        return net.fit(blobs.X, blobs.y)
+
+    ours, theirs = fit(MixedNet, alpha=0), fit(NeuralNet)
+    columns = ("train_loss", "valid_loss")
+    np.testing.assert_allclose(ours.history[:, columns], theirs.history[:, columns], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [({"alpha": -1}, "alpha must be at least 0"), ({"n_mixed": 1}, "n_mixed must be at least 2")],
+    ids=["alpha", "n_mixed"],
+)
+def test_net_of_the_users_own_checks_its_options(blobs: Any, options: dict[str, Any], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        MixedNet(Net, **USER, **options).fit(blobs.X, blobs.y)
+
+
+def test_net_of_the_users_own_refuses_unknown_options(blobs: Any) -> None:
+    with pytest.raises(ValueError, match=r"unexpected argument\(s\) alhpa"):
+        MixedNet(Net, **USER, alhpa=1).fit(blobs.X, blobs.y)

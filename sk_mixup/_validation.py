@@ -10,8 +10,17 @@ import sys
 from typing import Any
 
 import numpy as np
+import torch
 
-__all__ = ["check_bool", "check_choice", "check_integer", "check_names", "check_real", "did_you_mean"]
+__all__ = [
+    "check_bool",
+    "check_choice",
+    "check_device",
+    "check_integer",
+    "check_names",
+    "check_real",
+    "did_you_mean",
+]
 
 
 def check_real(
@@ -114,3 +123,14 @@ def _describe(low: float, high: float, above: bool, below: bool) -> str:
     if high == sys.float_info.max:
         return f"finite and {'greater than' if above else 'at least'} {low:g}"
     return f"in {'(' if above else '['}{low:g}, {high:g}{')' if below else ']'}"
+
+
+def check_device(device: Any) -> None:
+    """Raise if torch finds no such device here."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device must be one that torch finds here; got {device!r} ({reason}). Use 'cpu'."
+        ) from None

@@ -14,8 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
 
 from benchmarks.harness.fitting import score_log_likelihood
-from sk_mixup import MixupClassifier
-from sk_mixup.estimators.semi_supervised import SemiSupervisedMixupClassifier
+from sk_mixup import MixupClassifier, SemiSupervisedMixupClassifier
 
 __all__ = ["METHODS", "Method", "PartlyLabeled", "choose_fit", "hide_labels"]
 

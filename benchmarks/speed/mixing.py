@@ -10,8 +10,7 @@ from torch import Tensor
 
 from benchmarks.data.torchvision_import import import_torchvision
 from benchmarks.harness.interleaved_timing import interleave
-from sk_mixup._training.losses import soft_targets
-from sk_mixup.mixing import Mixup, mix_rows
+from sk_mixup.mixing import Mixup, mix_rows, soft_targets
 
 __all__ = ["PEERS", "make_mixers", "time_mixing"]
 

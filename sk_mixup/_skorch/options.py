@@ -10,11 +10,11 @@ import torch
 
 from sk_mixup._skorch.datasets import STORAGES
 from sk_mixup._skorch.step import AUTOCAST, NetBase
-from sk_mixup._validation import check_bool, check_choice, check_integer, check_real
+from sk_mixup._validation import check_bool, check_choice, check_device, check_integer, check_real
 from sk_mixup.mixing import Vicinity, as_partners
 from sk_mixup.mixing.mixup import LAM_PER
 
-__all__ = ["MixingOptionsMixin", "check_device"]
+__all__ = ["MixingOptionsMixin"]
 
 # What a vicinity brings itself.
 MIXUP_OPTIONS = ("alpha", "lam_per", "n_mixed", "partners")
@@ -80,17 +80,6 @@ class MixingOptionsMixin(NetBase):
                     UserWarning,
                     stacklevel=2,
                 )
-
-
-def check_device(device: Any) -> None:
-    """Raise if torch finds no such device here."""
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"device must be one that torch finds here; got {device!r} ({reason}). Use 'cpu'."
-        ) from None
 
 
 def _find_default(owner: type, name: str) -> Any:

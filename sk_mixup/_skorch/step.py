@@ -22,9 +22,9 @@ from sk_mixup._data.virtual_examples import mixing_at
 from sk_mixup._training.closed_form_losses import Loss
 from sk_mixup._training.epoch import HIDDEN
 from sk_mixup._training.losses import mix_losses
+from sk_mixup._training.module_structure import find_chain, find_levels
 from sk_mixup._training.trainer import ChainTrainer, ModuleTrainer, Trainer
 from sk_mixup.mixing.plan import INPUT
-from sk_mixup.modules import find_chain, find_levels
 
 __all__ = ["AUTOCAST", "MixedStepMixin", "NetBase", "can_fuse", "is_foreign"]
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 
-from sk_mixup._training.losses import mix_targets, soft_targets
-from sk_mixup.modules import is_hooked
+from sk_mixup._training.losses import mix_targets
+from sk_mixup._training.module_structure import is_hooked
+from sk_mixup.mixing import soft_targets
 
 __all__ = [
     "BinaryCrossEntropy",

@@ -14,9 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sk_mixup._random import TorchStream
 from sk_mixup._training.gan_step import AdversarialTrainer
+from sk_mixup._training.module_structure import describe_module
 from sk_mixup._training.stacked_optimizer_step import describe_optimizer
 from sk_mixup._training.trainer import ChainTrainer, ModuleTrainer
-from sk_mixup.modules import describe_module
 
 HIDDEN = "hidden layers are mixed"
 

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from sk_mixup._data.storage import align, gather_rows, send
+from sk_mixup._training.module_structure import describe_module, find_chain
 from sk_mixup._training.optimizer_step import FusedUpdate
 from sk_mixup._training.stacked_optimizer_step import describe_optimizer
 from sk_mixup.mixing import AdversarialPlan, mix_real_and_fake
-from sk_mixup.modules import describe_module, find_chain
 
 __all__ = ["GENERATOR_LOSSES", "AdversarialBatches", "AdversarialStep", "AdversarialTrainer", "split_losses"]
 

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 
+from sk_mixup.mixing.functional import soft_targets
+
 __all__ = [
     "average_entropy",
     "average_rows",
@@ -14,7 +16,6 @@ __all__ = [
     "mix_targets",
     "mixed_binary_cross_entropy",
     "mixed_cross_entropy",
-    "soft_targets",
 ]
 
 
@@ -60,34 +61,6 @@ def mix_losses(losses: Tensor, lam: Tensor, weight: Tensor | None = None) -> Ten
     tensor(6.2500)
     """
     return average_rows((lam * losses).sum(dim=0).unsqueeze(1), weight)
-
-
-def soft_targets(labels: Tensor, share: Tensor, n_classes: int) -> Tensor:
-    """Add up one-hot vectors, each with its share.
-
-    Parameters
-    ----------
-    labels : Tensor of shape (k, n), dtype int64
-        Class codes in [0, n_classes) of the k examples that go into each row.
-    share : Tensor of shape (k, n)
-        Share of each example; the mixing weight, for soft labels.
-    n_classes : int
-        Number of classes.
-
-    Returns
-    -------
-    target : Tensor of shape (n, n_classes)
-        A new tensor of the dtype and on the device of `share`.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sk_mixup._training.losses import soft_targets
-    >>> soft_targets(torch.tensor([[0], [2]]), torch.tensor([[0.75], [0.25]]), 3)
-    tensor([[0.7500, 0.0000, 0.2500]])
-    """
-    target = torch.zeros(labels.shape[1], n_classes, dtype=share.dtype, device=share.device)
-    return target.scatter_add(1, labels.T, share.T)
 
 
 def mixed_cross_entropy(

@@ -18,9 +18,9 @@ from sk_mixup._data.batches import Block
 from sk_mixup._random import TorchStream
 from sk_mixup._training.closed_form_losses import get_divisors
 from sk_mixup._training.epoch import Epoch, iterate_layers
+from sk_mixup._training.module_structure import describe_attributes
 from sk_mixup._training.stacked_optimizer_step import StackedUpdate, find_runs, read_options
 from sk_mixup._training.trainer import ChainTrainer, GraphedStep, ModuleTrainer
-from sk_mixup.modules import describe_attributes
 
 __all__ = ["LockstepTrainer", "make_lockstep_trainer"]
 

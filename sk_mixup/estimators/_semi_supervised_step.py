@@ -16,8 +16,7 @@ from sk_mixup._data.joint_batches import JointBatch, JointBatches, draw_joint_pl
 from sk_mixup._skorch.default_callbacks import is_early_stopping
 from sk_mixup._skorch.step import NetBase
 from sk_mixup._training.consistency_losses import guess_targets, ramp_up, semi_supervised_loss, update_average
-from sk_mixup._training.losses import soft_targets
-from sk_mixup.mixing import mix_rows
+from sk_mixup.mixing import mix_rows, soft_targets
 
 __all__ = ["METHODS", "AveragedWeights", "ConsistencyMixin", "Method"]
 

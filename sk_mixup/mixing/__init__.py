@@ -1,7 +1,7 @@
 """Vicinities: policies that draw a plan (numpy), pure functions that apply it (torch)."""
 
 from sk_mixup.mixing.cutmix import CutMix, draw_boxes
-from sk_mixup.mixing.functional import add_noise, mix, mix_pair, mix_rows, paste_boxes
+from sk_mixup.mixing.functional import add_noise, mix, mix_pair, mix_rows, paste_boxes, soft_targets
 from sk_mixup.mixing.gan_plan import AdversarialPlan, draw_adversarial_plan, mix_real_and_fake
 from sk_mixup.mixing.gaussian_noise import GaussianNoise
 from sk_mixup.mixing.kernel_partners import draw_kernel_partners
@@ -63,4 +63,5 @@ __all__ = [
     "mix_real_and_fake",
     "mix_rows",
     "paste_boxes",
+    "soft_targets",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["add_noise", "mix", "mix_pair", "mix_rows", "paste_boxes"]
+__all__ = ["add_noise", "mix", "mix_pair", "mix_rows", "paste_boxes", "soft_targets"]
 
 
 def mix_pair(x: Tensor, x_partner: Tensor, lam: Tensor) -> Tensor:
@@ -291,6 +291,34 @@ def add_noise(x: Tensor, noise: Tensor, std: Tensor) -> Tensor:
             f"{tuple(x.shape)}. Give one number per feature."
         )
     return torch.addcmul(x, noise, _per_row("std", std, x).expand_as(x))
+
+
+def soft_targets(labels: Tensor, share: Tensor, n_classes: int) -> Tensor:
+    """Add up one-hot vectors, each with its share.
+
+    Parameters
+    ----------
+    labels : Tensor of shape (k, n), dtype int64
+        Class codes in [0, n_classes) of the k examples that go into each row.
+    share : Tensor of shape (k, n)
+        Share of each example; the mixing weight, for soft labels.
+    n_classes : int
+        Number of classes.
+
+    Returns
+    -------
+    target : Tensor of shape (n, n_classes)
+        A new tensor of the dtype and on the device of `share`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_mixup.mixing import soft_targets
+    >>> soft_targets(torch.tensor([[0], [2]]), torch.tensor([[0.75], [0.25]]), 3)
+    tensor([[0.7500, 0.0000, 0.2500]])
+    """
+    target = torch.zeros(labels.shape[1], n_classes, dtype=share.dtype, device=share.device)
+    return target.scatter_add(1, labels.T, share.T)
 
 
 def _per_row(name: str, lam: Tensor, x: Tensor) -> Tensor:

@@ -16,8 +16,7 @@ import psutil
 from sklearn.utils.parallel import Parallel, delayed
 import torch
 
-from sk_mixup._skorch.options import check_device
-from sk_mixup._validation import check_integer
+from sk_mixup._validation import check_device, check_integer
 from sk_mixup.stacking._engine import Engine
 from sk_mixup.stacking._scheduler import Call, Crew, Task, find_task
 

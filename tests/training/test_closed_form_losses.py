@@ -19,7 +19,8 @@ from sk_mixup._training.closed_form_losses import (
     get_divisors,
     sum_batches,
 )
-from sk_mixup.modules import MLP, find_chain
+from sk_mixup._training.module_structure import find_chain
+from sk_mixup.modules import MLP
 
 SIZE, N_BATCHES, N_OUTPUTS = 5, 3, 4
 M = SIZE * N_BATCHES

@@ -7,6 +7,7 @@ import torch.nn.functional as F  # noqa: N812
 
 from sk_mixup import MixupClassifier
 from sk_mixup._training import losses
+from sk_mixup.mixing import soft_targets
 from tests.helpers import reference
 
 N, C = 6, 4
@@ -105,7 +106,7 @@ def test_weightless_row_counts_for_nothing(generator):
 
 
 def test_soft_targets_add_up_equal_labels():
-    target = losses.soft_targets(torch.tensor([[1], [1]]), torch.tensor([[0.25], [0.75]]), 3)
+    target = soft_targets(torch.tensor([[1], [1]]), torch.tensor([[0.25], [0.75]]), 3)
     assert target.tolist() == [[0.0, 1.0, 0.0]]
 
 

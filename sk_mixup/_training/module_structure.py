@@ -1,0 +1,188 @@
+"""What a module is made of: a plain multilayer perceptron, hooks, what two modules share."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from enum import Enum
+from types import BuiltinFunctionType, FunctionType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules import module as _module
+
+from sk_mixup.modules import MLP
+
+__all__ = ["describe_attributes", "describe_module", "find_chain", "find_levels", "is_hooked"]
+
+
+def find_chain(module: nn.Module, ndim: int = 2) -> list[nn.Linear] | None:
+    """Return the linear layers of a plain multilayer perceptron, or None for another module.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        A candidate: an :class:`MLP` or an ``nn.Sequential``.
+    ndim : int, default=2
+        Number of axes of a batch of inputs.
+
+    Returns
+    -------
+    layers : list of torch.nn.Linear or None
+        The layers, where the module is linear layers with a ReLU between each two, after
+        an ``nn.Flatten`` that is optional for two axes; where no layer is shared or hooked,
+        and all weights are trained.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from sk_mixup._training.module_structure import find_chain
+    >>> from sk_mixup.modules import MLP
+    >>> [layer.out_features for layer in find_chain(MLP(4, 3))]
+    [128, 128, 3]
+    >>> find_chain(nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))) is None
+    True
+    """
+    container = module.layers if type(module) is MLP else module
+    if type(container) is not nn.Sequential:
+        return None
+    parts = list(container)
+    kinds = [type(part) for part in parts]
+    flattens = kinds[:1] == [nn.Flatten]
+    n_layers = kinds.count(nn.Linear)
+    expected = [nn.Flatten] * flattens + [nn.Linear, nn.ReLU] * (n_layers - 1) + [nn.Linear]
+    if n_layers == 0 or kinds != expected or (ndim != 2 and not flattens):
+        return None
+    first = parts[0]
+    if isinstance(first, nn.Flatten) and (first.start_dim != 1 or first.end_dim != -1):
+        return None
+    layers = [part for part in parts if isinstance(part, nn.Linear)]
+    weights = [p for layer in layers for p in layer._parameters.values() if p is not None]
+    if len({id(p) for p in weights}) != len(weights) or any(map(is_hooked, {module, container, *parts})):
+        return None
+    return layers if all(map(_is_trained, weights)) else None
+
+
+def find_levels(module: nn.Module) -> dict[str, int]:
+    """Return the number of each ReLU of a plain multilayer perceptron, from 1, by its name.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        One in which :func:`find_chain` finds layers.
+
+    Examples
+    --------
+    >>> from sk_mixup._training.module_structure import find_levels
+    >>> from sk_mixup.modules import MLP
+    >>> find_levels(MLP(4, 3))
+    {'layers.2': 1, 'layers.4': 2}
+    """
+    names = [name for name, part in module.named_modules() if type(part) is nn.ReLU]
+    return {name: level for level, name in enumerate(names, 1)}
+
+
+def _is_trained(weight: nn.Parameter) -> bool:
+    """Whether a weight is trained, and nothing looks on."""
+    hooks = (weight._backward_hooks, weight._post_accumulate_grad_hooks)
+    return (
+        type(weight) is nn.Parameter
+        and weight.requires_grad
+        and weight.is_floating_point()
+        and not any(hooks)
+    )
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """Whether a call of the module does more than its class's ``forward``."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or module._compiled_call_impl
+        or "forward" in vars(module)
+        or _module._global_forward_hooks
+        or _module._global_forward_pre_hooks
+        or _module._global_backward_hooks
+        or _module._global_backward_pre_hooks
+    )
+
+
+PLAIN_TYPES = (bool, int, float, complex, str, bytes, type, Enum, BuiltinFunctionType)
+TORCH_TYPES = (torch.dtype, torch.device, torch.memory_format, torch.layout)
+OWN_NAMES = frozenset(vars(nn.Module())) - {"training"}
+
+
+def describe_module(module: nn.Module) -> Hashable:
+    """Return what two modules share that compute the same but for their weights.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        A module.
+
+    Returns
+    -------
+    description : hashable
+        Types, options, shapes and sharing of all submodules, parameters and buffers.
+
+    Raises
+    ------
+    TypeError
+        If the module is hooked or holds something that cannot be compared; the message says
+        which.
+
+    Examples
+    --------
+    >>> from sk_mixup._training.module_structure import describe_module
+    >>> from sk_mixup.modules import MLP
+    >>> describe_module(MLP(4, 3)) == describe_module(MLP(4, 3))
+    True
+    >>> describe_module(MLP(4, 3, dropout=0.1)) == describe_module(MLP(4, 3, dropout=0.2))
+    False
+    """
+    first: dict[int, str] = {}
+    parts: list[Hashable] = []
+    for name, part in module.named_modules(remove_duplicate=False):
+        if is_hooked(part):
+            raise TypeError(f"{name or 'the module'} has hooks")
+        parts.append((first.setdefault(id(part), name), type(part), describe_attributes(part, name)))
+    for name, tensor in (
+        *module.named_parameters(remove_duplicate=False),
+        *module.named_buffers(remove_duplicate=False),
+    ):
+        if isinstance(tensor, nn.Parameter) and (
+            tensor._backward_hooks or tensor._post_accumulate_grad_hooks
+        ):
+            raise TypeError(f"{name} has hooks")
+        kind = (
+            type(tensor),
+            tuple(tensor.shape),
+            tensor.dtype,
+            tensor.device,
+            tensor.requires_grad,
+            tensor.stride(),
+        )
+        parts.append((name, first.setdefault(id(tensor), name), kind))
+    return tuple(parts)
+
+
+def describe_attributes(module: nn.Module, name: str = "") -> Hashable:
+    """Return the plain attributes of one module, not of its submodules; see :func:`describe_module`."""
+    own = {key: value for key, value in vars(module).items() if key not in OWN_NAMES}
+    return tuple((key, _describe_value(f"{name}.{key}", own[key])) for key in sorted(own))
+
+
+def _describe_value(name: str, value: Any) -> Hashable:
+    """Return something that is equal for equal options of a module."""
+    if value is None or isinstance(value, PLAIN_TYPES + TORCH_TYPES):
+        return (type(value), value)
+    if isinstance(value, list | tuple):
+        return (type(value), *(_describe_value(name, item) for item in value))
+    if isinstance(value, Mapping):
+        return (type(value), *((key, _describe_value(name, item)) for key, item in value.items()))
+    if isinstance(value, FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        return (value.__code__, _describe_value(name, [value.__defaults__, value.__kwdefaults__, *cells]))
+    raise TypeError(f"{name.removeprefix('.')} is a {type(value).__name__}, which cannot be compared")

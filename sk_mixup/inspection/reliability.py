@@ -15,7 +15,6 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import brier_score_loss, log_loss
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_consistent_length
-import torch
 from torch import Tensor
 
 from sk_mixup._validation import check_choice, check_integer, check_real
@@ -73,17 +72,13 @@ def reliability_curve(
 
     Raises
     ------
-    ImportError
-        If torchmetrics is not installed.
     ValueError
-        If rows do not add up to 1, a label is unknown, there is one class only, or an option breaks its rule.
+        If rows do not sum to 1, a label is unknown, there is one class only, or an option breaks its rule.
 
     Notes
     -----
-    The curve is scikit-learn's ``calibration_curve``, the likelihood its ``log_loss`` and the Brier score
-    its ``brier_score_loss``; the calibration error is torchmetrics's. All bins hold their upper edge, as in
-    [1]_. torchmetrics's hold the lower one, and give a confidence of exactly 1, which is common, a bin of
-    its own: it is given confidences one step of float32 smaller.
+    The curve is scikit-learn's ``calibration_curve``, the NLL its ``log_loss`` and the Brier score its
+    ``brier_score_loss``. Bins hold their upper edge, as in [1]_.
 
     References
     ----------
@@ -112,7 +107,7 @@ def reliability_curve(
         confidence=means,
         accuracy=accuracies,
         counts=_count_rows(confidence, n_bins, strategy),
-        ece=_find_calibration_error(confidence, predicted, codes, len(columns), n_bins),
+        ece=_find_calibration_error(confidence, hits, n_bins),
         nll=float(log_loss(codes, proba, labels=columns)),
         brier=float(brier_score_loss(codes, proba, labels=columns)),
         error=float(1 - hits.mean()),
@@ -419,21 +414,14 @@ def _count_rows(confidence: NDArray[Any], n_bins: int, strategy: str) -> NDArray
     edges = np.linspace(0.0, 1.0, n_bins + 1)
     if strategy == "quantile":
         edges = np.percentile(confidence, 100 * edges)
-    counts = np.bincount(np.searchsorted(edges[1:-1], confidence), minlength=n_bins)
+    counts = np.bincount(np.searchsorted(edges[1:-1], confidence))
     return counts[counts > 0]
 
 
-def _find_calibration_error(
-    confidence: NDArray[Any], predicted: NDArray[Any], codes: NDArray[Any], n_classes: int, n_bins: int
-) -> float:
-    """Return torchmetrics's error, for bins that hold their upper edge."""
-    metrics = require("torchmetrics.functional.classification", "reliability_curve")
-    # Only the top label counts; alone in its row it is still the top after a change of dtype.
-    top = torch.zeros(len(codes), n_classes)
-    below = np.nextafter(confidence.astype(np.float32), np.float32(0))
-    top[torch.arange(len(codes)), torch.as_tensor(predicted)] = torch.as_tensor(below)
-    error = metrics.multiclass_calibration_error(top, torch.as_tensor(codes), n_classes, n_bins, norm="l1")
-    return float(error)
+def _find_calibration_error(confidence: NDArray[np.float64], hits: NDArray[np.int64], n_bins: int) -> float:
+    """Return the mean over the rows of the distance of confidence and accuracy in their bins."""
+    bins = np.searchsorted(np.linspace(0.0, 1.0, n_bins + 1)[1:-1], confidence)
+    return float(np.abs(np.bincount(bins, weights=confidence - hits)).sum() / len(hits))
 
 
 def _check_predictions(

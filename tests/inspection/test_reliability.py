@@ -86,21 +86,17 @@ def test_reliability_curve_equals_a_loop_over_rows(n_classes: int, n_bins: int, 
     expected = compute_slowly(y, proba, n_bins, strategy)
     assert set(curve) == set(expected)
     for name, value in expected.items():
-        np.testing.assert_allclose(curve[name], value, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(curve[name], value, rtol=1e-10, err_msg=name)
 
 
 @pytest.mark.parametrize("n_classes", [2, 5])
 def test_reliability_curve_equals_the_libraries(n_classes: int) -> None:
-    from torchmetrics.functional.classification import multiclass_calibration_error
-
     y, proba = draw_predictions(n_classes)
     curve = reliability_curve(y, proba)
     hits = proba.argmax(axis=1) == y
     accuracy, confidence = calibration_curve(hits, proba.max(axis=1), n_bins=15)
     np.testing.assert_array_equal(curve.accuracy, accuracy)
     np.testing.assert_allclose(curve.confidence, confidence, rtol=1e-12)
-    error = multiclass_calibration_error(torch.as_tensor(proba), torch.as_tensor(y), n_classes)
-    np.testing.assert_allclose(curve.ece, error.item(), atol=1e-6)
     np.testing.assert_allclose(curve.nll, log_loss(y, proba), rtol=1e-12)
     np.testing.assert_allclose(curve.brier, brier_score_loss(y, proba), rtol=1e-12)
     assert curve.counts.sum() == len(y)
@@ -114,12 +110,12 @@ def test_reliability_curve_keeps_full_confidence_in_the_last_bin() -> None:
     np.testing.assert_allclose(curve.confidence, [0.75, 2.875 / 3])
     np.testing.assert_allclose(curve.accuracy, [0.0, 2 / 3])
     np.testing.assert_array_equal(curve.counts, [1, 3])
-    np.testing.assert_allclose(curve.ece, (0.75 + (2.875 - 2)) / 4, atol=1e-6)
+    np.testing.assert_allclose(curve.ece, (0.75 + (2.875 - 2)) / 4, rtol=1e-12)
 
 
 def test_reliability_curve_of_a_calibrated_constant_has_no_error() -> None:
     curve = reliability_curve([0] * 7 + [1] * 2 + [2], np.tile([0.7, 0.2, 0.1], (10, 1)))
-    np.testing.assert_allclose(curve.ece, 0.0, atol=1e-6)
+    np.testing.assert_allclose(curve.ece, 0.0, atol=1e-12)
     np.testing.assert_allclose(curve.accuracy, curve.confidence)
     np.testing.assert_allclose(curve.error, 0.3)
 
@@ -319,8 +315,13 @@ def test_fit_temperature_names_the_version_it_needs(monkeypatch: pytest.MonkeyPa
         fit_temperature([0, 1], ROWS)
 
 
-@pytest.mark.parametrize("name", ["matplotlib.figure", "torchmetrics.functional.classification"])
-def test_display_names_the_extra_of_a_missing_package(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ImportError, match=rf"needs {name.split('.')[0]}.*sk-mixup\[inspection\]"):
+def test_display_names_the_extra_of_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r"needs matplotlib.*sk-mixup\[inspection\]"):
         ReliabilityDisplay.from_predictions([0, 1], ROWS)
+
+
+def test_display_does_without_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    display = ReliabilityDisplay.from_predictions([0, 1], ROWS, ax=Figure().subplots())
+    assert display.curve.ece == pytest.approx(0.7)

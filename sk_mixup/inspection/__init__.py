@@ -2,8 +2,7 @@
 
 Each part is a function that returns arrays and a display that draws them, for any fitted
 classifier with ``predict_proba``; gradients need a torch module. Decision boundaries are drawn
-by scikit-learn's own ``DecisionBoundaryDisplay``. matplotlib and torchmetrics come with the extra
-``inspection``, the Adversarial Robustness Toolbox with ``attacks``.
+by scikit-learn's own ``DecisionBoundaryDisplay``. matplotlib comes with the extra ``inspection``.
 """
 
 from sk_mixup.inspection.between import BetweenDisplay, between_curves

@@ -1,31 +1,28 @@
-"""Adversarial examples of a torch module, made by the Adversarial Robustness Toolbox."""
+"""Adversarial examples of a torch module: FGSM, iterated FGSM and projected gradient descent."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-import logging.config
 import math
 from numbers import Real
 import sys
-from typing import Any
-from unittest import mock
-import warnings
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import is_regressor
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from sk_mixup._validation import check_choice, check_integer, check_real
 from sk_mixup.inspection._logits import Logits, check_fitted, encode_labels
-from sk_mixup.inspection._plotting import require
 
 __all__ = ["ATTACKS", "Attacker", "Source", "find_columns", "predict_logits"]
 
 ATTACKS = {"fgsm": "FGSM", "i-fgsm": "I-FGSM", "pgd": "PGD"}
+# How far an attack could go in all its steps, in units of eps, if no step size is given.
+REACHES = {"i-fgsm": 1.0, "pgd": 2.5}
 
 
 class Source:
@@ -45,11 +42,17 @@ class Source:
         Labels of the columns, where the model itself knows none.
     """
 
-    def __init__(self, name: str, model: Any, X: NDArray[np.float32], y: NDArray[Any], classes: Any) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: object,
+        X: NDArray[np.float32],
+        y: np.ndarray,
+        classes: Sequence[object] | np.ndarray | None,
+    ) -> None:
         _check_differentiable(name, model)
         self.logits = Logits(model)
         self.device = self.logits.get_device_and_dtype()[0]
-        self.shape = X.shape[1:]
         probe = torch.tensor(X[:1], device=self.device)
         shape = tuple(self.logits.probe(name, probe, differentiable=True).shape)
         if len(shape) != 2:
@@ -57,17 +60,16 @@ class Source:
                 f"{name} must return logits of one label per row, of shape (n, n_classes); got an output of "
                 f"shape {shape} for one row. Give a classifier of one label per row."
             )
-        self.n_classes = shape[1]
-        columns = find_columns(getattr(model, "classes_", classes), self.n_classes)
+        columns = find_columns(getattr(model, "classes_", classes), shape[1])
         self.codes = encode_labels("y", y, columns)
 
-    def get_targets(self) -> NDArray[np.float32]:
-        """Return the one-hot labels."""
-        return np.eye(self.n_classes, dtype=np.float32)[self.codes]
-
-    def on_device(self) -> Any:
-        """Make the model's device the current one, which the library takes."""
-        return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
+    def find_ascent(self, x: Tensor, codes: Tensor) -> Tensor:
+        """Return the sign of the gradient of the loss towards each input; 0 where it is NaN."""
+        x = x.detach().requires_grad_()
+        with torch.enable_grad():
+            # The sum leaves no trace of the batch's size.
+            loss = cross_entropy(self.logits(x), codes, reduction="sum")
+        return torch.autograd.grad(loss, x)[0].sign().nan_to_num(0.0)
 
 
 @dataclass(frozen=True)
@@ -104,43 +106,51 @@ class Attacker:
 
     def attack(self, source: Source, X: NDArray[np.float32], eps: float) -> NDArray[np.float32]:
         """Return an adversarial example for each row."""
-        with source.on_device(), _own_draws(self.seed):
-            examples: NDArray[np.float32] = self._build(source, eps).generate(x=X, y=source.get_targets())
-        return examples
+        starts = X
+        if self.name == "pgd":
+            starts = X + np.random.RandomState(self.seed).uniform(-eps, eps, X.shape).astype(np.float32)
+        batches = _split((X, starts, source.codes), self.batch_size, source.device)
+        with torch.random.fork_rng(devices=[]):  # a module may draw
+            moved = [self._move(source, x, start, codes, eps) for x, start, codes in batches]
+        return torch.cat(moved).numpy(force=True)
 
-    def _build(self, source: Source, eps: float) -> Any:
-        """Build the attack of the library; the sum of the losses leaves no trace of the batch's size."""
-        estimators, evasion = _import_library()
-        clip = None if self.clip is None else tuple(np.float32(value) for value in self.clip)
-        classifier = estimators.PyTorchClassifier(
-            model=source.logits,
-            loss=nn.CrossEntropyLoss(reduction="sum"),
-            input_shape=source.shape,
-            nb_classes=source.n_classes,
-            clip_values=clip,
-            device_type="gpu" if source.device.type == "cuda" else "cpu",
-        )
-        options = {"estimator": classifier, "eps": eps, "batch_size": self.batch_size}
+    def _move(self, source: Source, x: Tensor, start: Tensor, codes: Tensor, eps: float) -> Tensor:
+        """Take the steps from `start`; each ends in the ball round `x` and in the range of the inputs."""
+        n_steps, length = self._plan_steps(eps)
+        low, high = x - eps, x + eps
+        if self.clip is not None:
+            low, high = low.clamp(min=self.clip[0]), high.clamp(max=self.clip[1])
+        moved = start.clamp(low, high)
+        for _ in range(n_steps):
+            moved = (moved + length * source.find_ascent(moved, codes)).clamp(low, high)
+        return moved
+
+    def _plan_steps(self, eps: float) -> tuple[int, float]:
+        """Return how many steps to take, and of which length."""
         if self.name == "fgsm":
-            return evasion.FastGradientMethod(**options, eps_step=eps)
-        factor = 1.0 if self.name == "i-fgsm" else 2.5
-        step_size = factor * eps / self.n_steps if self.step_size is None else self.step_size
-        options |= {"eps_step": min(step_size, eps), "max_iter": self.n_steps, "verbose": False}
-        if self.name == "i-fgsm":
-            return evasion.BasicIterativeMethod(**options)
-        return evasion.ProjectedGradientDescent(**options, num_random_init=1)
+            return 1, eps
+        length = REACHES[self.name] * eps / self.n_steps if self.step_size is None else self.step_size
+        return self.n_steps, min(length, eps)
 
 
-def predict_logits(logits: Logits, X: NDArray[Any], batch_size: int) -> NDArray[Any]:
+def predict_logits(logits: Logits, X: ArrayLike, batch_size: int) -> np.ndarray:
     """Return the logits of all rows."""
     device = logits.get_device_and_dtype()[0]
-    rows = torch.as_tensor(np.ascontiguousarray(X, dtype=np.float32))
+    rows = np.asarray(X, dtype=np.float32)
     with torch.no_grad():
-        parts = [logits(part.to(device)) for part in torch.split(rows, batch_size)]
+        parts = [logits(part) for (part,) in _split((rows,), batch_size, device)]
     return torch.cat(parts).numpy(force=True)
 
 
-def _check_differentiable(name: str, model: Any) -> None:
+def _split(
+    arrays: Sequence[np.ndarray], batch_size: int, device: torch.device
+) -> Iterator[tuple[Tensor, ...]]:
+    """Yield copies of so many rows of each array on a device."""
+    for start in range(0, len(arrays[0]), batch_size):
+        yield tuple(torch.tensor(part[start : start + batch_size], device=device) for part in arrays)
+
+
+def _check_differentiable(name: str, model: object) -> None:
     """Raise unless a model is a torch module, or has one that classifies."""
     module = model if isinstance(model, nn.Module) else getattr(model, "module_", None)
     regresses = hasattr(model, "__sklearn_tags__") and is_regressor(model)
@@ -154,38 +164,14 @@ def _check_differentiable(name: str, model: Any) -> None:
     )
 
 
-def find_columns(classes: Any, n_classes: int) -> NDArray[Any]:
+def find_columns(classes: Sequence[object] | np.ndarray | None, n_classes: int) -> np.ndarray:
     """Return the label of each column; the labels of nets of skorch's own are columns."""
     return np.arange(n_classes) if classes is None or len(classes) != n_classes else np.asarray(classes)
 
 
-def _check_clip(clip: Any) -> None:
+def _check_clip(clip: object) -> None:
     hint = "Give (0, 1) for scaled pixels, None for inputs without bounds."
     if not isinstance(clip, tuple | list) or len(clip) != 2 or not all(isinstance(end, Real) for end in clip):
         raise TypeError(f"clip must be a pair of numbers (low, high) or None; got {clip!r}. {hint}")
     if not -math.inf < clip[0] < clip[1] < math.inf:
         raise ValueError(f"clip must be finite, low below high; got {clip!r}. {hint}")
-
-
-@contextmanager
-def _own_draws(seed: int) -> Iterator[None]:
-    """Seed numpy's global generator, which the library draws on, and put all back afterwards."""
-    before = np.random.get_state()  # noqa: NPY002 - the library draws on it
-    with torch.random.fork_rng(devices=[]):
-        np.random.seed(seed)  # noqa: NPY002 - the library draws on it
-        try:
-            yield
-        finally:
-            np.random.set_state(before)  # noqa: NPY002 - the library draws on it
-
-
-def _import_library() -> tuple[Any, Any]:
-    """Import the attacks; on its first import the library would set up the loggers of the whole process."""
-    quiet = warnings.catch_warnings(action="ignore"), mock.patch.object(logging.config, "dictConfig")
-    with ExitStack() as stack:
-        for context in () if "art" in sys.modules else quiet:
-            stack.enter_context(context)
-        return (
-            require("art.estimators.classification", "robustness_curve"),
-            require("art.attacks.evasion", "robustness_curve"),
-        )

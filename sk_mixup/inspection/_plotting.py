@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["EXTRAS", "find_axes", "list_styles", "require"]
+__all__ = ["find_axes", "list_styles", "require"]
 
-# Which extra of ours brings a package.
-EXTRAS = {"matplotlib": "inspection", "torchmetrics": "inspection", "art": "attacks"}
 # Okabe and Ito's colours that stand out on white; markers and dashes differ too, for print without colour.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -19,7 +17,7 @@ DASHES = ("-", "--", "-.", ":")
 
 
 def require(name: str, purpose: str) -> Any:
-    """Import a package that only some extras bring.
+    """Import a module of a package that the extra ``inspection`` brings.
 
     Parameters
     ----------
@@ -35,7 +33,7 @@ def require(name: str, purpose: str) -> Any:
     Raises
     ------
     ImportError
-        If the package is not installed; the message names the extra.
+        If it is not installed.
     """
     try:
         return import_module(name)
@@ -44,8 +42,7 @@ def require(name: str, purpose: str) -> Any:
         if error.name is None or error.name.partition(".")[0] != package:
             raise
         raise ImportError(
-            f"{purpose} needs {package}, which is not installed. Run pip install "
-            f'"sk-mixup[{EXTRAS[package]}]".'
+            f'{purpose} needs {package}, which is not installed. Run pip install "sk-mixup[inspection]".'
         ) from error
 
 

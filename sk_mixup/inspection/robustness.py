@@ -60,7 +60,7 @@ def adversarial_examples(
 
     Raises
     ------
-    ImportError, NotFittedError, TypeError, ValueError
+    NotFittedError, TypeError, ValueError
         As :func:`robustness_curve`.
 
     See Also
@@ -153,8 +153,6 @@ def robustness_curve(
 
     Raises
     ------
-    ImportError
-        If the Adversarial Robustness Toolbox is not installed.
     NotFittedError
         If an estimator is not fitted.
     TypeError
@@ -170,10 +168,8 @@ def robustness_curve(
 
     Notes
     -----
-    The attacks are those of the Adversarial Robustness Toolbox. They work on a copy of the module in
-    evaluation mode, so that the model's mode, gradients and device stay as they are. While PGD draws
-    its start, numpy's global generator is seeded for a moment: other threads should not draw on it.
-    The library makes a folder ``.art`` in the home directory when it is first imported.
+    The attacks work on a copy of the module in evaluation mode: the model's mode, gradients and device
+    stay as they are. A gradient of NaN counts as 0.
 
     An error that is low against a gradient attack alone is no proof of robustness: a net whose
     probabilities are 0 or 1 in float32 has no gradient to follow.

@@ -1,9 +1,10 @@
-"""Robustness: attacks against closed forms and slow loops of autograd, and what is left untouched."""
+"""Robustness: attacks against closed forms, slow loops of autograd and the Adversarial Robustness Toolbox."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-import logging
-import sys
+from importlib import import_module
+import logging.config
+from types import ModuleType
 from typing import Any
 import warnings
 
@@ -24,12 +25,11 @@ from torch.nn.functional import cross_entropy
 from sk_mixup import MixupClassifier, MixupRegressor
 from sk_mixup.inspection import (
     RobustnessDisplay,
-    _attacks,
     adversarial_examples,
     between_curves,
     robustness_curve,
 )
-from sk_mixup.inspection._attacks import Attacker, Source
+from sk_mixup.inspection._attacks import Attacker, Source, predict_logits
 from tests.helpers.nets import QUICK, USER, Net
 
 ATTACKS = ["fgsm", "i-fgsm", "pgd"]
@@ -61,7 +61,7 @@ def unchanged_generators() -> Iterator[None]:
 
 
 def get_states() -> tuple[Any, Any]:
-    return np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 - the library draws on it
+    return np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 - the global state is what is looked at
 
 
 def attack(name: str, module: Any, X: Any, y: Any, eps: float, seed: int = 0, **options: Any) -> NDArray[Any]:
@@ -121,9 +121,7 @@ def test_pgd_starts_at_random_in_the_ball(blobs: Any, step_size: float | None) -
     start = blobs.X + generator.uniform(-0.3, 0.3, blobs.X.shape).astype(np.float32)
     length = 2.5 * 0.3 / 5 if step_size is None else step_size
     expected = step(module, blobs.X, blobs.y, 0.3, 5, length, start)
-    # one batch, for the start to be drawn at once
-    options = {"seed": 3, "step_size": step_size, "batch_size": 60}
-    examples = attack("pgd", module, blobs.X, blobs.y, 0.3, **options)
+    examples = attack("pgd", module, blobs.X, blobs.y, 0.3, seed=3, step_size=step_size)
     np.testing.assert_allclose(examples, expected, atol=1e-5)
 
 
@@ -134,6 +132,93 @@ def test_examples_stay_in_the_ball_and_in_range(blobs: Any, name: str) -> None:
     assert np.abs(examples - blobs.X).max() <= 0.5 + 1e-6
     assert clip[0] <= examples.min() <= examples.max() <= clip[1]
     assert attack(name, make_mlp(), blobs.X, blobs.y, 0.5).max() > clip[1]
+
+
+@pytest.fixture(scope="module")
+def toolbox(tmp_path_factory: pytest.TempPathFactory) -> tuple[ModuleType, ModuleType]:
+    """Import the reference; on import it sets up loggers and makes a folder in the home directory."""
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(action="ignore"):
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setattr(logging.config, "dictConfig", lambda config: None)
+        return import_module("art.estimators.classification"), import_module("art.attacks.evasion")
+
+
+def attack_by_toolbox(
+    toolbox: tuple[ModuleType, ModuleType],
+    name: str,
+    module: nn.Module,
+    X: Any,
+    y: Any,
+    *,
+    eps: float,
+    step_size: float,
+    n_steps: int,
+    batch_size: int,
+    clip: tuple[float, float] | None,
+) -> NDArray[Any]:
+    """Return the examples of the reference, whose start of PGD comes from numpy's global generator."""
+    estimators, evasion = toolbox
+    classifier = estimators.PyTorchClassifier(
+        model=module.eval(),
+        loss=nn.CrossEntropyLoss(reduction="sum"),
+        input_shape=X.shape[1:],
+        nb_classes=3,
+        clip_values=None if clip is None else tuple(map(np.float32, clip)),
+        device_type="cpu",
+    )
+    options = {"estimator": classifier, "eps": eps, "batch_size": batch_size}
+    if name == "fgsm":
+        return evasion.FastGradientMethod(**options, eps_step=eps).generate(X, np.eye(3)[y])
+    options |= {"eps_step": step_size, "max_iter": n_steps, "verbose": False}
+    if name == "i-fgsm":
+        return evasion.BasicIterativeMethod(**options).generate(X, np.eye(3)[y])
+    return evasion.ProjectedGradientDescent(**options, num_random_init=1).generate(X, np.eye(3)[y])
+
+
+@pytest.fixture
+def seeded_numpy() -> Iterator[None]:
+    """Seed numpy's global generator, and put it back."""
+    before = np.random.get_state()  # noqa: NPY002 - the toolbox draws on it
+    np.random.seed(3)  # noqa: NPY002
+    yield
+    np.random.set_state(before)  # noqa: NPY002
+
+
+CASES: list[dict[str, Any]] = [
+    {"eps": 0.05, "step_size": 0.01, "n_steps": 5, "batch_size": 16, "clip": None},
+    {"eps": 0.3, "step_size": 0.3, "n_steps": 1, "batch_size": 60, "clip": None},
+    {"eps": 0.3, "step_size": 0.1, "n_steps": 10, "batch_size": 7, "clip": (-2.0, 2.0)},
+    {"eps": 1.0, "step_size": 0.25, "n_steps": 10, "batch_size": 1, "clip": None},
+    {"eps": 4.0, "step_size": 1.5, "n_steps": 3, "batch_size": 256, "clip": (-2.0, 2.0)},
+]
+
+
+@pytest.mark.usefixtures("seeded_numpy")
+@pytest.mark.parametrize("options", CASES, ids=str)
+@pytest.mark.parametrize("name", ATTACKS)
+def test_examples_are_those_of_the_toolbox(blobs: Any, toolbox: Any, name: str, options: Any) -> None:
+    X = blobs.X.clip(-2, 2)
+    expected = attack_by_toolbox(toolbox, name, make_mlp(), X, blobs.y, **options)
+    examples = attack(name, make_mlp(), X, blobs.y, seed=3, **options)
+    assert examples.dtype == np.float32
+    np.testing.assert_allclose(examples, expected, rtol=0, atol=2e-6)
+
+
+class Broken(nn.Module):
+    """A module whose gradient towards the first feature is NaN."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = make_linear()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x) + 0 * (x[:, :1] * 0).sqrt()
+
+
+def test_features_without_a_slope_stay_as_they_are(blobs: Any) -> None:
+    moved = attack("fgsm", Broken(), blobs.X, blobs.y, 0.3) - blobs.X
+    assert not moved[:, 0].any()
+    np.testing.assert_allclose(np.abs(moved[:, 1:]), 0.3, atol=1e-6)
 
 
 def test_one_logit_is_that_of_the_second_class(binary: Any) -> None:
@@ -308,7 +393,7 @@ def test_logits_are_those_of_the_probabilities(blobs: Any, last: nn.Module) -> N
     criterion = nn.NLLLoss if isinstance(last, nn.Softmax) else nn.CrossEntropyLoss
     net = NeuralNetClassifier(nn.Sequential(make_linear(), last), **{**USER, "criterion": criterion})
     net.fit(blobs.X, blobs.y)
-    logits = _attacks.predict_logits(Source("model", net, blobs.X, blobs.y, None).logits, blobs.X, 16)
+    logits = predict_logits(Source("model", net, blobs.X, blobs.y, None).logits, blobs.X, 16)
     np.testing.assert_allclose(softmax(logits, axis=1), net.predict_proba(blobs.X), atol=1e-6)
 
 
@@ -461,35 +546,6 @@ def test_models_without_gradients_raise(blobs: Any) -> None:
 def test_unfitted_models_raise(blobs: Any, model: Any, source: Any) -> None:
     with pytest.raises(NotFittedError):
         robustness_curve(model, blobs.X, blobs.y, source=source)
-
-
-def test_missing_library_names_the_extra(blobs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.partition(".")[0] == "art"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "art", None)
-    with pytest.raises(ImportError, match=r'pip install "sk-mixup\[attacks\]"'):
-        robustness_curve(make_linear(), blobs.X, blobs.y, eps=0.1)
-
-
-class Watched(logging.Handler):
-    closed = False
-
-    def close(self) -> None:
-        self.closed = True
-        super().close()
-
-
-def test_import_leaves_the_loggers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.partition(".")[0] == "art"]:
-        monkeypatch.delitem(sys.modules, name)
-    handler, before = Watched(), list(logging.getLogger("tests").handlers)
-    with monkeypatch.context() as patch, warnings.catch_warnings():
-        patch.setattr(logging.root, "handlers", [handler])
-        _attacks._import_library()
-        assert logging.root.handlers == [handler]
-    assert not handler.closed
-    assert logging.getLogger("tests").handlers == before
-    assert "art" in sys.modules
 
 
 class Detached(nn.Module):

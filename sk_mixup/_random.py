@@ -166,7 +166,7 @@ class TorchStream:
 
     Attributes
     ----------
-    is_alone : bool
+    is_single : bool
         Whether the net was trained alone in its last epoch, and so may draw in validation too.
     """
 
@@ -174,7 +174,7 @@ class TorchStream:
         self.seed = seed
         self.generator = torch.Generator().manual_seed(seed)
         self.others: dict[Any, Any] = {}
-        self.is_alone = False
+        self.is_single = False
 
     @contextmanager
     def as_global(self) -> Iterator[None]:

@@ -20,11 +20,11 @@ from sk_mixup._skorch.datasets import FeedMixin
 from sk_mixup._skorch.default_callbacks import has_batch_hooks, is_early_stopping, is_idle_scheduler, quicken
 from sk_mixup._skorch.distributed import place_parallel_mixin
 from sk_mixup._skorch.options import MixingOptionsMixin
-from sk_mixup._skorch.stack_member import StackMemberMixin, find_own_stream, take_turn, warn_alone
+from sk_mixup._skorch.stack_member import StackMemberMixin, exclusive_section, find_own_stream, warn_single
 from sk_mixup._skorch.step import MixedStepMixin
 from sk_mixup._training.epoch import Epoch
 from sk_mixup.mixing import ERM, Mixup, Vicinity
-from sk_mixup.stacking._scheduler import find_task, rejoin_crew
+from sk_mixup.stacking._scheduler import find_task, rejoin_scheduler
 
 __all__ = ["MixupNetMixin"]
 
@@ -215,7 +215,7 @@ class MixupNetMixin(StackMemberMixin, MixingOptionsMixin, FeedMixin, MixedStepMi
         self.generator_ = make_generator(self.random_state)
         scaled = self.autocast == "float16"
         self.scaler_ = torch.amp.GradScaler(torch.device(self.device or "cpu").type) if scaled else None
-        rejoin_crew()
+        rejoin_scheduler()
         with seeded_torch(draw_seed(self.generator_), alone=True):
             return super().initialize()
 
@@ -305,7 +305,7 @@ class MixupNetMixin(StackMemberMixin, MixingOptionsMixin, FeedMixin, MixedStepMi
                 **fit_params,
             )
             self._check_losses_finite()
-            with take_turn():
+            with exclusive_section():
                 iterator = None if valid is None else self.get_iterator(valid, training=False)
                 self.run_single_epoch(
                     iterator, training=False, prefix="valid", step_fn=self.validation_step, **fit_params
@@ -356,7 +356,7 @@ class MixupNetMixin(StackMemberMixin, MixingOptionsMixin, FeedMixin, MixedStepMi
             run_fast = self._run_trainer if training else self._run_evaluator
             if not run_fast(iterator, losses, watched, fit_params):
                 run_batch = self._run_watched_batch if watched else self._run_batch
-                with take_turn(alone=True) if training else nullcontext():
+                with exclusive_section(single=True) if training else nullcontext():
                     for batch in iterator:
                         run_batch(batch, step_fn, losses, training, fit_params)
         finally:  # an interrupted epoch keeps its losses
@@ -373,7 +373,7 @@ class MixupNetMixin(StackMemberMixin, MixingOptionsMixin, FeedMixin, MixedStepMi
                 "one of them."
             )
         if isinstance(trainer, str):
-            warn_alone(trainer)
+            warn_single(trainer)
             return False
         self._set_training(True)
         task = find_task()
@@ -382,9 +382,9 @@ class MixupNetMixin(StackMemberMixin, MixingOptionsMixin, FeedMixin, MixedStepMi
         number = len(self.history) - self._n_epochs_before
         epoch = Epoch(trainer, batches, losses.add, find_own_stream(), number, self._n_epochs_now)
         task.ask(epoch)
-        epoch.stream.is_alone = epoch.is_alone
+        epoch.stream.is_single = epoch.is_single
         if epoch.reason:
-            warn_alone(epoch.reason)
+            warn_single(epoch.reason)
         return epoch.done
 
     def _run_evaluator(

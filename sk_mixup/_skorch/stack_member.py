@@ -1,4 +1,4 @@
-"""What a skorch net does to be trained as one with others: turns, streams, devices, warnings."""
+"""What a skorch net does to be trained as one with others: exclusive sections, streams, devices, warnings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sk_mixup._random import TorchStream, find_stream
 from sk_mixup._skorch.step import NetBase
 from sk_mixup.stacking._scheduler import find_task
 
-__all__ = ["StackMemberMixin", "find_own_stream", "take_turn", "warn_alone"]
+__all__ = ["StackMemberMixin", "exclusive_section", "find_own_stream", "warn_single"]
 
 
 def find_own_stream() -> TorchStream:
@@ -23,10 +23,10 @@ def find_own_stream() -> TorchStream:
 
 
 @contextmanager
-def take_turn(alone: bool = False) -> Iterator[None]:
-    """Among nets that are trained as one: do what may draw on torch while no other does.
+def exclusive_section(single: bool = False) -> Iterator[None]:
+    """Do what may draw on torch while no other task of the scheduler does.
 
-    A net that is stacked draws nothing but in its steps; one that is trained alone may do so
+    A net that is stacked draws nothing but in its steps; one that is trained singly may do so
     in validation too.
     """
     task = find_task()
@@ -34,18 +34,18 @@ def take_turn(alone: bool = False) -> Iterator[None]:
         yield
         return
     stream = find_own_stream()
-    stream.is_alone = stream.is_alone or alone
-    if not stream.is_alone:
+    stream.is_single = stream.is_single or single
+    if not stream.is_single:
         yield
         return
     with task.turn(), stream.as_global():
         yield
 
 
-def warn_alone(reason: str) -> None:
+def warn_single(reason: str) -> None:
     """Say once a call why nets are not trained as one."""
     task = find_task()
-    if task is not None and task.crew.is_news(reason):
+    if task is not None and task.scheduler.is_news(reason):
         warnings.warn(
             f"stacked: nets are trained one by one where they cannot be stacked: {reason}.",
             UserWarning,
@@ -60,10 +60,10 @@ class StackMemberMixin(NetBase):
     def _on_device_of_stack(self) -> Iterator[None]:
         """Train where :func:`sk_mixup.stacked` says, and be back on the own device afterwards."""
         task, own = find_task(), self.device
-        if task is None or task.crew.device in (None, own):
+        if task is None or task.scheduler.device in (None, own):
             yield
             return
-        self._move_to(task.crew.device)
+        self._move_to(task.scheduler.device)
         try:
             yield
         finally:

@@ -48,7 +48,7 @@ class Epoch:
         What :meth:`Trainer.run_epoch` returned.
     error : BaseException or None
         What it raised.
-    is_alone : bool
+    is_single : bool
         Whether the net was trained while no other was.
     reason : str
         Why, if it cannot be stacked.
@@ -65,7 +65,7 @@ class Epoch:
     losses: Tensor | None = None
     done: bool = False
     error: BaseException | None = None
-    is_alone: bool = False
+    is_single: bool = False
     reason: str = ""
     seconds: float = 0.0
 
@@ -79,7 +79,7 @@ class Epoch:
         self.losses = losses
         self.record(losses, sizes)
 
-    def run_alone(self) -> None:
+    def run_single(self) -> None:
         """Train the net alone; see :meth:`Trainer.run_epoch`."""
         start = time.perf_counter()
         try:

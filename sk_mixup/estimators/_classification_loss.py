@@ -26,7 +26,7 @@ from sk_mixup._training.losses import (
 from sk_mixup.estimators._base import first_pair
 from sk_mixup.estimators._labels import IGNORED, LabelsMixin
 from sk_mixup.modules import MLP
-from sk_mixup.stacking._scheduler import rejoin_crew
+from sk_mixup.stacking._scheduler import rejoin_scheduler
 
 __all__ = ["ClassificationMixin", "score_pixels"]
 
@@ -56,7 +56,7 @@ class ClassificationMixin(LabelsMixin):
         if type(self.module_) is MLP or isinstance(X, Mapping):
             return
         x = torch.as_tensor(first_pair(X)[0])[None] if is_dataset(X) else X[:1]
-        rejoin_crew()
+        rejoin_scheduler()
         with unseen_draws():
             (output,) = self.forward_iter(self.get_dataset(x, np.zeros(1, dtype=np.int64)))
         if not isinstance(output, Tensor):  # a tuple, for a get_loss of the user's own

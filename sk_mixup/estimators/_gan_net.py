@@ -16,14 +16,14 @@ from torch import Tensor, nn
 
 from sk_mixup._random import draw_seed, make_generator, seeded_torch, unseen_draws
 from sk_mixup._skorch.default_callbacks import QuietPrintLog, has_batch_hooks
-from sk_mixup._skorch.stack_member import StackMemberMixin, find_own_stream, take_turn, warn_alone
+from sk_mixup._skorch.stack_member import StackMemberMixin, exclusive_section, find_own_stream, warn_single
 from sk_mixup._skorch.step import NetBase, can_fuse
 from sk_mixup._training.epoch import Epoch
 from sk_mixup._training.gan_step import AdversarialBatches, AdversarialTrainer, split_losses
 from sk_mixup.estimators._persistence import PersistenceMixin
 from sk_mixup.mixing import draw_adversarial_plan
 from sk_mixup.modules import MLP
-from sk_mixup.stacking._scheduler import find_task, rejoin_crew
+from sk_mixup.stacking._scheduler import find_task, rejoin_scheduler
 
 __all__ = ["AdversarialNetMixin"]
 
@@ -124,7 +124,7 @@ class AdversarialNetMixin(StackMemberMixin, PersistenceMixin, _JOINT):
         self.check_options()
         self.rng_ = make_generator(self.random_state)
         self.n_iter_ = 0
-        rejoin_crew()
+        rejoin_scheduler()
         with seeded_torch(draw_seed(self.rng_), alone=True):
             return super().initialize()
 
@@ -173,7 +173,7 @@ class AdversarialNetMixin(StackMemberMixin, PersistenceMixin, _JOINT):
             self.notify("on_epoch_begin", **sets)
             self._run_epoch(rows)
             self._check_losses_finite()
-            with take_turn():
+            with exclusive_section():
                 try:
                     self.notify("on_epoch_end", **sets)
                 except KeyboardInterrupt:  # skorch's way for a callback to stop the training
@@ -226,9 +226,9 @@ class AdversarialNetMixin(StackMemberMixin, PersistenceMixin, _JOINT):
             return
         epoch = Epoch(trainer, batches, record, find_own_stream(), self._n_pieces, self.max_epochs)
         task.ask(epoch)
-        epoch.stream.is_alone = epoch.is_alone
+        epoch.stream.is_single = epoch.is_single
         if epoch.reason:
-            warn_alone(epoch.reason)
+            warn_single(epoch.reason)
 
     def _list_watchers(self) -> list[Any]:
         """Return the callbacks that look on between generator steps, as Snapshots does."""
@@ -241,7 +241,7 @@ class AdversarialNetMixin(StackMemberMixin, PersistenceMixin, _JOINT):
 
     def _show_iteration(self) -> None:
         for callback in self._list_watchers():
-            with take_turn():
+            with exclusive_section():
                 callback.on_iteration_end(self)
 
     def _has_batch_hooks(self) -> bool:

@@ -18,7 +18,7 @@ import torch
 
 from sk_mixup._validation import check_device, check_integer
 from sk_mixup.stacking._engine import Engine
-from sk_mixup.stacking._scheduler import Call, Crew, Task, find_task
+from sk_mixup.stacking._scheduler import Call, Scheduler, Task, find_task
 
 __all__ = ["StackedBackend", "fit_stacked", "stacked"]
 
@@ -69,7 +69,7 @@ class StackedBackend(ParallelBackendBase):
         self.memory = memory
         self.device = device
         self.verbose = check_integer("verbose", verbose, low=0, hint="Use 1 for a progress bar.")
-        self.crew: Crew | None = None
+        self.scheduler: Scheduler | None = None
         self.call: Call | None = None
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
@@ -88,20 +88,20 @@ class StackedBackend(ParallelBackendBase):
         return self.effective_n_jobs(n_jobs)
 
     def get_nested_backend(self) -> tuple[StackedBackend, int]:
-        """Return the backend of parallel calls that a task makes: tasks of the same crew."""
+        """Return the backend of parallel calls that a task makes: tasks of the same scheduler."""
         return type(self)((self.nesting_level or 0) + 1, max_nets=self.max_nets), -1
 
     def start_call(self) -> None:
-        """Begin a parallel call; within a task, of the crew that the task belongs to."""
+        """Begin a parallel call; within a task, of the scheduler that the task belongs to."""
         task = find_task()
-        self.crew = self._open_crew() if task is None else task.crew
-        self.call = self.crew.open_call(task)
+        self.scheduler = self._open_scheduler() if task is None else task.scheduler
+        self.call = self.scheduler.open_call(task)
 
-    def _open_crew(self) -> Crew:
+    def _open_scheduler(self) -> Scheduler:
         n_threads = _SETTINGS.enter()
         self.engine = Engine(n_threads, verbose=bool(self.verbose))
         n_running = min(n_threads, MOST_RUNNING)
-        return Crew(
+        return Scheduler(
             self.engine.train,
             n_tasks=self.max_nets,
             n_running=n_running,
@@ -111,21 +111,21 @@ class StackedBackend(ParallelBackendBase):
 
     def stop_call(self) -> None:
         """Wait for all tasks of the call; at the end of the outermost call, for all threads."""
-        assert self.crew is not None
+        assert self.scheduler is not None
         assert self.call is not None
-        crew, call = self.crew, self.call
-        self.crew = self.call = None
+        scheduler, call = self.scheduler, self.call
+        self.scheduler = self.call = None
         try:
-            crew.close_call(call)
+            scheduler.close_call(call)
         finally:
             if call.owner is None:
-                crew.close()
+                scheduler.close()
                 self.engine.close()
                 _SETTINGS.leave()
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], None] | None = None) -> Any:
         """Run a batch of calls as a task."""
-        assert self.crew is not None
+        assert self.scheduler is not None
         assert self.call is not None
         future: Future[Any] = Future()
         if callback is not None:
@@ -138,7 +138,7 @@ class StackedBackend(ParallelBackendBase):
             else:
                 future.set_exception(error)
 
-        self.crew.submit(self.call, func, deliver)
+        self.scheduler.submit(self.call, func, deliver)
         return future
 
     def retrieve_result_callback(self, out: Any) -> Any:
@@ -147,15 +147,15 @@ class StackedBackend(ParallelBackendBase):
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """Give up the tasks of the call."""
-        if self.crew is not None and self.call is not None:
-            self.crew.abort(self.call)
+        if self.scheduler is not None and self.call is not None:
+            self.scheduler.abort(self.call)
 
     @contextmanager
     def retrieval_context(self) -> Iterator[None]:
         """Let others run while the caller waits for its tasks."""
-        assert self.crew is not None
+        assert self.scheduler is not None
         assert self.call is not None
-        with self.crew.waiting(self.call):
+        with self.scheduler.waiting(self.call):
             yield
 
 

@@ -24,7 +24,7 @@ __all__ = ["Engine"]
 STACK_BYTES = 2**23
 FEWEST, MOST = 2, 32
 # On the CPU `vmap` pays for small nets only: measured at batch 16 with layers of 128 units, stacks
-# of 2, 5 and 20 took 1.8, 0.9 and 0.6 of the time of lone nets; convolutions of 32x32 images at
+# of 2, 5 and 20 took 1.8, 0.9 and 0.6 of the time of single nets; convolutions of 32x32 images at
 # batch 128 took twice that time.
 FEWEST_MODULES = 4
 MOST_FLOPS = 2**21
@@ -62,18 +62,18 @@ class Engine:
             Called often; raises to break off.
         """
         left = [epoch for epoch in epochs if not epoch.done and epoch.error is None]
-        stacks, alone = self._form_stacks(left)
+        stacks, single = self._form_stacks(left)
         futures = [self.pool.submit(self._run_stack, key, stack, check) for key, stack in stacks]
         errors = [future.exception() for future in futures]
         for error in errors:
             if error is not None:
                 raise error
-        alone.extend(epoch for _, stack in stacks for epoch in stack if epoch.reason)
-        for epoch in alone:
+        single.extend(epoch for _, stack in stacks for epoch in stack if epoch.reason)
+        for epoch in single:
             check()
-            epoch.is_alone = True
+            epoch.is_single = True
             with self._use_all_threads(), epoch.stream.as_global():
-                epoch.run_alone()
+                epoch.run_single()
         if not self.bar.disable:
             self._show_progress(epochs)
 
@@ -95,17 +95,17 @@ class Engine:
     def _form_stacks(self, epochs: Sequence[Epoch]) -> tuple[list[tuple[Hashable, list[Epoch]]], list[Epoch]]:
         """Return the stacks with their descriptions, and what must be run one by one."""
         groups: dict[Hashable, list[Epoch]] = {}
-        alone = []
+        single = []
         for epoch in epochs:
             try:
                 key = describe_epoch(epoch)
             except Exception as error:
                 epoch.reason = _describe_error(error)
-                alone.append(epoch)
+                single.append(epoch)
                 continue
             epoch.reason = self.refused.get(key, "")
             if epoch.reason:
-                alone.append(epoch)
+                single.append(epoch)
             else:
                 groups.setdefault(key, []).append(epoch)
         stacks: list[tuple[Hashable, list[Epoch]]] = []
@@ -113,8 +113,8 @@ class Engine:
             if self._is_worth_it(key, group):
                 stacks.extend((key, stack) for stack in self._deal(group))
             else:
-                alone.extend(group)
-        return stacks, alone
+                single.extend(group)
+        return stacks, single
 
     def _is_worth_it(self, key: Hashable, group: list[Epoch]) -> bool:
         """Whether a stack is faster than one net after the other."""
@@ -153,7 +153,7 @@ class Engine:
     def _run_stack(self, key: Hashable, stack: list[Epoch], check: Callable[[], None]) -> None:
         if len(stack) == 1 and not isinstance(stack[0].trainer, ModuleTrainer):
             check()
-            stack[0].run_alone()
+            stack[0].run_single()
             return
         start = time.perf_counter()
         states = [epoch.stream.generator.get_state() for epoch in stack]

@@ -10,7 +10,7 @@ import threading
 import time
 from typing import Any
 
-__all__ = ["Aborted", "Call", "Crew", "Task", "find_task", "rejoin_crew"]
+__all__ = ["Aborted", "Call", "Scheduler", "Task", "find_task", "rejoin_scheduler"]
 
 # A task that has run for so many seconds without a request is no longer waited for.
 PATIENCE = 1.0
@@ -53,9 +53,13 @@ class Task:
     """
 
     def __init__(
-        self, crew: Crew, call: Call, func: Callable[[], Any], deliver: Callable[[Task, Any, Any], None]
+        self,
+        scheduler: Scheduler,
+        call: Call,
+        func: Callable[[], Any],
+        deliver: Callable[[Task, Any, Any], None],
     ) -> None:
-        self.crew = crew
+        self.scheduler = scheduler
         self.call = call
         self.func = func
         self.deliver = deliver
@@ -83,9 +87,9 @@ class Task:
             If the task's call is given up.
         """
         if self.is_within_turn():
-            request.run_alone()
+            request.run_single()
         else:
-            self.crew.park(self, "requests", request)
+            self.scheduler.park(self, "requests", request)
             if self.call.aborted:
                 raise Aborted
             self.share += request.seconds
@@ -97,12 +101,12 @@ class Task:
 
         What draws on a generator that all share must not happen beside a turn.
         """
-        with self.crew.changed:
-            is_beside = bool(self.crew.served) and not self.is_within_turn()
+        with self.scheduler.changed:
+            is_beside = bool(self.scheduler.served) and not self.is_within_turn()
             if not is_beside and self.running_since is not None:
                 self.running_since = time.monotonic()
         if is_beside:
-            self.crew.park(self, "ready", None)
+            self.scheduler.park(self, "ready", None)
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -110,7 +114,7 @@ class Task:
         if self.is_within_turn():
             yield
             return
-        self.crew.park(self, "turns", None)
+        self.scheduler.park(self, "turns", None)
         if not self.has_turn:  # given up before it came
             raise Aborted
         try:
@@ -118,28 +122,28 @@ class Task:
                 raise Aborted
             yield
         finally:
-            self.crew.end_turn(self)
+            self.scheduler.end_turn(self)
 
 
 def find_task() -> Task | None:
-    """Return the task that this thread runs; None outside of a crew."""
+    """Return the task that this thread runs; None outside of a scheduler."""
     return getattr(_LOCAL, "task", None)
 
 
-def rejoin_crew() -> None:
+def rejoin_scheduler() -> None:
     """Do what :meth:`Task.rejoin` does, in a thread that runs a task."""
     task = find_task()
     if task is not None:
         task.rejoin()
 
 
-class Crew:
+class Scheduler:
     """Runs tasks in threads, few at a time, and collects their requests.
 
     A task that asks for something waits; once no task runs any more, all requests are
     served at once, in the order of the tasks. So the tasks may be ordinary code that knows
     nothing of the others. Nobody waits forever: a task that is busy with something else, or
-    waits for something that the crew cannot see, is left aside after a while.
+    waits for something that the scheduler cannot see, is left aside after a while.
 
     Parameters
     ----------
@@ -185,7 +189,7 @@ class Crew:
         self.n_aborts = 0
         self.advanced_at = time.monotonic()
         self.closing = False
-        self.coordinator = threading.Thread(target=self._coordinate, name="sk_mixup-crew", daemon=True)
+        self.coordinator = threading.Thread(target=self._coordinate, name="sk_mixup-scheduler", daemon=True)
         self.coordinator.start()
 
     # What the backend calls.
@@ -305,7 +309,7 @@ class Crew:
         task.running_since = None
 
     def _go_on(self, call: Call) -> None:
-        """Make a task that waited outside of the crew run again."""
+        """Make a task that waited outside of the scheduler run again."""
         task = call.owner
         assert task is not None
         with self.changed:

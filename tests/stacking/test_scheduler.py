@@ -1,4 +1,4 @@
-"""The crew alone: who runs when, what is served together, and that nobody waits forever."""
+"""The scheduler alone: who runs when, what is served together, and that nobody waits forever."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from sk_mixup.stacking import _scheduler as _crew
-from sk_mixup.stacking._scheduler import Aborted, Call, Crew, Task, find_task
+from sk_mixup.stacking import _scheduler
+from sk_mixup.stacking._scheduler import Aborted, Call, Scheduler, Task, find_task
 from tests.helpers.timeouts import LIMIT, within
 
 
@@ -24,7 +24,7 @@ class Request:
         self.n_served = 0
         self.n_alone = 0
 
-    def run_alone(self) -> None:
+    def run_single(self) -> None:
         self.n_alone += 1
 
 
@@ -63,8 +63,8 @@ class Gauge:
                 self.now -= 1
 
 
-def make_crew(serve: Any = None, n_tasks: int = 64, n_running: int = 4, **options: Any) -> Crew:
-    return Crew(serve or Server(), n_tasks=n_tasks, n_running=n_running, **options)
+def make_scheduler(serve: Any = None, n_tasks: int = 64, n_running: int = 4, **options: Any) -> Scheduler:
+    return Scheduler(serve or Server(), n_tasks=n_tasks, n_running=n_running, **options)
 
 
 def ask(value: Any = None, seconds: float = 0.0) -> Request:
@@ -73,32 +73,32 @@ def ask(value: Any = None, seconds: float = 0.0) -> Request:
     return request
 
 
-def start(crew: Crew, functions: Sequence[Callable[[], Any]]) -> tuple[Call, dict[int, Any]]:
+def start(scheduler: Scheduler, functions: Sequence[Callable[[], Any]]) -> tuple[Call, dict[int, Any]]:
     """Open a call; return it with what its tasks will have returned or raised."""
-    call, outcomes = crew.open_call(find_task()), {}
+    call, outcomes = scheduler.open_call(find_task()), {}
     for number, function in enumerate(functions):
 
         def deliver(task: Task, result: Any, error: Any, number: int = number) -> None:
             outcomes[number] = result if error is None else error
 
-        crew.submit(call, function, deliver)
+        scheduler.submit(call, function, deliver)
     return call, outcomes
 
 
-def run(crew: Crew, functions: Sequence[Callable[[], Any]]) -> list[Any]:
+def run(scheduler: Scheduler, functions: Sequence[Callable[[], Any]]) -> list[Any]:
     """Run a call to its end; None for a task that was given up."""
-    call, outcomes = start(crew, functions)
-    crew.close_call(call)
+    call, outcomes = start(scheduler, functions)
+    scheduler.close_call(call)
     return [outcomes.get(number) for number in range(len(functions))]
 
 
-def run_crew(functions: Sequence[Callable[[], Any]], serve: Any = None, **options: Any) -> list[Any]:
-    """Run a call in a crew of its own."""
+def run_scheduler(functions: Sequence[Callable[[], Any]], serve: Any = None, **options: Any) -> list[Any]:
+    """Run a call in a scheduler of its own."""
 
     def body() -> list[Any]:
-        crew = make_crew(serve, **options)
-        outcomes = run(crew, functions)
-        crew.close()
+        scheduler = make_scheduler(serve, **options)
+        outcomes = run(scheduler, functions)
+        scheduler.close()
         return outcomes
 
     return within(body)
@@ -107,7 +107,7 @@ def run_crew(functions: Sequence[Callable[[], Any]], serve: Any = None, **option
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> float:
     """Wait no more than a moment for a task that does not ask."""
-    monkeypatch.setattr(_crew, "PATIENCE", 0.05)
+    monkeypatch.setattr(_scheduler, "PATIENCE", 0.05)
     return 0.05
 
 
@@ -123,7 +123,7 @@ def test_requests_of_all_are_served_at_once_in_the_order_of_the_tasks(n: int, n_
             ask(k)
 
     server = Server()
-    run_crew([lambda k=k: work(k) for k in range(n)], server, n_running=n_running)
+    run_scheduler([lambda k=k: work(k) for k in range(n)], server, n_running=n_running)
     assert server.served == [list(range(n))] * 3
 
 
@@ -136,7 +136,9 @@ def test_nothing_is_served_while_a_task_runs() -> None:
                 time.sleep(0.001 * (k % 3))
             ask(k)
 
-    run_crew([lambda k=k: work(k) for k in range(6)], Server(lambda *_: seen.append(busy.now)), n_running=3)
+    run_scheduler(
+        [lambda k=k: work(k) for k in range(6)], Server(lambda *_: seen.append(busy.now)), n_running=3
+    )
     assert seen
     assert max(seen) == 0
 
@@ -155,7 +157,7 @@ def test_few_tasks_are_begun_and_fewer_run_at_a_time(n_tasks: int, n_running: in
 
     server = Server()
     functions = [lambda k=k: work(k) for k in range(12)]
-    assert run_crew(functions, server, n_tasks=n_tasks, n_running=n_running) == list(range(12))
+    assert run_scheduler(functions, server, n_tasks=n_tasks, n_running=n_running) == list(range(12))
     assert begun.most == min(n_tasks, 12)
     assert running.most <= n_running
     assert max(map(len, server.served)) == n_tasks
@@ -173,18 +175,18 @@ def test_where_there_is_no_room_tasks_are_begun_one_by_one() -> None:
         asked.append(n_begun)
         return False
 
-    run_crew([work] * 5, has_room=has_room)
+    run_scheduler([work] * 5, has_room=has_room)
     assert begun.most == 1
     assert set(asked) == {1}  # nobody asks whether one may begin
 
 
 def test_tasks_without_requests_are_run() -> None:
-    assert run_crew([lambda k=k: k * k for k in range(40)], n_tasks=3) == [k * k for k in range(40)]
+    assert run_scheduler([lambda k=k: k * k for k in range(40)], n_tasks=3) == [k * k for k in range(40)]
 
 
 def test_the_task_of_a_thread_is_found_there_only() -> None:
     assert find_task() is None
-    tasks = run_crew([find_task] * 3)
+    tasks = run_scheduler([find_task] * 3)
     assert len(set(tasks)) == 3
     assert find_task() is None
 
@@ -197,7 +199,7 @@ def test_errors_of_tasks_are_delivered_and_the_others_go_on() -> None:
         ask(k)
         return k
 
-    outcomes = run_crew([lambda k=k: work(k) for k in range(6)])
+    outcomes = run_scheduler([lambda k=k: work(k) for k in range(6)])
     assert outcomes[::2] == [0, 2, 4]
     assert [type(error) for error in outcomes[1::2]] == [KeyboardInterrupt, ValueError, SystemExit]
 
@@ -207,7 +209,7 @@ def test_an_error_of_the_server_reaches_every_task(error: type[BaseException]) -
     def fail(values: list[Any], check: Any) -> None:
         raise error("no service")
 
-    outcomes = run_crew([ask] * 4, Server(fail))
+    outcomes = run_scheduler([ask] * 4, Server(fail))
     assert [type(outcome) for outcome in outcomes] == [error] * 4
 
 
@@ -221,14 +223,14 @@ def test_after_an_error_of_the_server_tasks_may_ask_again() -> None:
             ask("bad")
         return ask("good").n_served
 
-    assert run_crew([work] * 3, Server(fail_once)) == [1, 1, 1]
+    assert run_scheduler([work] * 3, Server(fail_once)) == [1, 1, 1]
 
 
 def test_an_error_in_one_request_is_raised_in_its_task_only() -> None:
     def serve(requests: Sequence[Request], check: Any) -> None:
         requests[1].error = ValueError("mine")
 
-    outcomes = run_crew([ask] * 3, serve)
+    outcomes = run_scheduler([ask] * 3, serve)
     assert [isinstance(outcome, ValueError) for outcome in outcomes] == [False, True, False]
 
 
@@ -236,18 +238,18 @@ def test_an_error_in_the_delivery_stops_nobody_else(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(threading, "excepthook", lambda failed: None)
 
     def body() -> list[int]:
-        crew, done = make_crew(), []
+        scheduler, done = make_scheduler(), []
 
         def deliver(task: Task, result: Any, error: Any) -> None:
             if result == 1:
                 raise ValueError("not delivered")
             done.append(result)
 
-        call = crew.open_call(None)
+        call = scheduler.open_call(None)
         for k in range(4):
-            crew.submit(call, lambda k=k: (ask(k), k)[1], deliver)
-        crew.close_call(call)
-        crew.close()
+            scheduler.submit(call, lambda k=k: (ask(k), k)[1], deliver)
+        scheduler.close_call(call)
+        scheduler.close()
         return sorted(done)
 
     assert within(body) == [0, 2, 3]
@@ -256,8 +258,8 @@ def test_an_error_in_the_delivery_stops_nobody_else(monkeypatch: pytest.MonkeyPa
 
 def test_a_delivery_may_submit_the_next_task() -> None:
     def body() -> list[int]:
-        crew, done = make_crew(n_tasks=2), []
-        call = crew.open_call(None)
+        scheduler, done = make_scheduler(n_tasks=2), []
+        call = scheduler.open_call(None)
 
         def submit(k: int) -> None:
             def deliver(task: Task, result: Any, error: Any) -> None:
@@ -265,21 +267,21 @@ def test_a_delivery_may_submit_the_next_task() -> None:
                 if k + 3 < 30:
                     submit(k + 3)
 
-            crew.submit(call, lambda: ask(k).value, deliver)
+            scheduler.submit(call, lambda: ask(k).value, deliver)
 
         for k in range(3):
             submit(k)
-        crew.close_call(call)
-        crew.close()
+        scheduler.close_call(call)
+        scheduler.close()
         return done
 
     assert sorted(within(body)) == list(range(30))
 
 
 def test_news_is_told_once() -> None:
-    crew = make_crew()
-    assert [crew.is_news(message) for message in "aabab"] == [True, False, True, False, False]
-    within(crew.close)
+    scheduler = make_scheduler()
+    assert [scheduler.is_news(message) for message in "aabab"] == [True, False, True, False, False]
+    within(scheduler.close)
 
 
 # Calls within tasks.
@@ -291,16 +293,16 @@ def test_nested_calls_end_with_fewer_tasks_allowed_than_wait(n_tasks: int, depth
     server = Server()
 
     def body() -> int:
-        crew = make_crew(server, n_tasks=n_tasks, n_running=2)
+        scheduler = make_scheduler(server, n_tasks=n_tasks, n_running=2)
 
         def work(level: int) -> int:
             ask(level)
-            count = 1 if level == depth else sum(run(crew, [lambda: work(level + 1)] * 3))
+            count = 1 if level == depth else sum(run(scheduler, [lambda: work(level + 1)] * 3))
             ask(level)
             return count
 
-        count = sum(run(crew, [lambda: work(0)] * 4))
-        crew.close()
+        count = sum(run(scheduler, [lambda: work(0)] * 4))
+        scheduler.close()
         return count
 
     assert within(body) == 4 * 3**depth
@@ -311,24 +313,24 @@ def test_next_task_of_an_inner_call_waits_for_a_place() -> None:
     begun, started, done = Gauge(), threading.Event(), threading.Semaphore(0)
 
     def body() -> None:
-        crew = make_crew(n_tasks=1, n_running=2)
+        scheduler = make_scheduler(n_tasks=1, n_running=2)
 
         def inner() -> None:
             with begun.inside():
                 ask()
 
         def outer() -> None:
-            call, _ = start(crew, [inner])
+            call, _ = start(scheduler, [inner])
 
             def add_another() -> None:  # as joblib does, once there is something to do
                 assert started.wait(LIMIT)
-                crew.submit(call, inner, lambda *_: done.release())
+                scheduler.submit(call, inner, lambda *_: done.release())
 
             thread = threading.Thread(target=add_another, daemon=True)
             thread.start()
-            with crew.waiting(call):
+            with scheduler.waiting(call):
                 assert done.acquire(timeout=LIMIT)
-            crew.close_call(call)
+            scheduler.close_call(call)
             thread.join()
 
         def other() -> None:
@@ -337,8 +339,8 @@ def test_next_task_of_an_inner_call_waits_for_a_place() -> None:
                 time.sleep(0.1)
                 ask()
 
-        run(crew, [outer, other])
-        crew.close()
+        run(scheduler, [outer, other])
+        scheduler.close()
 
     within(body)
     assert begun.most == 1
@@ -348,14 +350,14 @@ def test_tasks_of_inner_calls_are_begun_first() -> None:
     begun = []
 
     def body() -> None:
-        crew = make_crew(n_tasks=1, n_running=1)
+        scheduler = make_scheduler(n_tasks=1, n_running=1)
 
         def outer(k: int) -> None:
             begun.append(k)
-            run(crew, [lambda: begun.append((k, 0)), lambda: begun.append((k, 1))])
+            run(scheduler, [lambda: begun.append((k, 0)), lambda: begun.append((k, 1))])
 
-        run(crew, [lambda k=k: outer(k) for k in range(3)])
-        crew.close()
+        run(scheduler, [lambda k=k: outer(k) for k in range(3)])
+        scheduler.close()
 
     within(body)
     for k in range(3):
@@ -367,13 +369,13 @@ def test_requests_of_all_depths_are_served_together() -> None:
     server = Server()
 
     def body() -> None:
-        crew = make_crew(server)
+        scheduler = make_scheduler(server)
 
         def outer() -> None:
-            run(crew, [lambda: ask("inner"), lambda: ask("inner")])
+            run(scheduler, [lambda: ask("inner"), lambda: ask("inner")])
 
-        run(crew, [outer, lambda: ask("outer"), outer])
-        crew.close()
+        run(scheduler, [outer, lambda: ask("outer"), outer])
+        scheduler.close()
 
     within(body)
     assert [sorted(values) for values in server.served] == [["inner"] * 4 + ["outer"]]
@@ -390,17 +392,17 @@ def run_and_abort(functions: Sequence[Callable[[], Any]], served: list[Any], **o
     def give_up(values: list[Any], check: Callable[[], None]) -> None:
         served.append(values)
         ready.wait(LIMIT)
-        crew.abort(call[0])
+        scheduler.abort(call[0])
         check()
 
-    crew = make_crew(Server(give_up), **options)
+    scheduler = make_scheduler(Server(give_up), **options)
 
     def body() -> list[Any]:
-        opened, outcomes = start(crew, functions)
+        opened, outcomes = start(scheduler, functions)
         call.append(opened)
         ready.set()
-        crew.close_call(opened)
-        crew.close()
+        scheduler.close_call(opened)
+        scheduler.close()
         return [outcomes.get(k) for k in range(len(functions))]
 
     return within(body)
@@ -447,12 +449,12 @@ def test_tasks_submitted_to_a_call_that_is_given_up_are_dropped() -> None:
     begun: list[int] = []
 
     def body() -> None:
-        crew = make_crew()
-        call = crew.open_call(None)
-        crew.abort(call)
-        crew.submit(call, lambda: begun.append(1), lambda *_: None)
-        crew.close_call(call)
-        crew.close()
+        scheduler = make_scheduler()
+        call = scheduler.open_call(None)
+        scheduler.abort(call)
+        scheduler.submit(call, lambda: begun.append(1), lambda *_: None)
+        scheduler.close_call(call)
+        scheduler.close()
 
     within(body)
     assert begun == []
@@ -462,7 +464,7 @@ def test_others_go_on_when_an_inner_call_is_given_up() -> None:
     server, ended = Server(), []
 
     def body() -> list[Any]:
-        crew = make_crew(server)
+        scheduler = make_scheduler(server)
 
         def inner() -> None:
             try:
@@ -472,19 +474,19 @@ def test_others_go_on_when_an_inner_call_is_given_up() -> None:
                 ended.append(1)
 
         def owner() -> str:
-            call, _ = start(crew, [inner] * 3)
-            with crew.waiting(call):
+            call, _ = start(scheduler, [inner] * 3)
+            with scheduler.waiting(call):
                 time.sleep(0.02)
-                crew.abort(call)
-            crew.close_call(call)
+                scheduler.abort(call)
+            scheduler.close_call(call)
             ask("owner")
             return "owner"
 
         def other() -> int:
             return sum(ask("other").n_served for _ in range(5))
 
-        outcomes = run(crew, [owner, other, other])
-        crew.close()
+        outcomes = run(scheduler, [owner, other, other])
+        scheduler.close()
         return outcomes
 
     assert within(body) == ["owner", 5, 5]
@@ -500,22 +502,22 @@ def test_requests_of_others_are_gone_on_with_when_a_call_is_given_up_meanwhile()
         attempts.append([request.value for request in requests])
         if len(attempts) == 1:
             opened.wait(LIMIT)
-            crew.abort(calls[0])
+            scheduler.abort(calls[0])
         check()
         for request in requests:
             request.n_served += 1
 
-    crew = make_crew(serve)
+    scheduler = make_scheduler(serve)
 
     def owner() -> None:
-        call, _ = start(crew, [lambda: ask("inner")])
+        call, _ = start(scheduler, [lambda: ask("inner")])
         calls.append(call)
         opened.set()
-        crew.close_call(call)
+        scheduler.close_call(call)
 
     def body() -> list[Any]:
-        outcomes = run(crew, [lambda: ask("first").n_served, owner, lambda: ask("last").n_served])
-        crew.close()
+        outcomes = run(scheduler, [lambda: ask("first").n_served, owner, lambda: ask("last").n_served])
+        scheduler.close()
         return outcomes
 
     assert within(body) == [1, None, 1]
@@ -531,7 +533,7 @@ def check_alone(gauge: Gauge, seconds: float = 0.002) -> None:
 
 
 def test_nobody_else_runs_and_nothing_is_served_in_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_crew, "PATIENCE", 60.0)  # on a busy machine a task may stand still for a second
+    monkeypatch.setattr(_scheduler, "PATIENCE", 60.0)  # on a busy machine a task may stand still for a second
     turn, others = Gauge(), Gauge()
     clashes = []
 
@@ -549,7 +551,7 @@ def test_nobody_else_runs_and_nothing_is_served_in_a_turn(monkeypatch: pytest.Mo
         clashes.append(turn.now)
         check_alone(others, 0.001)
 
-    run_crew([lambda k=k: work(k) for k in range(6)], Server(serve))
+    run_scheduler([lambda k=k: work(k) for k in range(6)], Server(serve))
     assert turn.most == 1
     assert max(clashes) == 0
 
@@ -563,7 +565,7 @@ def test_a_turn_within_a_turn_goes_on_and_its_requests_are_run_alone() -> None:
         assert not find_task().is_within_turn()
         return request.n_alone, ask().n_served
 
-    assert run_crew([work] * 3, server) == [(1, 1)] * 3
+    assert run_scheduler([work] * 3, server) == [(1, 1)] * 3
     assert [len(values) for values in server.served] == [3]
 
 
@@ -576,7 +578,7 @@ def test_an_error_ends_a_turn() -> None:
         with find_task().turn():
             return "done"
 
-    outcomes = run_crew([fail, work, fail, work])
+    outcomes = run_scheduler([fail, work, fail, work])
     assert outcomes[1::2] == ["done"] * 2
 
 
@@ -586,7 +588,7 @@ def test_calls_within_a_turn_keep_it(n_tasks: int, n_running: int) -> None:
     turn, clashes = Gauge(), []
 
     def body() -> list[Any]:
-        crew = make_crew(n_tasks=n_tasks, n_running=n_running)
+        scheduler = make_scheduler(n_tasks=n_tasks, n_running=n_running)
 
         def inner() -> int:
             with find_task().turn():
@@ -595,10 +597,10 @@ def test_calls_within_a_turn_keep_it(n_tasks: int, n_running: int) -> None:
 
         def work() -> int:
             with find_task().turn(), turn.inside():
-                return sum(run(crew, [inner] * 3))
+                return sum(run(scheduler, [inner] * 3))
 
-        outcomes = run(crew, [work] * 4)
-        crew.close()
+        outcomes = run(scheduler, [work] * 4)
+        scheduler.close()
         return outcomes
 
     assert within(body) == [3] * 4
@@ -611,7 +613,7 @@ def test_a_turn_is_kept_to_its_end_when_its_call_is_given_up() -> None:
     reached = []
 
     def body() -> list[Any]:
-        crew = make_crew()
+        scheduler = make_scheduler()
 
         def inner() -> None:
             with find_task().turn(), turn.inside():
@@ -620,11 +622,11 @@ def test_a_turn_is_kept_to_its_end_when_its_call_is_given_up() -> None:
                 reached.append("end of turn")
 
         def owner() -> None:
-            call, _ = start(crew, [inner] * 3)
-            with crew.waiting(call):
+            call, _ = start(scheduler, [inner] * 3)
+            with scheduler.waiting(call):
                 begun.wait(LIMIT)
-                crew.abort(call)
-            crew.close_call(call)
+                scheduler.abort(call)
+            scheduler.close_call(call)
 
         def other() -> str:
             for _ in range(5):
@@ -633,8 +635,8 @@ def test_a_turn_is_kept_to_its_end_when_its_call_is_given_up() -> None:
                 ask()
             return "other"
 
-        outcomes = run(crew, [owner, other, other])
-        crew.close()
+        outcomes = run(scheduler, [owner, other, other])
+        scheduler.close()
         return outcomes
 
     assert within(body) == [None, "other", "other"]
@@ -647,18 +649,18 @@ def test_a_call_within_a_turn_begins_though_others_are_queued() -> None:
     """Tasks of an inner call that wait for room do not stand in the way of the turn's own."""
 
     def body() -> list[Any]:
-        crew = make_crew(n_tasks=2, n_running=1)
+        scheduler = make_scheduler(n_tasks=2, n_running=1)
         parked = threading.Event()
 
         def in_turn() -> int:
             with find_task().turn():
-                return sum(run(crew, [lambda: ask().n_alone]))
+                return sum(run(scheduler, [lambda: ask().n_alone]))
 
         def crowd() -> int:
-            return sum(run(crew, [lambda: ask().n_served] * 4))
+            return sum(run(scheduler, [lambda: ask().n_served] * 4))
 
-        outcomes = run(crew, [in_turn, crowd])
-        crew.close()
+        outcomes = run(scheduler, [in_turn, crowd])
+        scheduler.close()
         parked.set()
         return outcomes
 
@@ -669,15 +671,15 @@ def test_a_call_within_a_turn_begins_though_there_is_no_room() -> None:
     full = threading.Event()
 
     def body() -> list[Any]:
-        crew = make_crew(has_room=lambda n_begun: not full.is_set())
+        scheduler = make_scheduler(has_room=lambda n_begun: not full.is_set())
 
         def in_turn() -> int:
             with find_task().turn():
                 full.set()
-                return sum(run(crew, [lambda: ask().n_alone]))
+                return sum(run(scheduler, [lambda: ask().n_alone]))
 
-        outcomes = run(crew, [in_turn] * 3)
-        crew.close()
+        outcomes = run(scheduler, [in_turn] * 3)
+        scheduler.close()
         return outcomes
 
     assert within(body, 8.0) == [1, 1, 1]
@@ -694,7 +696,7 @@ def test_a_task_that_waits_for_a_lock_of_another_is_not_waited_for(impatient: fl
         with lock:
             return sum(ask().n_served for _ in range(5))
 
-    assert run_crew([work] * 6, n_running=n_running) == [5] * 6
+    assert run_scheduler([work] * 6, n_running=n_running) == [5] * 6
 
 
 @pytest.mark.parametrize("n_tasks", [1, 2, 3])
@@ -702,22 +704,22 @@ def test_a_lock_may_be_held_over_several_calls(impatient: float, n_tasks: int) -
     lock = threading.Lock()
 
     def body() -> list[Any]:
-        crew = make_crew(n_tasks=n_tasks, n_running=2)
+        scheduler = make_scheduler(n_tasks=n_tasks, n_running=2)
 
         def work() -> int:
             with lock:
                 count = 0
                 for _ in range(3):
-                    call, outcomes = start(crew, [lambda: ask().n_served] * 2)
-                    with crew.waiting(call):
+                    call, outcomes = start(scheduler, [lambda: ask().n_served] * 2)
+                    with scheduler.waiting(call):
                         while len(outcomes) < 2:
                             time.sleep(0.01)  # as joblib waits
-                    crew.close_call(call)
+                    scheduler.close_call(call)
                     count += sum(outcomes.values())
                 return count
 
-        outcomes = run(crew, [work] * 5)
-        crew.close()
+        outcomes = run(scheduler, [work] * 5)
+        scheduler.close()
         return outcomes
 
     assert within(body, 10.0) == [6] * 5
@@ -730,20 +732,20 @@ def test_a_lock_may_be_held_over_a_turn(impatient: float) -> None:
         with lock, find_task().turn():
             return "done"
 
-    assert run_crew([work] * 6, n_running=2) == ["done"] * 6
+    assert run_scheduler([work] * 6, n_running=2) == ["done"] * 6
 
 
 def test_a_task_may_wait_for_another_within_a_turn(impatient: float) -> None:
     def body() -> list[Any]:
-        crew = make_crew(n_running=1)
+        scheduler = make_scheduler(n_running=1)
         come = threading.Event()
 
         def work() -> list[Any]:
             with find_task().turn():
-                return run(crew, [lambda: come.wait(LIMIT), come.set])
+                return run(scheduler, [lambda: come.wait(LIMIT), come.set])
 
-        outcomes = run(crew, [work])
-        crew.close()
+        outcomes = run(scheduler, [work])
+        scheduler.close()
         return outcomes
 
     assert within(body, 8.0) == [[True, None]]
@@ -760,14 +762,14 @@ def test_a_slow_task_is_not_waited_for_at_each_request(impatient: float) -> None
         slow.set()
 
     server = Server()
-    assert run_crew([work, lambda: slow.wait(LIMIT)], server)[1] is True
+    assert run_scheduler([work, lambda: slow.wait(LIMIT)], server)[1] is True
     assert seconds[0] < 20 * impatient / 2
     assert len(server.served) == 20
 
 
 def test_slow_tasks_do_not_keep_others_from_beginning(impatient: float) -> None:
     come = threading.Barrier(5)
-    assert sorted(run_crew([lambda: come.wait(LIMIT)] * 5, n_running=1)) == list(range(5))
+    assert sorted(run_scheduler([lambda: come.wait(LIMIT)] * 5, n_running=1)) == list(range(5))
 
 
 def test_a_slow_task_that_asks_is_waited_for_again(impatient: float) -> None:
@@ -783,7 +785,7 @@ def test_a_slow_task_that_asks_is_waited_for_again(impatient: float) -> None:
             time.sleep(0.6 * impatient)
             ask("steady")
 
-    run_crew([steady, late], server)
+    run_scheduler([steady, late], server)
     assert ["steady", "late"] in server.served
 
 
@@ -791,13 +793,13 @@ def test_the_call_from_outside_is_waited_for_while_it_submits() -> None:
     server = Server()
 
     def body() -> None:
-        crew = make_crew(server)
-        call = crew.open_call(None)
+        scheduler = make_scheduler(server)
+        call = scheduler.open_call(None)
         for k in range(5):
-            crew.submit(call, lambda k=k: ask(k), lambda *_: None)
+            scheduler.submit(call, lambda k=k: ask(k), lambda *_: None)
             time.sleep(0.02)
-        crew.close_call(call)
-        crew.close()
+        scheduler.close_call(call)
+        scheduler.close()
 
     within(body)
     assert server.served == [list(range(5))]
@@ -807,23 +809,23 @@ def test_a_call_from_outside_that_takes_its_time_is_not_waited_for(impatient: fl
     server = Server()
 
     def body() -> None:
-        crew = make_crew(server)
-        call = crew.open_call(None)
+        scheduler = make_scheduler(server)
+        call = scheduler.open_call(None)
         for k in range(2):
-            crew.submit(call, lambda k=k: ask(k), lambda *_: None)
+            scheduler.submit(call, lambda k=k: ask(k), lambda *_: None)
             time.sleep(4 * impatient)
-        crew.close_call(call)
-        crew.close()
+        scheduler.close_call(call)
+        scheduler.close()
 
     within(body)
     assert server.served == [[0], [1]]
 
 
 def test_a_request_that_comes_just_when_others_are_served_is_not_lost(impatient: float) -> None:
-    """Both the server and a slow task wait for the crew's lock; whoever comes first, both go on."""
+    """Both the server and a slow task wait for the scheduler's lock; whoever comes first, both go on."""
 
     def body() -> list[Any]:
-        crew, outcomes = make_crew(n_running=4), []
+        scheduler, outcomes = make_scheduler(n_running=4), []
         for _ in range(5):
             held = threading.Event()
 
@@ -832,15 +834,15 @@ def test_a_request_that_comes_just_when_others_are_served_is_not_lost(impatient:
                 time.sleep(3 * impatient)
                 return ask("late").n_served
 
-            call, results = start(crew, [lambda: ask("early").n_served, late])
-            with crew.waiting(call):
+            call, results = start(scheduler, [lambda: ask("early").n_served, late])
+            with scheduler.waiting(call):
                 time.sleep(0.2 * impatient)
-                with crew.changed:  # a moment in which neither comes in
+                with scheduler.changed:  # a moment in which neither comes in
                     held.set()
                     time.sleep(4 * impatient)
-            crew.close_call(call)
+            scheduler.close_call(call)
             outcomes.append([results[0], results[1]])
-        crew.close()
+        scheduler.close()
         return outcomes
 
     assert within(body, 10.0) == [[1, 1]] * 5
@@ -859,7 +861,7 @@ def test_idle_is_the_time_spent_waiting() -> None:
             time.sleep(0.03)
         tasks.append(find_task())
 
-    run_crew([work] * 2, Server(lambda *_: time.sleep(0.1)))
+    run_scheduler([work] * 2, Server(lambda *_: time.sleep(0.1)))
     for task in tasks:
         assert 0.1 <= task.idle < 0.3
         assert task.share == 0.5
@@ -867,18 +869,18 @@ def test_idle_is_the_time_spent_waiting() -> None:
 
 def test_the_work_of_inner_tasks_is_the_share_of_their_owner() -> None:
     def body() -> list[Any]:
-        crew = make_crew(Server(lambda *_: time.sleep(0.05)))
+        scheduler = make_scheduler(Server(lambda *_: time.sleep(0.05)))
 
         def inner() -> None:
             time.sleep(0.02)
             ask(seconds=1.0)
 
         def work() -> Task:
-            run(crew, [inner] * 3)
+            run(scheduler, [inner] * 3)
             return find_task()
 
-        tasks = run(crew, [work] * 2)
-        crew.close()
+        tasks = run(scheduler, [work] * 2)
+        scheduler.close()
         return tasks
 
     for task in within(body):
@@ -892,20 +894,20 @@ def test_requests_within_a_turn_are_no_share() -> None:
             ask(seconds=5.0)  # it is in the task's own time
         return find_task().share
 
-    assert run_crew([work]) == [0.0]
+    assert run_scheduler([work]) == [0.0]
 
 
-def list_crew_threads() -> list[str]:
+def list_scheduler_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("sk_mixup")]
 
 
 def test_close_leaves_no_thread() -> None:
-    before = list_crew_threads()
-    run_crew([ask] * 10)
+    before = list_scheduler_threads()
+    run_scheduler([ask] * 10)
     deadline = time.monotonic() + 1.0
-    while list_crew_threads() != before and time.monotonic() < deadline:
+    while list_scheduler_threads() != before and time.monotonic() < deadline:
         time.sleep(0.001)
-    assert list_crew_threads() == before
+    assert list_scheduler_threads() == before
 
 
 def test_close_waits_for_each_thread() -> None:
@@ -927,17 +929,17 @@ def test_close_waits_for_each_thread() -> None:
         lasting.append(threading.current_thread())
         assert local.end
 
-    run_crew([work] * 3)
+    run_scheduler([work] * 3)
     assert not any(thread.is_alive() for thread in lasting)
 
 
-def test_a_crew_may_be_closed_at_once() -> None:
+def test_a_scheduler_may_be_closed_at_once() -> None:
     for _ in range(20):
-        within(make_crew().close)
+        within(make_scheduler().close)
 
 
-def test_a_crew_without_tasks_runs_empty_calls() -> None:
-    assert run_crew([]) == []
+def test_a_scheduler_without_tasks_runs_empty_calls() -> None:
+    assert run_scheduler([]) == []
 
 
 # All at once.
@@ -946,8 +948,8 @@ def test_a_crew_without_tasks_runs_empty_calls() -> None:
 class Workload:
     """Random tasks: naps, requests, turns, calls within, failures and calls that are given up."""
 
-    def __init__(self, seed: int, crew: Crew) -> None:
-        self.random, self.crew = random.Random(seed), crew
+    def __init__(self, seed: int, scheduler: Scheduler) -> None:
+        self.random, self.scheduler = random.Random(seed), scheduler
         self.lock, self.turn = threading.Lock(), Gauge()
         self.n_done = 0
 
@@ -969,13 +971,13 @@ class Workload:
         elif what < 0.7:
             ask(depth)
         elif what < 0.8:
-            self.take_turn(depth)
+            self.section(depth)
         elif what < 0.95 and depth < 2:
             self.call(depth + 1)
         elif what > 0.97:
             raise ValueError
 
-    def take_turn(self, depth: int) -> None:
+    def section(self, depth: int) -> None:
         outer = find_task().is_within_turn()
         with find_task().turn():
             if outer:
@@ -986,14 +988,14 @@ class Workload:
 
     def call(self, depth: int) -> None:
         functions = [lambda: self.work(depth)] * int(1 + 4 * self.draw())
-        call, outcomes = start(self.crew, functions)
+        call, outcomes = start(self.scheduler, functions)
         try:
-            with self.crew.waiting(call):
+            with self.scheduler.waiting(call):
                 if self.draw() < 0.2:
                     time.sleep(0.002 * self.draw())
-                    self.crew.abort(call)
+                    self.scheduler.abort(call)
         finally:
-            self.crew.close_call(call)
+            self.scheduler.close_call(call)
         if any(isinstance(outcome, ValueError) for outcome in outcomes.values()) and self.draw() < 0.5:
             raise ValueError
 
@@ -1014,18 +1016,25 @@ def rapid() -> Iterator[None]:
 def test_random_work_ends(
     monkeypatch: pytest.MonkeyPatch, seed: int, n_tasks: int, n_running: int, patience: float
 ) -> None:
-    monkeypatch.setattr(_crew, "PATIENCE", patience)
+    monkeypatch.setattr(_scheduler, "PATIENCE", patience)
 
     def check_sometimes(values: list[Any], check: Callable[[], None]) -> None:
         time.sleep(0.0002)
         check()
 
     def body() -> tuple[list[Any], Workload]:
-        crew = make_crew(Server(check_sometimes), n_tasks=n_tasks, n_running=n_running)
-        load = Workload(seed, crew)
-        outcomes = run(crew, [lambda: load.work(0)] * 60)
-        crew.close()
-        left = [crew.begun, crew.owners, crew.running, crew.ready, crew.numbers, crew.calls]
+        scheduler = make_scheduler(Server(check_sometimes), n_tasks=n_tasks, n_running=n_running)
+        load = Workload(seed, scheduler)
+        outcomes = run(scheduler, [lambda: load.work(0)] * 60)
+        scheduler.close()
+        left = [
+            scheduler.begun,
+            scheduler.owners,
+            scheduler.running,
+            scheduler.ready,
+            scheduler.numbers,
+            scheduler.calls,
+        ]
         assert not any(left)
         return outcomes, load
 
@@ -1038,17 +1047,17 @@ def test_random_work_ends(
 def test_patience_that_ends_between_two_looks_at_the_clock_is_not_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    crew = make_crew()
+    scheduler = make_scheduler()
     now = [100.0]
-    monkeypatch.setattr(_crew.time, "monotonic", lambda: now[0])
-    with crew.changed:
-        call = _crew.Call(None)
-        crew.calls.append(call)
-        now[0] += 0.999 * _crew.PATIENCE
-        crew._advance()  # still waited for
-        now[0] += 0.002 * _crew.PATIENCE
-        timeout = crew._get_timeout()  # no longer
-        crew.calls.remove(call)
+    monkeypatch.setattr(_scheduler.time, "monotonic", lambda: now[0])
+    with scheduler.changed:
+        call = _scheduler.Call(None)
+        scheduler.calls.append(call)
+        now[0] += 0.999 * _scheduler.PATIENCE
+        scheduler._advance()  # still waited for
+        now[0] += 0.002 * _scheduler.PATIENCE
+        timeout = scheduler._get_timeout()  # no longer
+        scheduler.calls.remove(call)
     monkeypatch.undo()
-    crew.close()
+    scheduler.close()
     assert timeout is not None

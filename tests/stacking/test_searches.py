@@ -898,7 +898,7 @@ def test_blocks_may_be_nested(tables: Any, groups: list[int]) -> None:
 
 
 def test_block_within_a_task(tables: Any, float64: None) -> None:
-    """A task that opens a block of its own starts a crew within the crew."""
+    """A task that opens a block of its own starts a scheduler within the scheduler."""
 
     def run_stacked() -> Any:
         with stacked():

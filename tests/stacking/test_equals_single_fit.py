@@ -610,7 +610,7 @@ def test_epoch_that_is_broken_off_and_run_again_equals_an_unbroken_one(
         engine.close()
     for epoch in expected:
         with epoch.stream.as_global():
-            epoch.run_alone()
+            epoch.run_single()
     assert all(epoch.done for epoch in epochs)
     assert_equal(ours, theirs)
 

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sk_mixup._random import TorchStream
-from sk_mixup._training.gan_step import AdversarialTrainer
 from sk_mixup._training.module_structure import describe_module
 from sk_mixup._training.stacked_optimizer_step import describe_optimizer
 from sk_mixup._training.trainer import ChainTrainer, ModuleTrainer
@@ -29,9 +28,9 @@ class Epoch:
 
     Parameters
     ----------
-    trainer : Trainer or AdversarialTrainer
+    trainer : Trainer or GanTrainer
         Would train the net alone.
-    batches : PlannedBatches or AdversarialBatches
+    batches : PlannedBatches or GanBatches
         The batches.
     record : callable
         Takes the losses; see :meth:`Trainer.run_epoch`.
@@ -98,8 +97,6 @@ def describe_epoch(epoch: Epoch) -> Hashable:
         If the epoch must be run alone; the message says why.
     """
     trainer, batches = epoch.trainer, epoch.batches
-    if isinstance(trainer, AdversarialTrainer):
-        return trainer.describe(batches)
     hidden = _describe_hidden(epoch)
     parts: tuple[Hashable, ...]
     if isinstance(trainer, ChainTrainer):

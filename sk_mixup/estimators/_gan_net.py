@@ -19,9 +19,9 @@ from sk_mixup._skorch.default_callbacks import QuietPrintLog, has_batch_hooks
 from sk_mixup._skorch.stack_member import StackMemberMixin, exclusive_section, find_own_stream, warn_single
 from sk_mixup._skorch.step import NetBase, can_fuse
 from sk_mixup._training.epoch import Epoch
-from sk_mixup._training.gan_step import AdversarialBatches, AdversarialTrainer, split_losses
+from sk_mixup._training.gan import GanBatches, GanTrainer, Player
 from sk_mixup.estimators._persistence import PersistenceMixin
-from sk_mixup.mixing import draw_adversarial_plan
+from sk_mixup.mixing import draw_gan_plan
 from sk_mixup.modules import MLP
 from sk_mixup.stacking._scheduler import find_task, rejoin_scheduler
 
@@ -183,10 +183,10 @@ class AdversarialNetMixin(StackMemberMixin, PersistenceMixin, _JOINT):
     def _run_epoch(self, rows: Tensor) -> None:
         batch_size = len(rows) if self.batch_size == -1 else min(self.batch_size, len(rows))
         shape = (self.steps_per_epoch, self.discriminator_steps + 1, batch_size)
-        plan = draw_adversarial_plan(self.rng_, len(rows), shape, self.alpha, self.lam_per)
-        trainer = AdversarialTrainer(
-            {name: getattr(self, f"{name}_") for name in PLAYERS},
-            {name: getattr(self, f"{name}_optimizer_") for name in PLAYERS},
+        plan = draw_gan_plan(self.rng_, len(rows), shape, self.alpha, self.lam_per)
+        trainer = GanTrainer(
+            Player(self.generator_, self.generator_optimizer_),
+            Player(self.discriminator_, self.discriminator_optimizer_),
             self.generator_loss,
             self._look if self._wants_gradients() else None,
         )
@@ -198,7 +198,7 @@ class AdversarialNetMixin(StackMemberMixin, PersistenceMixin, _JOINT):
                 stop = start + 1 if watched else self._find_stop(start, len(plan))
                 if watched:
                     self.notify("on_batch_begin", batch=None, training=True)
-                batches = AdversarialBatches(rows, plan.slice(start, stop), self.noise_features)
+                batches = GanBatches(rows, plan.slice(start, stop), self.noise_features)
                 self._run_piece(trainer, batches, losses)
                 self.n_iter_ += stop - start
                 start = stop
@@ -210,9 +210,7 @@ class AdversarialNetMixin(StackMemberMixin, PersistenceMixin, _JOINT):
             self._record_losses(losses)
             self._record_epoch()
 
-    def _run_piece(
-        self, trainer: AdversarialTrainer, batches: AdversarialBatches, losses: list[Tensor]
-    ) -> None:
+    def _run_piece(self, trainer: GanTrainer, batches: GanBatches, losses: list[Tensor]) -> None:
         for name in PLAYERS:
             getattr(self, f"{name}_").train()
         self._n_pieces += 1
@@ -254,17 +252,16 @@ class AdversarialNetMixin(StackMemberMixin, PersistenceMixin, _JOINT):
         base = Callback.on_grad_computed
         return own or any(type(callback).on_grad_computed is not base for _, callback in self.callbacks_)
 
-    def _look(self, name: str) -> None:
-        named = TeeGenerator(getattr(self, f"{name}_").named_parameters())
+    def _look(self, module: nn.Module) -> None:
+        named = TeeGenerator(module.named_parameters())
         self.notify("on_grad_computed", named_parameters=named, batch=None, training=True)
 
     def _record_losses(self, losses: list[Tensor]) -> None:
         """Move losses to the history: of each generator step its own, and the discriminator's mean."""
         if not losses:
             return
-        discriminator, generator = split_losses(torch.cat(losses), self.discriminator_steps + 1)
-        means = discriminator.view(-1, self.discriminator_steps).mean(dim=1)
-        pairs = zip(means.tolist(), generator.tolist(), strict=True)
+        table = torch.cat(losses).view(-1, self.discriminator_steps + 1)
+        pairs = zip(table[:, :-1].mean(dim=1).tolist(), table[:, -1].tolist(), strict=True)
         rows = [{"discriminator_loss": mean, "generator_loss": loss} for mean, loss in pairs]
         batches = self.history[-1]["batches"]
         if batches and not batches[-1]:  # skorch's, begun with a batch that callbacks look at

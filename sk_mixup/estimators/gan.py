@@ -11,7 +11,7 @@ from skorch import NeuralNet
 import torch
 
 from sk_mixup._random import draw_seed, make_generator, seeded_torch
-from sk_mixup._training.gan_step import GENERATOR_LOSSES
+from sk_mixup._training.gan import GENERATOR_LOSSES
 from sk_mixup._validation import check_bool, check_choice, check_device, check_integer, check_real
 from sk_mixup.estimators._gan_net import AdversarialNetMixin
 from sk_mixup.mixing.mixup import LAM_PER

@@ -2,7 +2,7 @@
 
 from sk_mixup.mixing.cutmix import CutMix, draw_boxes
 from sk_mixup.mixing.functional import add_noise, mix, mix_pair, mix_rows, paste_boxes, soft_targets
-from sk_mixup.mixing.gan_plan import AdversarialPlan, draw_adversarial_plan, mix_real_and_fake
+from sk_mixup.mixing.gan_plan import GanPlan, draw_gan_plan, mix_real_and_fake
 from sk_mixup.mixing.gaussian_noise import GaussianNoise
 from sk_mixup.mixing.kernel_partners import draw_kernel_partners
 from sk_mixup.mixing.manifold import Extrapolation, FeatureExtrapolation, FeatureInterpolation, ManifoldMixup
@@ -28,7 +28,6 @@ from sk_mixup.mixing.vicinity import Vicinity
 
 __all__ = [
     "ERM",
-    "AdversarialPlan",
     "BatchPartners",
     "ClassPartners",
     "CutMix",
@@ -36,6 +35,7 @@ __all__ = [
     "Extrapolation",
     "FeatureExtrapolation",
     "FeatureInterpolation",
+    "GanPlan",
     "GaussianNoise",
     "KernelPartners",
     "ManifoldMixup",
@@ -50,11 +50,11 @@ __all__ = [
     "add_noise",
     "as_partners",
     "batch_bounds",
-    "draw_adversarial_plan",
     "draw_batch_partners",
     "draw_boxes",
     "draw_class_partners",
     "draw_dataset_partners",
+    "draw_gan_plan",
     "draw_kernel_partners",
     "draw_lam",
     "draw_order",

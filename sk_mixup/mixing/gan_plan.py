@@ -12,11 +12,11 @@ from sk_mixup.mixing.mixup import draw_lam
 from sk_mixup.mixing.noise_source import NoiseSource
 from sk_mixup.mixing.plan import Index, Weights
 
-__all__ = ["AdversarialPlan", "draw_adversarial_plan", "mix_real_and_fake"]
+__all__ = ["GanPlan", "draw_gan_plan", "mix_real_and_fake"]
 
 
 @dataclass(frozen=True, eq=False)
-class AdversarialPlan:
+class GanPlan:
     """The draws of some generator steps, each with the discriminator's steps before it.
 
     Parameters
@@ -40,9 +40,9 @@ class AdversarialPlan:
         """Return the number of generator steps."""
         return len(self.rows)
 
-    def slice(self, start: int, stop: int) -> AdversarialPlan:
+    def slice(self, start: int, stop: int) -> GanPlan:
         """Return the plan of some of the steps, with the same draws."""
-        return AdversarialPlan(self.rows[start:stop], self.lam[start:stop], self.noise, self.start + start)
+        return GanPlan(self.rows[start:stop], self.lam[start:stop], self.noise, self.start + start)
 
     def draw_noise(self, n_features: int, dtype: type) -> np.ndarray:
         """Draw the generator's inputs, of shape (n_iter, n_batches, batch_size, n_features).
@@ -60,13 +60,13 @@ class AdversarialPlan:
         return noise.reshape(*self.rows.shape, n_features)
 
 
-def draw_adversarial_plan(
+def draw_gan_plan(
     generator: np.random.Generator,
     n_samples: int,
     shape: tuple[int, int, int],
     alpha: float,
     lam_per: str = "example",
-) -> AdversarialPlan:
+) -> GanPlan:
     """Draw what a GAN's epoch needs, from one generator.
 
     Parameters
@@ -86,13 +86,13 @@ def draw_adversarial_plan(
 
     Returns
     -------
-    plan : AdversarialPlan
+    plan : GanPlan
 
     Examples
     --------
     >>> import numpy as np
-    >>> from sk_mixup.mixing import draw_adversarial_plan
-    >>> plan = draw_adversarial_plan(np.random.default_rng(0), 4, (1, 2, 4), alpha=0.0)
+    >>> from sk_mixup.mixing import draw_gan_plan
+    >>> plan = draw_gan_plan(np.random.default_rng(0), 4, (1, 2, 4), alpha=0.0)
     >>> np.sort(plan.rows).tolist(), bool((plan.lam == 1).all())
     ([[[0, 1, 2, 3], [0, 1, 2, 3]]], True)
     """
@@ -105,7 +105,7 @@ def draw_adversarial_plan(
     lam = np.ones(n_weights) if alpha == 0 else draw_lam(generator, alpha, n_weights)[0]
     lam = np.broadcast_to(lam.reshape(n_iter, n_batches, -1), shape).copy()
     bounds = np.arange(0, size + 1, batch_size)
-    return AdversarialPlan(rows, lam, NoiseSource(int(generator.integers(2**63)), bounds))
+    return GanPlan(rows, lam, NoiseSource(int(generator.integers(2**63)), bounds))
 
 
 def mix_real_and_fake(real: Tensor, fake: Tensor, lam: Tensor) -> tuple[Tensor, Tensor]:

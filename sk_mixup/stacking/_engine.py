@@ -13,8 +13,7 @@ import torch
 from tqdm.auto import tqdm
 
 from sk_mixup._training.epoch import Epoch, count_flops, describe_epoch
-from sk_mixup._training.gan_step import AdversarialTrainer
-from sk_mixup._training.stacked_gan_step import LockstepAdversarialTrainer
+from sk_mixup._training.gan import GanTrainer, StackedGanTrainer
 from sk_mixup._training.stacked_trainer import make_lockstep_trainer
 from sk_mixup._training.trainer import ChainTrainer, ModuleTrainer
 
@@ -98,7 +97,7 @@ class Engine:
         single = []
         for epoch in epochs:
             try:
-                key = describe_epoch(epoch)
+                key = _describe(epoch)
             except Exception as error:
                 epoch.reason = _describe_error(error)
                 single.append(epoch)
@@ -119,9 +118,9 @@ class Engine:
     def _is_worth_it(self, key: Hashable, group: list[Epoch]) -> bool:
         """Whether a stack is faster than one net after the other."""
         trainer = group[0].trainer
-        if isinstance(trainer, AdversarialTrainer):
-            is_chain = trainer.find_chains(group[0].batches.rows.ndim) is not None
-            return is_chain or (len(group) > 1 and _get_device(trainer).type != "cpu")
+        if isinstance(trainer, GanTrainer):
+            has_mlps = trainer.find_layers(group[0].batches.rows.ndim) is not None
+            return has_mlps or (len(group) > 1 and _get_device(trainer).type != "cpu")
         if not isinstance(trainer, ModuleTrainer):
             return True
         if len(group) == 1:
@@ -139,7 +138,7 @@ class Engine:
             return [group]
         # Five GANs of three layers of 128 units take 0.8 of the time of one after the other, those
         # of 256 and more units as much or more (`python -m benchmarks gan`): they stay alone.
-        fewest = 1 if isinstance(trainer, AdversarialTrainer) else FEWEST
+        fewest = 1 if isinstance(trainer, GanTrainer) else FEWEST
         largest = min(max(STACK_BYTES // _count_bytes(group[0]), fewest), MOST)
         # Threads hold Python's lock between operations: small stacks in many threads wait for it.
         n_threads = min(self.n_threads, max(2, math.isqrt(len(group))))
@@ -188,9 +187,14 @@ class Engine:
             torch.set_num_threads(n_threads)
 
 
+def _describe(epoch: Epoch) -> Hashable:
+    trainer = epoch.trainer
+    return trainer.describe(epoch.batches) if isinstance(trainer, GanTrainer) else describe_epoch(epoch)
+
+
 def _make_lockstep(stack: list[Epoch]) -> Any:
-    is_adversarial = isinstance(stack[0].trainer, AdversarialTrainer)
-    return LockstepAdversarialTrainer(stack) if is_adversarial else make_lockstep_trainer(stack)
+    is_gan = isinstance(stack[0].trainer, GanTrainer)
+    return StackedGanTrainer(stack) if is_gan else make_lockstep_trainer(stack)
 
 
 def _count_bytes(epoch: Epoch) -> int:

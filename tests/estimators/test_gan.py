@@ -25,7 +25,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from sk_mixup import MixupGAN, fit_stacked
 from sk_mixup.callbacks import Snapshots
-from sk_mixup.mixing import draw_adversarial_plan
+from sk_mixup.mixing import draw_gan_plan
 from sk_mixup.modules import MLP
 
 TINY = {
@@ -83,7 +83,7 @@ def train_by_hand(
         return torch.stack(terms).mean()
 
     for _ in range(n_epochs):
-        plan = draw_adversarial_plan(random, len(X), shape, options["alpha"], options["lam_per"])
+        plan = draw_gan_plan(random, len(X), shape, options["alpha"], options["lam_per"])
         noise = plan.draw_noise(2, np.float64)
         for k in range(shape[0]):
             found = []
@@ -409,17 +409,17 @@ def test_a_stack_gives_what_each_seed_gives_alone() -> None:
 
 @pytest.mark.usefixtures("float64")
 def test_other_modules_are_stacked_by_vmap(monkeypatch: pytest.MonkeyPatch) -> None:
-    from sk_mixup._training.stacked_gan_step import LockstepAdversarialTrainer
+    from sk_mixup._training.gan import StackedGanTrainer
     from sk_mixup.stacking import _engine
 
     sizes: list[int] = []
-    run_epoch = LockstepAdversarialTrainer.run_epoch
+    run_epoch = StackedGanTrainer.run_epoch
 
     def run_noted(self: Any, *args: Any) -> bool:
         sizes.append(len(self.epochs))
         return run_epoch(self, *args)
 
-    monkeypatch.setattr(LockstepAdversarialTrainer, "run_epoch", run_noted)
+    monkeypatch.setattr(StackedGanTrainer, "run_epoch", run_noted)
     monkeypatch.setattr(_engine.Engine, "_is_worth_it", lambda *_: True)
 
     def build(seed: int) -> MixupGAN:

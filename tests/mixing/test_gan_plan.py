@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from sk_mixup.mixing import draw_adversarial_plan, mix_real_and_fake
+from sk_mixup.mixing import draw_gan_plan, mix_real_and_fake
 
 SHAPES = st.tuples(st.integers(1, 4), st.integers(2, 4), st.integers(1, 7))
 
 
 def draw(seed: int, n_samples: int, shape: tuple[int, int, int], alpha: float, lam_per: str = "example"):
-    return draw_adversarial_plan(np.random.default_rng(seed), n_samples, shape, alpha, lam_per)
+    return draw_gan_plan(np.random.default_rng(seed), n_samples, shape, alpha, lam_per)
 
 
 @given(st.integers(0, 99), st.integers(1, 20), SHAPES, st.sampled_from([0.0, 0.2, 1.0, np.inf]))

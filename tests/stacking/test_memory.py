@@ -9,7 +9,7 @@ import pytest
 from torch import nn
 
 from sk_mixup import MixupClassifier, MixupGAN, fit_stacked
-from sk_mixup._training.stacked_gan_step import LockstepAdversarialTrainer
+from sk_mixup._training.gan import StackedGanTrainer
 from sk_mixup._training.stacked_optimizer_step import StackedUpdate
 from sk_mixup._training.stacked_trainer import LockstepTrainer
 
@@ -47,7 +47,7 @@ def test_a_stack_is_freed_at_once(
         monkeypatch.setattr(owner, name, call_noted)
 
     note(LockstepTrainer, "run_epoch")
-    note(LockstepAdversarialTrainer, "run_epoch")
+    note(StackedGanTrainer, "run_epoch")
     note(StackedUpdate, "commit")
     gc.disable()
     try:

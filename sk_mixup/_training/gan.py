@@ -1,0 +1,398 @@
+"""Trains the two nets of a GAN, of one or of several as one, on mixtures of real and generated examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+import math
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from sk_mixup._data.storage import align, gather_rows, send
+from sk_mixup._training.epoch import Epoch
+from sk_mixup._training.module_structure import describe_module, find_chain
+from sk_mixup._training.optimizer_step import FusedUpdate
+from sk_mixup._training.stacked_optimizer_step import StackedUpdate, describe_optimizer, read_options
+from sk_mixup.mixing import GanPlan, mix_real_and_fake
+
+__all__ = ["GENERATOR_LOSSES", "GanBatches", "GanStep", "GanTrainer", "Player", "StackedGanTrainer"]
+
+GENERATOR_LOSSES = ("non-saturating", "minimax")
+# Rows and noise are put on the device for so many numbers at once.
+BLOCK_ELEMENTS = 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class GanBatches:
+    """The mini-batches of some generator steps.
+
+    Parameters
+    ----------
+    rows : Tensor of shape (n_samples, *features)
+        Real examples, on the device.
+    plan : GanPlan
+        Which rows, weights and noise.
+    n_noise : int
+        Inputs of the generator.
+    """
+
+    rows: Tensor
+    plan: GanPlan
+    n_noise: int
+
+    def __len__(self) -> int:
+        """Return the number of generator steps."""
+        return len(self.plan)
+
+    def iterate(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield real rows, noise and weights of each generator step.
+
+        Their first axis are its mini-batches: the discriminator's, then the generator's.
+        """
+        n_numbers = self.plan.rows[0].size * (math.prod(self.rows.shape[1:]) + self.n_noise)
+        n_joined = max(1, BLOCK_ELEMENTS // n_numbers)
+        for start in range(0, len(self), n_joined):
+            yield from zip(*self._load(self.plan.slice(start, start + n_joined)), strict=True)
+
+    def _load(self, plan: GanPlan) -> tuple[Tensor, Tensor, Tensor]:
+        device, dtype = self.rows.device, self.rows.dtype
+        noise = plan.draw_noise(self.n_noise, np.float64 if dtype == torch.float64 else np.float32)
+        index = send(plan.rows, device)
+        rows = gather_rows(self.rows, index.view(-1)).view(*index.shape, *self.rows.shape[1:])
+        return rows, send(noise, device, dtype), send(plan.lam, device, dtype)
+
+
+class TrainedNet(Protocol):
+    """A net, or a stack of nets, in training."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the output for `x`, of shape (*nets, n, *features)."""
+
+    def descend(self, loss: Tensor) -> None:
+        """Do a step of the optimizer along the gradient of each net's loss."""
+
+
+class GanStep:
+    """One generator step and the discriminator's steps before it, of one GAN or of a stack.
+
+    Parameters
+    ----------
+    generator : TrainedNet
+        Turns noise (*nets, n, n_noise) into examples, with as many numbers as real ones.
+    discriminator : TrainedNet
+        Turns examples (*nets, 2 * n, *features) into logits, one for each.
+    generator_loss : {'non-saturating', 'minimax'}
+        What the generator descends.
+    """
+
+    def __init__(self, generator: TrainedNet, discriminator: TrainedNet, generator_loss: str) -> None:
+        self.generator = generator
+        self.discriminator = discriminator
+        self.is_minimax = generator_loss == "minimax"
+
+    def __call__(self, real: Iterable[Tensor], noise: Iterable[Tensor], lam: Iterable[Tensor]) -> Tensor:
+        """Do the steps.
+
+        Parameters
+        ----------
+        real : iterable of n_batches Tensor of shape (*nets, n, *features)
+        noise : iterable of n_batches Tensor of shape (*nets, n, n_noise)
+        lam : iterable of n_batches Tensor of shape (*nets, n)
+
+        Returns
+        -------
+        losses : Tensor of shape (n_batches, *nets)
+            The discriminator's, then the generator's.
+        """
+        losses = []
+        *steps, last = zip(real, noise, lam, strict=True)
+        for x, z, weight in steps:
+            with torch.no_grad():
+                fake = self.generator(z)
+            loss = self._judge(x, fake, weight, swapped=False)
+            self.discriminator.descend(loss)
+            losses.append(loss.detach())
+        x, z, weight = last
+        loss = self._judge(x, self.generator(z), weight, swapped=not self.is_minimax)
+        loss = -loss if self.is_minimax else loss
+        self.generator.descend(loss)
+        return torch.stack([*losses, loss.detach()])
+
+    def _judge(self, real: Tensor, fake: Tensor, lam: Tensor, *, swapped: bool) -> Tensor:
+        """Return the discriminator's loss on mixtures, of each net; with targets swapped for its opponent."""
+        virtual, target = mix_real_and_fake(real, fake.reshape(real.shape), lam)
+        logits = self.discriminator(virtual).reshape(target.shape)
+        target = 1 - target if swapped else target
+        return binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Player:
+    """One of the two nets of a GAN.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The net.
+    optimizer : torch.optim.Optimizer
+        That of its weights.
+    """
+
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
+
+    def describe(self) -> Hashable:
+        """Return what players share whose nets can be stacked; TypeError for those that cannot."""
+        names: dict[Tensor, str] = {p: key for key, p in self.module.named_parameters()}
+        return describe_module(self.module), describe_optimizer(self.optimizer, names)
+
+
+@dataclass(frozen=True, eq=False)
+class GanTrainer:
+    """Trains a generator and a discriminator; nothing in an epoch waits for the device.
+
+    Parameters
+    ----------
+    generator, discriminator : Player
+        The nets.
+    generator_loss : {'non-saturating', 'minimax'}
+        What the generator descends; see :class:`sk_mixup.MixupGAN`.
+    look : callable, default=None
+        ``look(module)`` is called when the gradients of one of the nets are there, before its
+        optimizer's step.
+    """
+
+    generator: Player
+    discriminator: Player
+    generator_loss: str
+    look: Callable[[nn.Module], None] | None = None
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The discriminator's optimizer."""
+        return self.discriminator.optimizer
+
+    def list_groups(self) -> list[dict[str, list[Tensor]]]:
+        """Return the groups of parameters of both optimizers."""
+        return [*self.generator.optimizer.param_groups, *self.discriminator.optimizer.param_groups]
+
+    def find_layers(self, ndim: int) -> tuple[list[nn.Linear], list[nn.Linear]] | None:
+        """Return the layers of both nets where both are plain MLPs, else None.
+
+        Parameters
+        ----------
+        ndim : int
+            Number of axes of a mini-batch of examples.
+        """
+        layers = find_chain(self.generator.module), find_chain(self.discriminator.module, ndim)
+        return None if layers[0] is None or layers[1] is None else (layers[0], layers[1])
+
+    def run_epoch(self, batches: GanBatches, record: Callable[[Tensor, list[int]], None]) -> bool:
+        """Train on some mini-batches.
+
+        Parameters
+        ----------
+        batches : GanBatches
+            The mini-batches.
+        record : callable
+            Called with the losses, a tensor of shape (n_iter * n_batches,), and the sizes of
+            the mini-batches, when all are done or training is broken off.
+
+        Returns
+        -------
+        done : bool
+            True.
+        """
+        nets = _SingleNet(self.generator, self.look), _SingleNet(self.discriminator, self.look)
+        step = GanStep(*nets, self.generator_loss)
+        done = []
+        try:
+            for real, noise, lam in batches.iterate():
+                # Matrix products round differently by where in memory their factors begin.
+                done.append(step(map(align, real), map(align, noise), lam))
+        finally:
+            for net in nets:
+                net.update.close()
+            if done:
+                losses = torch.cat(done)
+                record(losses, [batches.plan.rows.shape[2]] * len(losses))
+        return True
+
+    def describe(self, batches: GanBatches) -> Hashable:
+        """Return what trainers and batches share that can be run as one.
+
+        Raises
+        ------
+        TypeError
+            If they must be run one by one; the message says why.
+        """
+        if self.look is not None:
+            raise TypeError("a callback looks at gradients")
+        rows = batches.rows
+        return (
+            "gan",
+            self.generator.describe(),
+            self.discriminator.describe(),
+            self.generator_loss,
+            (tuple(rows.shape[1:]), rows.dtype, rows.device, batches.n_noise),
+            batches.plan.rows.shape,
+        )
+
+
+class _SingleNet:
+    """One net in training.
+
+    Parameters
+    ----------
+    player : Player
+        The net and its optimizer.
+    look : callable or None
+        See :class:`GanTrainer`.
+    """
+
+    def __init__(self, player: Player, look: Callable[[nn.Module], None] | None) -> None:
+        self.module, self.look = player.module, look
+        self.update = FusedUpdate(player.optimizer)
+        self.weights = [p for group in player.optimizer.param_groups for p in group["params"]]
+        self.trained = [p for p in self.weights if p.requires_grad]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the output for `x`, of shape (n, *features)."""
+        return self.module(x)
+
+    def descend(self, loss: Tensor) -> None:
+        """Do a step of the optimizer along the gradient of the loss."""
+        for p in self.weights:
+            p.grad = None
+        torch.autograd.backward(loss, inputs=self.trained)
+        if self.look is not None:
+            self.look(self.module)
+        with torch.no_grad():
+            self.update()
+
+
+class StackedGanTrainer:
+    """Trains several GANs as one; each as :class:`GanTrainer` would train it.
+
+    Parameters
+    ----------
+    epochs : sequence of Epoch
+        One for each GAN, equal in what their trainers describe.
+    """
+
+    def __init__(self, epochs: Sequence[Epoch]) -> None:
+        # Nets with equal options of the optimizers share the calls of the kernel: side by side.
+        self.epochs = sorted(epochs, key=lambda epoch: str(_read_options(epoch.trainer)))
+        trainers: list[GanTrainer] = [epoch.trainer for epoch in self.epochs]
+        layers = trainers[0].find_layers(epochs[0].batches.rows.ndim) or (None, None)
+        self.nets = (
+            _StackedNet([trainer.generator for trainer in trainers], layers[0]),
+            _StackedNet([trainer.discriminator for trainer in trainers], layers[1]),
+        )
+        self.step = GanStep(*self.nets, trainers[0].generator_loss)
+
+    def run_epoch(self, check: Callable[[], None] = lambda: None) -> bool:
+        """Train all nets; they are as they were if that is broken off.
+
+        Parameters
+        ----------
+        check : callable
+            Called before each generator step; raises to break off.
+
+        Returns
+        -------
+        done : bool
+            True.
+        """
+        done = []
+        for gans in zip(*(epoch.batches.iterate() for epoch in self.epochs), strict=True):
+            check()
+            done.append(self.step(*(torch.stack(parts, dim=1) for parts in zip(*gans, strict=True))))
+        for net in self.nets:
+            net.return_weights()
+        n_rows = self.epochs[0].batches.plan.rows.shape[2]
+        for epoch, losses in zip(self.epochs, torch.cat(done).unbind(1), strict=True):
+            epoch.take_losses(losses, [n_rows] * len(losses))
+        return True
+
+
+def _read_options(trainer: GanTrainer) -> list[Hashable]:
+    return [read_options(player.optimizer) for player in (trainer.generator, trainer.discriminator)]
+
+
+class _StackedNet:
+    """One of the two nets of several GANs in training: their stacked weights.
+
+    Parameters
+    ----------
+    players : sequence of Player
+        The net and its optimizer, of each GAN.
+    layers : list of torch.nn.Linear or None
+        Those of the first net, where it is a plain MLP.
+    """
+
+    def __init__(self, players: Sequence[Player], layers: list[nn.Linear] | None) -> None:
+        self.module, self.layers = players[0].module, layers
+        self.optimizers = [player.optimizer for player in players]
+        self.owned = [[*player.module.parameters(), *player.module.buffers()] for player in players]
+        with torch.no_grad():
+            self.weights = {parts[0]: torch.stack(parts) for parts in zip(*self.owned, strict=True)}
+        for p, stack in self.weights.items():
+            stack.requires_grad_(p.requires_grad)
+        self.gradients: dict[Tensor, Tensor | None] = {
+            p: torch.zeros_like(stack) if stack.requires_grad else None for p, stack in self.weights.items()
+        }
+        self.update: StackedUpdate | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the output of each net for its part of `x`, of shape (n_nets, n, *features)."""
+        if self.layers is None:
+            return self._call_module(x)
+        output = x.flatten(2)
+        for number, layer in enumerate(self.layers):
+            output = output if number == 0 else output.relu()
+            weight = self.weights[layer.weight].transpose(1, 2)
+            if layer.bias is None:
+                output = torch.bmm(output, weight)
+            else:
+                output = torch.baddbmm(self.weights[layer.bias].unsqueeze(1), output, weight)
+        return output
+
+    def _call_module(self, x: Tensor) -> Tensor:
+        tensors = dict([*self.module.named_parameters(), *self.module.named_buffers()])
+        # A function kept here would hold the weights of this stack until the next collection of garbage.
+        output: Tensor = vmap(self._call)({name: self.weights[p] for name, p in tensors.items()}, x)
+        return output
+
+    def _call(self, tensors: dict[str, Tensor], x: Tensor) -> Tensor:
+        return functional_call(self.module, tensors, (x,))
+
+    def descend(self, loss: Tensor) -> None:
+        """Compute the gradients of each net's loss and do a step of the optimizers."""
+        trained = {p: stack for p, stack in self.weights.items() if stack.requires_grad}
+        gradients = torch.autograd.grad(loss.sum(), list(trained.values()))
+        for p, gradient in zip(trained, gradients, strict=True):
+            kept = self.gradients[p]
+            assert kept is not None
+            kept.copy_(gradient)
+        if self.update is None:
+            weights = {p: stack.detach() for p, stack in self.weights.items()}
+            self.update = StackedUpdate(self.optimizers, weights, self.gradients)
+        with torch.no_grad():
+            self.update()
+
+    def return_weights(self) -> None:
+        """Copy weights, buffers, the last gradients and the optimizers' states to the nets."""
+        with torch.no_grad():
+            for k, own in enumerate(self.owned):
+                torch._foreach_copy_(own, [stack[k] for stack in self.weights.values()])
+                for p, gradient in zip(own, self.gradients.values(), strict=True):
+                    p.grad = None if gradient is None else gradient[k].clone()
+        if self.update is not None:
+            self.update.narrow(0)
+            self.update.commit()

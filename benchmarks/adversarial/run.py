@@ -32,6 +32,7 @@ from benchmarks.data.cifar_images import DIGITS, load_image_set
 from benchmarks.data.imagenet_files import FolderImages, find_folder, load_folders, make_test_transform
 from benchmarks.harness.command import BaseConfig, Command, UserError, check_known, check_range
 from benchmarks.harness.experiment import conclude, make_stem, open_journal
+from benchmarks.harness.interleaved_timing import use_threads
 from benchmarks.harness.runner import run_tasks
 from benchmarks.image_training.kept_networks import (
     IMAGENET,
@@ -42,7 +43,6 @@ from benchmarks.image_training.kept_networks import (
     name_problem,
 )
 from benchmarks.imagenet.training import count_errors as count_wrong
-from benchmarks.peers.contenders import use_threads
 from sk_mixup.inspection import adversarial_examples
 
 __all__ = ["COMMAND", "PRESETS", "Config", "run"]

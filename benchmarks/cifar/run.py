@@ -30,6 +30,7 @@ from benchmarks.harness.checkpoints import open_checkpoints
 from benchmarks.harness.command import Command
 from benchmarks.harness.experiment import conclude, make_stem
 from benchmarks.harness.fitting import derive_seed
+from benchmarks.harness.interleaved_timing import use_threads
 from benchmarks.harness.runner import run_tasks
 from benchmarks.image_training.augment_and_schedule import (
     MOMENTUM,
@@ -47,7 +48,6 @@ from benchmarks.image_training.fits import (
 )
 from benchmarks.image_training.kept_networks import Origin, find_trained, save_trained
 from benchmarks.networks.cifar_networks import NETWORKS
-from benchmarks.peers.contenders import use_threads
 from benchmarks.peers.hand_written_loop import make_loop, make_random_inputs, time_trainings
 from sk_mixup import MixupClassifier
 

@@ -33,6 +33,7 @@ from benchmarks.harness.checkpoints import open_checkpoints
 from benchmarks.harness.command import Command, UserError, check_known, check_range
 from benchmarks.harness.experiment import conclude, make_stem
 from benchmarks.harness.fitting import derive_seed
+from benchmarks.harness.interleaved_timing import use_threads
 from benchmarks.harness.runner import run_tasks
 from benchmarks.image_training.augment_and_schedule import HeldOutErrors, StepDecay, predict_codes
 from benchmarks.image_training.config import ImageConfig
@@ -42,7 +43,6 @@ from benchmarks.image_training.fits import (
     make_image_net,
     train_images,
 )
-from benchmarks.peers.contenders import use_threads
 from sk_mixup import MixupClassifier
 from sk_mixup.inspection import memorization_errors
 

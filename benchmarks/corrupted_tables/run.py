@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks.corrupted_tables.methods import corrupt_labels, make_methods
 from benchmarks.corrupted_tables.summary import describe_finding, draw_errors, summarise, tabulate
-from benchmarks.data.tables import EMBEDDED_NAMES, Table, check_names
+from benchmarks.data.tables import EMBEDDED_NAMES, Table, check_names, load_tables
 from benchmarks.harness.command import BaseConfig, Command, check_range
 from benchmarks.harness.experiment import run_experiment
 from benchmarks.harness.fitting import derive_seed, make_net, measure_time, split_rows
@@ -195,6 +195,7 @@ def run(config: Config) -> int:
         describe_finding=describe_finding,
         draw=draw_errors,
         protocol=describe_protocol(config),
+        load=load_tables,
     )
 
 

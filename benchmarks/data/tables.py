@@ -62,6 +62,11 @@ class Table:
     y: np.ndarray
     source: str
 
+    @property
+    def size(self) -> int:
+        """Numbers in the inputs."""
+        return self.X.size
+
     def describe(self) -> dict[str, Any]:
         """Return name, size, origin and digest, ready for JSON."""
         digest = hashlib.sha256(np.ascontiguousarray(self.X).tobytes())

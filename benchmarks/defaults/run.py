@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.data.tables import Table, check_names, choose_smaller_tables
+from benchmarks.data.tables import Table, check_names, choose_smaller_tables, load_tables
 from benchmarks.defaults.summary import describe_finding, draw_levels, summarise, tabulate
 from benchmarks.harness.command import BaseConfig, Command, UserError, check_range
 from benchmarks.harness.experiment import run_experiment
@@ -184,6 +184,7 @@ def run(config: Config) -> int:
         describe_finding=describe_finding,
         draw=draw_levels,
         protocol=describe_protocol(config),
+        load=load_tables,
     )
 
 

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Beta
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 
-from benchmarks.harness.interleaved_timing import interleave
-from benchmarks.peers.contenders import use_threads
+from benchmarks.harness.interleaved_timing import interleave, use_threads
 from sk_mixup import fit_stacked
 
 __all__ = ["compute_mixed_loss", "fit_gan_by_hand", "make_sequential", "time_gans"]

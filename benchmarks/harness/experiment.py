@@ -3,9 +3,8 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 import textwrap
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-from benchmarks.data.tables import Table, load_tables
 from benchmarks.harness.command import BaseConfig, Command
 from benchmarks.harness.journal import Journal, hash_identity
 from benchmarks.harness.results import (
@@ -21,6 +20,19 @@ from benchmarks.harness.runner import Tasks, Worker, run_tasks
 
 __all__ = ["conclude", "make_stem", "name_run", "open_journal", "print_outcome", "run_experiment"]
 
+
+class Table(Protocol):
+    """What tasks are made from: a table or a set of images."""
+
+    @property
+    def size(self) -> int:
+        """Numbers in the inputs; the largest table is begun first."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return at least ``dataset`` and ``sha256``, ready for JSON."""
+
+
+T = TypeVar("T", bound=Table)
 Records = Sequence[dict[str, Any]]
 Rows = list[dict[str, Any]]
 LINE_WIDTH = 100
@@ -32,12 +44,12 @@ def run_experiment(
     *,
     names: Sequence[str],
     worker: Worker,
-    make_tasks: Callable[[list[Table]], Tasks],
+    make_tasks: Callable[[list[T]], Tasks],
     summarise: Callable[[Records], Rows],
     describe_finding: Callable[[Rows], str],
     draw: Callable[[Rows], bytes],
     protocol: str,
-    load: Callable[..., list[Table]] = load_tables,
+    load: Callable[..., list[T]],
 ) -> int:
     """Load the tables, measure what is missing, write the results and print them.
 
@@ -61,8 +73,8 @@ def run_experiment(
         Turns those rows into a PNG.
     protocol : str
         What was done, in words.
-    load : callable, default=load_tables
-        Gives the tables, from the arguments of :func:`load_tables`.
+    load : callable
+        Gives the tables: ``load(names, data_dir=..., download=...)``.
 
     Returns
     -------
@@ -77,7 +89,7 @@ def run_experiment(
     digests = {entry["dataset"]: entry["sha256"] for entry in data}
     journal = open_journal(stem, config, data=digests)
     # The largest first, so that no core is left alone with a long task at the end.
-    tasks = make_tasks(sorted(tables, key=lambda table: -table.X.size))
+    tasks = make_tasks(sorted(tables, key=lambda table: -table.size))
     done = run_tasks(worker, tasks, journal, n_jobs=config.n_jobs, label=command.name)
     records = [record for group in done for record in group.get("records", [group])]
     records = sorted(records, key=lambda record: _find_place(record, data))

@@ -1,31 +1,35 @@
 """Times of several contenders, taken in turns: the only times that can be compared on a busy machine."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
+from threadpoolctl import threadpool_limits
+import torch
 
 from benchmarks.harness.fitting import measure_time
 
-__all__ = ["compare_times", "interleave"]
+__all__ = ["compare_times", "interleave", "use_threads"]
 
-Contender = Callable[[], Any]
+Contender = Callable[[], object]
+
+
+@contextmanager
+def use_threads(n_threads: int) -> Iterator[None]:
+    """Let torch and numpy use so many threads inside."""
+    n_before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    try:
+        with threadpool_limits(n_threads):
+            yield
+    finally:
+        torch.set_num_threads(n_before)
 
 
 def interleave(contenders: Mapping[str, Contender], n_rounds: int) -> dict[str, list[float]]:
-    """Time each contender once a round; each round begins with the next one.
+    """Return each contender's seconds, round by round, after one round of warm-up.
 
-    Parameters
-    ----------
-    contenders : mapping of str to callable
-        What is timed, called without arguments.
-    n_rounds : int
-        Rounds that count; one more is run before them as a warm-up.
-
-    Returns
-    -------
-    seconds : dict of str to list of float
-        Times of each contender, round by round.
+    Each round begins with the next contender.
     """
     names = list(contenders)
     seconds: dict[str, list[float]] = {name: [] for name in names}
@@ -40,17 +44,7 @@ def interleave(contenders: Mapping[str, Contender], n_rounds: int) -> dict[str, 
 
 
 def compare_times(ours: list[float], theirs: list[float]) -> dict[str, float]:
-    """Return the ratio of two contenders' times, round by round: median and quartiles.
-
-    Parameters
-    ----------
-    ours, theirs : list of float
-        Seconds; entry i of both is from the same round.
-
-    Returns
-    -------
-    ratio : dict
-        ``ratio`` (the median), ``low`` and ``high`` (the quartiles).
+    """Return the ratio of two contenders' times, round by round: the median, and both quartiles.
 
     Examples
     --------

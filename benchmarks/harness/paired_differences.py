@@ -1,20 +1,146 @@
-"""Intervals as columns of a summary: written, read back, counted, printed."""
+"""Paired comparisons of methods: from records to columns of a summary, and from columns to cells."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.harness.intervals import Interval
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.harness.intervals import Interval, compute_ratio_interval, compute_t_interval, count_wins
 
 __all__ = [
+    "Metric",
+    "compare_pairs",
     "count_signs",
+    "fill_claim",
     "flatten_interval",
     "format_difference",
     "format_mean",
     "group_records",
     "read_interval",
+    "summarise_pairs",
 ]
 
 Row = Mapping[str, Any]
+Values = NDArray[np.float64]
+MakeInterval = Callable[[Values], Interval]
+
+
+def _subtract(values: Values, base: Values, interval: MakeInterval) -> Interval:
+    return interval(values - base)
+
+
+def _subtract_relative(values: Values, base: Values, interval: MakeInterval) -> Interval:
+    return interval(100 * (values - base) / base.mean())
+
+
+def _divide(values: Values, base: Values, interval: MakeInterval) -> Interval:
+    return compute_ratio_interval(values, base)
+
+
+# How values are set against the baseline's, and what the column's name ends in.
+CHANGES = {
+    "difference": ("_diff", _subtract),
+    "per cent": ("_change", _subtract_relative),
+    "ratio": ("_change", _divide),
+}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a column of the records is summarised.
+
+    Parameters
+    ----------
+    scale : float, default=1.0
+        Factor of the values; 100 shows shares in per cent.
+    change : {'difference', 'per cent', 'ratio'}, default='difference'
+        Columns ``NAME_diff`` (values minus baseline's), or ``NAME_change``: differences in per cent of the
+        baseline's mean, or the geometric mean of the ratios, in per cent.
+    """
+
+    scale: float = 1.0
+    change: str = "difference"
+
+
+def compare_pairs(
+    name: str,
+    values: Values,
+    base: Values,
+    *,
+    metric: Metric = Metric(),
+    interval: MakeInterval = compute_t_interval,
+) -> dict[str, float]:
+    """Return the columns of one metric: mean, change from the baseline, and how often it is the lower one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from benchmarks.harness.paired_differences import compare_pairs
+    >>> row = compare_pairs("error", np.array([1.0, 3.0]), np.array([2.0, 4.0]))
+    >>> row["error"], row["error_diff"], row["error_diff_low"], row["error_wins"]
+    (2.0, -1.0, -1.0, 1.0)
+    """
+    suffix, change = CHANGES[metric.change]
+    values, base = metric.scale * values, metric.scale * base
+    return {
+        **flatten_interval(name, interval(values)),
+        **flatten_interval(f"{name}{suffix}", change(values, base, interval)),
+        f"{name}_wins": round(count_wins(values - base), 3),
+    }
+
+
+def summarise_pairs(
+    records: Sequence[Row],
+    metrics: Mapping[str, Metric],
+    *,
+    by: Sequence[str],
+    baseline: object,
+    contender: str = "method",
+    pair: str = "repeat",
+    interval: MakeInterval = compute_t_interval,
+    describe: Callable[[Sequence[Row]], Row] = lambda _: {},
+) -> list[dict[str, Any]]:
+    """Return a flat row for each contender of each group, compared with the group's baseline pair by pair.
+
+    Parameters
+    ----------
+    records : sequence of mapping
+        One for each group, contender and pair, in any order.
+    metrics : mapping of str to Metric
+        Columns to summarise.
+    by : sequence of str
+        Columns that make a group.
+    baseline : object
+        The contender that all of a group are compared with.
+    contender, pair : str
+        Columns that name the contender, and what its records and the baseline's are paired by.
+    interval : callable
+        Turns values into their interval.
+    describe : callable
+        Turns the records of one contender into further columns.
+
+    Returns
+    -------
+    rows : list of dict
+        The columns `by`, `contender`, ``n_repeats``, those of `describe`, then of :func:`compare_pairs`.
+    """
+    groups = group_records(records, *by, contender)
+    rows = []
+    for key, group in groups.items():
+        own, base = (_sort_pairs(part, pair) for part in (group, groups[(*key[:-1], baseline)]))
+        assert [record[pair] for record in own] == [record[pair] for record in base], "each has a partner"
+        row = dict(zip((*by, contender), key, strict=True)) | {"n_repeats": len(own), **describe(own)}
+        for name, metric in metrics.items():
+            values, others = (np.array([float(record[name]) for record in part]) for part in (own, base))
+            row |= compare_pairs(name, values, others, metric=metric, interval=interval)
+        rows.append(row)
+    return rows
+
+
+def _sort_pairs(records: Sequence[Row], pair: str) -> list[Row]:
+    return sorted(records, key=lambda record: record[pair])
 
 
 def group_records(records: Sequence[Row], *columns: str) -> dict[tuple[Any, ...], list[Row]]:
@@ -37,9 +163,23 @@ def read_interval(row: Row, name: str) -> Interval:
 
 
 def count_signs(rows: Sequence[Row], name: str) -> tuple[int, int]:
-    """Return in how many rows a difference is surely below 0, and surely above."""
+    """Return in how many rows the 95 % interval of a difference lies below 0, and above."""
     signs = [read_interval(row, name).find_sign() for row in rows]
     return signs.count(-1), signs.count(1)
+
+
+def fill_claim(template: str, rows: Sequence[Row], name: str, **values: object) -> str:
+    """Return a claim, its template of one line filled with the counts of a difference's signs.
+
+    Examples
+    --------
+    >>> from benchmarks.harness.paired_differences import fill_claim
+    >>> rows = [{"error_diff": -1.0, "error_diff_low": -1.5, "error_diff_high": -0.5}]
+    >>> fill_claim("{who}: lower on {lower}, higher on {higher} of {n}.", rows, "error_diff", who="mixup")
+    'mixup: lower on 1, higher on 0 of 1.'
+    """
+    lower, higher = count_signs(rows, name)
+    return template.format(lower=lower, higher=higher, n=len(rows), **values)
 
 
 def format_mean(row: Row, name: str, digits: int) -> str:

@@ -10,10 +10,10 @@ import torch
 
 from benchmarks.harness.checkpoints import find_checkpoint, train_in_pieces
 from benchmarks.harness.command import UserError
+from benchmarks.harness.interleaved_timing import use_threads
 from benchmarks.image_training.augment_and_schedule import MOMENTUM, CropAndFlip, repeatable_convolutions
 from benchmarks.image_training.config import ImageConfig
 from benchmarks.networks.cifar_networks import NETWORKS
-from benchmarks.peers.contenders import use_threads
 from sk_mixup import MixupClassifier
 
 __all__ = [

@@ -39,6 +39,7 @@ from benchmarks.harness.checkpoints import find_checkpoint, open_checkpoints
 from benchmarks.harness.command import Command, UserError
 from benchmarks.harness.experiment import conclude, make_stem
 from benchmarks.harness.fitting import count_batches, derive_seed
+from benchmarks.harness.interleaved_timing import use_threads
 from benchmarks.harness.journal import Journal
 from benchmarks.harness.several_processes import ParallelClassifier, Team, find_team, run_in_step
 from benchmarks.image_training.augment_and_schedule import MOMENTUM, repeatable_convolutions
@@ -61,7 +62,6 @@ from benchmarks.imagenet.training import (
     train_together,
 )
 from benchmarks.networks.imagenet_networks import BATCH_NORMS, NETWORKS, PixelResNet, build_network
-from benchmarks.peers.contenders import use_threads
 from benchmarks.peers.hand_written_loop import time_trainings
 from sk_mixup import MixupClassifier
 

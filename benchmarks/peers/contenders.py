@@ -1,7 +1,6 @@
 """Fits that ``speed`` compares: sk-mixup, scikit-learn, skorch and a loop written by hand."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 import warnings
 
@@ -9,7 +8,6 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 from skorch import NeuralNetClassifier
-from threadpoolctl import threadpool_limits
 import torch
 from torch import nn
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
@@ -30,7 +28,6 @@ __all__ = [
     "time_epochs",
     "time_image_fits",
     "time_predictions",
-    "use_threads",
 ]
 
 HIDDEN = (128, 128)
@@ -38,24 +35,6 @@ LR = 1e-3
 ALPHA = 0.2
 
 Seconds = dict[str, list[float]]
-
-
-@contextmanager
-def use_threads(n_threads: int) -> Iterator[None]:
-    """Let torch and numpy use so many threads.
-
-    Parameters
-    ----------
-    n_threads : int
-        At least 1.
-    """
-    n_before = torch.get_num_threads()
-    torch.set_num_threads(n_threads)
-    try:
-        with threadpool_limits(n_threads):
-            yield
-    finally:
-        torch.set_num_threads(n_before)
 
 
 def make_table(n_samples: int, n_features: int, n_classes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,8 @@ from sklearn.preprocessing import StandardScaler
 
 from benchmarks.harness.child_processes import Peak, run_in_process
 from benchmarks.harness.fitting import measure_time
-from benchmarks.peers.contenders import ALPHA, make_net, make_table, use_threads
+from benchmarks.harness.interleaved_timing import use_threads
+from benchmarks.peers.contenders import ALPHA, make_net, make_table
 from benchmarks.search.fits import N_WORKERS, make_alphas
 from sk_mixup import stacked
 

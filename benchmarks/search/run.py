@@ -18,8 +18,9 @@ import numpy as np
 from benchmarks.harness.command import BaseConfig, Command, UserError, check_range
 from benchmarks.harness.experiment import conclude, make_stem, open_journal
 from benchmarks.harness.fitting import count_batches
+from benchmarks.harness.interleaved_timing import use_threads
 from benchmarks.harness.runner import run_tasks
-from benchmarks.peers.contenders import make_table, use_threads
+from benchmarks.peers.contenders import make_table
 from benchmarks.search.fits import N_WORKERS, Work, make_searches, time_works
 from benchmarks.search.floor import time_floor
 from benchmarks.search.growth import time_gpu, time_growth, time_single

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from benchmarks.data.tables import Table, check_names
+from benchmarks.data.tables import Table, check_names, load_tables
 from benchmarks.harness.command import BaseConfig, Command, UserError, check_known, check_range
 from benchmarks.harness.experiment import run_experiment
 from benchmarks.harness.fitting import compute_scores, derive_seed, measure_time, split_rows
@@ -163,6 +163,7 @@ def run(config: Config) -> int:
         describe_finding=describe_finding,
         draw=draw_errors,
         protocol=describe_protocol(config),
+        load=load_tables,
     )
 
 

@@ -29,9 +29,9 @@ from benchmarks.harness.checkpoints import find_checkpoint, open_checkpoints, tr
 from benchmarks.harness.command import Command
 from benchmarks.harness.experiment import conclude, make_stem
 from benchmarks.harness.fitting import derive_seed
+from benchmarks.harness.interleaved_timing import use_threads
 from benchmarks.harness.runner import run_tasks
 from benchmarks.image_training.augment_and_schedule import HeldOutErrors, StepDecay, repeatable_convolutions
-from benchmarks.peers.contenders import use_threads
 from benchmarks.peers.hand_written_loop import make_loop, make_random_inputs, time_trainings
 from benchmarks.speech.config import PRESETS, Config
 from benchmarks.speech.data import SpeechSet, open_speech

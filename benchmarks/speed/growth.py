@@ -13,7 +13,8 @@ import numpy as np
 
 from benchmarks.harness.child_processes import Peak, run_in_process
 from benchmarks.harness.fitting import measure_time
-from benchmarks.peers.contenders import make_net, make_table, use_threads
+from benchmarks.harness.interleaved_timing import use_threads
+from benchmarks.peers.contenders import make_net, make_table
 
 __all__ = ["measure_growth", "measure_in_process"]
 

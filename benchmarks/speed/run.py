@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.harness.command import BaseConfig, Command, UserError, check_range
 from benchmarks.harness.experiment import conclude, make_stem, open_journal
 from benchmarks.harness.fitting import count_batches
-from benchmarks.harness.interleaved_timing import interleave
+from benchmarks.harness.interleaved_timing import interleave, use_threads
 from benchmarks.harness.runner import run_tasks
 from benchmarks.harness.time_ratios import describe_finding
 from benchmarks.peers.contenders import (
@@ -31,7 +31,6 @@ from benchmarks.peers.contenders import (
     time_epochs,
     time_image_fits,
     time_predictions,
-    use_threads,
 )
 from benchmarks.speed.gpu import time_gpu
 from benchmarks.speed.growth import measure_growth

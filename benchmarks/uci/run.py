@@ -21,7 +21,7 @@ import numpy as np
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 
-from benchmarks.data.tables import Table, check_names
+from benchmarks.data.tables import Table, check_names, load_tables
 from benchmarks.harness.command import BaseConfig, Command, check_known, check_range
 from benchmarks.harness.experiment import run_experiment
 from benchmarks.harness.fitting import (
@@ -204,6 +204,7 @@ def run(config: Config) -> int:
         describe_finding=describe_finding,
         draw=draw_differences,
         protocol=describe_protocol(config),
+        load=load_tables,
     )
 
 

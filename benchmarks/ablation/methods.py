@@ -27,38 +27,15 @@ PUBLISHED = {BASELINE: (5.53, 5.18), STANDARD: (4.24, 4.68)}
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the ablation.
+    """One row of the ablation."""
 
-    Parameters
-    ----------
-    group : str
-        The choice that it varies.
-    options : dict
-        Of the classifier.
-    is_for_images : bool, default=False
-        Whether only images can be mixed so.
-    """
-
-    group: str
-    options: dict[str, Any]
-    is_for_images: bool = False
+    group: str  # The choice that it varies
+    options: dict[str, Any]  # Of the classifier
+    is_for_images: bool = False  # Whether only images can be mixed so
 
 
 def make_methods(alpha: float, layers: Sequence[str]) -> dict[str, Method]:
-    """Return the rows by name: the baseline, mixup, then one choice changed at a time.
-
-    Parameters
-    ----------
-    alpha : float
-        Of all rows that do not name another.
-    layers : sequence of str
-        Names of the network's hidden layers.
-
-    Returns
-    -------
-    methods : dict of str to Method
-        In the order of the tables.
-    """
+    """Return the rows by name: the baseline, mixup, then one choice changed at a time."""
     return {
         BASELINE: Method("plain", {"alpha": 0}),
         STANDARD: Method("mixup", {"alpha": alpha}),

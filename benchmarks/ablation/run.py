@@ -191,18 +191,7 @@ PRESETS = {
 
 
 def run(config: Config) -> int:
-    """Measure, print tables, a plot's path and one sentence, and write the results.
-
-    Parameters
-    ----------
-    config : Config
-        What to run.
-
-    Returns
-    -------
-    status : int
-        0.
-    """
+    """Measure, print tables, a plot's path and one sentence, and write the results."""
     return run_experiment(
         COMMAND,
         config,
@@ -233,21 +222,7 @@ def make_tasks(config: Config, tables: list[Table]) -> dict[str, tuple[Any, ...]
 def fit_methods(config: Config, split: Split, names: Sequence[str], repeat: int) -> dict[str, Any]:
     """Fit rows of the ablation to one split and score them on its test rows.
 
-    Parameters
-    ----------
-    config : Config
-        The options.
-    split : Split
-        The data.
-    names : sequence of str
-        Which rows.
-    repeat : int
-        Number of the split.
-
-    Returns
-    -------
-    group : dict
-        ``records``: error in [0, 1], NLL in nats, an equal share of the seconds.
+    ``records``: error in [0, 1], NLL in nats, an equal share of the seconds.
     """
     table, train, test = split.table, split.train, split.test
     methods = config.make_methods(is_image=holds_images(table))

@@ -32,18 +32,8 @@ COMPARED = {"error_diff": "error, points", "nll_change": "NLL, %"}
 def summarise(records: Sequence[Row], *, test_ratio: float) -> list[dict[str, Any]]:
     """Return one flat row for each set of data and method.
 
-    Parameters
-    ----------
-    records : sequence of mapping
-        From ``ablation.fit_methods``.
-    test_ratio : float
-        Rows for testing divided by rows for training, where splits share rows.
-
-    Returns
-    -------
-    summary : list of dict
-        Error in per cent and NLL in nats; ``error_diff`` in points and ``nll_change`` in per
-        cent of ERM's, paired, with the ends of their 95 % intervals.
+    Error in per cent and NLL in nats; ``error_diff`` in points and ``nll_change`` in per cent of ERM's,
+    paired, with the ends of their 95 % intervals.
     """
     groups = group_records(records, "dataset", "method")
     return [
@@ -73,16 +63,7 @@ def _summarise_method(group: Sequence[Row], baseline: Sequence[Row], test_ratio:
 def aggregate_tables(summary: Sequence[Row]) -> dict[str, dict[str, Any]]:
     """Return each method's comparison with ERM over tables.
 
-    Parameters
-    ----------
-    summary : sequence of mapping
-        From :func:`summarise`.
-
-    Returns
-    -------
-    rows : dict of str to dict
-        By method: intervals over tables as columns, mean ranks by error and NLL. Empty where
-        there is no table.
+    By method: intervals over tables as columns, mean ranks by error and NLL. Empty where there is no table.
     """
     rows = [row for row in summary if row["dataset"] not in IMAGE_TITLES]
     groups = {method: part for (method,), part in group_records(rows, "method").items()}
@@ -126,18 +107,7 @@ def _collect_columns(summary: Sequence[Row]) -> dict[str, dict[str, Row]]:
 
 
 def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
-    """Return the printed tables: against ERM, then error and NLL for each set of data.
-
-    Parameters
-    ----------
-    document : mapping
-        A result of ``ablation``.
-
-    Returns
-    -------
-    tables : dict of str to list of dict
-        Heading to rows, each title to text.
-    """
+    """Return the printed tables: against ERM, then error and NLL for each set of data."""
     summary = document["summary"]
     methods, columns = _list_methods(summary), _collect_columns(summary)
     return {
@@ -183,18 +153,7 @@ def _format_mean(row: Row, metric: str, compared: str) -> str:
 
 
 def describe_finding(summary: Sequence[Row]) -> str:
-    """Return one sentence: how many rows are surely better than ERM, and worse, and where mixup stands.
-
-    Parameters
-    ----------
-    summary : sequence of mapping
-        From :func:`summarise`.
-
-    Returns
-    -------
-    sentence : str
-        For the tables together and for each set of images.
-    """
+    """Return one sentence: how many rows are surely better than ERM, and worse, and where mixup stands."""
     parts = [
         f"{title}: by error {_describe_column(rows, 'error_diff', 'points')}; by NLL "
         f"{_describe_column(rows, 'nll_change', '%')}"
@@ -213,18 +172,7 @@ def _describe_column(rows: Mapping[str, Row], name: str, unit: str) -> str:
 
 
 def draw_changes(summary: Sequence[Row]) -> bytes:
-    """Draw each row's difference from ERM: a column for the tables' error, their NLL, and the images'.
-
-    Parameters
-    ----------
-    summary : sequence of mapping
-        From :func:`summarise`.
-
-    Returns
-    -------
-    png : bytes
-        The picture.
-    """
+    """Draw each row's difference from ERM: a column for the tables' error, their NLL, and the images'."""
     methods = {method: group for method, group in _list_methods(summary).items() if method != BASELINE}
     columns = _collect_columns(summary)
     figure = make_figure(1.5 + 0.24 * len(methods))

@@ -106,15 +106,7 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class Target:
-    """A trained network, its file, and how the file is told from others.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    origin : Origin
-        How the network came about.
-    """
+    """A trained network, its file, and how the file is told from others."""
 
     path: Path
     origin: Origin
@@ -135,18 +127,7 @@ class Target:
 
 
 def run(config: Config) -> int:
-    """Attack, print tables, a plot's path and a sentence, and write the results.
-
-    Parameters
-    ----------
-    config : Config
-        What to run.
-
-    Returns
-    -------
-    status : int
-        0.
-    """
+    """Attack, print tables, a plot's path and a sentence, and write the results."""
     config.check_device()
     if config.models is not None:
         return _run_on(config, config.models)
@@ -161,13 +142,7 @@ def run(config: Config) -> int:
 
 
 def train_stand_ins(folder: Path) -> None:
-    """Train some networks for seconds, on digits, so that there is something to attack.
-
-    Parameters
-    ----------
-    folder : Path
-        Where they are kept.
-    """
+    """Train some networks for seconds, on digits, so that there is something to attack."""
     config = replace(CIFAR_PRESETS["smoke"], models=folder)
     images = load_image_set(DIGITS, None, train_rows=config.train_rows, test_rows=config.test_rows)
     for item in cifar.list_runs(config):
@@ -201,38 +176,15 @@ def _run_on(config: Config, folder: Path) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Test images that are attacked.
+    """Test images that are attacked."""
 
-    Parameters
-    ----------
-    pixels : ndarray of shape (n_samples, channels, height, width), dtype uint8
-        The images.
-    y : ndarray of shape (n_samples,), dtype int64
-        Class codes.
-    facts : dict
-        Description of all images, of which these are a part.
-    """
-
-    pixels: np.ndarray
-    y: np.ndarray
-    facts: dict[str, Any]
+    pixels: np.ndarray  # (n_samples, channels, height, width), uint8
+    y: np.ndarray  # Class codes, int64
+    facts: dict[str, Any]  # Description of all images, of which these are a part
 
 
 def load_images(config: Config, targets: list[Target]) -> dict[str, Images]:
-    """Return the images to attack by the name of their set.
-
-    Parameters
-    ----------
-    config : Config
-        ``data_dir``, ``download`` and ``test_rows`` are used.
-    targets : list of Target
-        The networks.
-
-    Raises
-    ------
-    UserError
-        If the images at hand are not those that a network was trained on.
-    """
+    """Return the images to attack by the name of their set."""
     images: dict[str, Images] = {}
     origins: dict[str, Origin] = {}
     for target in targets:
@@ -279,17 +231,7 @@ def _load_photographs(config: Config, origin: Origin) -> Images:
 def make_tasks(
     config: Config, targets: list[Target], images: Mapping[str, Images]
 ) -> dict[str, tuple[Any, ...]]:
-    """Return the arguments of :func:`attack_once` for each network that makes examples.
-
-    Parameters
-    ----------
-    config : Config
-        The options.
-    targets : list of Target
-        The networks.
-    images : mapping of str to Images
-        The data by name.
-    """
+    """Return the arguments of :func:`attack_once` for each network that makes examples."""
     return {
         target.path.stem: (config, images[target.origin.dataset], target, find_victims(target, targets))
         for target in targets
@@ -299,18 +241,8 @@ def make_tasks(
 def find_victims(source: Target, targets: list[Target]) -> list[Target]:
     """Return the networks that a network makes black-box examples for.
 
-    Parameters
-    ----------
-    source : Target
-        The network whose gradients are followed.
-    targets : list of Target
-        All networks.
-
-    Returns
-    -------
-    victims : list of Target
-        Of ERM with the lowest weight decay, the paper's, each seed attacks all networks of the
-        seed before it, the first those of the last; other networks, and a lone seed, none.
+    Of ERM with the lowest weight decay, the paper's, each seed attacks all networks of the seed before it,
+    the first those of the last; other networks, and a lone seed, none.
     """
     alike = [target for target in targets if target.problem == source.problem]
     erm = [target for target in alike if target.origin.method == BASELINE]
@@ -327,22 +259,8 @@ def find_victims(source: Target, targets: list[Target]) -> list[Target]:
 def attack_once(config: Config, images: Images, source: Target, victims: list[Target]) -> dict[str, Any]:
     """Make a network's adversarial examples, and count the errors on them, its own and its victims'.
 
-    Parameters
-    ----------
-    config : Config
-        The options.
-    images : Images
-        The data.
-    source : Target
-        Whose gradients are followed.
-    victims : list of Target
-        The networks that see the examples in a black-box attack.
-
-    Returns
-    -------
-    group : dict
-        ``records``: top-1 and top-5 errors in per cent for each network, attack and strength;
-        strength 0 stands for the images as they are.
+    ``records``: top-1 and top-5 errors in per cent for each network, attack and strength; strength 0 stands
+    for the images as they are.
     """
     pixels, y = images.pixels.astype(np.float32) / np.float32(255), images.y
     with use_threads(config.n_threads):
@@ -378,24 +296,7 @@ def _iterate_examples(
 
 
 def count_errors(module: PixelNet, X: np.ndarray, y: np.ndarray, batch_size: int) -> dict[str, float]:
-    """Return the shares of images whose class is not the most probable one, nor among the first five.
-
-    Parameters
-    ----------
-    module : PixelNet
-        The network.
-    X : ndarray of shape (n_samples, channels, height, width), dtype float32
-        Pixels from 0 to 1.
-    y : ndarray of shape (n_samples,), dtype int64
-        Class codes.
-    batch_size : int
-        Images at a time.
-
-    Returns
-    -------
-    errors : dict
-        ``top1_error`` and ``top5_error``, in per cent.
-    """
+    """Return the shares of images whose class is not the most probable one, nor among the first five."""
     device = module.mean.device
     with torch.no_grad():
         parts = [module(part.to(device)) for part in torch.split(torch.from_numpy(X), batch_size)]

@@ -40,17 +40,8 @@ WORDS = {-1: "clearly lower", 0: "not clearly different", 1: "clearly higher"}
 def summarise(records: Sequence[Row]) -> list[dict[str, Any]]:
     """Return one flat row for each set, network, method, box, attack and strength.
 
-    Parameters
-    ----------
-    records : sequence of mapping
-        From ``adversarial.attack_once``.
-
-    Returns
-    -------
-    summary : list of dict
-        Means over seeds with the ends of Student's 95 % intervals, in per cent;
-        ``<score>_diff`` is the difference from ERM with its lowest weight decay, in points and
-        paired by seed.
+    Means over seeds with the ends of Student's 95 % intervals, in per cent; ``<score>_diff`` is the
+    difference from ERM with its lowest weight decay, in points and paired by seed.
     """
     ordered = sorted(records, key=lambda record: BOXES.index(record["box"]))
     groups = group_records(ordered, "dataset", "network", "box", "attack", "eps", "method", "weight_decay")
@@ -76,18 +67,7 @@ def _summarise_group(group: Sequence[Row], baseline: Sequence[Row]) -> dict[str,
 
 
 def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
-    """Return the printed tables: for each set and network one at Table 3's strength, one at the others.
-
-    Parameters
-    ----------
-    document : mapping
-        A result of ``adversarial``.
-
-    Returns
-    -------
-    tables : dict of str to list of dict
-        Heading to rows, each title to text.
-    """
+    """Return the printed tables: for each set and network one at Table 3's strength, one at the others."""
     tables = {}
     for (dataset, network), rows in group_records(document["summary"], "dataset", "network").items():
         where = name_problem(dataset, network)
@@ -122,19 +102,7 @@ def _format_line(rows: Sequence[Row], with_paper: bool) -> dict[str, str]:
 
 
 def describe_finding(summary: Sequence[Row]) -> str:
-    """Return how mixup's errors stand to ERM's under each attack.
-
-    Parameters
-    ----------
-    summary : sequence of mapping
-        From :func:`summarise`.
-
-    Returns
-    -------
-    sentences : str
-        At the paper's strength where there is one, else at the greatest; a difference is clear
-        where its 95 % interval excludes 0.
-    """
+    """Return how mixup's errors stand to ERM's under each attack."""
     strengths = {row["eps"] for row in summary}
     strength = PAPER_EPS if PAPER_EPS in strengths else max(strengths)
     mixed = [
@@ -176,18 +144,7 @@ def _describe_attack(row: Row, summary: Sequence[Row], score: str) -> str:
 
 
 def draw_errors(summary: Sequence[Row]) -> bytes:
-    """Draw the error against the strength: a column for each attack, white box above black box.
-
-    Parameters
-    ----------
-    summary : sequence of mapping
-        From :func:`summarise`.
-
-    Returns
-    -------
-    png : bytes
-        The picture, of the first data set and network: means over seeds with 95 % intervals.
-    """
+    """Draw the error against the strength: a column for each attack, white box above black box."""
     first = summary[0]
     rows = [row for row in summary if all(row[name] == first[name] for name in ("dataset", "network"))]
     attacks = [name for name in dict.fromkeys(row["attack"] for row in rows) if name != "none"]

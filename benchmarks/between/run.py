@@ -170,18 +170,7 @@ PRESETS = {
 
 
 def run(config: Config) -> int:
-    """Measure, print tables, a plot's path and one sentence, and write the results.
-
-    Parameters
-    ----------
-    config : Config
-        What to run.
-
-    Returns
-    -------
-    status : int
-        0.
-    """
+    """Measure, print tables, a plot's path and one sentence, and write the results."""
     return run_experiment(
         COMMAND,
         config,
@@ -220,22 +209,8 @@ def make_tasks(config: Config, tables: list[Table]) -> dict[str, tuple[Any, ...]
 def fit_methods(config: Config, split: Split, names: Sequence[str], repeat: int) -> dict[str, Any]:
     """Fit methods to one split, score them on its test rows and measure them between training rows.
 
-    Parameters
-    ----------
-    config : Config
-        The options.
-    split : Split
-        The data.
-    names : sequence of str
-        Which methods.
-    repeat : int
-        Number of the split.
-
-    Returns
-    -------
-    group : dict
-        ``records``: error in [0, 1], NLL in nats, the curves of :func:`measure_between`, and an
-        equal share of the seconds of fitting and measuring.
+    ``records``: error in [0, 1], NLL in nats, the curves of :func:`measure_between`, and an equal share of
+    the seconds of fitting and measuring.
     """
     table, train, test = split.table, split.train, split.test
     seed = derive_seed(table.name, repeat)
@@ -277,23 +252,8 @@ def measure_between(
 ) -> dict[str, list[float]]:
     """Return the curves of one model over λ.
 
-    Parameters
-    ----------
-    config : Config
-        Gives the numbers of pairs and of points.
-    model : MixupClassifier or Pipeline
-        Fitted; of a pipeline the last step is looked at, where its steps before have brought
-        the rows to.
-    X, y : ndarray
-        Training rows and labels.
-    seed : int
-        Of the pairs: those of two models with one seed are the same.
-
-    Returns
-    -------
-    curves : dict of str to list of float
-        ``lam``; ``miss``, in [0, 1]; ``logit_gradient`` and ``proba_gradient``, mean norms of the
-        gradients of logits and of probabilities with respect to the scaled input.
+    ``lam``; ``miss``, in [0, 1]; ``logit_gradient`` and ``proba_gradient``, mean norms of the gradients of
+    logits and of probabilities with respect to the scaled input.
     """
     net, rows = (model, X) if isinstance(model, MixupClassifier) else (model[-1], model[:-1].transform(X))
     measured = {

@@ -49,19 +49,9 @@ WORDS = {-1: "clearly lower", 0: "not clearly different", 1: "clearly higher"}
 def summarise(records: Sequence[Row], *, test_ratio: float) -> list[dict[str, Any]]:
     """Return one flat row for each set of data, method, quantity and λ.
 
-    Parameters
-    ----------
-    records : sequence of mapping
-        From ``between.fit_methods``.
-    test_ratio : float
-        Rows for testing divided by rows for training, where splits share rows.
-
-    Returns
-    -------
-    summary : list of dict
-        ``value`` and ``diff``, its paired difference from ERM, with the ends of their 95 %
-        intervals. Errors and misses are in per cent. ``<quantity>_mean`` is the mean over λ in
-        [0, 1] by the trapezoidal rule; it and the scores have no ``lam``.
+    ``value`` and ``diff``, its paired difference from ERM, with the ends of their 95 % intervals. Errors
+    and misses are in per cent. ``<quantity>_mean`` is the mean over λ in [0, 1] by the trapezoidal rule; it
+    and the scores have no ``lam``.
     """
     groups = group_records(records, "dataset", "method")
     summary: list[dict[str, Any]] = []
@@ -93,18 +83,7 @@ def _collect_values(group: Sequence[Row]) -> dict[tuple[str, float | None], NDAr
 
 
 def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
-    """Return the printed tables, two for each set of data: means, and differences from ERM.
-
-    Parameters
-    ----------
-    document : mapping
-        A result of ``between``.
-
-    Returns
-    -------
-    tables : dict of str to list of dict
-        Heading to rows, each title to text.
-    """
+    """Return the printed tables, two for each set of data: means, and differences from ERM."""
     tables = {}
     for dataset, methods in _index_rows(document["summary"]).items():
         title = TITLES[dataset]
@@ -144,18 +123,7 @@ def _format_row(
 
 
 def describe_finding(summary: Sequence[Row]) -> str:
-    """Return one sentence: what the strongest mixing changes, for better and for worse.
-
-    Parameters
-    ----------
-    summary : sequence of mapping
-        From :func:`summarise`.
-
-    Returns
-    -------
-    sentence : str
-        A difference is clear where its 95 % interval excludes 0.
-    """
+    """Return one sentence: what the strongest mixing changes, for better and for worse."""
     parts = []
     for dataset, methods in _index_rows(summary).items():
         *_, strongest = methods
@@ -186,18 +154,7 @@ def _describe_change(
 
 
 def draw_curves(summary: Sequence[Row]) -> bytes:
-    """Draw misses and gradient norms over λ with their 95 % intervals: a row a set of data.
-
-    Parameters
-    ----------
-    summary : sequence of mapping
-        From :func:`summarise`.
-
-    Returns
-    -------
-    png : bytes
-        The picture.
-    """
+    """Draw misses and gradient norms over λ with their 95 % intervals: a row a set of data."""
     datasets = _index_rows(summary)
     figure = make_figure(0.6 + 3.1 * len(datasets))
     axes = figure.subplots(len(datasets), len(CURVES), squeeze=False)

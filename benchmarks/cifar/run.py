@@ -63,27 +63,13 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Run:
-    """One training.
+    """One training."""
 
-    Parameters
-    ----------
-    dataset : str
-        Key of ``IMAGE_SET_TITLES``.
-    network : str
-        Key of ``NETWORKS``.
-    method : {'ERM', 'mixup'}
-        How it is trained.
-    weight_decay : float
-        Of the optimizer.
-    repeat : int
-        From 0; runs of one data set and one repeat share their seed.
-    """
-
-    dataset: str
-    network: str
-    method: str
+    dataset: str  # Key of ``IMAGE_SET_TITLES``
+    network: str  # Key of ``NETWORKS``
+    method: str  # 'ERM' or 'mixup'
     weight_decay: float
-    repeat: int
+    repeat: int  # From 0; runs of one data set and one repeat share their seed
 
     @property
     def key(self) -> str:
@@ -165,17 +151,7 @@ def list_runs(config: Config) -> list[Run]:
 
 
 def make_tasks(config: Config, images: dict[str, ImageSet], folder: Path) -> dict[str, tuple[Any, ...]]:
-    """Return the arguments of :func:`train_once` for each run, by its key.
-
-    Parameters
-    ----------
-    config : Config
-        The options.
-    images : dict of str to ImageSet
-        The data by name.
-    folder : Path
-        Where checkpoints are kept; its name stands for the configuration.
-    """
+    """Return the arguments of :func:`train_once` for each run, by its key."""
     return {item.key: (config, images[item.dataset], item, folder) for item in list_runs(config)}
 
 
@@ -262,21 +238,7 @@ def make_net(
     fill: tuple[float, ...],
     callbacks: list[Any] | None = None,
 ) -> MixupClassifier:
-    """Return an untrained classifier.
-
-    Parameters
-    ----------
-    config : Config
-        The options.
-    images : ImageSet
-        Tells the classes and the channels.
-    item : Run
-        What is trained.
-    fill : tuple of float
-        Value of black in each channel.
-    callbacks : list, default=None
-        skorch callbacks.
-    """
+    """Return an untrained classifier."""
     return make_image_net(
         config,
         item.network,
@@ -290,22 +252,7 @@ def make_net(
 
 
 def time_network(config: Config, images: ImageSet, network: str) -> dict[str, Any]:
-    """Time the estimator with and without mixup beside loops written by hand, in turns.
-
-    Parameters
-    ----------
-    config : Config
-        The options.
-    images : ImageSet
-        Tells the sizes; the values are made up, as times do not depend on them.
-    network : str
-        Key of ``NETWORKS``.
-
-    Returns
-    -------
-    group : dict
-        ``records``: contender, round and microseconds per image.
-    """
+    """Time the estimator with and without mixup beside loops written by hand, in turns."""
     shared = {"part": "speed", "network": network, "case": f"{NETWORKS[network].title} on {config.device}"}
     weight_decay = config.mixup_weight_decays[0]
     runs = {method: Run(images.table.name, network, method, weight_decay, 0) for method in ("ERM", "mixup")}

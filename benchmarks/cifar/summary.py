@@ -60,18 +60,10 @@ HEADROOM = 2.5
 def summarise(records: Sequence[Row]) -> list[dict[str, Any]]:
     """Return one flat row for each set, network, method and weight decay, then one for each ratio of times.
 
-    Parameters
-    ----------
-    records : sequence of mapping
-        From ``cifar.train_once`` and ``cifar.time_network``.
-
-    Returns
-    -------
-    summary : list of dict
-        Means over seeds with the ends of Student's 95 % intervals, in per cent; ``diff`` is that
-        from ERM with its lowest weight decay, the paper's, and ``fair_diff`` that from ERM with
-        its highest, in points and paired by seed. Curves are means, lowest and highest over the
-        seeds. Of ratios, the median and the quartiles. What a row does not have is None.
+    Means over seeds with the ends of Student's 95 % intervals, in per cent; ``diff`` is that from ERM with
+    its lowest weight decay, the paper's, and ``fair_diff`` that from ERM with its highest, in points and
+    paired by seed. Curves are means, lowest and highest over the seeds. Of ratios, the median and the
+    quartiles. What a row does not have is None.
     """
     trained = [record for record in records if record["part"] == "run"]
     groups = group_records(trained, "dataset", "network", "method", "weight_decay")
@@ -124,18 +116,7 @@ def _summarise_times(records: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
-    """Return the printed tables: errors, then each method's best epochs and times, then ratios of times.
-
-    Parameters
-    ----------
-    document : mapping
-        A result of ``cifar``.
-
-    Returns
-    -------
-    tables : dict of str to list of dict
-        Heading to rows, each title to text.
-    """
+    """Return the printed tables: errors, then each method's best epochs and times, then ratios of times."""
     rows, times = ([row for row in document["summary"] if row["part"] == part] for part in ("run", "speed"))
     methods = list(dict.fromkeys((row["method"], row["weight_decay"]) for row in rows))
     last = document["config"]["last_epochs"]
@@ -213,18 +194,7 @@ def _format_method(row: Row) -> dict[str, str]:
 
 
 def describe_finding(summary: Sequence[Row]) -> str:
-    """Return one sentence: how mixup's test error stands to that of ERM in each case.
-
-    Parameters
-    ----------
-    summary : sequence of mapping
-        From :func:`summarise`.
-
-    Returns
-    -------
-    sentence : str
-        A difference is clear where its 95 % interval excludes 0.
-    """
+    """Return one sentence: how mixup's test error stands to that of ERM in each case."""
     rows = [row for row in summary if row["part"] == "run"]
     problems = group_records(rows, "dataset", "network").values()
     parts = [part for group in problems for part in _describe_problem(group)]
@@ -254,18 +224,7 @@ def _name_erm(row: Row) -> str:
 
 
 def draw_errors(summary: Sequence[Row]) -> bytes:
-    """Draw test errors by epochs as in Figure 3(b): a panel for each data set and network.
-
-    Parameters
-    ----------
-    summary : sequence of mapping
-        From :func:`summarise`.
-
-    Returns
-    -------
-    png : bytes
-        The picture: means over seeds, bands from the lowest to the highest.
-    """
+    """Draw test errors by epochs as in Figure 3(b): a panel for each data set and network."""
     rows = [row for row in summary if row["part"] == "run"]
     groups = list(group_records(rows, "dataset", "network").values())
     n_columns = min(3, len(groups))

@@ -118,24 +118,12 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class Run:
-    """One training.
+    """One training."""
 
-    Parameters
-    ----------
-    dataset : str
-        Key of ``IMAGE_SET_TITLES``.
-    noise : float
-        Share of the labels that are replaced.
-    method : str
-        As ``corrupted_tables_methods.make_methods`` names it.
-    repeat : int
-        From 0; runs of one repeat share their seed.
-    """
-
-    dataset: str
-    noise: float
-    method: str
-    repeat: int
+    dataset: str  # Key of ``IMAGE_SET_TITLES``
+    noise: float  # Share of the labels that are replaced
+    method: str  # As ``make_methods`` names it
+    repeat: int  # From 0; runs of one repeat share their seed
 
     @property
     def key(self) -> str:
@@ -149,18 +137,7 @@ class Run:
 
 
 def run(config: Config) -> int:
-    """Train, print tables, a plot's path and a sentence, and write the results.
-
-    Parameters
-    ----------
-    config : Config
-        What to run.
-
-    Returns
-    -------
-    status : int
-        0.
-    """
+    """Train, print tables, a plot's path and a sentence, and write the results."""
     config.check_device()
     images = load_image_set(
         config.dataset,
@@ -202,27 +179,8 @@ def list_runs(config: Config) -> list[Run]:
 def train_once(config: Config, images: ImageSet, item: Run, folder: Path) -> dict[str, Any]:
     """Train a network, from its checkpoint on if there is one, and return its errors.
 
-    Parameters
-    ----------
-    config : Config
-        The options.
-    images : ImageSet
-        The data, with true labels.
-    item : Run
-        What is trained.
-    folder : Path
-        Where its checkpoint is kept.
-
-    Returns
-    -------
-    record : dict
-        Errors in per cent: on the test images after each epoch, on the training images, as they
-        are, after the last.
-
-    Raises
-    ------
-    UserError
-        If the checkpoint cannot be used, or the device has too little memory.
+    Errors in per cent: on the test images after each epoch, on the training images, as they are, after the
+    last.
     """
     scaled = normalize_images(images)
     y = corrupt_labels(scaled.y_train, item.noise, item.seed)

@@ -30,17 +30,8 @@ COMPARED = METRICS[:2]
 def summarise(records: Sequence[Row]) -> list[dict[str, Any]]:
     """Return one flat row for each share of noise and method.
 
-    Parameters
-    ----------
-    records : sequence of mapping
-        From ``corrupted.train_once``.
-
-    Returns
-    -------
-    summary : list of dict
-        Means over seeds with the ends of Student's 95 % intervals (NaN for one seed), in per
-        cent; ``<metric>_diff`` is the difference from ERM in points, paired by seed. Curves are
-        means over the seeds.
+    Means over seeds with the ends of Student's 95 % intervals (NaN for one seed), in per cent;
+    ``<metric>_diff`` is the difference from ERM in points, paired by seed. Curves are means over the seeds.
     """
     groups = group_records(records, "dataset", "noise", "method")
     return [
@@ -64,18 +55,7 @@ def _summarise_method(group: Sequence[Row], baseline: Sequence[Row]) -> dict[str
 
 
 def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
-    """Return the printed tables, one for each share of noise.
-
-    Parameters
-    ----------
-    document : mapping
-        A result of ``corrupted``.
-
-    Returns
-    -------
-    tables : dict of str to list of dict
-        Heading to rows, each title to text.
-    """
+    """Return the printed tables, one for each share of noise."""
     groups = group_records(document["summary"], "dataset", "noise")
     return {
         f"{IMAGE_SET_TITLES[dataset]}, {100 * noise:g} % of the labels replaced; errors in %": [
@@ -106,18 +86,7 @@ def _format_mean(row: Row, metric: str) -> str:
 
 
 def describe_finding(summary: Sequence[Row]) -> str:
-    """Return who has the lowest last test error at each share of noise, and what each memorised.
-
-    Parameters
-    ----------
-    summary : sequence of mapping
-        From :func:`summarise`.
-
-    Returns
-    -------
-    sentences : str
-        Each method with its option of the lowest last test error.
-    """
+    """Return who has the lowest last test error at each share of noise, and what each memorised."""
     parts = [
         f"at {100 * noise:g} % {_describe_level(rows)}"
         for (noise,), rows in group_records(summary, "noise").items()
@@ -143,18 +112,7 @@ def _describe_level(rows: Sequence[Row]) -> str:
 
 
 def draw_errors(summary: Sequence[Row]) -> bytes:
-    """Draw, for each share of noise, test errors by epochs, and beside them what was memorised.
-
-    Parameters
-    ----------
-    summary : sequence of mapping
-        From :func:`summarise`.
-
-    Returns
-    -------
-    png : bytes
-        The picture: means over seeds.
-    """
+    """Draw, for each share of noise, test errors by epochs, and beside them what was memorised."""
     groups = list(group_records(summary, "noise").values())
     styles = make_styles([row["method"] for row in groups[0]])
     figure = make_figure(0.9 + 3.4 * len(groups))

@@ -169,18 +169,7 @@ class Case:
 
 
 def run(config: Config) -> int:
-    """Measure, print tables, a plot's path and some sentences, and write the results.
-
-    Parameters
-    ----------
-    config : Config
-        What to run.
-
-    Returns
-    -------
-    status : int
-        0.
-    """
+    """Measure, print tables, a plot's path and some sentences, and write the results."""
     return run_experiment(
         COMMAND,
         config,
@@ -219,23 +208,7 @@ def fit_methods(
 ) -> dict[str, Any]:
     """Fit every method to several splits with corrupted labels, all nets as one.
 
-    Parameters
-    ----------
-    config : Config
-        The options.
-    table : Table
-        The data.
-    noise : float
-        Share of the training labels to replace.
-    repeats : sequence of int
-        Numbers of the splits.
-    keeps_curves : bool
-        Whether to keep the errors of some epochs for the plot.
-
-    Returns
-    -------
-    group : dict
-        ``records``, one for each split and method; the seconds are an equal share of all.
+    ``records``, one for each split and method; the seconds are an equal share of all.
     """
     cases = [Case.make(config, table, noise, repeat) for repeat in repeats]
     options = config.make_options(table.y)
@@ -260,19 +233,7 @@ def fit_methods(
 def describe_fit(case: Case, net: MixupClassifier, epochs: Sequence[int] | None) -> dict[str, Any]:
     """Return the errors of a fitted net: of the last epoch, of the best by test error, and of `epochs`.
 
-    Parameters
-    ----------
-    case : Case
-        What it was fitted to.
-    net : MixupClassifier
-        With the history that the callback has written.
-    epochs : sequence of int or None
-        Numbers of epochs, from 1, whose errors are kept, in thousandths; None for none.
-
-    Returns
-    -------
-    record : dict
-        Errors in [0, 1]; where no label was corrupted, ``train_error_corrupted`` is NaN.
+    Errors in [0, 1]; where no label was corrupted, ``train_error_corrupted`` is NaN.
     """
     history = {name: np.array(net.history[:, name]) for name in ERRORS}
     test_error = history["test_error"]

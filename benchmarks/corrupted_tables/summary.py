@@ -42,21 +42,8 @@ def summarise(
 ) -> list[dict[str, Any]]:
     """Return one flat row for each table, share of noise and method.
 
-    Parameters
-    ----------
-    records : sequence of mapping
-        From ``corrupted_tables.fit_methods``.
-    test_ratio : float
-        Rows for testing divided by rows for training.
-    epochs : sequence of int, default=()
-        Numbers of the epochs of the records' curves.
-
-    Returns
-    -------
-    summary : list of dict
-        Errors in per cent with the ends of their 95 % intervals; ``<metric>_diff`` is the
-        difference from ERM in points, paired by split. Curves are means over the repeats, for
-        the table whose records have them.
+    Errors in per cent with the ends of their 95 % intervals; ``<metric>_diff`` is the difference from ERM
+    in points, paired by split. Curves are means over the repeats, for the table whose records have them.
     """
     groups = group_records(records, "dataset", "noise", "method")
     return [
@@ -91,16 +78,8 @@ def _average_curves(curves: Sequence[Sequence[int] | None]) -> list[float] | Non
 def aggregate_tables(summary: Sequence[Row]) -> list[dict[str, Any]]:
     """Return one row for each share of noise and method, over all tables.
 
-    Parameters
-    ----------
-    summary : sequence of mapping
-        From :func:`summarise`.
-
-    Returns
-    -------
-    rows : list of dict
-        Mean differences from ERM with Student's interval over tables (of one table, its own),
-        on how many tables each difference is surely below and above 0, and mean training errors.
+    Mean differences from ERM with Student's interval over tables (of one table, its own), on how many
+    tables each difference is surely below and above 0, and mean training errors.
     """
     groups = group_records(summary, "noise", "method")
     return [_aggregate_method(noise, method, rows) for (noise, method), rows in groups.items()]
@@ -118,18 +97,7 @@ def _aggregate_method(noise: float, method: str, rows: Sequence[Row]) -> dict[st
 
 
 def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
-    """Return the printed tables: over all tables of data, then one for each.
-
-    Parameters
-    ----------
-    document : mapping
-        A result of ``corrupted-tables``.
-
-    Returns
-    -------
-    tables : dict of str to list of dict
-        Heading to rows, each title to text.
-    """
+    """Return the printed tables: over all tables of data, then one for each."""
     summary = document["summary"]
     rows = aggregate_tables(summary)
     count = rows[0]["n_tables"]
@@ -174,18 +142,7 @@ def _format_head(row: Row) -> dict[str, str]:
 
 
 def describe_finding(summary: Sequence[Row]) -> str:
-    """Return who has the lowest last test error at each share of noise, and how mixup fares.
-
-    Parameters
-    ----------
-    summary : sequence of mapping
-        From :func:`summarise`.
-
-    Returns
-    -------
-    sentences : str
-        Means over tables; counts are of intervals that exclude 0.
-    """
+    """Return who has the lowest last test error at each share of noise, and how mixup fares."""
     groups = group_records(aggregate_tables(summary), "noise")
     levels = [f"at {100 * noise:g} % {_describe_level(rows)}" for (noise,), rows in groups.items()]
     n_tables = len({row["dataset"] for row in summary})
@@ -230,18 +187,7 @@ def _group_families(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def draw_errors(summary: Sequence[Row]) -> bytes:
-    """Draw the errors over epochs on one table, then the last test error against ERM over all tables.
-
-    Parameters
-    ----------
-    summary : sequence of mapping
-        From :func:`summarise`.
-
-    Returns
-    -------
-    png : bytes
-        The picture: a column a share of noise.
-    """
+    """Draw the errors over epochs on one table, then the last test error against ERM over all tables."""
     methods = list(dict.fromkeys(row["method"] for row in summary))
     styles = make_styles(methods)
     curves = group_records([row for row in summary if row["curve_epochs"]], "noise")

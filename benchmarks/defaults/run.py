@@ -30,22 +30,6 @@ Level = dict[str, Any]
 def parse_schedule(text: str) -> dict[str, Any]:
     """Return the classifier's options of one way to end the training.
 
-    Parameters
-    ----------
-    text : str
-        "50" for fifty epochs on all rows; "early-0.1-10" for early stopping on a tenth of the
-        rows with a patience of ten epochs.
-
-    Returns
-    -------
-    options : dict
-        Keyword arguments.
-
-    Raises
-    ------
-    UserError
-        If the text is neither.
-
     Examples
     --------
     >>> from benchmarks.defaults.run import parse_schedule
@@ -162,18 +146,7 @@ PRESETS = {
 
 
 def run(config: Config) -> int:
-    """Measure, print a table, a plot's path and one sentence, and write the results.
-
-    Parameters
-    ----------
-    config : Config
-        What to run.
-
-    Returns
-    -------
-    status : int
-        0.
-    """
+    """Measure, print a table, a plot's path and one sentence, and write the results."""
     return run_experiment(
         COMMAND,
         config,
@@ -212,21 +185,7 @@ def name_level(level: Level) -> str:
 def fit_once(config: Config, table: Table, level: Level, repeat: int) -> dict[str, Any]:
     """Fit one setting to one split and score it on the test rows.
 
-    Parameters
-    ----------
-    config : Config
-        The options.
-    table : Table
-        The data.
-    level : dict
-        Values of alpha, schedule, batch_size and lam_per.
-    repeat : int
-        Number of the split.
-
-    Returns
-    -------
-    record : dict
-        The setting, test error in [0, 1], test NLL in nats, seconds of the fit.
+    The setting, test error in [0, 1], test NLL in nats, seconds of the fit.
     """
     seed = derive_seed(table.name, repeat)
     train, test = split_rows(table.y, config.test_size, seed)

@@ -22,18 +22,8 @@ def summarise(
 ) -> list[dict[str, Any]]:
     """Return one flat row for each level of each factor.
 
-    Parameters
-    ----------
-    records : sequence of mapping
-        From ``defaults.fit_once``.
-    levels : mapping of str to sequence of mapping
-        From ``Config.make_levels``.
-
-    Returns
-    -------
-    summary : list of dict
-        Relative NLL in per cent of the base point's, difference of the error in percentage
-        points, mean rank, mean NLL and error over tables, relative fitting time.
+    Relative NLL in per cent of the base point's, difference of the error in percentage points, mean rank,
+    mean NLL and error over tables, relative fitting time.
     """
     tables = list(dict.fromkeys(record["dataset"] for record in records))
     summary = []
@@ -84,18 +74,7 @@ def _compare(values: np.ndarray, base: np.ndarray) -> dict[str, Any]:
 
 
 def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
-    """Return the printed table.
-
-    Parameters
-    ----------
-    document : mapping
-        A result of ``defaults``.
-
-    Returns
-    -------
-    tables : dict of str to list of dict
-        Heading to rows, each title to text.
-    """
+    """Return the printed table."""
     return {"Against the base point": [_format_row(row) for row in document["summary"]]}
 
 
@@ -114,18 +93,7 @@ def _format_row(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def describe_finding(summary: Sequence[Mapping[str, Any]]) -> str:
-    """Return one sentence that names the best level of each factor.
-
-    Parameters
-    ----------
-    summary : sequence of mapping
-        From :func:`summarise`.
-
-    Returns
-    -------
-    sentence : str
-        Best by mean relative NLL, with the change from the base point.
-    """
+    """Return one sentence that names the best level of each factor."""
     parts = []
     for factor in dict.fromkeys(row["factor"] for row in summary):
         rows = [row for row in summary if row["factor"] == factor]
@@ -135,18 +103,7 @@ def describe_finding(summary: Sequence[Mapping[str, Any]]) -> str:
 
 
 def draw_levels(summary: Sequence[Mapping[str, Any]]) -> bytes:
-    """Draw the change of NLL and error from the base point: a row a level.
-
-    Parameters
-    ----------
-    summary : sequence of mapping
-        From :func:`summarise`.
-
-    Returns
-    -------
-    png : bytes
-        The picture.
-    """
+    """Draw the change of NLL and error from the base point: a row a level."""
     figure = make_figure(1.2 + 0.27 * len(summary))
     left, right = figure.subplots(1, 2, sharey=True)
     _draw_panel(left, summary, "nll_change")

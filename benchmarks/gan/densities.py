@@ -17,15 +17,9 @@ Points = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Density(ABC):
-    """A density that can be drawn from.
+    """A density that can be drawn from."""
 
-    Parameters
-    ----------
-    title : str
-        Its name in tables.
-    """
-
-    title: str
+    title: str  # Its name in tables
 
     @property
     def modes(self) -> Points:
@@ -39,29 +33,12 @@ class Density(ABC):
 
     @abstractmethod
     def draw(self, n_samples: int, generator: np.random.Generator) -> Points:
-        """Return points of shape (n_samples, 2).
-
-        Parameters
-        ----------
-        n_samples : int
-            How many.
-        generator : numpy.random.Generator
-            Advanced by the draw.
-        """
+        """Return points of shape (n_samples, 2)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Mixture(Density):
     """Round Gaussians of equal weight.
-
-    Parameters
-    ----------
-    title : str
-        Its name in tables.
-    centers : tuple of (float, float)
-        One for each mode.
-    spread : float
-        Standard deviation of each along an axis.
 
     Examples
     --------
@@ -71,8 +48,8 @@ class Mixture(Density):
     ((8, 2), 0.01414)
     """
 
-    centers: tuple[tuple[float, float], ...]
-    spread: float
+    centers: tuple[tuple[float, float], ...]  # One for each mode
+    spread: float  # Standard deviation of each along an axis
 
     @property
     def modes(self) -> Points:
@@ -92,20 +69,10 @@ class Mixture(Density):
 
 @dataclass(frozen=True, eq=False)
 class SwissRoll(Density):
-    """The two rolled axes of scikit-learn's swiss roll.
+    """The two rolled axes of scikit-learn's swiss roll."""
 
-    Parameters
-    ----------
-    title : str
-        Its name in tables.
-    noise : float
-        Standard deviation around the curve, before scaling.
-    scale : float
-        By which the axes are divided.
-    """
-
-    noise: float
-    scale: float
+    noise: float  # Standard deviation around the curve, before scaling
+    scale: float  # By which the axes are divided
 
     def draw(self, n_samples: int, generator: np.random.Generator) -> Points:
         """Return points of shape (n_samples, 2)."""

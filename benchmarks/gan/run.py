@@ -146,28 +146,14 @@ def _check_iterations(name: str, n_iterations: int) -> None:
 
 @dataclass(frozen=True)
 class Setting:
-    """What the nets of one stack have in common.
+    """What the nets of one stack have in common."""
 
-    Parameters
-    ----------
-    part : {'picture', 'grid'}
-        What the stack is trained for.
-    dataset : str
-        Key of ``DENSITIES``.
-    generator_loss : str
-        The generator's loss.
-    alpha, lr : float
-        Mixup's alpha and the learning rate.
-    width : int
-        Units of a hidden layer.
-    """
-
-    part: str
-    dataset: str
+    part: str  # 'picture' or 'grid': what the stack is trained for
+    dataset: str  # Key of ``DENSITIES``
     generator_loss: str
     alpha: float
     lr: float
-    width: int
+    width: int  # Units of a hidden layer
 
     def describe(self) -> dict[str, Any]:
         """Return the columns that every record of the stack has."""
@@ -220,18 +206,7 @@ PRESETS = {
 
 
 def run(config: Config) -> int:
-    """Measure, print tables, a plot's path and two sentences, and write the results.
-
-    Parameters
-    ----------
-    config : Config
-        What to run.
-
-    Returns
-    -------
-    status : int
-        0.
-    """
+    """Measure, print tables, a plot's path and two sentences, and write the results."""
     config.check_device()
     stem = make_stem("gan", config, embedded=False)
     journal = open_journal(stem, config)
@@ -283,18 +258,8 @@ def make_tasks(config: Config) -> dict[str, tuple[Any, ...]]:
 def fit_stack(config: Config, setting: Setting) -> dict[str, Any]:
     """Train the seeds of one setting as a stack and score their samples.
 
-    Parameters
-    ----------
-    config : Config
-        The options.
-    setting : Setting
-        What the nets have in common.
-
-    Returns
-    -------
-    group : dict
-        ``records``: the scores of each seed after each snapshot, seconds a net. ``picture``: what is
-        drawn of the first seed, or None.
+    ``records``: the scores of each seed after each snapshot, seconds a net. ``picture``: what is drawn of
+    the first seed, or None.
     """
     is_picture = setting.part == "picture"
     n_seeds = config.n_seeds or (config.seeds_each if is_picture else config.grid_seeds)
@@ -366,19 +331,7 @@ def draw_rows(config: Config, setting: Setting, seed: int) -> NDArray[np.float32
 def score_snapshots(
     config: Config, setting: Setting, seed: int, samples: Mapping[int, NDArray[Any]]
 ) -> dict[int, dict[str, Any]]:
-    """Return the scores of the samples after each snapshot, against fresh points.
-
-    Parameters
-    ----------
-    config : Config
-        The options.
-    setting : Setting
-        Names the density.
-    seed : int
-        Of the net; the fresh points are others than its training rows.
-    samples : mapping of int to ndarray of shape (n_samples, 2)
-        By iteration.
-    """
+    """Return the scores of the samples after each snapshot, against fresh points."""
     density = DENSITIES[setting.dataset]
     fresh = density.draw(config.n_samples, np.random.default_rng([seed, 1]))
     return {step: compute_sample_scores(points, fresh, density) for step, points in samples.items()}
@@ -396,20 +349,7 @@ def make_picture(setting: Setting, samples: Mapping[int, NDArray[Any]]) -> dict[
 
 
 def time_width(config: Config, width: int) -> dict[str, Any]:
-    """Time the estimator beside the loop, and a stack beside single fits, for nets of one width.
-
-    Parameters
-    ----------
-    config : Config
-        The options.
-    width : int
-        Units of a hidden layer.
-
-    Returns
-    -------
-    group : dict
-        ``records``: contender, round and microseconds per generator step of a net.
-    """
+    """Time the estimator beside the loop, and a stack beside single fits, for nets of one width."""
     setting = Setting(
         part="speed", dataset="ring", generator_loss=LOSSES[0], alpha=SPEED_ALPHA, lr=config.lr, width=width
     )

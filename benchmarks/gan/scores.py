@@ -23,21 +23,9 @@ Points = NDArray[np.floating[Any]]
 def compute_sample_scores(samples: Points, fresh: Points, density: Density) -> dict[str, Any]:
     """Return the scores of a generator's samples.
 
-    Parameters
-    ----------
-    samples : ndarray of shape (n_samples, 2)
-        From the generator.
-    fresh : ndarray of shape (n_fresh, 2)
-        From the density; no row that the generator was trained on.
-    density : Density
-        Gives the modes.
-
-    Returns
-    -------
-    scores : dict
-        ``energy``, the energy distance to ``fresh``; ``modes``, how many are covered; ``near``,
-        the share of samples near one, in [0, 1]. The last two are None for a density without modes.
-        Coordinates are cut at ±100, and those that are not finite count as 100.
+    ``energy``, the energy distance to ``fresh``; ``modes``, how many are covered; ``near``, the share of
+    samples near one, in [0, 1]. The last two are None for a density without modes. Coordinates are cut at
+    ±100, and those that are not finite count as 100.
     """
     bounded = np.clip(np.nan_to_num(samples, nan=LIMIT, posinf=LIMIT, neginf=-LIMIT), -LIMIT, LIMIT)
     modes, near = compute_mode_scores(bounded, density)
@@ -45,18 +33,7 @@ def compute_sample_scores(samples: Points, fresh: Points, density: Density) -> d
 
 
 def compute_energy_distance(samples: Points, fresh: Points) -> float:
-    """Return ``2 E|X - Y| - E|X - X'| - E|Y - Y'|``, estimated by a U-statistic: 0 on average if equal.
-
-    Parameters
-    ----------
-    samples, fresh : ndarray of shape (n, 2)
-        Draws of X and of Y.
-
-    Returns
-    -------
-    distance : float
-        In the unit of the points; a little below 0 at times, as the estimate is unbiased.
-    """
+    """Return ``2 E|X - Y| - E|X - X'| - E|Y - Y'|``, estimated by a U-statistic: 0 on average if equal."""
     import dcor  # seconds, for its compiled functions
 
     x, y = (np.asarray(points, dtype=np.float64) for points in (samples, fresh))
@@ -65,21 +42,6 @@ def compute_energy_distance(samples: Points, fresh: Points) -> float:
 
 def compute_mode_scores(samples: Points, density: Density) -> tuple[int | None, float | None]:
     """Return how many modes are covered and the share of samples near one.
-
-    Parameters
-    ----------
-    samples : ndarray of shape (n_samples, 2)
-        Finite.
-    density : Density
-        Gives the modes.
-
-    Returns
-    -------
-    covered : int or None
-        Modes with at least a hundredth of ``n_samples / n_modes`` samples within three standard
-        deviations.
-    near : float or None
-        Share of samples within three standard deviations of a mode.
 
     Examples
     --------

@@ -30,19 +30,7 @@ def make_sequential(sizes: tuple[int, ...]) -> nn.Sequential:
 def compute_mixed_loss(
     discriminator: nn.Module, x: Tensor, fake: Tensor, lam: Tensor, *, is_swapped: bool = False
 ) -> Tensor:
-    """Return the mean cross-entropy of both virtual examples of each pair, their targets λ and 1 - λ.
-
-    Parameters
-    ----------
-    discriminator : torch.nn.Module
-        Maps (n, n_features) to logits (n, 1).
-    x, fake : Tensor of shape (n, n_features)
-        Real rows and the generator's.
-    lam : Tensor of shape (n, 1)
-        Weight of ``x`` in the first virtual example and of ``fake`` in the second.
-    is_swapped : bool, default=False
-        Whether the targets are swapped, as for the generator.
-    """
+    """Return the mean cross-entropy of both virtual examples of each pair, their targets λ and 1 - λ."""
     mixed = torch.cat([torch.lerp(fake, x, lam), torch.lerp(x, fake, lam)])
     targets = torch.cat([1 - lam, lam] if is_swapped else [lam, 1 - lam])
     return F.binary_cross_entropy_with_logits(discriminator(mixed), targets)
@@ -59,32 +47,7 @@ def fit_gan_by_hand(
     discriminator_steps: int = 5,
     device: str = "cpu",
 ) -> nn.Sequential:
-    """Train a non-saturating GAN as a PyTorch user writes it who knows of fused Adam and lerp.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-        Real rows.
-    alpha : float
-        Of λ's Beta distribution; 0 for the plain GAN.
-    n_iterations : int
-        Steps of the generator.
-    hidden_layer_sizes : tuple of int
-        Of both nets.
-    batch_size : int
-        Real rows, and generated rows, of a step.
-    lr : float
-        Learning rate of both optimizers.
-    discriminator_steps : int, default=5
-        Before each step of the generator.
-    device : str, default="cpu"
-        Torch device.
-
-    Returns
-    -------
-    generator : torch.nn.Sequential
-        Trained; takes noise of two features.
-    """
+    """Train a non-saturating GAN as a PyTorch user writes it who knows of fused Adam and lerp."""
     data = torch.as_tensor(X, device=device)
     generator = make_sequential((2, *hidden_layer_sizes, data.shape[1])).to(device)
     discriminator = make_sequential((data.shape[1], *hidden_layer_sizes, 1)).to(device)
@@ -120,26 +83,8 @@ def time_gans(
 ) -> Iterator[dict[str, Any]]:
     """Yield times per generator step, the estimator's and the loop's, then a stack's and single fits'.
 
-    Parameters
-    ----------
-    make : callable
-        ``make(seed)`` returns an unfitted ``MixupGAN`` of ``n_iterations`` steps.
-    X : ndarray of shape (n_samples, n_features)
-        Real rows, float32.
-    n_seeds : int
-        Nets of the stack, and fits in turn.
-    n_rounds : int
-        Rounds that count.
-    n_iterations : int
-        Generator steps of a fit.
-    **options : Any
-        Of :func:`fit_gan_by_hand`; they must be those of ``make``.
-
-    Yields
-    ------
-    record : dict
-        Contender, round and microseconds per generator step of a net: "estimator" and "loop" were
-        timed in turns, and so were "stack" and "singles".
+    Contender, round and microseconds per generator step of a net: "estimator" and "loop" were timed in
+    turns, and so were "stack" and "singles".
     """
     device = options["device"]
     steps = {

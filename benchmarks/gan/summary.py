@@ -38,17 +38,9 @@ N_FRESH = 1000
 def summarise(records: Sequence[Row]) -> list[dict[str, Any]]:
     """Return one flat row for each setting and snapshot, then one for each ratio of times.
 
-    Parameters
-    ----------
-    records : sequence of mapping
-        From ``gan.fit_stack`` and ``gan.time_width``.
-
-    Returns
-    -------
-    summary : list of dict
-        Means over seeds with the ends of Student's 95 % intervals, ``near`` in per cent;
-        ``energy_diff`` is that from the plain GAN, paired by seed. Of ratios, the median and the
-        quartiles. What a row does not have is None.
+    Means over seeds with the ends of Student's 95 % intervals, ``near`` in per cent; ``energy_diff`` is
+    that from the plain GAN, paired by seed. Of ratios, the median and the quartiles. What a row does not
+    have is None.
     """
     fitted = [record for record in records if record["contender"] is None]
     groups = group_records(fitted, *SETTING, "alpha")
@@ -88,18 +80,7 @@ def _summarise_times(records: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
-    """Return the printed tables: last samples, snapshots, the grid, its summary, times.
-
-    Parameters
-    ----------
-    document : mapping
-        A result of ``gan``.
-
-    Returns
-    -------
-    tables : dict of str to list of dict
-        Heading to rows, each title to text.
-    """
+    """Return the printed tables: last samples, snapshots, the grid, its summary, times."""
     summary = document["summary"]
     last = _select_last(summary)
     grid = _select(summary, "grid")
@@ -241,18 +222,7 @@ def _format_times(rows: Sequence[Row]) -> list[dict[str, str]]:
 
 
 def describe_finding(summary: Sequence[Row]) -> str:
-    """Return a sentence on the last samples and one on each density of the grid.
-
-    Parameters
-    ----------
-    summary : sequence of mapping
-        From :func:`summarise`.
-
-    Returns
-    -------
-    sentences : str
-        A difference is clear where its 95 % interval excludes 0.
-    """
+    """Return a sentence on the last samples and one on each density of the grid."""
     last = _select_last(summary)
     pairs = _pair_with_plain(last)
     named = [name for name in ("generator_loss", "alpha") if len({mixup[name] for mixup, _ in pairs}) > 1]
@@ -297,18 +267,7 @@ def _describe_grid(dataset: str, loss: str, rows: Sequence[Row]) -> str:
 
 
 def draw_samples(pictures: Sequence[Mapping[str, Any]]) -> bytes:
-    """Draw the samples of the first seed over points of the density: a column a snapshot, a row a GAN.
-
-    Parameters
-    ----------
-    pictures : sequence of mapping
-        From ``gan.make_picture``.
-
-    Returns
-    -------
-    png : bytes
-        The picture.
-    """
+    """Draw the samples of the first seed over points of the density: a column a snapshot, a row a GAN."""
     order = list(dict.fromkeys(picture["dataset"] for picture in pictures))
     pictures = sorted(pictures, key=lambda picture: (order.index(picture["dataset"]), picture["alpha"]))
     alphas = sorted({picture["alpha"] for picture in pictures})

@@ -135,11 +135,6 @@ class Config(BaseConfig):
 def list_milestones(epochs: int) -> list[int]:
     """Return the epochs after which the learning rate falls, as section 3.1 has them.
 
-    Parameters
-    ----------
-    epochs : int
-        Length of training. Of less than 200 epochs they are at the shares of 90 epochs.
-
     Examples
     --------
     >>> from benchmarks.imagenet.config import list_milestones

@@ -9,17 +9,7 @@ __all__ = ["describe_protocol"]
 
 
 def describe_protocol(config: Config, folders: ImageFolders, n_processes: int) -> str:
-    """Return what was done, to stand before the numbers.
-
-    Parameters
-    ----------
-    config : Config
-        The options.
-    folders : ImageFolders
-        The data.
-    n_processes : int
-        How many train together.
-    """
+    """Return what was done, to stand before the numbers."""
     parts = (
         _describe_training(config, folders, n_processes),
         _describe_images(config),

@@ -77,24 +77,12 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Run:
-    """One training.
+    """One training."""
 
-    Parameters
-    ----------
-    network : str
-        Key of ``NETWORKS``.
-    epochs : int
-        How long.
-    alpha : float
-        Mixup's; 0 for ERM.
-    repeat : int
-        From 0; runs of one repeat share their seed.
-    """
-
-    network: str
-    epochs: int
-    alpha: float
-    repeat: int
+    network: str  # Key of ``NETWORKS``
+    epochs: int  # How long
+    alpha: float  # Mixup's; 0 for ERM
+    repeat: int  # From 0; runs of one repeat share their seed
 
     @property
     def method(self) -> str:
@@ -113,18 +101,7 @@ class Run:
 
 
 def run(config: Config) -> int:
-    """Train, print tables, a plot's path and a sentence, and write the results.
-
-    Parameters
-    ----------
-    config : Config
-        What to run.
-
-    Returns
-    -------
-    status : int
-        0.
-    """
+    """Train, print tables, a plot's path and a sentence, and write the results."""
     config.check_device()
     team = find_team(config.device)
     check_batch_size(config, team)
@@ -209,28 +186,7 @@ def list_runs(config: Config) -> list[Run]:
 def train_once(config: Config, folders: ImageFolders, item: Run, team: Team, folder: Path) -> dict[str, Any]:
     """Train a network, from its checkpoint on if there is one, and return its errors epoch by epoch.
 
-    Parameters
-    ----------
-    config : Config
-        The options.
-    folders : ImageFolders
-        The data.
-    item : Run
-        What is trained.
-    team : Team
-        The processes that do it together.
-    folder : Path
-        Where its checkpoint is kept.
-
-    Returns
-    -------
-    record : dict
-        Errors and curves in per cent of the validation images, seconds of training without tests.
-
-    Raises
-    ------
-    UserError
-        If the checkpoint cannot be used, an image does not decode, or memory is short.
+    Errors and curves in per cent of the validation images, seconds of training without tests.
     """
     train = FolderImages(folders.train, make_training_transform(config.image_size), seed=item.seed)
     net = make_net(config, folders, item, team, callbacks=make_callbacks(config, folders, item, team))
@@ -326,23 +282,7 @@ def make_net(
     callbacks: list[Any] | None = None,
     n_workers: int | None = None,
 ) -> MixupClassifier:
-    """Return an untrained classifier.
-
-    Parameters
-    ----------
-    config : Config
-        The options.
-    folders : ImageFolders
-        Tells the classes.
-    item : Run
-        What is trained.
-    team : Team
-        The processes that train it.
-    callbacks : list, default=None
-        skorch callbacks.
-    n_workers : int, default=None
-        Processes that load images; None for the configuration's.
-    """
+    """Return an untrained classifier."""
     options: dict[str, Any] = {"compile": True, "compile__dynamic": False} if config.compile else {}
     make: Any = partial(MixupClassifier, device=config.device)
     if team.size > 1:
@@ -390,20 +330,7 @@ def explain_lack_of_memory(config: Config, network: str) -> Iterator[None]:
 
 
 def time_feeds(config: Config, folders: ImageFolders) -> dict[str, Any]:
-    """Time the net's batches beside loops that only read and transform the files.
-
-    Parameters
-    ----------
-    config : Config
-        The options.
-    folders : ImageFolders
-        The data.
-
-    Returns
-    -------
-    group : dict
-        ``records``: case, contender, round and microseconds of a core for each image.
-    """
+    """Time the net's batches beside loops that only read and transform the files."""
     transform = make_training_transform(config.loader_size)
     images = FolderImages(repeat_rows(folders.train, config.loader_images), transform, seed=0)
     item = Run("resnet18", 1, 0.2, 0)
@@ -417,22 +344,7 @@ def time_feeds(config: Config, folders: ImageFolders) -> dict[str, Any]:
 
 
 def time_network(config: Config, folders: ImageFolders, network: str) -> dict[str, Any]:
-    """Time epochs of the estimator with and without mixup beside loops written by hand.
-
-    Parameters
-    ----------
-    config : Config
-        The options.
-    folders : ImageFolders
-        The data.
-    network : str
-        Key of ``NETWORKS``.
-
-    Returns
-    -------
-    group : dict
-        ``records``: contender, round and microseconds per image.
-    """
+    """Time epochs of the estimator with and without mixup beside loops written by hand."""
     transform = make_training_transform(config.image_size)
     split = repeat_rows(folders.train, config.speed_batches * config.batch_size)
     runs = [Run(network, 1, alpha, 0) for alpha in (0.0, config.get_alpha(network))]

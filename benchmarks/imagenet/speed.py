@@ -65,19 +65,7 @@ def time_loading(
 ) -> Iterator[dict[str, Any]]:
     """Yield times of a net's batches, and of loops that only read and transform the same files.
 
-    Parameters
-    ----------
-    nets : mapping of int to MixupClassifier
-        Initialized nets by the number of processes that load their images.
-    dataset : FolderImages
-        The images.
-    n_rounds : int
-        Rounds that count.
-
-    Yields
-    ------
-    record : dict
-        Case, contender ("feed" or "bare loop"), round and microseconds of a core for each image.
+    Case, contender ("feed" or "bare loop"), round and microseconds of a core for each image.
     """
     contenders: Contenders = {}
     for n_workers, net in nets.items():
@@ -133,32 +121,7 @@ def make_loop(
     compile: bool = False,
     n_workers: int = 0,
 ) -> Callable[[], float]:
-    """Return a loop as a PyTorch user writes it.
-
-    Parameters
-    ----------
-    dataset : FolderImages
-        The images.
-    module : nn.Module
-        What is trained; moved to the device.
-    alpha : float
-        Of λ's Beta distribution, one λ for each batch; 0 for plain training.
-    lr, weight_decay : float
-        Of SGD with Nesterov's momentum; batch normalisations are not decayed.
-    batch_size : int
-        Images in a batch.
-    device : str, default="cpu"
-        Torch device.
-    bfloat16, channels_last, compile : bool, default=False
-        As in :func:`benchmarks.peers.hand_written_loop.make_loop`.
-    n_workers : int, default=0
-        Processes that load images.
-
-    Returns
-    -------
-    train : callable
-        Trains for one epoch more and returns its mean loss.
-    """
+    """Return a loop as a PyTorch user writes it."""
     layout = lay_out(module, device, channels_last=channels_last)
     optimizer = _make_optimizer(module, lr, weight_decay)
     model: Any = torch.compile(module, dynamic=False) if compile else module

@@ -51,17 +51,9 @@ def is_imagenet(row: Row) -> bool:
 def summarise(records: Sequence[Row]) -> list[dict[str, Any]]:
     """Return one flat row for each network, length and method, then one for each ratio of times.
 
-    Parameters
-    ----------
-    records : sequence of mapping
-        From ``imagenet.train_once``, ``time_feeds`` and ``time_network``.
-
-    Returns
-    -------
-    summary : list of dict
-        Means over seeds in per cent; ``top1_diff`` and ``top5_diff`` are those from ERM in points,
-        paired by seed, with the ends of Student's 95 % intervals where there are several seeds.
-        Of ratios, the median and the quartiles. What a row does not have is None.
+    Means over seeds in per cent; ``top1_diff`` and ``top5_diff`` are those from ERM in points, paired by
+    seed, with the ends of Student's 95 % intervals where there are several seeds. Of ratios, the median and
+    the quartiles. What a row does not have is None.
     """
     trained = [record for record in records if record["part"] == "run"]
     groups = group_records(trained, "network", "epochs", "method", "alpha")
@@ -123,18 +115,7 @@ def _summarise_times(records: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
-    """Return the printed tables: errors, how the runs went, ratios of times.
-
-    Parameters
-    ----------
-    document : mapping
-        A result of ``imagenet``.
-
-    Returns
-    -------
-    tables : dict of str to list of dict
-        Heading to rows, each title to text.
-    """
+    """Return the printed tables: errors, how the runs went, ratios of times."""
     rows = [row for row in document["summary"] if row["part"] == "run"]
     times = [row for row in document["summary"] if row["part"] != "run"]
     known = all(map(is_imagenet, rows))
@@ -185,18 +166,7 @@ def _format_method(row: Row) -> dict[str, str]:
 
 
 def describe_finding(summary: Sequence[Row]) -> str:
-    """Return what was found: errors of ImageNet's own images only, then the ratios of times.
-
-    Parameters
-    ----------
-    summary : sequence of mapping
-        From :func:`summarise`.
-
-    Returns
-    -------
-    text : str
-        One sentence on errors, one on times where there are any.
-    """
+    """Return what was found: errors of ImageNet's own images only, then the ratios of times."""
     rows = [row for row in summary if row["part"] == "run"]
     measured = [row for row in summary if row["part"] != "run" and row["met"] != NOT_RUN]
     if all(map(is_imagenet, rows)):
@@ -233,19 +203,7 @@ def _describe_problem(rows: Sequence[Row]) -> str:
 
 
 def draw_errors(summary: Sequence[Row]) -> bytes:
-    """Draw validation errors by epochs: a panel for each network and length.
-
-    Parameters
-    ----------
-    summary : sequence of mapping
-        From :func:`summarise`.
-
-    Returns
-    -------
-    png : bytes
-        The picture: means over seeds, full lines for top-1 and broken ones for top-5; the
-        paper's last errors as crosses at the end.
-    """
+    """Draw validation errors by epochs: a panel for each network and length."""
     rows = [row for row in summary if row["part"] == "run"]
     groups = list(group_records(rows, "network", "epochs").values())
     n_columns = min(3, len(groups))

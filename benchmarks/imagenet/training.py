@@ -184,28 +184,6 @@ def train_together(
 ) -> None:
     """Train a net in all processes, from its checkpoint on if there is one, and write one after each piece.
 
-    Parameters
-    ----------
-    net : MixupClassifier
-        ``module__out_features`` and ``classes`` must be set.
-    dataset : Dataset
-        Pairs of an image and a class code.
-    team : Team
-        The processes; the main one writes, all read.
-    n_epochs, every : int
-        Epochs in all, and in a piece.
-    path : Path
-        The checkpoint, in a folder that all processes see.
-    identity : str
-        Names the run and all that it depends on.
-
-    Raises
-    ------
-    UserError
-        If the checkpoint is damaged or another run's.
-
-    Notes
-    -----
     As :func:`benchmarks.harness.checkpoints.train_in_pieces`, whose files it shares. One checkpoint is
     enough for all processes: weights and optimizer are the same in all of them, and each derives
     its own stream from a generator that is in the same state in all.

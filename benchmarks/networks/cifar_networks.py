@@ -419,24 +419,12 @@ def _count_blocks(depth: int) -> int:
 
 @dataclass(frozen=True)
 class Network:
-    """A network as an experiment names it.
+    """A network as an experiment names it."""
 
-    Parameters
-    ----------
-    title : str
-        Name in tables and plots.
-    module : type of nn.Module
-        The class; its defaults are the network of the mixup paper.
-    n_millions : float
-        Millions of parameters for ten classes, to the digits that are printed.
-    source : str
-        Where that number comes from.
-    """
-
-    title: str
-    module: type[nn.Module]
-    n_millions: float
-    source: str
+    title: str  # Name in tables and plots
+    module: type[nn.Module]  # The class; its defaults are the network of the mixup paper
+    n_millions: float  # Millions of parameters for ten classes, to the digits that are printed
+    source: str  # Where that number comes from
 
 
 NETWORKS = {

@@ -17,36 +17,16 @@ BATCH_NORMS = ("*bn?.*", "*downsample.1.*")
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """A residual network, and how Table 1 trains it.
+    """A residual network, and how Table 1 trains it."""
 
-    Parameters
-    ----------
-    title : str
-        Name in tables.
-    block : {'BasicBlock', 'Bottleneck'}
-        torchvision's block.
-    layers : sequence of int
-        Blocks in each of the four stages.
-    groups : int, default=1
-        Groups of each 3x3 convolution: ResNeXt's cardinality.
-    width_per_group : int, default=64
-        Channels of a group in the first stage.
-    n_parameters : int
-        With 1,000 classes.
-    alpha : float
-        Mixup's alpha in Table 1.
-    epochs : tuple of int
-        Lengths of training in Table 1.
-    """
-
-    title: str
-    block: str
-    layers: Sequence[int]
-    groups: int = 1
-    width_per_group: int = 64
-    n_parameters: int
-    alpha: float = 0.2
-    epochs: tuple[int, ...] = (90, 200)
+    title: str  # Name in tables
+    block: str  # torchvision's block
+    layers: Sequence[int]  # Blocks in each of the four stages
+    groups: int = 1  # Groups of each 3x3 convolution: ResNeXt's cardinality
+    width_per_group: int = 64  # Channels of a group in the first stage
+    n_parameters: int  # With 1,000 classes
+    alpha: float = 0.2  # Mixup's alpha in Table 1
+    epochs: tuple[int, ...] = (90, 200)  # Lengths of training in Table 1
 
 
 NETWORKS = {

@@ -21,23 +21,7 @@ REGRESSION_NAMES = tuple(REGRESSION_TITLES)
 
 
 def choose_names(names: Sequence[str], data_dir: Path | None, *, download: bool) -> tuple[str, ...]:
-    """Return the tables asked for; without names those at hand.
-
-    Parameters
-    ----------
-    names : sequence of str
-        The tables; empty for scikit-learn's own, those whose files the folder holds, and
-        with `download` those that can be fetched.
-    data_dir : Path or None
-        Folder with the archives' files.
-    download : bool
-        Whether sets may be fetched.
-
-    Returns
-    -------
-    names : tuple of str
-        Keys of ``REGRESSION_TITLES``.
-    """
+    """Return the tables asked for; without names those at hand."""
     if names or (data_dir is None and not download):
         return tuple(names) or (EMBEDDED,)
     return tuple(name for name in REGRESSION_NAMES if _is_at_hand(name, data_dir, download))
@@ -53,27 +37,7 @@ def _is_at_hand(name: str, data_dir: Path | None, download: bool) -> bool:
 def load_regression_tables(
     names: Sequence[str], *, data_dir: Path | None = None, download: bool = False
 ) -> list[Table]:
-    """Load tables with real-valued targets.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Keys of ``REGRESSION_TITLES``.
-    data_dir : Path or None, default=None
-        Folder with the archives' files, or with a folder ``uci`` that holds them.
-    download : bool, default=False
-        Fetch the sets that `data_dir` lacks.
-
-    Returns
-    -------
-    tables : list of Table
-        Targets are float64.
-
-    Raises
-    ------
-    UserError
-        If a file is missing or damaged, or a download fails.
-    """
+    """Load tables with real-valued targets."""
     check_names(names, REGRESSION_NAMES)
     wanted = [name for name in names if name != EMBEDDED]
     missing = find_missing(wanted, data_dir, download=download)

@@ -145,18 +145,7 @@ PRESETS = {
 
 
 def run(config: Config) -> int:
-    """Measure, print tables, a plot's path and one sentence, and write the results.
-
-    Parameters
-    ----------
-    config : Config
-        What to run.
-
-    Returns
-    -------
-    status : int
-        0.
-    """
+    """Measure, print tables, a plot's path and one sentence, and write the results."""
     return run_experiment(
         COMMAND,
         config,
@@ -184,20 +173,8 @@ def make_tasks(config: Config, tables: list[Table]) -> dict[str, tuple[Any, ...]
 def compare(config: Config, table: Table, repeats: Sequence[int]) -> dict[str, Any]:
     """Fit every method to several splits, all nets as one, and score them on the test rows.
 
-    Parameters
-    ----------
-    config : Config
-        The options.
-    table : Table
-        The data.
-    repeats : sequence of int
-        Numbers of the splits.
-
-    Returns
-    -------
-    group : dict
-        ``records``: RMSE in the targets' unit, MAPE in per cent, what was chosen, and an equal
-        share of the seconds.
+    ``records``: RMSE in the targets' unit, MAPE in per cent, what was chosen, and an equal share of the
+    seconds.
     """
     cases = []
     for repeat in repeats:

@@ -36,18 +36,8 @@ NOT_RUN = "not run"
 def summarise(records: Sequence[Mapping[str, Any]], *, test_ratio: float) -> list[dict[str, Any]]:
     """Return one flat row for each table and method.
 
-    Parameters
-    ----------
-    records : sequence of mapping
-        From ``regression.compare``.
-    test_ratio : float
-        Rows for testing divided by rows for training.
-
-    Returns
-    -------
-    summary : list of dict
-        RMSE in the targets' unit, MAPE in per cent, changes in per cent of ERM's mean; every
-        mean with the ends of its 95 % interval. Medians of what was chosen.
+    RMSE in the targets' unit, MAPE in per cent, changes in per cent of ERM's mean; every mean with the ends
+    of its 95 % interval. Medians of what was chosen.
     """
     groups = group_records(records, "dataset", "method")
     return [
@@ -78,19 +68,7 @@ def _summarise_method(
 
 
 def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
-    """Return the printed tables, one for each metric.
-
-    Parameters
-    ----------
-    document : mapping
-        A result of ``regression``.
-
-    Returns
-    -------
-    tables : dict of str to list of dict
-        Heading to rows, each title to text; sets with published figures that were not run
-        say so.
-    """
+    """Return the printed tables, one for each metric."""
     summary = document["summary"]
     return {
         f"Test {title}": [_format_row(row, metric) for row in summary] + _list_missing(summary, metric)
@@ -143,18 +121,7 @@ def _format_published(figure: float | None) -> str:
 
 
 def describe_finding(summary: Sequence[Mapping[str, Any]]) -> str:
-    """Return one sentence: on how many tables each method is better than ERM, and on how many worse.
-
-    Parameters
-    ----------
-    summary : sequence of mapping
-        From :func:`summarise`.
-
-    Returns
-    -------
-    sentence : str
-        Counts the tables on which the 95 % interval of the difference excludes 0.
-    """
+    """Return one sentence: on how many tables each method is better than ERM, and on how many worse."""
     parts = []
     for (method,), rows in group_records(summary, "method").items():
         if method != BASELINE:
@@ -167,18 +134,7 @@ def describe_finding(summary: Sequence[Mapping[str, Any]]) -> str:
 
 
 def draw_changes(summary: Sequence[Mapping[str, Any]]) -> bytes:
-    """Draw each method's change from ERM with its 95 % interval: a column a metric, a row a table.
-
-    Parameters
-    ----------
-    summary : sequence of mapping
-        From :func:`summarise`.
-
-    Returns
-    -------
-    png : bytes
-        The picture.
-    """
+    """Draw each method's change from ERM with its 95 % interval: a column a metric, a row a table."""
     groups = group_records([row for row in summary if row["method"] != BASELINE], "dataset")
     figure = make_figure(1.3 + 1.2 * len(groups))
     axes = figure.subplots(len(groups), len(METRICS), squeeze=False, sharex="col")

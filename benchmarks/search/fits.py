@@ -29,35 +29,14 @@ N_WORKERS = 2
 
 @dataclass(frozen=True)
 class Work:
-    """What is timed, and what it amounts to.
-
-    Parameters
-    ----------
-    run : callable
-        Does the work, called without arguments.
-    n_steps : int
-        Training steps in it, over all nets.
-    """
+    """What is timed, and what it amounts to."""
 
     run: Callable[[], Any]
-    n_steps: int
+    n_steps: int  # Training steps in it, over all nets
 
 
 def time_works(works: Mapping[str, Work], n_rounds: int) -> dict[str, list[float]]:
-    """Time works in turns.
-
-    Parameters
-    ----------
-    works : mapping of str to Work
-        By contender.
-    n_rounds : int
-        Rounds that count.
-
-    Returns
-    -------
-    times : dict of str to list of float
-        Microseconds for each net and step, round by round.
-    """
+    """Time works in turns."""
     seconds = interleave({name: work.run for name, work in works.items()}, n_rounds)
     return {name: [1e6 * value / works[name].n_steps for value in seconds[name]] for name in works}
 
@@ -74,20 +53,6 @@ def make_searches(
 
     Each searches a pipeline of standardisation and net over one parameter of the net, refits
     the best candidate on all rows, as scikit-learn does by default, and returns the search.
-
-    Parameters
-    ----------
-    X, y : ndarray
-        A table and its labels.
-    n_candidates, n_folds : int
-        Their product is the number of nets.
-    batch_size, epochs : int
-        Of every fit.
-
-    Returns
-    -------
-    searches : dict of str to callable
-        By contender.
     """
     alphas = make_alphas(n_candidates)
     ours = make_net(None, ALPHA, batch_size=batch_size, max_epochs=epochs)

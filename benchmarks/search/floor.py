@@ -18,20 +18,7 @@ FEW = 10
 
 
 def make_weights(n_nets: int, n_features: int, n_classes: int) -> list[torch.Tensor]:
-    """Return weights (n_nets, in, out) and biases (n_nets, 1, out) of each layer in turn.
-
-    Parameters
-    ----------
-    n_nets : int
-        Nets of the stack.
-    n_features, n_classes : int
-        Sizes of inputs and outputs; the hidden layers are those of the fits.
-
-    Returns
-    -------
-    weights : list of Tensor
-        Drawn as PyTorch draws those of a linear layer.
-    """
+    """Return weights (n_nets, in, out) and biases (n_nets, 1, out) of each layer in turn."""
     weights = []
     for n_in, n_out in pairwise((n_features, *HIDDEN, n_classes)):
         for shape in ((n_nets, n_in, n_out), (n_nets, 1, n_out)):
@@ -42,37 +29,14 @@ def make_weights(n_nets: int, n_features: int, n_classes: int) -> list[torch.Ten
 def make_batches(
     X: np.ndarray, y: np.ndarray, *, n_nets: int, batch_size: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the batches of an epoch, other rows for every net.
-
-    Parameters
-    ----------
-    X, y : ndarray
-        A table and its labels.
-    n_nets : int
-        Nets of the stack.
-    batch_size : int
-        Rows of every batch; rows are drawn with replacement so that all are full.
-
-    Returns
-    -------
-    x, target : Tensor of shape (n_batches, n_nets, batch_size, n_features or n_classes)
-        Inputs, and labels as one-hot vectors.
-    """
+    """Return the batches of an epoch, other rows for every net."""
     shape = (count_batches(len(X), batch_size), n_nets, batch_size)
     rows = torch.randint(len(X), shape, generator=torch.Generator().manual_seed(0))
     return torch.as_tensor(X)[rows], F.one_hot(torch.as_tensor(y)).float()[rows]
 
 
 def compute_loss(weights: list[torch.Tensor], x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Return the sum over the nets of the cross-entropy with soft targets.
-
-    Parameters
-    ----------
-    weights : list of Tensor
-        From :func:`make_weights`.
-    x, target : Tensor of shape (n_nets, batch_size, n_features or n_classes)
-        A batch for each net.
-    """
+    """Return the sum over the nets of the cross-entropy with soft targets."""
     for weight, bias in zip(weights[:-2:2], weights[1:-2:2], strict=True):
         x = torch.baddbmm(bias, x, weight).relu_()
     logits = torch.baddbmm(weights[-1], x, weights[-2])
@@ -81,17 +45,7 @@ def compute_loss(weights: list[torch.Tensor], x: torch.Tensor, target: torch.Ten
 
 
 def train_floor(weights: list[torch.Tensor], x: torch.Tensor, target: torch.Tensor, n_steps: int) -> None:
-    """Train with fused Adam on batches that are there already; nothing is drawn or mixed.
-
-    Parameters
-    ----------
-    weights : list of Tensor
-        From :func:`make_weights`; changed in place.
-    x, target : Tensor
-        From :func:`make_batches`.
-    n_steps : int
-        Steps; the batches are taken in turn, again and again.
-    """
+    """Train with fused Adam on batches that are there already; nothing is drawn or mixed."""
     optimizer = torch.optim.Adam(weights, lr=LR, fused=True)
     for step in range(n_steps):
         batch = step % len(x)
@@ -105,24 +59,8 @@ def time_floor(
 ) -> dict[str, list[float]]:
     """Time steps of our stack, of the bare loop and of a lone fit, in turns.
 
-    Parameters
-    ----------
-    n_rounds : int
-        Rounds that count.
-    X, y : ndarray
-        The training set of every net.
-    n_nets : int
-        Nets of the stack.
-    batch_size : int
-        Of every net.
-    epochs : tuple of int
-        Of a short and a long fit: the time of our steps is what the long one takes more.
-
-    Returns
-    -------
-    times : dict of str to list of float
-        Microseconds for each net and step, of "stack", "floor" (all nets as one), "floor-tens"
-        (stacks of ten nets, one after another) and "lone".
+    Microseconds for each net and step, of "stack", "floor" (all nets as one), "floor-tens" (stacks of ten
+    nets, one after another) and "lone".
     """
     short, long = epochs
     n_steps = (long - short) * count_batches(len(X), batch_size)

@@ -29,24 +29,7 @@ def _wait_for(device: str) -> None:
 def fit_nets(
     n_nets: int, X: np.ndarray, y: np.ndarray, *, device: str = "cpu", **options: Any
 ) -> list[MixupClassifier]:
-    """Fit nets that differ in their seeds as one.
-
-    Parameters
-    ----------
-    n_nets : int
-        At least 1.
-    X, y : ndarray
-        The training set of each.
-    device : str, default="cpu"
-        Torch device.
-    **options : Any
-        Of each net.
-
-    Returns
-    -------
-    nets : list of MixupClassifier
-        Fitted.
-    """
+    """Fit nets that differ in their seeds as one."""
     nets = _make_nets(n_nets, device=device, **options)
     fit_stacked((net, X, y) for net in nets)
     _wait_for(device)
@@ -68,22 +51,7 @@ def _make_work(fit: Any, n_nets: int, X: np.ndarray, y: np.ndarray, **options: A
 
 
 def time_single(n_rounds: int, X: np.ndarray, y: np.ndarray, **options: Any) -> Times:
-    """Time a fit of one net with and without the stack round it.
-
-    Parameters
-    ----------
-    n_rounds : int
-        Rounds that count.
-    X, y : ndarray
-        The training set.
-    **options : Any
-        Of the net, ``batch_size`` and ``max_epochs`` among them.
-
-    Returns
-    -------
-    times : dict of str to list of float
-        Microseconds per step, of "stacked" and "lone".
-    """
+    """Time a fit of one net with and without the stack round it."""
     fits = {"stacked": fit_nets, "lone": fit_lone}
     return time_works({name: _make_work(fit, 1, X, y, **options) for name, fit in fits.items()}, n_rounds)
 
@@ -91,48 +59,13 @@ def time_single(n_rounds: int, X: np.ndarray, y: np.ndarray, **options: Any) -> 
 def time_growth(
     n_rounds: int, X: np.ndarray, y: np.ndarray, *, numbers: Sequence[int], **options: Any
 ) -> Times:
-    """Time fits of several numbers of nets as one, and the fit of a net alone.
-
-    Parameters
-    ----------
-    n_rounds : int
-        Rounds that count.
-    X, y : ndarray
-        The training set of each net.
-    numbers : sequence of int
-        Numbers of nets.
-    **options : Any
-        Of each net, ``batch_size`` and ``max_epochs`` among them.
-
-    Returns
-    -------
-    times : dict of str to list of float
-        Microseconds for each net and step, by number of nets, and of "lone".
-    """
+    """Time fits of several numbers of nets as one, and the fit of a net alone."""
     works = {str(n_nets): _make_work(fit_nets, n_nets, X, y, **options) for n_nets in numbers}
     return time_works({**works, "lone": _make_work(fit_lone, 1, X, y, **options)}, n_rounds)
 
 
 def time_gpu(n_rounds: int, X: np.ndarray, y: np.ndarray, *, n_nets: int, **options: Any) -> Times:
-    """Time many nets as one on a GPU, and four of them alone on the same.
-
-    Parameters
-    ----------
-    n_rounds : int
-        Rounds that count.
-    X, y : ndarray
-        The training set of each net.
-    n_nets : int
-        Nets of the stack.
-    **options : Any
-        Of each net, ``batch_size``, ``max_epochs`` and ``device`` among them.
-
-    Returns
-    -------
-    times : dict of str to list of float
-        Microseconds for each net and step, of "stacked", "lone" and "lone-graph", the last
-        with steps replayed from a CUDA graph.
-    """
+    """Time many nets as one on a GPU, and four of them alone on the same."""
     works = {
         "stacked": _make_work(fit_nets, n_nets, X, y, **options),
         "lone": _make_work(fit_lone, 4, X, y, **options),

@@ -31,22 +31,7 @@ def measure_in_process(
 ) -> dict[str, Any]:
     """Search a table of 54 features in this process, with fits of one epoch.
 
-    Parameters
-    ----------
-    n_samples : int
-        Rows.
-    n_candidates, n_folds : int
-        Their product is the number of nets.
-    batch_size : int
-        Of every fit.
-    budget : int
-        Bytes that the search may take; 0 for the default.
-
-    Returns
-    -------
-    record : dict
-        ``peak`` (bytes beyond what was held before the search, the table among it) and
-        ``seconds``.
+    ``peak`` (bytes beyond what was held before the search, the table among it) and ``seconds``.
     """
     with use_threads(N_WORKERS):
         # The first search in a process loads libraries and their buffers.
@@ -71,18 +56,7 @@ def _search(
 def measure_memory(
     n_samples: int, *, n_candidates: int, n_folds: int, batch_size: int, budget: int
 ) -> dict[str, dict[str, Any]]:
-    """Measure a search with a budget and one without, each in a process of its own.
-
-    Parameters
-    ----------
-    n_samples, n_candidates, n_folds, batch_size, budget
-        As in :func:`measure_in_process`.
-
-    Returns
-    -------
-    records : dict of str to dict
-        Of "budget" and "default", from :func:`measure_in_process`.
-    """
+    """Measure a search with a budget and one without, each in a process of its own."""
     sizes = (n_samples, n_candidates, n_folds, batch_size)
     budgets = {"budget": budget, "default": 0}
     return {

@@ -139,18 +139,7 @@ PRESETS = {
 
 
 def run(config: Config) -> int:
-    """Measure, print the table of targets, and write the results.
-
-    Parameters
-    ----------
-    config : Config
-        What to run.
-
-    Returns
-    -------
-    status : int
-        0.
-    """
+    """Measure, print the table of targets, and write the results."""
     config.check_device()
     stem = make_stem("search", config, embedded=False)
     journal = open_journal(stem, config)
@@ -186,20 +175,7 @@ def list_groups(config: Config) -> list[tuple[str, str]]:
 
 
 def measure_group(config: Config, part: str, case: str) -> dict[str, Any]:
-    """Measure the contenders of one comparison in turns.
-
-    Parameters
-    ----------
-    config : Config
-        The options.
-    part, case : str
-        What is compared, as :func:`list_groups` names it.
-
-    Returns
-    -------
-    group : dict
-        ``records``: part, case, contender, round, value and unit of every measurement.
-    """
+    """Measure the contenders of one comparison in turns."""
     with use_threads(1 if part == "floor" else N_WORKERS):
         return {"records": list(MEASURES[part](config, part, case))}
 

@@ -45,45 +45,17 @@ LINES = [
 
 
 def summarise(records: Records) -> list[dict[str, Any]]:
-    """Return a row for each line; those whose times are not there are marked so.
-
-    Parameters
-    ----------
-    records : sequence of mapping
-        From ``search.measure_group``.
-
-    Returns
-    -------
-    rows : list of dict
-        From :func:`benchmarks.harness.time_ratios.summarise_lines`.
-    """
+    """Return a row for each line; those whose times are not there are marked so."""
     return summarise_lines(records, LINES)
 
 
 def describe(summary: Records) -> str:
-    """Return one sentence that counts the targets met and names those missed.
-
-    Parameters
-    ----------
-    summary : sequence of mapping
-        From :func:`summarise`.
-    """
+    """Return one sentence that counts the targets met and names those missed."""
     return describe_finding(summary, DIGITS)
 
 
 def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
-    """Return the printed tables: ratios beside targets, and the times behind them.
-
-    Parameters
-    ----------
-    document : mapping
-        A result of ``search``.
-
-    Returns
-    -------
-    tables : dict of str to list of dict
-        Heading to rows, each title to text.
-    """
+    """Return the printed tables: ratios beside targets, and the times behind them."""
     records = unpack_records(document["records"])
     ratios = format_ratios(document["summary"], DIGITS)
     return {
@@ -127,18 +99,7 @@ def _collect_growth(records: Records) -> dict[str, list[float]]:
 
 
 def draw_growth(records: Records) -> bytes:
-    """Draw the time per net, with its quartiles, by number of nets, and that of the lone fit.
-
-    Parameters
-    ----------
-    records : sequence of mapping
-        From ``search.measure_group``.
-
-    Returns
-    -------
-    png : bytes
-        The picture.
-    """
+    """Draw the time per net, with its quartiles, by number of nets, and that of the lone fit."""
     growth = _collect_growth(records)
     lone = float(np.median(growth.pop("lone")))
     numbers = [int(name) for name in growth]

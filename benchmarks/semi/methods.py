@@ -20,21 +20,7 @@ __all__ = ["METHODS", "Method", "PartlyLabeled", "choose_fit", "hide_labels"]
 
 
 def hide_labels(y: np.ndarray, n_labels: int, seed: int) -> np.ndarray:
-    """Return labels of which all but some a class are -1.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n_samples,)
-        Class numbers from 0.
-    n_labels : int
-        Labels to keep of each class, or all where there are fewer.
-    seed : int
-        Of the choice; a smaller number of labels keeps a part of what a larger one keeps.
-
-    Returns
-    -------
-    partly : ndarray of shape (n_samples,)
-    """
+    """Return labels of which all but some a class are -1."""
     generator = np.random.default_rng(seed)
     partly = np.full(y.shape, -1)
     for label in np.unique(y):
@@ -45,21 +31,11 @@ def hide_labels(y: np.ndarray, n_labels: int, seed: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class PartlyLabeled:
-    """Training rows, standardised, of which some are labelled.
+    """Training rows, standardised, of which some are labelled."""
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-        All training rows.
-    y : ndarray of shape (n_samples,)
-        Labels, -1 for unlabelled rows.
-    scaler : Pipeline
-        What standardised the rows.
-    """
-
-    X: np.ndarray
-    y: np.ndarray
-    scaler: Pipeline
+    X: np.ndarray  # All training rows
+    y: np.ndarray  # Labels, -1 for unlabelled rows
+    scaler: Pipeline  # What standardised the rows
 
     @classmethod
     def make(cls, X: np.ndarray, y: np.ndarray) -> PartlyLabeled:
@@ -105,27 +81,13 @@ class SpreadLabels(LabelSpreading):
 
 @dataclass(frozen=True)
 class Method:
-    """One method.
-
-    Parameters
-    ----------
-    title : str
-        For tables.
-    option : str
-        What is chosen.
-    grid : str
-        Name of the values to choose from in the configuration.
-    make : callable
-        ``make(config, classes, seed)`` returns the estimator.
-    needs_labels : bool, default=False
-        Whether it is given the labelled rows alone.
-    """
+    """One method."""
 
     title: str
-    option: str
-    grid: str
-    make: Callable[[Any, list[int], int], Any]
-    needs_labels: bool = False
+    option: str  # What is chosen
+    grid: str  # Name of the values to choose from in the configuration
+    make: Callable[[Any, list[int], int], Any]  # ``make(config, classes, seed)`` returns the estimator
+    needs_labels: bool = False  # Whether it is given the labelled rows alone
 
     def get_values(self, config: Any) -> tuple[Any, ...]:
         """Return the values that the option is chosen from."""
@@ -134,26 +96,7 @@ class Method:
 
 
 def choose_fit(method: Method, config: Any, data: PartlyLabeled, seed: int) -> tuple[Any, float]:
-    """Choose a method's option on the labelled rows, and fit it to all rows that it takes.
-
-    Parameters
-    ----------
-    method : Method
-        The method.
-    config : Config
-        The options.
-    data : PartlyLabeled
-        The training rows.
-    seed : int
-        Of folds and nets.
-
-    Returns
-    -------
-    estimator : object
-        Fitted.
-    chosen : float
-        The value.
-    """
+    """Choose a method's option on the labelled rows, and fit it to all rows that it takes."""
     if method.needs_labels:
         data = data.drop_unlabeled()
     values = method.get_values(config)

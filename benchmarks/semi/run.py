@@ -141,18 +141,7 @@ PRESETS = {
 
 
 def run(config: Config) -> int:
-    """Measure, print a table, a plot's path and some sentences, and write the results.
-
-    Parameters
-    ----------
-    config : Config
-        What to run.
-
-    Returns
-    -------
-    status : int
-        0.
-    """
+    """Measure, print a table, a plot's path and some sentences, and write the results."""
     return run_experiment(
         COMMAND,
         config,
@@ -182,23 +171,7 @@ def make_tasks(config: Config, tables: list[Table]) -> dict[str, tuple[Any, ...]
 def fit_once(config: Config, table: Table, n_labels: int, method: str, repeat: int) -> dict[str, Any]:
     """Choose one method's option, fit it to one split, and score it on the test rows.
 
-    Parameters
-    ----------
-    config : Config
-        The options.
-    table : Table
-        The data.
-    n_labels : int
-        Labels a class; those of fewer labels are among those of more.
-    method : str
-        Key of ``METHODS``.
-    repeat : int
-        Number of the split.
-
-    Returns
-    -------
-    record : dict
-        What was chosen, test error in [0, 1], test NLL in nats, seconds of choice and fit.
+    What was chosen, test error in [0, 1], test NLL in nats, seconds of choice and fit.
     """
     seed = derive_seed(table.name, repeat)
     train, test = split_rows(table.y, config.test_size, seed)

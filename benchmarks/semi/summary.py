@@ -26,18 +26,8 @@ Group = dict[str, dict[str, np.ndarray]]
 def summarise(records: Sequence[Mapping[str, Any]], *, test_ratio: float) -> list[dict[str, Any]]:
     """Return one flat row for each table, number of labels and method.
 
-    Parameters
-    ----------
-    records : sequence of mapping
-        From ``semi.fit_once``.
-    test_ratio : float
-        Rows for testing divided by rows for training.
-
-    Returns
-    -------
-    summary : list of dict
-        Errors in per cent, NLL in nats; means with the ends of their 95 % intervals, and
-        differences from ERM and from the better of scikit-learn's methods on the same splits.
+    Errors in per cent, NLL in nats; means with the ends of their 95 % intervals, and differences from ERM
+    and from the better of scikit-learn's methods on the same splits.
     """
     keys = list(dict.fromkeys((record["dataset"], record["n_labels"]) for record in records))
     summary = []
@@ -83,18 +73,7 @@ def _flatten(name: str, interval: Interval) -> dict[str, float]:
 
 
 def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
-    """Return the printed tables, one for each table of data and number of labels.
-
-    Parameters
-    ----------
-    document : mapping
-        A result of ``semi``.
-
-    Returns
-    -------
-    tables : dict of str to list of dict
-        Heading to rows, each title to text.
-    """
+    """Return the printed tables, one for each table of data and number of labels."""
     tables: dict[str, list[dict[str, str]]] = {}
     for row in document["summary"]:
         title = f"{TABLE_TITLES[row['dataset']]}, {row['n_labels']} labels a class"
@@ -130,18 +109,7 @@ def _format_difference(row: Mapping[str, Any], metric: str) -> str:
 
 
 def describe_finding(summary: Sequence[Mapping[str, Any]]) -> str:
-    """Return, for each number of labels, which method was best and what ours did against the others.
-
-    Parameters
-    ----------
-    summary : sequence of mapping
-        From :func:`summarise`.
-
-    Returns
-    -------
-    sentences : str
-        A difference is clear where its 95 % interval excludes 0.
-    """
+    """Return, for each number of labels, which method was best and what ours did against the others."""
     groups: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
     for row in summary:
         groups.setdefault((row["dataset"], row["n_labels"]), []).append(row)
@@ -170,18 +138,7 @@ def _find_sign(row: Mapping[str, Any], name: str) -> int:
 
 
 def draw_errors(summary: Sequence[Mapping[str, Any]]) -> bytes:
-    """Draw error and NLL with their intervals by the number of labels: a row a table, a column a metric.
-
-    Parameters
-    ----------
-    summary : sequence of mapping
-        From :func:`summarise`.
-
-    Returns
-    -------
-    png : bytes
-        The picture.
-    """
+    """Draw error and NLL with their intervals by the number of labels: a row a table, a column a metric."""
     names = list(dict.fromkeys(row["dataset"] for row in summary))
     figure = make_figure(1.0 + 3.2 * len(names))
     axes = figure.subplots(len(names), len(SCALES), squeeze=False)

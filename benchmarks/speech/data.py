@@ -42,27 +42,13 @@ MADE_UP_RATE = 1.5
 
 @dataclass(frozen=True)
 class SpeechSet:
-    """Inputs and classes of all clips, those for training first, then validation, then test.
-
-    Parameters
-    ----------
-    clips : Clips
-        The files.
-    X : ndarray of shape (n_clips, 1, 160, 101) or (n_clips, 1, 16000), dtype float32
-        Spectrograms or waveforms.
-    y : ndarray of shape (n_clips,), dtype int64
-        Class codes.
-    source : str
-        Key of ``SOURCES``.
-    sha256 : str
-        Of names and waveforms.
-    """
+    """Inputs and classes of all clips, those for training first, then validation, then test."""
 
     clips: Clips
-    X: np.ndarray
-    y: np.ndarray
-    source: str
-    sha256: str
+    X: np.ndarray  # Spectrograms (n_clips, 1, 160, 101) or waveforms (n_clips, 1, 16000), float32
+    y: np.ndarray  # Class codes
+    source: str  # Key of ``SOURCES``
+    sha256: str  # Of names and waveforms
 
     @property
     def n_classes(self) -> int:
@@ -99,22 +85,7 @@ class SpeechSet:
 
 @contextmanager
 def open_speech(config: Config) -> Iterator[SpeechSet]:
-    """Load the clips that a configuration names; made-up ones are there as long as the block runs.
-
-    Parameters
-    ----------
-    config : Config
-        ``data_dir``, ``download``, ``subset``, ``made_up``, ``level`` and ``device`` are used.
-
-    Yields
-    ------
-    speech : SpeechSet
-
-    Raises
-    ------
-    UserError
-        If the data are not there, are damaged, or cannot be fetched.
-    """
+    """Load the clips that a configuration names; made-up ones are there as long as the block runs."""
     if not config.made_up:
         yield load_speech(config, _find_data(config), Path(get_data_home()) / "sk_mixup")
         return
@@ -138,17 +109,7 @@ def _find_data(config: Config) -> Path:
 
 
 def load_speech(config: Config, folder: Path, cache_dir: Path) -> SpeechSet:
-    """Load the clips of a folder; see :func:`open_speech`.
-
-    Parameters
-    ----------
-    config : Config
-        ``subset``, ``made_up``, ``level`` and ``device`` are used.
-    folder : Path
-        In the layout of the archive.
-    cache_dir : Path
-        Where computed inputs are kept.
-    """
+    """Load the clips of a folder; see :func:`open_speech`."""
     clips = find_clips(folder, subset=config.subset)
     X, sha256 = load_inputs(clips, config.level, device=config.device, cache_dir=cache_dir)
     source = "made up" if config.made_up else _name_source(config, clips)
@@ -162,15 +123,7 @@ def _name_source(config: Config, clips: Clips) -> str:
 
 
 def make_up_clips(folder: Path, counts: Mapping[str, int] = MADE_UP_COUNTS) -> None:
-    """Write WAV files and lists in the layout of the archive: tones that fall, stay or rise, in noise.
-
-    Parameters
-    ----------
-    folder : Path
-        Must not exist. The same files are written every time.
-    counts : mapping of str to int, default=MADE_UP_COUNTS
-        Clips of each word for ``train``, ``valid`` and ``test``.
-    """
+    """Write WAV files and lists in the layout of the archive: tones that fall, stay or rise, in noise."""
     soundfile = import_soundfile()
     generator = np.random.default_rng(0)
     lists: dict[str, list[str]] = {"train": [], **{part: [] for part in LISTS}}

@@ -55,20 +55,6 @@ def compute_spectrograms(waves: Tensor) -> Tensor:
     The magnitudes of a short-time Fourier transform with a Hamming window, as log(1 + magnitude),
     less their mean and over their deviation: section 3.3 of the mixup paper [1]_.
 
-    Parameters
-    ----------
-    waves : Tensor of shape (n, 16000)
-        Clips of a second at 16 kHz, of a floating dtype.
-
-    Returns
-    -------
-    spectrograms : Tensor of shape (n, 1, 160, 101)
-        New, of the dtype and on the device of `waves`: frequencies from 0 to 7,950 Hz in steps of
-        50 Hz, times from 0 to 1 s in steps of 10 ms. Each has mean 0 and deviation 1; that of a
-        silent clip is 0 throughout.
-
-    Notes
-    -----
     The paper gives the size, 160 x 101, and the sampling rate. The rest is what the usual loader
     of these clips for PyTorch takes: a (periodic) Hamming window of 20 ms each 10 ms, frames
     centred on their times, log(1 + x), mean and deviation of each whole clip. Two choices are
@@ -113,31 +99,6 @@ class Spectrogram(nn.Module):
 def load_inputs(clips: Clips, level: str, *, device: str, cache_dir: Path) -> tuple[np.ndarray, str]:
     """Return what a network reads of each clip, from disk if it was computed before.
 
-    Parameters
-    ----------
-    clips : Clips
-        The clips.
-    level : {'spectrogram', 'waveform'}
-        What is mixed, and so what the network's inputs are.
-    device : str
-        Torch device that computes the spectrograms.
-    cache_dir : Path
-        Where they are kept; the folder is made if need be.
-
-    Returns
-    -------
-    X : ndarray of shape (n_clips, 1, 160, 101) or (n_clips, 1, 16000), dtype float32
-        In the order of ``clips.names``.
-    sha256 : str
-        Of the names and of the waveforms.
-
-    Raises
-    ------
-    UserError
-        If a file is no clip.
-
-    Notes
-    -----
     A kept file is used if it was made from the same files (name, size, time of change) with the
     same parameters, and its values have the checksum written with them. Otherwise it is computed
     again and written anew in one piece.

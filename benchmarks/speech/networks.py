@@ -16,19 +16,6 @@ def make_lenet(out_features: int, width: int = 64) -> nn.Sequential:
     Two convolutions of size 5 with 20 channels, each with pooling and ReLU, then two linear layers
     with 1,000 values between: "two convolutional and two fully-connected layers" (section 3.3).
 
-    Parameters
-    ----------
-    out_features : int
-        Number of classes.
-    width : int, default=64
-        Not used: the network has one size.
-
-    Returns
-    -------
-    network : nn.Sequential
-
-    Notes
-    -----
     The paper does not give the sizes. These are those of the usual LeNet for these clips in PyTorch,
     with its dropout: half of the channels after the second convolution, half of the 1,000 values.
 
@@ -52,20 +39,6 @@ def make_vgg11(out_features: int, width: int = 64) -> nn.Sequential:
     Eight convolutions of size 3, each with batch normalisation and ReLU, five of them followed by
     pooling; then two linear layers.
 
-    Parameters
-    ----------
-    out_features : int
-        Number of classes.
-    width : int, default=64
-        Channels of the first convolution; the others have 2, 4, 8 times as many, and there are 8
-        times as many values between the linear layers. The default is VGG-11.
-
-    Returns
-    -------
-    network : nn.Sequential
-
-    Notes
-    -----
     Configuration A of [1]_ with batch normalisation. The mixup paper says of both its networks that
     they have "two convolutional and two fully-connected layers", which can only be meant of LeNet.
     Two linear layers, of 512 values with nothing between them, are those of the usual VGG-11 for
@@ -96,18 +69,10 @@ def make_vgg11(out_features: int, width: int = 64) -> nn.Sequential:
 
 @dataclass(frozen=True)
 class SpeechNetwork:
-    """A network that can be trained.
+    """A network that can be trained."""
 
-    Parameters
-    ----------
-    title : str
-        Name in tables.
-    make : callable
-        Returns the network for a number of classes and a width.
-    """
-
-    title: str
-    make: Callable[[int, int], nn.Sequential]
+    title: str  # Name in tables
+    make: Callable[[int, int], nn.Sequential]  # Returns the network for a number of classes and a width
 
 
 SPEECH_NETWORKS: Mapping[str, SpeechNetwork] = {

@@ -55,21 +55,11 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Run:
-    """One training.
+    """One training."""
 
-    Parameters
-    ----------
-    network : str
-        Key of ``SPEECH_NETWORKS``.
-    alpha : float
-        Mixup's, or 0 for ERM.
-    repeat : int
-        From 0; runs of one repeat share their seed.
-    """
-
-    network: str
-    alpha: float
-    repeat: int
+    network: str  # Key of ``SPEECH_NETWORKS``
+    alpha: float  # Mixup's, or 0 for ERM
+    repeat: int  # From 0; runs of one repeat share their seed
 
     @property
     def key(self) -> str:
@@ -83,18 +73,7 @@ class Run:
 
 
 def run(config: Config) -> int:
-    """Train, print tables, a plot's path and a sentence, and write the results.
-
-    Parameters
-    ----------
-    config : Config
-        What to run.
-
-    Returns
-    -------
-    status : int
-        0.
-    """
+    """Train, print tables, a plot's path and a sentence, and write the results."""
     config.check_device()
     with open_speech(config) as speech:
         return _run_on(config, speech)
@@ -146,26 +125,7 @@ def list_runs(config: Config) -> list[Run]:
 def train_once(config: Config, speech: SpeechSet, item: Run, folder: Path) -> dict[str, Any]:
     """Train a network, from its checkpoint on if there is one, and return its errors epoch by epoch.
 
-    Parameters
-    ----------
-    config : Config
-        The options.
-    speech : SpeechSet
-        The data.
-    item : Run
-        What is trained.
-    folder : Path
-        Where its checkpoint is kept.
-
-    Returns
-    -------
-    record : dict
-        Errors and curves in per cent of the clips of a part, seconds of training without tests.
-
-    Raises
-    ------
-    UserError
-        If the checkpoint cannot be used.
+    Errors and curves in per cent of the clips of a part, seconds of training without tests.
     """
     parts = dict(speech.parts)
     X, y = parts.pop("train")
@@ -213,21 +173,7 @@ def make_record(**given: Any) -> dict[str, Any]:
 def make_net(
     config: Config, item: Run, n_classes: int, *, callbacks: list[Any] | None = None, **options: Any
 ) -> MixupClassifier:
-    """Return an untrained classifier.
-
-    Parameters
-    ----------
-    config : Config
-        The options.
-    item : Run
-        What is trained.
-    n_classes : int
-        Number of words.
-    callbacks : list, default=None
-        skorch callbacks.
-    **options : Any
-        Of the classifier, in place of those that follow from `config`.
-    """
+    """Return an untrained classifier."""
     compiled = {"compile": True, "compile__dynamic": False} if config.compile else {}
     known: dict[str, Any] = {
         "module__network": item.network,
@@ -254,20 +200,7 @@ def make_net(
 
 
 def time_clips(config: Config, clips: Clips) -> dict[str, Any]:
-    """Time how WAV files become spectrograms, on one core.
-
-    Parameters
-    ----------
-    config : Config
-        The options.
-    clips : Clips
-        The files.
-
-    Returns
-    -------
-    group : dict
-        ``records``: contender, round and seconds of sound a second.
-    """
+    """Time how WAV files become spectrograms, on one core."""
     case = f"spectrograms on {config.device}, one core"
     with use_threads(1):
         times = time_extraction(clips, config.speed_clips, config.speed_rounds, config.device)
@@ -275,22 +208,7 @@ def time_clips(config: Config, clips: Clips) -> dict[str, Any]:
 
 
 def time_network(config: Config, network: str, n_classes: int) -> dict[str, Any]:
-    """Time the estimator with and without mixup beside loops written by hand, in turns.
-
-    Parameters
-    ----------
-    config : Config
-        The options.
-    network : str
-        Key of ``SPEECH_NETWORKS``.
-    n_classes : int
-        Number of words; the inputs are made up, as times do not depend on them.
-
-    Returns
-    -------
-    group : dict
-        ``records``: contender, round and microseconds per clip.
-    """
+    """Time the estimator with and without mixup beside loops written by hand, in turns."""
     shared = {
         "part": "speed",
         "network": network,
@@ -326,15 +244,7 @@ def time_network(config: Config, network: str, n_classes: int) -> dict[str, Any]
 
 
 def describe_protocol(config: Config, data: dict[str, Any]) -> str:
-    """Return what was done, in words, to stand before the numbers.
-
-    Parameters
-    ----------
-    config : Config
-        The options.
-    data : dict
-        From ``SpeechSet.describe``.
-    """
+    """Return what was done, in words, to stand before the numbers."""
     precision = "bfloat16 autocast" if config.bfloat16 else "float32"
     layout = ", channels last" if config.channels_last else ""
     width = f", width {config.width} (64 in the paper)" if config.width != 64 else ""

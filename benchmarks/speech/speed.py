@@ -11,24 +11,7 @@ __all__ = ["time_extraction"]
 
 
 def time_extraction(clips: Clips, n_clips: int, n_rounds: int, device: str) -> Iterator[dict[str, Any]]:
-    """Yield how many times faster than real time WAV files become spectrograms, reading included.
-
-    Parameters
-    ----------
-    clips : Clips
-        The files; the first ones are read.
-    n_clips : int
-        How many, at most.
-    n_rounds : int
-        Rounds that count.
-    device : str
-        Torch device of the transform.
-
-    Yields
-    ------
-    record : dict
-        Contender, round and seconds of sound a second; a clip counts as the second that it fills.
-    """
+    """Yield how many times faster than real time WAV files become spectrograms, reading included."""
     names = clips.names[:n_clips]
     sound = len(names) * N_SAMPLES / SAMPLE_RATE
 

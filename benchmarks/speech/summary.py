@@ -51,18 +51,9 @@ def name_method(alpha: float) -> str:
 def summarise(records: Sequence[Row]) -> list[dict[str, Any]]:
     """Return one flat row for each network and alpha, then one for each ratio of times.
 
-    Parameters
-    ----------
-    records : sequence of mapping
-        From ``speech.train_once``, ``speech.time_clips`` and ``speech.time_network``.
-
-    Returns
-    -------
-    summary : list of dict
-        Means over seeds with the ends of Student's 95 % intervals, in per cent; ``diff`` is that
-        of the test error from ERM, in points and paired by seed. Curves are means, lowest and
-        highest over the seeds. Of ratios, the median and the quartiles. What a row does not have
-        is None.
+    Means over seeds with the ends of Student's 95 % intervals, in per cent; ``diff`` is that of the test
+    error from ERM, in points and paired by seed. Curves are means, lowest and highest over the seeds. Of
+    ratios, the median and the quartiles. What a row does not have is None.
     """
     trained = [record for record in records if record["part"] == "run"]
     groups = group_records(trained, "network", "alpha")
@@ -115,18 +106,7 @@ def _make_extraction_line(case: str) -> Line:
 
 
 def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
-    """Return the printed tables: errors, then sizes and times of each method, then ratios of times.
-
-    Parameters
-    ----------
-    document : mapping
-        A result of ``speech``.
-
-    Returns
-    -------
-    tables : dict of str to list of dict
-        Heading to rows, each title to text.
-    """
+    """Return the printed tables: errors, then sizes and times of each method, then ratios of times."""
     rows, times = ([row for row in document["summary"] if row["part"] == part] for part in ("run", "speed"))
     tables = {
         f"Error, %, after {rows[0]['epochs']} epochs; differences in points": list(map(_format_errors, rows)),
@@ -162,20 +142,7 @@ def _format_method(row: Row) -> dict[str, str]:
 
 
 def describe_finding(summary: Sequence[Row], data: Mapping[str, Any]) -> str:
-    """Return one sentence: how mixup's test error stands to that of ERM, and on what it was measured.
-
-    Parameters
-    ----------
-    summary : sequence of mapping
-        From :func:`summarise`.
-    data : mapping
-        From ``SpeechSet.describe``.
-
-    Returns
-    -------
-    sentence : str
-        A difference is clear where its 95 % interval excludes 0.
-    """
+    """Return one sentence: how mixup's test error stands to that of ERM, and on what it was measured."""
     rows = [row for row in summary if row["part"] == "run"]
     groups = group_records(rows, "network").values()
     parts = [part for group in groups for part in _compare(group)]
@@ -198,20 +165,7 @@ def _compare(rows: Sequence[Row]) -> list[str]:
 
 
 def draw_errors(summary: Sequence[Row], warmup_epochs: int) -> bytes:
-    """Draw test errors by epochs, a panel for each network.
-
-    Parameters
-    ----------
-    summary : sequence of mapping
-        From :func:`summarise`.
-    warmup_epochs : int
-        Where a line marks the beginning of mixup.
-
-    Returns
-    -------
-    png : bytes
-        The picture: means over seeds, bands from the lowest to the highest.
-    """
+    """Draw test errors by epochs, a panel for each network."""
     rows = [row for row in summary if row["part"] == "run"]
     groups = list(group_records(rows, "network").values())
     figure = make_figure(4.6)

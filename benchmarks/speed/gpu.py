@@ -18,23 +18,7 @@ MIX_SHAPE = (65_536, 1024)  # 256 MiB in float32: far beyond the caches
 
 
 def time_gpu(case: str, n_rounds: int, device: str) -> Iterator[dict[str, Any]]:
-    """Return the records of one comparison on a CUDA device.
-
-    Parameters
-    ----------
-    case : {'fit', 'images', 'mixing'}
-        Fits of the small net, of a convolutional net in several precisions and layouts, or
-        the bandwidth of the mix kernel beside that of a copy.
-    n_rounds : int
-        Rounds that count.
-    device : str
-        The device.
-
-    Returns
-    -------
-    records : iterator of dict
-        Times in microseconds per step; bandwidths in GB/s.
-    """
+    """Return the records of one comparison on a CUDA device."""
     if case == "mixing":
         return _measure_bandwidth(n_rounds, device)
     contenders = _make_table_fits(device) if case == "fit" else _make_image_fits(device)

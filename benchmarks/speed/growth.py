@@ -24,20 +24,8 @@ N_FEATURES, N_CLASSES, BATCH_SIZE = 54, 7, 128
 def measure_in_process(n_samples: int, epochs: int, n_rounds: int) -> dict[str, Any]:
     """Fit a table of 54 features in this process.
 
-    Parameters
-    ----------
-    n_samples : int
-        Rows.
-    epochs : int
-        Epochs of each fit that is timed.
-    n_rounds : int
-        Fits that are timed; memory is that of a fit of two epochs before them.
-
-    Returns
-    -------
-    record : dict
-        ``seconds`` (a list), ``peak`` (bytes beyond what was held before the fit, the data
-        among it) and ``data`` (bytes of the inputs).
+    ``seconds`` (a list), ``peak`` (bytes beyond what was held before the fit, the data among it) and
+    ``data`` (bytes of the inputs).
     """
     with use_threads(1):
         # The first fit in a process loads libraries and their buffers.
@@ -67,22 +55,7 @@ def _time_fit(epochs: int, X: np.ndarray, y: np.ndarray) -> float:
 
 
 def measure_growth(sizes: tuple[int, ...], n_rows: int, n_rounds: int) -> list[dict[str, Any]]:
-    """Return a record for each number of rows, each measured in a process of its own.
-
-    Parameters
-    ----------
-    sizes : tuple of int
-        Numbers of rows.
-    n_rows : int
-        About how many rows a fit visits: the epochs of the smaller tables follow from it.
-    n_rounds : int
-        Fits of each size that are timed.
-
-    Returns
-    -------
-    records : list of dict
-        From :func:`measure_in_process`.
-    """
+    """Return a record for each number of rows, each measured in a process of its own."""
     return [run_in_process("benchmarks.speed.growth", n, max(2, round(n_rows / n)), n_rounds) for n in sizes]
 
 

@@ -22,24 +22,7 @@ Mixer = Callable[[Tensor, Tensor], Any]
 def time_mixing(
     n_rounds: int, shape: tuple[int, ...], n_classes: int, n_batches: int
 ) -> dict[str, list[float]]:
-    """Return the times that an epoch of batches takes to be mixed, inputs and labels.
-
-    Parameters
-    ----------
-    n_rounds : int
-        Rounds that count.
-    shape : tuple of int
-        Shape of a batch.
-    n_classes : int
-        Number of classes.
-    n_batches : int
-        Batches in an epoch.
-
-    Returns
-    -------
-    seconds : dict of str to list of float
-        By library; libraries that are not installed, or do not take the shape, are left out.
-    """
+    """Return the times that an epoch of batches takes to be mixed, inputs and labels."""
     generator = torch.Generator().manual_seed(0)
     batches = [
         (torch.randn(shape, generator=generator), torch.randint(n_classes, shape[:1], generator=generator))

@@ -112,18 +112,7 @@ PRESETS = {
 
 
 def run(config: Config) -> int:
-    """Measure, print the table of targets, and write the results.
-
-    Parameters
-    ----------
-    config : Config
-        What to run.
-
-    Returns
-    -------
-    status : int
-        0.
-    """
+    """Measure, print the table of targets, and write the results."""
     config.check_device()
     stem = make_stem("speed", config, embedded=False)
     journal = open_journal(stem, config)
@@ -163,21 +152,7 @@ def list_groups(config: Config) -> list[tuple[str, str]]:
 
 
 def measure_group(config: Config, part: str, case: str) -> dict[str, Any]:
-    """Measure the contenders of one comparison in turns.
-
-    Parameters
-    ----------
-    config : Config
-        The options.
-    part, case : str
-        What is compared, as :func:`list_groups` names it.
-
-    Returns
-    -------
-    group : dict
-        ``records``: part, case, contender, round, value and unit of every measurement; a
-        time is in microseconds per step, batch or row.
-    """
+    """Measure the contenders of one comparison in turns."""
     return {"records": list(MEASURES[part](config, part, case))}
 
 

@@ -53,33 +53,14 @@ LINES = [
 def summarise(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return a row for each line; those whose times are not there are marked so.
 
-    Parameters
-    ----------
-    records : sequence of mapping
-        From ``speed.measure_group``.
-
-    Returns
-    -------
-    rows : list of dict
-        Label, part, case, peer, ratio with quartiles, the median values behind it, target,
-        stretch, and ``met``: "stretch", "target", "missed" or "not run".
+    Label, part, case, peer, ratio with quartiles, the median values behind it, target, stretch, and
+    ``met``: "stretch", "target", "missed" or "not run".
     """
     return summarise_lines(records, LINES)
 
 
 def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
-    """Return the printed tables: ratios beside targets, and the times behind them.
-
-    Parameters
-    ----------
-    document : mapping
-        A result of ``speed``.
-
-    Returns
-    -------
-    tables : dict of str to list of dict
-        Heading to rows, each title to text.
-    """
+    """Return the printed tables: ratios beside targets, and the times behind them."""
     records = document["records"]
     rows = [dict(zip(records["columns"], row, strict=True)) for row in records["rows"]]
     pivot = _pivot_fits(rows)
@@ -110,18 +91,7 @@ def _pivot_fits(records: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
 
 
 def draw_ratios(summary: Sequence[Mapping[str, Any]]) -> bytes:
-    """Draw every ratio measured, with its quartiles and its target.
-
-    Parameters
-    ----------
-    summary : sequence of mapping
-        From :func:`summarise`.
-
-    Returns
-    -------
-    png : bytes
-        The picture.
-    """
+    """Draw every ratio measured, with its quartiles and its target."""
     rows = [row for row in summary if row["ratio"] is not None]
     figure = make_figure(1.4 + 0.27 * len(rows))
     ax = figure.subplots()

@@ -46,20 +46,12 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Toy:
-    """Two classes in the plane.
+    """Two classes in the plane."""
 
-    Parameters
-    ----------
-    make : callable
-        Gives points and labels for ``make(n_samples, noise=..., random_state=...)``.
-    noise : float
-        Standard deviation of the points around their curve.
-    corners : tuple of two pairs
-        Lower left and upper right of the part of the plane that is drawn and measured.
-    """
-
+    # Gives points and labels for ``make(n_samples, noise=..., random_state=...)``
     make: Callable[..., tuple[Array, Array]]
-    noise: float
+    noise: float  # Standard deviation of the points around their curve
+    # Lower left and upper right of the part of the plane that is drawn and measured
     corners: tuple[tuple[float, float], tuple[float, float]]
 
 
@@ -141,18 +133,7 @@ PRESETS = {
 
 
 def run(config: Config) -> int:
-    """Measure, print tables, a plot's path and one sentence, and write the results.
-
-    Parameters
-    ----------
-    config : Config
-        What to run.
-
-    Returns
-    -------
-    status : int
-        0.
-    """
+    """Measure, print tables, a plot's path and one sentence, and write the results."""
     return run_experiment(
         COMMAND,
         config,
@@ -168,21 +149,7 @@ def run(config: Config) -> int:
 
 
 def make_points(config: Config, names: Sequence[str], **_: Any) -> list[Table]:
-    """Return the points of all repeats of each problem: made up, so that no repeat shares one.
-
-    Parameters
-    ----------
-    config : Config
-        Gives the numbers of points.
-    names : sequence of str
-        Keys of ``TOYS``.
-    **_ : Any
-        Where files lie; there are none.
-
-    Returns
-    -------
-    tables : list of Table
-    """
+    """Return the points of all repeats of each problem: made up, so that no repeat shares one."""
     n_samples = config.count_seeds() * (config.n_train + config.n_test)
     tables = []
     for name in names:
@@ -193,22 +160,7 @@ def make_points(config: Config, names: Sequence[str], **_: Any) -> list[Table]:
 
 
 def take_points(config: Config, table: Table, repeat: int) -> tuple[Table, Table]:
-    """Return the points of one repeat, for training and for testing.
-
-    Parameters
-    ----------
-    config : Config
-        Gives the numbers of points.
-    table : Table
-        The points of all repeats.
-    repeat : int
-        Number of the part.
-
-    Returns
-    -------
-    train, test : Table
-        Tables of their own, so that a task carries no more than its points.
-    """
+    """Return the points of one repeat, for training and for testing."""
     n_rows = config.n_train + config.n_test
     rows = np.arange(repeat * n_rows, (repeat + 1) * n_rows)
     parts = (rows[: config.n_train], rows[config.n_train :])
@@ -218,20 +170,6 @@ def take_points(config: Config, table: Table, repeat: int) -> tuple[Table, Table
 
 def flip_labels(y: Array, share: float, seed: int) -> Array:
     """Return labels of which a share, chosen at random, is the other one of 0 and 1.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n_samples,)
-        Labels, 0 and 1.
-    share : float
-        In [0, 1]; the number of rows is rounded.
-    seed : int
-        Of the choice.
-
-    Returns
-    -------
-    wrong : ndarray of shape (n_samples,)
-        A new array.
 
     Examples
     --------
@@ -257,24 +195,7 @@ def make_tasks(config: Config, tables: list[Table]) -> dict[str, tuple[Any, ...]
 
 
 def fit_nets(config: Config, train: Table, share: float, repeat: int) -> dict[str, MixupClassifier]:
-    """Return ERM and mixup, fitted to the same points in the same order.
-
-    Parameters
-    ----------
-    config : Config
-        The options.
-    train : Table
-        The points with their true labels.
-    share : float
-        Which share of the labels is wrong.
-    repeat : int
-        Number of the part.
-
-    Returns
-    -------
-    nets : dict of str to MixupClassifier
-        By method.
-    """
+    """Return ERM and mixup, fitted to the same points in the same order."""
     seed = derive_seed(train.name, repeat)
     options: Mapping[str, Any] = {
         "module__hidden_layer_sizes": config.hidden_layer_sizes,
@@ -295,22 +216,8 @@ def fit_nets(config: Config, train: Table, share: float, repeat: int) -> dict[st
 def fit_pair(config: Config, train: Table, test: Table, share: float, repeat: int) -> dict[str, Any]:
     """Fit ERM and mixup to the points of one repeat and measure them.
 
-    Parameters
-    ----------
-    config : Config
-        The options.
-    train, test : Table
-        The points of the repeat.
-    share : float
-        Which share of the training labels is wrong.
-    repeat : int
-        Number of the part.
-
-    Returns
-    -------
-    group : dict
-        ``records``: error in [0, 1], NLL in nats, what :func:`measure_plane` gives, an equal
-        share of the seconds.
+    ``records``: error in [0, 1], NLL in nats, what :func:`measure_plane` gives, an equal share of the
+    seconds.
     """
     with measure_time() as watch:
         nets = fit_nets(config, train, share, repeat)
@@ -334,24 +241,9 @@ def fit_pair(config: Config, train: Table, test: Table, share: float, repeat: in
 def measure_plane(net: Any, toy: Toy, grid_size: int) -> dict[str, float]:
     """Return how soft the boundary of a net is.
 
-    Parameters
-    ----------
-    net : estimator
-        A fitted classifier of two classes with ``predict_proba``.
-    toy : Toy
-        Its corners are those of the grid.
-    grid_size : int
-        Points on each side of the grid.
+    ``band``: share of the grid in which the probability of class 1 lies in [0.05, 0.95]. ``slope``: mean
+    norm of that probability's gradient at the boundary, per unit of length; 0 where there is no boundary.
 
-    Returns
-    -------
-    softness : dict of str to float
-        ``band``: share of the grid in which the probability of class 1 lies in [0.05, 0.95].
-        ``slope``: mean norm of that probability's gradient at the boundary, per unit of length;
-        0 where there is no boundary.
-
-    Notes
-    -----
     The mean of the gradient's norm over the whole plane would not do: by the coarea formula it is
     the mean length of the level lines, whether they lie close together or far apart.
 

@@ -53,16 +53,8 @@ COLUMN_COUNT = 4
 def summarise(records: Sequence[Row]) -> list[dict[str, Any]]:
     """Return one flat row for each problem, share of wrong labels and method.
 
-    Parameters
-    ----------
-    records : sequence of mapping
-        From ``toy.fit_pair``.
-
-    Returns
-    -------
-    summary : list of dict
-        Error and hesitation in per cent, NLL in nats, slope per unit of length; means, and
-        ``<metric>_diff``, the paired differences from ERM, with the ends of their 95 % intervals.
+    Error and hesitation in per cent, NLL in nats, slope per unit of length; means, and ``<metric>_diff``,
+    the paired differences from ERM, with the ends of their 95 % intervals.
     """
     groups = group_records(records, "dataset", "wrong_share", "method")
     return [
@@ -86,18 +78,7 @@ def _compare(group: Sequence[Row], baseline: Sequence[Row]) -> dict[str, float]:
 
 
 def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
-    """Return the printed tables, one for each metric.
-
-    Parameters
-    ----------
-    document : mapping
-        A result of ``toy``.
-
-    Returns
-    -------
-    tables : dict of str to list of dict
-        Heading to rows, each title to text.
-    """
+    """Return the printed tables, one for each metric."""
     pairs = _pair_methods(document["summary"])
     return {
         title: [_format_pair(*pair, metric, digits) for pair in pairs]
@@ -124,18 +105,7 @@ def _format_pair(baseline: Row, mixed: Row, metric: str, digits: int) -> dict[st
 
 
 def describe_finding(summary: Sequence[Row]) -> str:
-    """Return one sentence: how soft both boundaries are, and what that does to error and NLL.
-
-    Parameters
-    ----------
-    summary : sequence of mapping
-        From :func:`summarise`.
-
-    Returns
-    -------
-    sentence : str
-        A difference is clear where its 95 % interval excludes 0.
-    """
+    """Return one sentence: how soft both boundaries are, and what that does to error and NLL."""
     parts = [_describe_pair(*pair) for pair in _pair_methods(summary)]
     return f"From ERM to mixup: {'; '.join(parts)}."
 
@@ -159,46 +129,19 @@ def _describe_problem(row: Row) -> str:
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel of the picture.
-
-    Parameters
-    ----------
-    dataset : str
-        The problem.
-    wrong_share : float
-        Which share of the training labels is wrong.
-    method : str
-        How the net was trained.
-    net : estimator
-        The fitted net.
-    X, y : ndarray
-        The training points and the labels they were trained with, 0 and 1.
-    corners : ndarray of shape (2, 2)
-        Lower left and upper right of the part of the plane to draw.
-    """
+    """One panel of the picture."""
 
     dataset: str
-    wrong_share: float
-    method: str
-    net: Any
-    X: NDArray[Any]
-    y: NDArray[Any]
-    corners: NDArray[Any]
+    wrong_share: float  # Which share of the training labels is wrong
+    method: str  # How the net was trained
+    net: Any  # Fitted
+    X: NDArray[Any]  # The training points
+    y: NDArray[Any]  # The labels they were trained with, 0 and 1
+    corners: NDArray[Any]  # Lower left and upper right of the part of the plane to draw
 
 
 def draw_boundaries(panels: Sequence[Panel]) -> bytes:
-    """Draw the probability of class 1 and the training points of each net: ERM and mixup side by side.
-
-    Parameters
-    ----------
-    panels : sequence of Panel
-        Two for each problem and share of wrong labels, ERM first.
-
-    Returns
-    -------
-    png : bytes
-        The picture.
-    """
+    """Draw the probability of class 1 and the training points of each net: ERM and mixup side by side."""
     n_columns = min(COLUMN_COUNT, len(panels))
     n_rows = -(-len(panels) // n_columns)
     figure = make_figure(0.7 + 2.3 * n_rows)

@@ -18,18 +18,7 @@ PROTOCOL_TITLES = {"paper": "Paper's protocol: few epochs", "converged": "Traine
 
 
 def draw_differences(summary: Sequence[Mapping[str, Any]]) -> bytes:
-    """Draw mixup minus ERM with 95 % intervals: a column a metric, a row a protocol.
-
-    Parameters
-    ----------
-    summary : sequence of mapping
-        From ``uci_summary.summarise``.
-
-    Returns
-    -------
-    png : bytes
-        The picture.
-    """
+    """Draw mixup minus ERM with 95 % intervals: a column a metric, a row a protocol."""
     protocols = [name for name in PROTOCOL_TITLES if any(row["protocol"] == name for row in summary)]
     n_tables = max(sum(row["protocol"] == name for row in summary) for name in protocols)
     height = 1.2 + len(protocols) * (0.85 + 0.3 * n_tables)

@@ -125,20 +125,7 @@ class Config(BaseConfig):
         return min(max(self.joined_numbers // size, 1), MOST_JOINED)
 
     def make_options(self, protocol: str, n_samples: int) -> dict[str, Any]:
-        """Return the classifier's options, but ``alpha`` and those of one split.
-
-        Parameters
-        ----------
-        protocol : str
-            "paper" or "converged".
-        n_samples : int
-            Rows of the whole table.
-
-        Returns
-        -------
-        options : dict
-            Keyword arguments.
-        """
+        """Return the classifier's options, but ``alpha`` and those of one split."""
         shared = {
             "lr": self.lr,
             "device": self.device,
@@ -182,18 +169,7 @@ PRESETS = {
 
 
 def run(config: Config) -> int:
-    """Measure, print a table, a plot's path and one sentence, and write the results.
-
-    Parameters
-    ----------
-    config : Config
-        What to run.
-
-    Returns
-    -------
-    status : int
-        0.
-    """
+    """Measure, print a table, a plot's path and one sentence, and write the results."""
     return run_experiment(
         COMMAND,
         config,
@@ -228,22 +204,8 @@ def make_tasks(config: Config, tables: list[Table]) -> dict[str, tuple[Any, ...]
 def compare(config: Config, table: Table, protocol: str, repeats: Sequence[int]) -> dict[str, Any]:
     """Fit ERM and tuned mixup to several splits, all nets as one, and score both on the test rows.
 
-    Parameters
-    ----------
-    config : Config
-        The options.
-    table : Table
-        The data.
-    protocol : str
-        "paper" or "converged".
-    repeats : sequence of int
-        Numbers of the splits.
-
-    Returns
-    -------
-    group : dict
-        ``records``: errors in [0, 1], NLL in nats, the chosen ``alpha`` and the seconds of
-        each split, its share of the whole.
+    ``records``: errors in [0, 1], NLL in nats, the chosen ``alpha`` and the seconds of each split, its
+    share of the whole.
     """
     seeds = [derive_seed(table.name, repeat) for repeat in repeats]
     splits = [split_rows(table.y, config.test_size, seed) for seed in seeds]

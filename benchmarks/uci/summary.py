@@ -34,17 +34,7 @@ SCALES = {"error": 100.0, "nll": 1.0}
 def summarise(records: Sequence[Mapping[str, Any]], *, test_ratio: float) -> list[dict[str, Any]]:
     """Return one flat row for each table and protocol.
 
-    Parameters
-    ----------
-    records : sequence of mapping
-        From ``uci.compare``.
-    test_ratio : float
-        Rows for testing divided by rows for training.
-
-    Returns
-    -------
-    summary : list of dict
-        Errors in per cent, NLL in nats; every mean with the ends of its 95 % interval.
+    Errors in per cent, NLL in nats; every mean with the ends of its 95 % interval.
     """
     groups = group_records(records, "dataset", "protocol")
     return [_summarise_group(group, test_ratio) for group in groups.values()]
@@ -76,18 +66,7 @@ def _summarise_metric(
 
 
 def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
-    """Return the printed tables, one for each metric.
-
-    Parameters
-    ----------
-    document : mapping
-        A result of ``uci``.
-
-    Returns
-    -------
-    tables : dict of str to list of dict
-        Heading to rows, each title to text, grouped by protocol.
-    """
+    """Return the printed tables, one for each metric."""
     summary = sorted(document["summary"], key=lambda row: row["protocol"] != "paper")
     return {
         OVERVIEW: _format_overview(summary),
@@ -142,18 +121,7 @@ def _format_paper(row: Mapping[str, Any]) -> str:
 
 
 def describe_finding(summary: Sequence[Mapping[str, Any]]) -> str:
-    """Return one sentence that says on how many tables mixup helped, and on how many it hurt.
-
-    Parameters
-    ----------
-    summary : sequence of mapping
-        From :func:`summarise`.
-
-    Returns
-    -------
-    sentence : str
-        Counts the tables on which the 95 % interval of the difference excludes 0.
-    """
+    """Return one sentence that says on how many tables mixup helped, and on how many it hurt."""
     names = {"paper": "after the paper's few epochs", "converged": "trained to convergence"}
     groups = {
         words: [row for row in summary if row["protocol"] == protocol] for protocol, words in names.items()

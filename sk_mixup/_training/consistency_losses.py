@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 
-from sk_mixup._training.losses import average_rows
+from sk_mixup._training.averages import average_rows
+from sk_mixup._training.losses import smooth_targets
 from sk_mixup._validation import check_choice
 
 __all__ = [
@@ -226,9 +227,8 @@ def semi_supervised_loss(
     tensor(1.6931)
     """
     own, other = (None, None) if weight is None else (weight[:n_labeled], weight[n_labeled:])
-    losses = F.cross_entropy(
-        logits[:n_labeled], target[:n_labeled], reduction="none", label_smoothing=label_smoothing
-    )
+    labels = smooth_targets(target[:n_labeled], label_smoothing, target.shape[1])
+    losses = F.cross_entropy(logits[:n_labeled], labels, reduction="none")
     consistency = consistency_loss(logits[n_labeled:], target[n_labeled:], other)
     return average_rows(losses, own) + unlabeled_weight * consistency
 

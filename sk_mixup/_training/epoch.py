@@ -114,7 +114,7 @@ def describe_epoch(epoch: Epoch) -> Hashable:
     return (
         *parts,
         describe_optimizer(trainer.optimizer, names),
-        (type(trainer.loss), trainer.n_outputs, trainer.dtype, trainer.cuda_graph),
+        (trainer.loss.describe(), trainer.n_outputs, trainer.dtype, trainer.cuda_graph),
         (tuple(x.shape[1:]), getattr(x, "dtype", trainer.dtype), tuple(targets.shape[1:]), targets.device),
         int(batches.plan.bounds[1]),
         hidden,

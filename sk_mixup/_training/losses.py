@@ -1,111 +1,426 @@
-"""Losses of mixed targets."""
+"""Losses of mixed targets, each with its gradient in closed form: one class for both ways of training.
+
+An epoch without autograd calls :meth:`Loss.prepare` for a block of batches, :meth:`Loss.compute_gradient`
+for each batch, and :meth:`Loss.compute_values` for the block; a single step calls :meth:`Loss.apply`,
+which autograd differentiates by the same two methods. So both compute the same numbers.
+
+To add a loss, write a frozen dataclass that derives from :class:`Loss`, and enter in
+:data:`CLOSED_FORMS` what builds it from a criterion::
+
+    CLOSED_FORMS[nn.HuberLoss] = lambda criterion, options: Huber(criterion.delta)
+
+Nothing else needs to change: the estimator whose kind of targets is the loss's takes it.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 
+from sk_mixup._training.averages import average_rows, get_divisors, sum_batches
+from sk_mixup._training.module_structure import is_hooked
 from sk_mixup.mixing.functional import soft_targets
 
 __all__ = [
+    "CLOSED_FORMS",
+    "BinaryCrossEntropy",
+    "CrossEntropy",
+    "Loss",
+    "LossOptions",
+    "SquaredError",
     "average_entropy",
-    "average_rows",
-    "mix_dense_losses",
-    "mix_losses",
+    "find_loss",
     "mix_targets",
-    "mixed_binary_cross_entropy",
-    "mixed_cross_entropy",
+    "smooth_targets",
 ]
 
+CLASSES, INDICATORS, VALUES = "classes", "indicators", "values"
+IGNORED = -100  # torch's default of `ignore_index`, which is no class
 
-def mix_losses(losses: Tensor, lam: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Average the losses towards each mixed target.
 
-    Computes ``sum_i w_i sum_k lam_ki l_ki / sum_i w_i`` over the rows i of a batch, where
-    ``l_ki`` is the loss of the prediction against the k-th example's own target: the form
-    ``lam l(f(x), y) + (1 - lam) l(f(x), y')`` of [1]_, section 3, with weights.
+class Loss(ABC):
+    """A loss of mixed targets, averaged over the weighted rows of a batch.
 
-    Parameters
+    What is known of a block of batches before the outputs is prepared at once; the gradient is
+    then computed batch by batch. Where several nets are trained as one, the outputs, and all
+    that goes with them, have an axis more in front: that of the nets.
+
+    Attributes
     ----------
-    losses : Tensor of shape (k, n)
-        Loss of each row's prediction against each of its k targets.
-    lam : Tensor of shape (k, n)
-        Mixing weights; each column adds up to 1.
-    weight : Tensor of shape (n,), default=None
-        Weight of each virtual example; None means 1.
-
-    Returns
-    -------
-    loss : Tensor of shape ()
-
-    Notes
-    -----
-    The weight of a virtual example is the product of the weights of the examples that go
-    into it. Were a row of weight 2 written down twice, its pairs with a row of weight 3
-    would occur six times.
-
-    References
-    ----------
-    .. [1] H. Zhang, M. Cisse, Y. N. Dauphin and D. Lopez-Paz, "mixup: Beyond Empirical
-       Risk Minimization", ICLR 2018, https://arxiv.org/abs/1710.09412
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sk_mixup._training.losses import mix_losses
-    >>> losses, lam = torch.tensor([[4.0], [8.0]]), torch.tensor([[0.75], [0.25]])
-    >>> mix_losses(losses, lam)
-    tensor(5.)
-    >>> mix_losses(losses.repeat(1, 2) * torch.tensor([1, 2]), lam.repeat(1, 2), torch.tensor([3.0, 1.0]))
-    tensor(6.2500)
+    targets : {'classes', 'indicators', 'values'}
+        What the targets are: a class code a row, 0 or 1 for each output, or real values.
     """
-    return average_rows((lam * losses).sum(dim=0).unsqueeze(1), weight)
+
+    targets: ClassVar[str] = VALUES
+
+    @abstractmethod
+    def make_targets(self, y: Tensor, lam: Tensor, divisor: Tensor) -> tuple[Tensor, ...]:
+        """Return tensors of shape (m, ...) that hold all that is known before the outputs.
+
+        Parameters
+        ----------
+        y : Tensor of shape (k, m, ...)
+            Targets of the examples that are mixed, for the m rows of several batches.
+        lam : Tensor of shape (k, m)
+            Mixing weights.
+        divisor : Tensor of shape () or (m, 1)
+            What the loss of each row is divided by in the mean of its batch; see
+            :func:`get_divisors`.
+        """
+
+    @abstractmethod
+    def compute_gradient(self, output: Tensor, kept: Tensor, *prepared: Tensor) -> Tensor:
+        """Return the gradient of a batch's loss, shape (n, n_outputs).
+
+        What the values of the loss are computed from is written to `kept`, a tensor of
+        that shape.
+        """
+
+    @abstractmethod
+    def compute_values(self, kept: Tensor, *prepared: Tensor) -> Tensor:
+        """Return what, summed over the m rows of one batch, is its loss; shape (m,)."""
+
+    def prepare(
+        self, y: Tensor, lam: Tensor, weight: Tensor | None, sizes: Sequence[int]
+    ) -> tuple[Tensor, ...]:
+        """Return what :meth:`make_targets` does, for weighted rows of several batches.
+
+        Parameters
+        ----------
+        y, lam
+            As in :meth:`make_targets`.
+        weight : Tensor of shape (m,) or None
+            Weight of each row; None means 1.
+        sizes : sequence of int
+            Rows in each batch, m in all; only the last may differ from the others.
+        """
+        return self.make_targets(y, lam, get_divisors(self.weigh(y, weight), sizes, lam))
+
+    def weigh(self, y: Tensor, weight: Tensor | None) -> Tensor | None:
+        """Return the weight of each row with that of its targets."""
+        return weight
+
+    def describe(self) -> Hashable:
+        """Return what losses share whose prepared tensors can be stacked."""
+        return type(self)
+
+    def accepts(self, output: object, y: Tensor) -> bool:
+        """Whether `output` is a tensor of floats, with a column for each column of `y`."""
+        return _has_shape(output, (y.shape[1], y[0, :1].numel()))
+
+    def apply(self, output: Tensor, y: Tensor, lam: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return the loss of one batch, for autograd to differentiate once.
+
+        Parameters
+        ----------
+        output : Tensor of shape (n, n_outputs)
+            Output of the network; that of half precision is computed with in float32.
+        y : Tensor of shape (k, n, ...)
+            Targets of the examples that are mixed.
+        lam : Tensor of shape (k, n)
+            Mixing weights; each column sums to 1.
+        weight : Tensor of shape (n,), default=None
+            Weight of each row; None means 1.
+
+        Returns
+        -------
+        loss : Tensor of shape ()
+
+        Examples
+        --------
+        >>> import torch
+        >>> from sk_mixup._training.losses import CrossEntropy
+        >>> logits = torch.zeros(1, 2, requires_grad=True)
+        >>> loss = CrossEntropy(2).apply(logits, torch.tensor([[0], [1]]), torch.tensor([[0.3], [0.7]]))
+        >>> loss.backward()
+        >>> logits.grad
+        tensor([[ 0.2000, -0.2000]])
+        """
+        return _Differentiable.apply(output, self, y, lam, weight)  # type: ignore[no-untyped-call]
 
 
-def mixed_cross_entropy(
-    logits: Tensor,
-    labels: Tensor,
-    lam: Tensor,
-    weight: Tensor | None = None,
-    label_smoothing: float = 0.0,
-) -> Tensor:
-    """Cross-entropy of logits against mixed classes.
+class _Differentiable(torch.autograd.Function):
+    """The value of a loss; its gradient is computed with it."""
 
-    Equals :func:`mix_losses` of the cross-entropies towards each class, computed as one
-    cross-entropy against soft labels.
+    @staticmethod
+    def forward(
+        ctx: Any, output: Tensor, loss: Loss, y: Tensor, lam: Tensor, weight: Tensor | None
+    ) -> Tensor:
+        values = output.to(torch.promote_types(output.dtype, torch.float32))
+        sizes, kept = [len(values)], torch.empty_like(values)
+        prepared = loss.prepare(y, lam.to(values.dtype), weight, sizes)
+        ctx.save_for_backward(loss.compute_gradient(values, kept, *prepared))
+        ctx.dtype = output.dtype
+        return sum_batches(loss.compute_values(kept, *prepared), sizes)[0]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (gradient,) = ctx.saved_tensors
+        # float16 holds a small gradient only once it is scaled.
+        return (gradient * scale).to(ctx.dtype), None, None, None, None
+
+
+@dataclass(frozen=True)
+class CrossEntropy(Loss):
+    """Cross-entropy of logits against mixed classes, less the weighted entropy of the prediction.
 
     Parameters
     ----------
-    logits : Tensor of shape (n, n_classes)
-        Output of the network.
-    labels : Tensor of shape (k, n), dtype int64
-        Class codes of the examples that were mixed.
-    lam : Tensor of shape (k, n)
-        Mixing weights.
-    weight : Tensor of shape (n,), default=None
-        Weight of each virtual example; None means 1.
+    n_classes : int
+        Number of classes.
     label_smoothing : float, default=0.0
-        Share of each label that is spread over all classes, in [0, 1]
-        (Szegedy et al. 2016).
+        Share of each label that is spread over all classes, in [0, 1] (Szegedy et al. 2016).
+    confidence_penalty : float, default=0.0
+        Weight of the entropy; see :func:`average_entropy`.
+    class_weight : Tensor of shape (n_classes,), default=None
+        Weight of each class, by which the weights of its rows are multiplied; None means 1.
+    """
+
+    targets: ClassVar[str] = CLASSES
+    n_classes: int
+    label_smoothing: float = 0.0
+    confidence_penalty: float = 0.0
+    class_weight: Tensor | None = field(default=None, compare=False, repr=False)
+
+    def make_targets(self, y: Tensor, lam: Tensor, divisor: Tensor) -> tuple[Tensor, ...]:
+        """Return minus the soft labels by each row's share in the mean of its batch; the entropy's weight."""
+        target = smooth_targets(soft_targets(y, lam, self.n_classes), self.label_smoothing, self.n_classes)
+        target.mul_(-divisor.reciprocal())
+        return (target, *_weigh_entropy(self.confidence_penalty, divisor, len(target)))
+
+    def compute_gradient(self, output: Tensor, kept: Tensor, *prepared: Tensor) -> Tensor:
+        """Return ``p - target`` with a softmax p; minus the entropy H has the gradient ``p (log p + H)``."""
+        target, *penalty = prepared
+        torch.log_softmax(output, -1, out=kept)
+        gradient = torch._log_softmax_backward_data(target, kept, -1, output.dtype)
+        for weight in penalty:
+            p = kept.exp()
+            entropy = -(p * kept).sum(dim=-1, keepdim=True)
+            gradient.addcmul_(p * (kept + entropy), weight)
+        return gradient
+
+    def compute_values(self, kept: Tensor, *prepared: Tensor) -> Tensor:
+        """Return ``-sum_c target_c log softmax(output)_c`` by the share, less the weighted entropies."""
+        target, *penalty = prepared
+        values = (kept * target).sum(dim=-1)
+        for weight in penalty:
+            values += (kept.exp() * kept * weight).sum(dim=-1)
+        return values
+
+    def weigh(self, y: Tensor, weight: Tensor | None) -> Tensor | None:
+        """Return the weight of each row by those of the classes that are mixed in it."""
+        if self.class_weight is None:
+            return weight
+        by_class = self.class_weight[y].prod(dim=0)
+        return by_class if weight is None else weight * by_class
+
+    def describe(self) -> Hashable:
+        """Return what losses share whose prepared tensors can be stacked."""
+        return type(self), self.confidence_penalty > 0
+
+    def accepts(self, output: object, y: Tensor) -> bool:
+        """Whether `output` is a tensor of floats, with a column for each class, and `y` holds codes."""
+        return y.ndim == 2 and y.dtype == torch.int64 and _has_shape(output, (y.shape[1], self.n_classes))
+
+
+@dataclass(frozen=True)
+class BinaryCrossEntropy(Loss):
+    """Binary cross-entropy of logits against mixed indicators, less the weighted entropies.
+
+    Averaged over rows and outputs.
+
+    Parameters
+    ----------
+    label_smoothing : float, default=0.0
+        Share of each indicator that is replaced by 1/2, in [0, 1].
+    confidence_penalty : float, default=0.0
+        Weight of the entropies; see :func:`average_entropy`.
+    """
+
+    targets: ClassVar[str] = INDICATORS
+    label_smoothing: float = 0.0
+    confidence_penalty: float = 0.0
+
+    def make_targets(self, y: Tensor, lam: Tensor, divisor: Tensor) -> tuple[Tensor, ...]:
+        """Return the mixed indicators, what the loss of each row is divided by, and the entropy's weight."""
+        target = smooth_targets(mix_columns(y, lam), self.label_smoothing, 2)
+        divisor = (divisor * target.shape[1]).expand(len(target), 1)
+        return (target, divisor, *_weigh_entropy(self.confidence_penalty, divisor, len(target)))
+
+    def compute_gradient(self, output: Tensor, kept: Tensor, *prepared: Tensor) -> Tensor:
+        """Return ``p - target`` with a sigmoid p; minus the entropy has ``p (1 - p) output``."""
+        target, divisor, *penalty = prepared
+        kept.copy_(output)
+        p = output.sigmoid()
+        gradient = p.sub(target).div_(divisor)
+        for weight in penalty:
+            gradient.addcmul_(p * (1 - p) * output, weight)
+        return gradient
+
+    def compute_values(self, kept: Tensor, *prepared: Tensor) -> Tensor:
+        """Return the cross-entropies over the divisor, less the weighted entropies."""
+        target, divisor, *penalty = prepared
+        losses = F.binary_cross_entropy_with_logits(kept, target, reduction="none")
+        values = (losses / divisor).sum(dim=-1)
+        for weight in penalty:
+            values -= (_get_binary_entropy(kept) * weight).sum(dim=-1)
+        return values
+
+    def describe(self) -> Hashable:
+        """Return what losses share whose prepared tensors can be stacked."""
+        return type(self), self.confidence_penalty > 0
+
+
+@dataclass(frozen=True)
+class SquaredError(Loss):
+    """Squared error against mixed targets, averaged over rows and outputs."""
+
+    def make_targets(self, y: Tensor, lam: Tensor, divisor: Tensor) -> tuple[Tensor, ...]:
+        """Return the mixed targets, and what twice the error of each row is multiplied by."""
+        target = mix_columns(y, lam)
+        return target, (2 / (divisor * target.shape[1])).expand(len(target), 1)
+
+    def compute_gradient(self, output: Tensor, kept: Tensor, *prepared: Tensor) -> Tensor:
+        """Return ``2 (output - target) / divisor``."""
+        target, factor = prepared
+        kept.copy_(output)
+        return (output - target).mul_(factor)
+
+    def compute_values(self, kept: Tensor, *prepared: Tensor) -> Tensor:
+        """Return the squared errors over the divisor."""
+        target, factor = prepared
+        return ((kept - target).square() * factor).sum(dim=-1) / 2
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """What a criterion does not know of its loss.
+
+    Parameters
+    ----------
+    n_outputs : int
+        Number of outputs of the network.
+    label_smoothing : float, default=0.0
+        Smoothing of indicators; cross-entropy brings its own.
+    confidence_penalty : float, default=0.0
+        Weight of the prediction's entropy, which the loss of classes is lessened by.
+    """
+
+    n_outputs: int
+    label_smoothing: float = 0.0
+    confidence_penalty: float = 0.0
+
+
+def _make_cross_entropy(criterion: nn.CrossEntropyLoss, options: LossOptions) -> Loss | None:
+    if criterion.ignore_index != IGNORED:
+        return None
+    if criterion.weight is not None and criterion.label_smoothing:  # torch smooths by the classes' weights
+        return None
+    smoothing = criterion.label_smoothing
+    return CrossEntropy(options.n_outputs, smoothing, options.confidence_penalty, criterion.weight)
+
+
+def _make_binary_cross_entropy(criterion: nn.BCEWithLogitsLoss, options: LossOptions) -> Loss | None:
+    if criterion.weight is not None or criterion.pos_weight is not None:
+        return None
+    return BinaryCrossEntropy(options.label_smoothing, options.confidence_penalty)
+
+
+# By the type of the criterion, what builds its closed form, or returns None for options without one.
+CLOSED_FORMS: dict[type[nn.Module], Callable[[Any, LossOptions], Loss | None]] = {
+    nn.CrossEntropyLoss: _make_cross_entropy,
+    nn.BCEWithLogitsLoss: _make_binary_cross_entropy,
+    nn.MSELoss: lambda criterion, options: SquaredError(),
+}
+
+
+def find_loss(criterion: nn.Module, options: LossOptions) -> Loss | None:
+    """Return the closed form of a criterion, or None where it has none here.
+
+    Parameters
+    ----------
+    criterion : torch.nn.Module
+        A candidate, averaged over a batch.
+    options : LossOptions
+        What the criterion does not know.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from sk_mixup._training.losses import LossOptions, find_loss
+    >>> find_loss(nn.CrossEntropyLoss(label_smoothing=0.1), LossOptions(n_outputs=3))
+    CrossEntropy(n_classes=3, label_smoothing=0.1, confidence_penalty=0.0)
+    >>> find_loss(nn.L1Loss(), LossOptions(n_outputs=3)) is None
+    True
+    """
+    make_loss = CLOSED_FORMS.get(type(criterion))
+    if make_loss is None or getattr(criterion, "reduction", None) != "mean" or is_hooked(criterion):
+        return None
+    return make_loss(criterion, options)
+
+
+def smooth_targets(target: Tensor, label_smoothing: float, n_classes: int) -> Tensor:
+    """Spread a share of distributions evenly over all classes.
+
+    Parameters
+    ----------
+    target : Tensor
+        Probabilities of classes; those of one of two for an indicator.
+    label_smoothing : float
+        The share, in [0, 1].
+    n_classes : int
+        Number of classes.
 
     Returns
     -------
-    loss : Tensor of shape ()
+    target : Tensor
+        ``(1 - label_smoothing) * target + label_smoothing / n_classes``; what was given for no
+        smoothing.
 
     Examples
     --------
     >>> import torch
-    >>> from sk_mixup._training.losses import mixed_cross_entropy
-    >>> logits = torch.tensor([[0.0, 0.0]])
-    >>> mixed_cross_entropy(logits, torch.tensor([[0], [1]]), torch.tensor([[0.3], [0.7]]))
-    tensor(0.6931)
+    >>> from sk_mixup._training.losses import smooth_targets
+    >>> smooth_targets(torch.tensor([0.0, 1.0]), 0.2, n_classes=2)
+    tensor([0.1000, 0.9000])
     """
-    target = soft_targets(labels, lam.to(logits.dtype), logits.shape[1])
-    if weight is None:
-        return F.cross_entropy(logits, target, label_smoothing=label_smoothing)
-    losses = F.cross_entropy(logits, target, reduction="none", label_smoothing=label_smoothing)
-    return average_rows(losses.unsqueeze(1), weight)
+    if not label_smoothing:
+        return target
+    return (target * (1 - label_smoothing)).add_(label_smoothing / n_classes)
+
+
+def mix_columns(y: Tensor, lam: Tensor) -> Tensor:
+    """Mix targets of whatever shape, as a table of floats: :func:`mix_targets` of their columns.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_mixup._training.losses import mix_columns
+    >>> mix_columns(torch.tensor([[0], [8]]), torch.tensor([[0.75], [0.25]]))
+    tensor([[2.]])
+    """
+    return mix_targets(y.reshape(*lam.shape, -1), lam).to(lam.dtype)
+
+
+def _has_shape(output: object, shape: tuple[int, ...]) -> bool:
+    return isinstance(output, Tensor) and output.shape == shape and output.is_floating_point()
+
+
+def _weigh_entropy(penalty: float, divisor: Tensor, n_rows: int) -> tuple[Tensor, ...]:
+    """Return the weight of each row's entropy, or nothing for no penalty."""
+    return ((penalty / divisor).expand(n_rows, 1),) if penalty else ()
+
+
+def _get_binary_entropy(logits: Tensor) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits, logits.sigmoid(), reduction="none")
 
 
 def mix_targets(targets: Tensor, lam: Tensor) -> Tensor:
@@ -116,7 +431,7 @@ def mix_targets(targets: Tensor, lam: Tensor) -> Tensor:
     targets : Tensor of shape (k, n, n_outputs)
         Targets of the examples that were mixed.
     lam : Tensor of shape (k, n)
-        Mixing weights; each column adds up to 1.
+        Mixing weights; each column sums to 1.
 
     Returns
     -------
@@ -136,88 +451,6 @@ def mix_targets(targets: Tensor, lam: Tensor) -> Tensor:
     tensor([[2.]])
     """
     return (lam.unsqueeze(-1) * targets).sum(dim=0)
-
-
-def mixed_binary_cross_entropy(
-    logits: Tensor,
-    targets: Tensor,
-    lam: Tensor,
-    weight: Tensor | None = None,
-    label_smoothing: float = 0.0,
-) -> Tensor:
-    """Binary cross-entropy of logits against mixed label indicators.
-
-    Parameters
-    ----------
-    logits : Tensor of shape (n, n_labels)
-        Output of the network.
-    targets : Tensor of shape (k, n, n_labels)
-        Indicators, 0 or 1, of the examples that were mixed.
-    lam : Tensor of shape (k, n)
-        Mixing weights.
-    weight : Tensor of shape (n,), default=None
-        Weight of each virtual example; None means 1.
-    label_smoothing : float, default=0.0
-        Each indicator t becomes ``(1 - label_smoothing) t + label_smoothing / 2``.
-
-    Returns
-    -------
-    loss : Tensor of shape ()
-        Mean over rows and labels.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sk_mixup._training.losses import mixed_binary_cross_entropy
-    >>> targets = torch.tensor([[[1.0, 0.0]], [[0.0, 0.0]]])
-    >>> mixed_binary_cross_entropy(torch.zeros(1, 2), targets, torch.full((2, 1), 0.5))
-    tensor(0.6931)
-    """
-    target = mix_targets(targets, lam)
-    if label_smoothing:
-        target = torch.lerp(target, torch.full_like(target, 0.5), label_smoothing)
-    target = target.to(logits.dtype)
-    if weight is None:
-        return F.binary_cross_entropy_with_logits(logits, target)
-    losses = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    return average_rows(losses, weight)
-
-
-def mix_dense_losses(losses: Tensor, lam: Tensor, counts: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Average the losses of pixels towards each mixed target, those without a label left out.
-
-    Computes ``sum_i w_i sum_k lam_ki sum_p m_kip l_kip`` over ``sum_i w_i sum_k lam_ki sum_p
-    m_kip``, where pixel p of the k-th target of row i has the loss ``l_kip`` and ``m_kip`` is
-    1, or 0 where it has no label.
-
-    Parameters
-    ----------
-    losses : Tensor of shape (k, n, *sizes)
-        Loss of each pixel.
-    lam : Tensor of shape (k, n)
-        Mixing weights; each column adds up to 1.
-    counts : Tensor of shape (k, n, *sizes), dtype bool
-        Whether a pixel has a label.
-    weight : Tensor of shape (n,), default=None
-        Weight of each row; None means 1.
-
-    Returns
-    -------
-    loss : Tensor of shape ()
-        0 where no pixel has a label.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sk_mixup._training.losses import mix_dense_losses
-    >>> losses, lam = torch.tensor([[[2.0, 6.0]], [[1.0, 9.0]]]), torch.tensor([[0.75], [0.25]])
-    >>> mix_dense_losses(losses, lam, torch.tensor([[[True, True]], [[True, False]]]))
-    tensor(3.5714)
-    """
-    share = lam if weight is None else lam * weight
-    share = share.reshape(*lam.shape, *(1,) * (losses.ndim - 2)) * counts
-    total = share.sum()
-    return torch.where(counts, share * losses, 0.0).sum() / torch.where(total == 0, 1.0, total)
 
 
 def average_entropy(logits: Tensor, weight: Tensor | None = None, *, binary: bool = False) -> Tensor:
@@ -252,34 +485,6 @@ def average_entropy(logits: Tensor, weight: Tensor | None = None, *, binary: boo
     tensor(1.3863)
     """
     if binary:
-        return average_rows(
-            F.binary_cross_entropy_with_logits(logits, logits.sigmoid(), reduction="none"), weight
-        )
+        return average_rows(_get_binary_entropy(logits), weight)
     log_p = torch.log_softmax(logits, dim=1)
     return average_rows(-(log_p.exp() * log_p).sum(dim=1), weight)
-
-
-def average_rows(losses: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Average losses, each row counting by its weight.
-
-    Parameters
-    ----------
-    losses : Tensor of shape (n,) or (n, n_outputs)
-        Losses of each row.
-    weight : Tensor of shape (n,), default=None
-        Weight of each row; None means 1.
-
-    Returns
-    -------
-    loss : Tensor of shape ()
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sk_mixup._training.losses import average_rows
-    >>> average_rows(torch.tensor([[1.0, 3.0], [4.0, 8.0]]), torch.tensor([3.0, 1.0]))
-    tensor(3.)
-    """
-    if weight is None:
-        return losses.mean()
-    return (weight * losses.reshape(len(losses), -1).mean(dim=1)).sum() / weight.sum()

@@ -16,7 +16,6 @@ from torch.func import functional_call, vmap
 
 from sk_mixup._data.batches import Block
 from sk_mixup._random import TorchStream
-from sk_mixup._training.closed_form_losses import get_divisors
 from sk_mixup._training.epoch import Epoch, iterate_layers
 from sk_mixup._training.module_structure import describe_attributes
 from sk_mixup._training.stacked_optimizer_step import StackedUpdate, find_runs, read_options
@@ -173,7 +172,7 @@ class LockstepTrainer(ABC):
         for trainer, (block, sizes) in zip(self.trainers, blocks, strict=False):
             y, lam, weight = block.get_mixed_targets()
             lam = lam.to(self.dtype)
-            prepared = trainer.loss.prepare(y, lam, get_divisors(weight, sizes, lam))
+            prepared = trainer.loss.prepare(y, lam, weight, sizes)
             inputs = self.shape_inputs(block.get_mixed_inputs())
             parts.append((inputs, *self.prepare_hidden(trainer, block, sizes), *prepared))
         all_sizes = [sizes for _, sizes in blocks]

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from sk_mixup._data.batches import Batch, Block, PlannedBatches, RowSlices
 from sk_mixup._data.storage import ALIGNMENT
 from sk_mixup._data.virtual_examples import HiddenMixing, mixing_at
-from sk_mixup._training.closed_form_losses import Loss, get_divisors, sum_batches
+from sk_mixup._training.averages import sum_batches
+from sk_mixup._training.losses import Loss
 from sk_mixup._training.optimizer_step import FusedUpdate
 
 __all__ = ["ChainTrainer", "GraphedStep", "ModuleTrainer", "Trainer"]
@@ -112,7 +113,7 @@ class Trainer(ABC):
     ) -> Tensor | None:
         y, lam, weight = block.get_mixed_targets()
         lam = lam.to(self.dtype)
-        prepared = self.loss.prepare(y, lam, get_divisors(weight, sizes, lam))
+        prepared = self.loss.prepare(y, lam, weight, sizes)
         kept = lam.new_empty(lam.shape[1], self.n_outputs)
         parts = [torch.split(part, sizes) for part in (kept, *prepared)]
         inputs = zip(block.list_hidden(sizes), self._mix_inputs(block, sizes, n_mixed), *parts, strict=True)
@@ -273,7 +274,7 @@ class ChainTrainer(Trainer):
         with self.guard():
             for x, y, weight, sizes in batches.iterate_joined(n_joined):
                 lam = torch.ones(1, len(y), dtype=self.dtype, device=y.device)
-                prepared = self.loss.prepare(y.unsqueeze(0), lam, get_divisors(weight, sizes, lam))
+                prepared = self.loss.prepare(y.unsqueeze(0), lam, weight, sizes)
                 output = self.shape_inputs(x)
                 for layer in self.layers[:-1]:
                     output = _apply_linear(output, layer.weight.t(), layer.bias).relu_()

@@ -16,12 +16,15 @@ from torch import Tensor, nn
 
 from sk_mixup._data.batches import Batch
 from sk_mixup._random import unseen_draws
-from sk_mixup._training.closed_form_losses import BinaryCrossEntropy, CrossEntropy, Loss, find_loss
+from sk_mixup._training.averages import mix_dense_losses
 from sk_mixup._training.losses import (
+    CLASSES,
+    INDICATORS,
+    Loss,
+    LossOptions,
     average_entropy,
-    mix_dense_losses,
-    mixed_binary_cross_entropy,
-    mixed_cross_entropy,
+    find_loss,
+    smooth_targets,
 )
 from sk_mixup.estimators._base import first_pair
 from sk_mixup.estimators._labels import IGNORED, LabelsMixin
@@ -111,7 +114,7 @@ class ClassificationMixin(LabelsMixin):
         self._check_output(y_pred)
         if isinstance(self.criterion_, nn.BCEWithLogitsLoss):
             y_true = to_tensor(y_true, self.device).to(y_pred.dtype).reshape(y_pred.shape)
-            y_true = torch.lerp(y_true, torch.full_like(y_true, 0.5), self.label_smoothing)
+            y_true = smooth_targets(y_true, self.label_smoothing, 2)
         return super().get_loss(y_pred, y_true, X=X, training=training)
 
     def get_batch_loss(self, y_pred: Any, batch: Batch, x: Any = None, training: bool = False) -> Tensor:
@@ -119,6 +122,9 @@ class ClassificationMixin(LabelsMixin):
         if self._dense and not self.is_overridden("get_loss"):
             y, lam, weight = batch.get_mixed_targets()
             return self.get_mixed_loss(y_pred, y, lam, weight, x=x, training=training)
+        loss = self._compute_closed_form(y_pred, batch, training)
+        if loss is not None:
+            return loss
         loss = super().get_batch_loss(y_pred, batch, x, training)
         if not training or not self.confidence_penalty:
             return loss
@@ -137,33 +143,23 @@ class ClassificationMixin(LabelsMixin):
         x: Any = None,
         training: bool = False,
     ) -> Tensor:
-        """Return the loss of mixed targets, as one cross-entropy where that can be done."""
+        """Return the loss of mixed targets, in closed form where there is one."""
         self._check_output(y_pred)
-        if not isinstance(y_pred, Tensor) or self.is_overridden("get_loss"):
-            # A loss of the user's own is applied to each target.
-            return super().get_mixed_loss(y_pred, y, lam, weight, x=x, training=training)
-        criterion = self.criterion_
-        if self._dense:
+        loss = self._mix_in_closed_form(y_pred, y, lam, weight)
+        if loss is not None:
+            return loss
+        if self._dense and isinstance(y_pred, Tensor) and not self.is_overridden("get_loss"):
             losses = [self.get_row_losses(y_pred, y_k, x=x, training=training) for y_k in y]
-            return mix_dense_losses(torch.stack(losses), lam, y != criterion.ignore_index, weight)
-        if type(criterion) is nn.CrossEntropyLoss and y_pred.ndim == 2 and not y.is_floating_point():
-            if criterion.weight is not None:
-                by_class = criterion.weight[y].prod(dim=0)
-                weight = by_class if weight is None else weight * by_class
-            return mixed_cross_entropy(y_pred, y, lam, weight, criterion.label_smoothing)
-        if type(criterion) is nn.BCEWithLogitsLoss and criterion.weight is criterion.pos_weight is None:
-            targets = y.to(y_pred.dtype).reshape(len(y), *y_pred.shape)
-            if y_pred.ndim == 1:
-                y_pred, targets = y_pred.unsqueeze(1), targets.unsqueeze(2)
-            return mixed_binary_cross_entropy(y_pred, targets, lam, weight, self.label_smoothing)
+            return mix_dense_losses(torch.stack(losses), lam, y != self.criterion_.ignore_index, weight)
         return super().get_mixed_loss(y_pred, y, lam, weight, x=x, training=training)
 
     def _get_closed_form_loss(self, training: bool) -> Loss | None:
-        penalty = self.confidence_penalty if training else 0.0
-        loss = find_loss(self.criterion_, self._n_outputs, self.label_smoothing, penalty)
         if self._dense:
             return None
-        return loss if isinstance(loss, BinaryCrossEntropy if self._multilabel else CrossEntropy) else None
+        penalty = self.confidence_penalty if training else 0.0
+        loss = find_loss(self.criterion_, LossOptions(self._n_outputs, self.label_smoothing, penalty))
+        kind = INDICATORS if self._multilabel else CLASSES
+        return loss if loss is not None and loss.targets == kind else None
 
     def _check_output(self, y_pred: Any) -> None:
         if not isinstance(y_pred, Tensor):

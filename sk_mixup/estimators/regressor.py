@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from sk_mixup._training.closed_form_losses import Loss, SquaredError, find_loss
-from sk_mixup._training.losses import average_rows, mix_targets
+from sk_mixup._training.averages import average_rows
+from sk_mixup._training.losses import VALUES, Loss, LossOptions, find_loss, mix_columns
 from sk_mixup.estimators._base import MixupEstimatorMixin, first_pair
 from sk_mixup.mixing import Vicinity
 from sk_mixup.modules import MLP
@@ -330,8 +330,8 @@ class MixupRegressor(MixupEstimatorMixin, NeuralNetRegressor):
         return aligned, y_true
 
     def _get_closed_form_loss(self, training: bool) -> Loss | None:
-        loss = find_loss(self.criterion_, self._n_outputs)
-        return loss if isinstance(loss, SquaredError) else None
+        loss = find_loss(self.criterion_, LossOptions(self._n_outputs))
+        return loss if loss is not None and loss.targets == VALUES else None
 
     def get_mixed_loss(
         self,
@@ -344,8 +344,10 @@ class MixupRegressor(MixupEstimatorMixin, NeuralNetRegressor):
         training: bool = False,
     ) -> Tensor:
         """Return the loss against the mixed targets ``sum_k lam_k y_k``."""
-        y = y.reshape(*lam.shape, -1).to(y_pred.dtype)
-        target = mix_targets(y, lam.to(y_pred.dtype))
+        loss = self._mix_in_closed_form(y_pred, y, lam, weight)
+        if loss is not None:
+            return loss
+        target = mix_columns(y, lam.to(y_pred.dtype))
         if weight is None:
             return self.get_loss(y_pred, target, X=x, training=training)
         return average_rows(self.get_row_losses(y_pred, target, x=x, training=training), weight)

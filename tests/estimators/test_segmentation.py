@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from sk_mixup import MixupClassifier, stacked
-from sk_mixup._training.losses import mix_dense_losses
+from sk_mixup._training.averages import mix_dense_losses
 from sk_mixup.mixing import CutMix, GaussianNoise, ManifoldMixup, Mixup
 
 IGNORED = 7

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 import itertools
+import random
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,15 @@ PROBLEMS = {
     "targets": Problem(MixupRegressor, _values, 2),
 }
 
+# Problems of the above with a confidence penalty.
+PENALIZED = {
+    "penalized_classes": Problem(
+        MixupClassifier, _codes, 3, {"confidence_penalty": 0.3, "label_smoothing": 0.1}
+    ),
+    "penalized_labels": Problem(MixupClassifier, _labels, 3, {"confidence_penalty": 0.3}),
+}
+ALL_PROBLEMS = PROBLEMS | PENALIZED
+
 MIXING: dict[str, dict[str, Any]] = {
     "plain": {"alpha": 0},
     "mixup": {"alpha": 0.4},
@@ -116,11 +126,27 @@ MIXING: dict[str, dict[str, Any]] = {
 
 def has_classes(problem: str, mixing: str) -> bool:
     """Whether partners can be chosen so."""
-    return mixing != "same_class" or PROBLEMS[problem].owner is MixupClassifier
+    return mixing != "same_class" or ALL_PROBLEMS[problem].owner is MixupClassifier
 
 
-# All that can be combined: (mixing, problem).
-CASES = [case for case in itertools.product(MIXING, PROBLEMS) if has_classes(case[1], case[0])]
+def cover_pairs(*axes: Any, allowed: Callable[..., bool] = lambda *_: True) -> list[tuple[Any, ...]]:
+    """Return few cases of a cross product, in which any two values meet that meet in an allowed case."""
+    cases = [case for case in itertools.product(*axes) if allowed(*case)]
+    random.Random(0).shuffle(cases)
+    pairs = {case: set(itertools.combinations(enumerate(case), 2)) for case in cases}
+    left, chosen = set().union(*pairs.values()), []
+    for n_new in range(len(axes) * (len(axes) - 1) // 2, 0, -1):
+        for case in cases:
+            if len(pairs[case] & left) >= n_new:
+                chosen.append(case)
+                left -= pairs[case]
+    return chosen
+
+
+def cover(architectures: Any = ARCHITECTURES) -> list[tuple[str, str, str, bool]]:
+    """Return cases (mixing, problem, architecture, weighted) in which any two values meet."""
+    axes = MIXING, ALL_PROBLEMS, architectures, (False, True)
+    return cover_pairs(*axes, allowed=lambda mixing, problem, *_: has_classes(problem, mixing))
 
 
 def make_rows(architecture: str) -> NDArray[np.float32]:
@@ -132,7 +158,7 @@ def make_net(
     architecture: str = "mlp", problem: str = "classes", *, stepwise: bool = False, **options: Any
 ) -> Any:
     """Return a net that is not fitted; `stepwise` keeps it from the fast epochs."""
-    shown, learned = ARCHITECTURES[architecture], PROBLEMS[problem]
+    shown, learned = ARCHITECTURES[architecture], ALL_PROBLEMS[problem]
     callbacks = [("look", Look())] if stepwise else []
     module = partial(shown.build, learned.n_outputs)
     defaults = QUICK | {"max_epochs": EPOCHS} | learned.options | shown.options
@@ -144,7 +170,7 @@ def fit(
 ) -> Any:
     """Return a fitted net."""
     net = make_net(architecture, problem, **options)
-    return net.fit(make_rows(architecture), PROBLEMS[problem].y, sample_weight=sample_weight)
+    return net.fit(make_rows(architecture), ALL_PROBLEMS[problem].y, sample_weight=sample_weight)
 
 
 def draw_batches(net: Any, X: Any, y: Any, sample_weight: Any = None) -> PlannedBatches:

@@ -12,13 +12,14 @@ from torch import Tensor
 from sk_mixup import MixupClassifier, MixupRegressor
 from sk_mixup._training.trainer import GraphedStep
 from tests.helpers.architectures import (
+    ALL_PROBLEMS,
     ARCHITECTURES,
-    CASES,
     MIXING,
     PROBLEMS,
     WEIGHT,
     assert_close_nets,
     assert_same_nets,
+    cover,
     draw_batches,
     fit,
     make_net,
@@ -38,7 +39,7 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> type[EmulatedGraph]:
 
 def train(architecture: str, problem: str, *, cuda_graph: bool, weight: Any = None, **options: Any) -> Any:
     """Return a net trained for some epochs, and the losses of each."""
-    X, y = make_rows(architecture), PROBLEMS[problem].y
+    X, y = make_rows(architecture), ALL_PROBLEMS[problem].y
     net = fit(architecture, problem, max_epochs=0, **options)
     torch.manual_seed(0)
     epochs: list[tuple[Tensor, list[int]]] = []
@@ -62,12 +63,12 @@ def assert_graph_is_the_step(architecture: str, problem: str, **options: Any) ->
 # -- the same weights --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("architecture", ["mlp", "tanh"])
-@pytest.mark.parametrize(("mixing", "problem"), CASES)
+@pytest.mark.parametrize(("mixing", "problem", "architecture", "weighted"), cover(("mlp", "tanh")))
 def test_graph_trains_as_the_step(
-    graphs: type[EmulatedGraph], architecture: str, mixing: str, problem: str
+    graphs: type[EmulatedGraph], mixing: str, problem: str, architecture: str, weighted: bool
 ) -> None:
-    assert_graph_is_the_step(architecture, problem, batch_size=8, **MIXING[mixing])
+    weight = WEIGHT if weighted else None
+    assert_graph_is_the_step(architecture, problem, batch_size=8, weight=weight, **MIXING[mixing])
     assert (graphs.n_captures, graphs.n_replays) == (N_EPOCHS, N_EPOCHS * (5 - GraphedStep.n_warmup))
 
 

@@ -14,7 +14,6 @@ from sk_mixup import MixupClassifier, MixupRegressor
 from sk_mixup._training import trainer as trainers
 from tests.helpers.architectures import (
     ARCHITECTURES,
-    CASES,
     EPOCHS,
     MIXING,
     PROBLEMS,
@@ -24,6 +23,7 @@ from tests.helpers.architectures import (
     assert_close_nets,
     assert_same_history,
     assert_same_nets,
+    cover,
     fit,
     make_net,
     make_rows,
@@ -51,54 +51,32 @@ def fit_both(
     return fast, slow
 
 
-# Every architecture, and every way of mixing; those that all see differ only in the module.
-GRID = [
-    (architecture, *case)
-    for architecture in ARCHITECTURES
-    for case in CASES
-    if architecture in ("mlp", "tanh", "convolution") or case[0] in ("plain", "mixup")
-]
-SMOOTHED_CODES = ("plain", "smoothed_classes")
-
-
-@pytest.mark.parametrize(
-    ("architecture", "mixing", "problem"), [case for case in GRID if case[1:] != SMOOTHED_CODES]
-)
-def test_epoch_equals_its_steps(epochs: list[str], architecture: str, mixing: str, problem: str) -> None:
-    fast, slow = fit_both(epochs, architecture, problem, **MIXING[mixing])
+@pytest.mark.parametrize(("mixing", "problem", "architecture", "weighted"), cover())
+def test_epoch_equals_its_steps(
+    epochs: list[str], mixing: str, problem: str, architecture: str, weighted: bool
+) -> None:
+    weight = WEIGHT if weighted else None
+    fast, slow = fit_both(epochs, architecture, problem, weight, **MIXING[mixing])
     assert_same_nets(fast, slow)
-    assert_same_history(fast, slow)
-
-
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_epoch_of_smoothed_codes_equals_its_steps_but_for_rounding(
-    epochs: list[str], float64: None, architecture: str
-) -> None:
-    # Step by step, torch smooths class codes in another order of operations.
-    fast, slow = fit_both(epochs, architecture, "smoothed_classes", alpha=0)
-    assert_close_nets(fast, slow, rtol=1e-10, atol=1e-12)
-    assert_same_history(fast, slow)
-
-
-@pytest.mark.parametrize("architecture", ONE_OF_EACH)
-@pytest.mark.parametrize(("mixing", "problem"), CASES)
-def test_epoch_of_weighted_rows_equals_its_steps_but_for_rounding(
-    epochs: list[str], float64: None, architecture: str, mixing: str, problem: str
-) -> None:
-    options = MIXING[mixing] | {"optimizer": torch.optim.SGD, "lr": 0.1}
-    fast, slow = fit_both(epochs, architecture, problem, WEIGHT, **options)
-    assert_close_nets(fast, slow, rtol=1e-10, atol=1e-12)
-    assert_same_history(fast, slow)
+    assert read_batches(fast) == read_batches(slow)
 
 
 @pytest.mark.parametrize("architecture", ONE_OF_EACH)
 @pytest.mark.parametrize("sample_weight", [None, WEIGHT], ids=["classes", "classes_and_rows"])
-def test_epoch_of_weighted_classes_equals_its_steps_but_for_rounding(
-    epochs: list[str], float64: None, architecture: str, sample_weight: Any
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"class_weight": {0: 1, 1: 2, 2: 5}},
+        {"criterion": nn.CrossEntropyLoss, "criterion__weight": torch.tensor([1.0, 2.0, 5.0])},
+    ],
+    ids=["option", "criterion"],
+)
+def test_epoch_of_weighted_classes_equals_its_steps(
+    epochs: list[str], architecture: str, sample_weight: Any, options: dict[str, Any]
 ) -> None:
-    options = {"class_weight": {0: 1, 1: 2, 2: 5}, "optimizer": torch.optim.SGD, "lr": 0.1}
     fast, slow = fit_both(epochs, architecture, "classes", sample_weight, **options)
-    assert_close_nets(fast, slow, rtol=1e-10, atol=1e-12)
+    assert_same_nets(fast, slow)
+    assert read_batches(fast) == read_batches(slow)
 
 
 @pytest.mark.parametrize("architecture", ONE_OF_EACH)
@@ -180,12 +158,32 @@ def test_epoch_with_any_optimizer_equals_its_steps(
     assert_same_nets(*fit_both(epochs, architecture, "classes", **options))
 
 
-# With mixing, single steps round the mixing weights to bfloat16; an epoch does not.
 @pytest.mark.parametrize("architecture", ["tanh", "convolution", "normed"])
-def test_plain_epoch_in_bfloat16_equals_its_steps(epochs: list[str], architecture: str) -> None:
-    fast, slow = fit_both(epochs, architecture, "classes", alpha=0, autocast="bfloat16")
+@pytest.mark.parametrize(
+    ("problem", "alpha", "weight"),
+    [("classes", 0, None), ("penalized_classes", 0.4, WEIGHT), ("smoothed_labels", 0.4, None)],
+)
+def test_epoch_in_bfloat16_equals_its_steps(
+    epochs: list[str], architecture: str, problem: str, alpha: float, weight: Any
+) -> None:
+    fast, slow = fit_both(epochs, architecture, problem, weight, alpha=alpha, autocast="bfloat16")
     assert_same_nets(fast, slow)
-    assert_same_history(fast, slow)
+    assert read_batches(fast) == read_batches(slow)
+
+
+@pytest.mark.parametrize("problem", ["classes", "smoothed_labels", "penalized_classes", "targets"])
+@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["unweighted", "weighted"])
+def test_validation_equals_its_steps(
+    monkeypatch: pytest.MonkeyPatch, float64: None, problem: str, weight: Any
+) -> None:
+    options = {"early_stopping": True, "validation_fraction": 0.4, "batch_size": 8}
+    fast = fit("mlp", problem, weight, **options)
+    monkeypatch.setattr(type(fast), "get_evaluator", lambda *_: None)
+    slow = fit("mlp", problem, weight, **options)
+    for losses, expected in zip(
+        *(net.history[:, "batches", :, "valid_loss"] for net in (fast, slow)), strict=True
+    ):
+        np.testing.assert_allclose(losses, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("sample_weight", [None, WEIGHT], ids=["unweighted", "weighted"])

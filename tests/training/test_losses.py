@@ -1,130 +1,477 @@
-"""Losses of mixed targets against the slow reference."""
+"""Losses of mixed targets: values and gradients against slow references, by hand and by autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_iris
 import torch
+from torch import Tensor, nn
 import torch.nn.functional as F  # noqa: N812
 
-from sk_mixup import MixupClassifier
-from sk_mixup._training import losses
+from sk_mixup import MixupClassifier, fit_stacked
+from sk_mixup._training.averages import average_rows, get_divisors, mix_losses, sum_batches
+from sk_mixup._training.losses import (
+    CLOSED_FORMS,
+    BinaryCrossEntropy,
+    CrossEntropy,
+    Loss,
+    LossOptions,
+    SquaredError,
+    average_entropy,
+    find_loss,
+    mix_columns,
+    mix_targets,
+)
 from sk_mixup.mixing import soft_targets
 from tests.helpers import reference
+from tests.helpers.architectures import (
+    PROBLEMS,
+    WEIGHT,
+    assert_close_nets,
+    assert_same_history,
+    assert_same_nets,
+    fit,
+    make_rows,
+    note_epochs,
+)
 
-N, C = 6, 4
+SIZE, N_BATCHES, C = 5, 3, 4
+M = SIZE * N_BATCHES
+SIZES = [SIZE] * N_BATCHES
+BY_CLASS = torch.tensor([0.5, 1.0, 2.0, 3.0], dtype=torch.float64)
+
+# -- a loss from outside -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Huber(Loss):
+    """Squared error near the target, absolute error far from it."""
+
+    delta: float
+
+    def make_targets(self, y: Tensor, lam: Tensor, divisor: Tensor) -> tuple[Tensor, ...]:
+        target = mix_columns(y, lam)
+        return target, (divisor * target.shape[1]).expand(len(target), 1)
+
+    def compute_gradient(self, output: Tensor, kept: Tensor, *prepared: Tensor) -> Tensor:
+        target, divisor = prepared
+        kept.copy_(output)
+        return (output - target).clamp_(-self.delta, self.delta).div_(divisor)
+
+    def compute_values(self, kept: Tensor, *prepared: Tensor) -> Tensor:
+        target, divisor = prepared
+        losses = F.huber_loss(kept, target, reduction="none", delta=self.delta)
+        return (losses / divisor).sum(dim=-1)
 
 
 @pytest.fixture
-def generator():
-    return np.random.default_rng(0)
+def huber(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Huber loss in closed form."""
+    monkeypatch.setitem(CLOSED_FORMS, nn.HuberLoss, lambda criterion, options: Huber(criterion.delta))
 
 
-def make_case(generator, n_mixed, weighted):
-    logits = torch.as_tensor(generator.normal(size=(N, C)))
-    lam = torch.as_tensor(generator.dirichlet(np.ones(n_mixed), N).T)
-    weight = torch.as_tensor(generator.uniform(0.1, 3, size=N)) if weighted else None
-    return logits, lam, weight
+@pytest.mark.parametrize("architecture", ["mlp", "tanh"])
+@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["unweighted", "weighted"])
+@pytest.mark.parametrize("alpha", [0, 0.4])
+def test_loss_from_outside_trains_as_step_by_step(
+    monkeypatch: pytest.MonkeyPatch, float64: None, huber: None, architecture: str, weight: Any, alpha: float
+) -> None:
+    epochs = note_epochs(monkeypatch)
+    options = {"criterion": nn.HuberLoss, "criterion__delta": 0.5, "alpha": alpha}
+    fast = fit(architecture, "targets", weight, **options)
+    assert len(epochs) == len(fast.history)
+    slow = fit(architecture, "targets", weight, **options, stepwise=True)
+    assert_same_nets(fast, slow)
+    assert_same_history(fast, slow)
+    CLOSED_FORMS.pop(nn.HuberLoss)
+    by_autograd = fit(architecture, "targets", weight, **options)
+    assert len(epochs) == len(fast.history)
+    assert_close_nets(fast, by_autograd, rtol=1e-7, atol=1e-9)
 
 
-@pytest.mark.parametrize("label_smoothing", [0.0, 0.1, 1.0])
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("n_mixed", [1, 2, 3])
-def test_mixed_cross_entropy_equals_reference(generator, n_mixed, weighted, label_smoothing):
-    logits, lam, weight = make_case(generator, n_mixed, weighted)
-    labels = torch.as_tensor(generator.integers(C, size=(n_mixed, N)))
-
-    def row_loss(row, label):
-        return reference.cross_entropy_row(row, int(label), label_smoothing)
-
-    expected = reference.mixed_loss(row_loss, logits, labels, lam, weight)
-    loss = losses.mixed_cross_entropy(logits, labels, lam, weight, label_smoothing)
-    assert loss.item() == pytest.approx(expected, rel=1e-12)
+# -- slow references: each row on its own ------------------------------------------------
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("n_mixed", [1, 2, 3])
-def test_mixed_cross_entropy_equals_mixed_losses(generator, n_mixed, weighted):
-    logits, lam, weight = make_case(generator, n_mixed, weighted)
-    labels = torch.as_tensor(generator.integers(C, size=(n_mixed, N)))
-    rows = torch.stack([F.cross_entropy(logits, y, reduction="none") for y in labels])
-    expected = losses.mix_losses(rows, lam, weight)
-    torch.testing.assert_close(losses.mixed_cross_entropy(logits, labels, lam, weight), expected)
+def score_class(loss: CrossEntropy, output: Tensor, label: Tensor) -> Tensor:
+    """Cross-entropy of one row, ``-sum_c t_c log softmax(output)_c``, less the weighted entropy."""
+    target = torch.full_like(output, loss.label_smoothing / len(output))
+    target[int(label)] += 1 - loss.label_smoothing
+    log_p = output - output.exp().sum().log()
+    return -(target * log_p).sum() + loss.confidence_penalty * (log_p.exp() * log_p).sum()
 
 
-@pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("n_mixed", [1, 2, 3])
-def test_mixed_binary_cross_entropy_equals_reference(generator, n_mixed, weighted, label_smoothing):
-    logits, lam, weight = make_case(generator, n_mixed, weighted)
-    targets = torch.as_tensor(generator.integers(2, size=(n_mixed, N, C)), dtype=torch.float64)
-
-    def row_loss(row, target):
-        return reference.binary_cross_entropy_row(row, target, label_smoothing)
-
-    expected = reference.mixed_loss(row_loss, logits, targets, lam, weight)
-    loss = losses.mixed_binary_cross_entropy(logits, targets, lam, weight, label_smoothing)
-    assert loss.item() == pytest.approx(expected, rel=1e-12)
+def score_labels(loss: BinaryCrossEntropy, output: Tensor, labels: Tensor) -> Tensor:
+    """Mean over the labels of one row of ``-t log p - (1 - t) log(1 - p)``, less the entropies of p."""
+    target = (1 - loss.label_smoothing) * labels + loss.label_smoothing / 2
+    p = 1 / (1 + (-output).exp())
+    target = target - loss.confidence_penalty * p
+    weight = 1 - loss.confidence_penalty - target
+    return -(target * p.log() + weight * (1 - p).log()).mean()
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("n_mixed", [1, 2, 3])
-def test_mixed_squared_error_has_the_gradient_of_the_reference(generator, n_mixed, weighted):
-    prediction, lam, weight = make_case(generator, n_mixed, weighted)
-    targets = torch.as_tensor(generator.normal(size=(n_mixed, N, C)))
-    prediction.requires_grad_()
-    ours = losses.average_rows((prediction - losses.mix_targets(targets, lam)) ** 2, weight)
-    rows = torch.stack([((prediction - y) ** 2).mean(dim=1) for y in targets])
-    rule = losses.mix_losses(rows, lam, weight)
-    gradients = [torch.autograd.grad(loss, prediction)[0] for loss in (ours, rule)]
-    torch.testing.assert_close(*gradients)
-    slow = reference.mixed_loss(reference.squared_error_row, prediction.detach(), targets, lam, weight)
-    assert rule.item() == pytest.approx(slow, rel=1e-12)
+def score_values(loss: Loss, output: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error of one row, or its Huber loss."""
+    error = (output - target).abs()
+    if not isinstance(loss, Huber):
+        return (error**2).mean()
+    return torch.where(error < loss.delta, error**2 / 2, loss.delta * (error - loss.delta / 2)).mean()
 
 
-def test_weighted_loss_divides_by_the_weights():
-    # torch's own cross-entropy divides probability targets with class weights by the
-    # number of rows; the rule divides by the weights that were used.
-    logits = torch.zeros(1, 3, dtype=torch.float64)
-    labels, lam = torch.tensor([[0], [1]]), torch.tensor([[0.5], [0.5]], dtype=torch.float64)
-    weight = torch.tensor([10.0], dtype=torch.float64)
-    assert losses.mixed_cross_entropy(logits, labels, lam, weight).item() == pytest.approx(np.log(3))
+def score_batch(loss: Loss, output: Tensor, y: Tensor, lam: Tensor, weight: Tensor | None) -> Tensor:
+    """Return ``sum_i w_i sum_k lam_ki l(output_i, y_ki) / sum_i w_i``; of real targets, of their mixture."""
+    total, divisor = torch.zeros(()), torch.zeros(())
+    for i in range(len(output)):
+        w = torch.ones(()) if weight is None else weight[i]
+        if isinstance(loss, SquaredError | Huber):
+            mixed = sum((lam[k, i] * y[k, i] for k in range(len(y))), torch.zeros(C))
+            row = score_values(loss, output[i], mixed)
+        else:
+            score: Any = score_class if isinstance(loss, CrossEntropy) else score_labels
+            row = sum((lam[k, i] * score(loss, output[i], y[k, i]) for k in range(len(y))), torch.zeros(()))
+        if isinstance(loss, CrossEntropy) and loss.class_weight is not None:
+            for k in range(len(y)):
+                w = w * loss.class_weight[y[k, i]]
+        total, divisor = total + w * row, divisor + w
+    return total / divisor
 
 
-@pytest.mark.parametrize("factor", [0.5, 4.0])
-def test_constant_weight_changes_nothing(generator, factor):
-    logits, lam, _ = make_case(generator, 2, False)
-    labels = torch.as_tensor(generator.integers(C, size=(2, N)))
-    weighted = losses.mixed_cross_entropy(logits, labels, lam, torch.full_like(lam[0], factor))
-    torch.testing.assert_close(weighted, losses.mixed_cross_entropy(logits, labels, lam))
+LOSSES: dict[str, Loss] = {
+    "classes": CrossEntropy(C),
+    "smoothed_classes": CrossEntropy(C, 0.1),
+    "uniform_classes": CrossEntropy(C, 1.0),
+    "penalized_classes": CrossEntropy(C, 0.1, 0.3),
+    "weighted_classes": CrossEntropy(C, 0.0, 0.3, BY_CLASS),
+    "labels": BinaryCrossEntropy(),
+    "smoothed_labels": BinaryCrossEntropy(0.1),
+    "half_labels": BinaryCrossEntropy(1.0),
+    "penalized_labels": BinaryCrossEntropy(0.1, 0.3),
+    "targets": SquaredError(),
+    "huber": Huber(0.7),
+}
+each_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+# How many examples are mixed, and whether rows are weighted.
+each_mixing = pytest.mark.parametrize(("k", "weighted"), [(1, False), (1, True), (2, False), (3, True)])
 
 
-def test_weightless_row_counts_for_nothing(generator):
-    logits, lam, _ = make_case(generator, 2, False)
-    labels = torch.as_tensor(generator.integers(C, size=(2, N)))
-    weight = torch.tensor([1.0] * (N - 1) + [0.0], dtype=torch.float64)
-    kept = losses.mixed_cross_entropy(logits[:-1], labels[:, :-1], lam[:, :-1])
-    torch.testing.assert_close(losses.mixed_cross_entropy(logits, labels, lam, weight), kept)
+def draw(loss: Loss, k: int = 2, weighted: bool = False) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Return output, targets, mixing weights and weights of the rows of some batches."""
+    generator = torch.Generator().manual_seed(0)
+    output = torch.randn(M, C, generator=generator)
+    lam = torch.rand(k, M, generator=generator)
+    if isinstance(loss, CrossEntropy):
+        y = torch.randint(C, (k, M), generator=generator)
+    elif isinstance(loss, BinaryCrossEntropy):
+        y = torch.randint(2, (k, M, C), generator=generator)
+    else:
+        y = torch.randn(k, M, C, generator=generator)
+    weight = 0.5 + torch.rand(M, generator=generator) if weighted else None
+    return output, y, lam / lam.sum(dim=0), weight
 
 
-def test_soft_targets_add_up_equal_labels():
+def cut(batch: int, output: Tensor, y: Tensor, lam: Tensor, weight: Tensor | None) -> tuple[Any, ...]:
+    """Return the part of one batch."""
+    rows = slice(batch * SIZE, (batch + 1) * SIZE)
+    return output[rows], y[:, rows], lam[:, rows], None if weight is None else weight[rows]
+
+
+def compute(loss: Loss, output: Tensor, *rest: Any, sizes: list[int] = SIZES) -> tuple[Tensor, Tensor]:
+    """Return the values of all batches and the gradients, as an epoch without autograd computes them."""
+    prepared = loss.prepare(*rest, sizes)
+    kept = torch.full_like(output, torch.nan)
+    parts = [part.split(sizes) for part in (output, kept, *prepared)]
+    gradient = torch.cat([loss.compute_gradient(*part) for part in zip(*parts, strict=True)])
+    values = loss.compute_values(kept, *prepared)
+    assert values.shape == (len(output),)
+    return sum_batches(values, sizes), gradient
+
+
+def differentiate(function: Callable[..., Tensor], output: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    """Return the value of a function and its gradient by autograd."""
+    output = output.clone().requires_grad_()
+    value = function(output, *rest)
+    return value.detach(), torch.autograd.grad(value, output)[0]
+
+
+# -- the rule, in closed form and step by step -------------------------------------------
+
+
+@each_mixing
+@each_loss
+def test_gradient_and_value_equal_autograd_of_the_reference(
+    float64: None, loss: Loss, k: int, weighted: bool
+) -> None:
+    block = draw(loss, k, weighted)
+    values, gradient = compute(loss, *block)
+    for batch in range(N_BATCHES):
+        expected = differentiate(lambda *part: score_batch(loss, *part), *cut(batch, *block))
+        found = values[batch], gradient.split(SIZE)[batch]
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+
+
+@each_mixing
+@each_loss
+def test_step_equals_its_part_of_an_epoch_bit_for_bit(loss: Loss, k: int, weighted: bool) -> None:
+    block = draw(loss, k, weighted)
+    values, gradient = compute(loss, *block)
+    for batch in range(N_BATCHES):
+        value, own = differentiate(loss.apply, *cut(batch, *block))
+        assert torch.equal(value, values[batch])
+        assert torch.equal(own, gradient.split(SIZE)[batch])
+
+
+@each_loss
+def test_gradient_passes_the_check_of_torch(float64: None, loss: Loss) -> None:
+    output, *rest = cut(0, *draw(loss, 2, weighted=True))
+    assert torch.autograd.gradcheck(lambda z: 3 * loss.apply(z, *rest), output.requires_grad_())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@each_loss
+def test_step_in_half_precision_is_computed_in_float32(loss: Loss, dtype: torch.dtype) -> None:
+    output, *rest = cut(0, *draw(loss, 2, weighted=True))
+    half = output.to(dtype)
+    expected = differentiate(loss.apply, half.float(), *rest)
+    value, gradient = differentiate(lambda *given: 1024 * loss.apply(*given), half, *rest)
+    assert torch.equal(value, 1024 * expected[0])
+    assert torch.equal(gradient, (1024 * expected[1]).to(dtype))
+
+
+@each_loss
+def test_loss_leaves_what_it_is_given(loss: Loss) -> None:
+    output, *rest = draw(loss, 2, weighted=True)
+    prepared = loss.prepare(*rest, SIZES)
+    kept = torch.empty_like(output)
+    given = [output, *rest, *prepared]
+    before = [part.clone() for part in given]
+    loss.compute_gradient(output, kept, *prepared)
+    kept_before = kept.clone()
+    loss.compute_values(kept, *prepared)
+    loss.apply(output, *rest)
+    assert all(torch.equal(a, b) for a, b in zip(before, given, strict=True))
+    assert torch.equal(kept, kept_before)
+
+
+@each_loss
+def test_plain_rows_are_mixed_rows_of_one_example(float64: None, loss: Loss) -> None:
+    output, y, _, _ = draw(loss, 1)
+    lam = torch.tensor([1.0, 0.0])[:, None].expand(2, M)
+    other = y if isinstance(loss, CrossEntropy) and loss.class_weight is not None else y.flip(1)
+    plain = compute(loss, output, y, torch.ones(1, M), None)
+    mixed = compute(loss, output, torch.cat([y, other]), lam, None)
+    if other is y:  # the weights of both classes count
+        mixed = compute(loss, output, torch.cat([y, y]), lam, 1 / BY_CLASS[y[0]])
+    torch.testing.assert_close(mixed, plain, rtol=1e-13, atol=1e-15)
+
+
+@each_loss
+@pytest.mark.parametrize("scale", [1.0, 2.0**-100, 2.0**100])
+def test_equal_weights_are_no_weights(float64: None, loss: Loss, scale: float) -> None:
+    output, y, lam, _ = draw(loss)
+    results = [compute(loss, output, y, lam, w) for w in (None, torch.full((M,), scale))]
+    torch.testing.assert_close(results[0], results[1], rtol=1e-12, atol=1e-14)
+
+
+@each_loss
+def test_weightless_row_counts_for_nothing(float64: None, loss: Loss) -> None:
+    output, y, lam, _ = cut(0, *draw(loss))
+    weight = torch.tensor([1.0] * (SIZE - 1) + [0.0])
+    value, gradient = compute(loss, output, y, lam, weight, sizes=[SIZE])
+    kept = compute(loss, output[:-1], y[:, :-1], lam[:, :-1], None, sizes=[SIZE - 1])
+    torch.testing.assert_close((value, gradient[:-1]), kept, rtol=1e-12, atol=1e-14)
+    assert torch.equal(gradient[-1], torch.zeros(C))
+
+
+@each_loss
+def test_integer_weights_are_repeated_rows(float64: None, loss: Loss) -> None:
+    output, y, lam, _ = cut(0, *draw(loss))
+    repeats = torch.tensor([1, 2, 3, 1, 4])
+    index = torch.repeat_interleave(torch.arange(SIZE), repeats)
+    value, _ = compute(loss, output, y, lam, repeats.double(), sizes=[SIZE])
+    repeated, _ = compute(loss, output[index], y[:, index], lam[:, index], None, sizes=[len(index)])
+    torch.testing.assert_close(value, repeated, rtol=1e-12, atol=0)
+
+
+@each_loss
+def test_stack_of_nets_equals_a_loop(float64: None, loss: Loss) -> None:
+    nets = [cut(k, *draw(loss, 2, weighted=True)) for k in range(N_BATCHES)]
+    prepared = [loss.prepare(*rest, [SIZE]) for _, *rest in nets]
+    stacked = [torch.stack(parts) for parts in zip(*prepared, strict=True)]
+    kept = torch.empty(N_BATCHES, SIZE, C)
+    gradient = loss.compute_gradient(torch.stack([output for output, *_ in nets]), kept, *stacked)
+    values = loss.compute_values(kept, *stacked).sum(dim=1)
+    for found, net in zip(zip(values, gradient, strict=True), nets, strict=True):
+        value, own = compute(loss, *net, sizes=[SIZE])
+        torch.testing.assert_close(found, (value[0], own), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["smoothed_classes", "penalized_classes", "labels", "penalized_labels"])
+def test_large_outputs_stay_finite(name: str) -> None:
+    output, *rest = draw(LOSSES[name])
+    value, gradient = compute(LOSSES[name], 1e4 * output, *rest)
+    assert value.isfinite().all()
+    assert gradient.isfinite().all()
+
+
+def test_loss_is_that_of_python_floats(float64: None) -> None:
+    rules = [
+        (CrossEntropy(C, 0.1), reference.cross_entropy_row),
+        (BinaryCrossEntropy(0.1), reference.binary_cross_entropy_row),
+    ]
+    for loss, rule in rules:
+        batch = cut(0, *draw(loss, 2, weighted=True))
+
+        def score(row: Tensor, y: Tensor, rule: Any = rule) -> float:
+            return rule(row, int(y) if y.ndim == 0 else y, 0.1)
+
+        assert loss.apply(*batch).item() == pytest.approx(reference.mixed_loss(score, *batch), rel=1e-12)
+
+
+def test_squared_error_has_the_gradient_of_the_mixed_losses(float64: None) -> None:
+    output, y, lam, weight = cut(0, *draw(SquaredError(), 3, weighted=True))
+
+    def mix_errors(prediction: Tensor) -> Tensor:
+        rows = torch.stack([((prediction - target) ** 2).mean(dim=1) for target in y])
+        return mix_losses(rows, lam, weight)
+
+    value, expected = differentiate(mix_errors, output)
+    _, gradient = differentiate(SquaredError().apply, output, y, lam, weight)
+    torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-14)
+    slow = reference.mixed_loss(reference.squared_error_row, output, y, lam, weight)
+    assert value.item() == pytest.approx(slow, rel=1e-12)
+
+
+def test_mixed_targets_sum_equal_labels() -> None:
     target = soft_targets(torch.tensor([[1], [1]]), torch.tensor([[0.25], [0.75]]), 3)
     assert target.tolist() == [[0.0, 1.0, 0.0]]
+    assert mix_targets(torch.tensor([[[4.0]], [[8.0]]]), torch.tensor([[0.25], [0.75]])).tolist() == [[7.0]]
 
 
-def test_mixed_cross_entropy_under_vmap_equals_loop(generator):
-    logits = torch.as_tensor(generator.normal(size=(3, N, C)))
-    labels = torch.as_tensor(generator.integers(C, size=(3, 2, N)))
-    lam = torch.as_tensor(generator.dirichlet(np.ones(2), (3, N))).transpose(1, 2)
-    loop = torch.stack([losses.mixed_cross_entropy(*args) for args in zip(logits, labels, lam, strict=True)])
-    torch.testing.assert_close(torch.func.vmap(losses.mixed_cross_entropy)(logits, labels, lam), loop)
+# -- which outputs a loss knows ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "output", "y", "expected"),
+    [
+        ("classes", torch.zeros(2, C), torch.zeros(1, 2, dtype=torch.int64), True),
+        ("classes", torch.zeros(2, C, dtype=torch.bfloat16), torch.zeros(1, 2, dtype=torch.int64), True),
+        ("classes", torch.zeros(2, C + 1), torch.zeros(1, 2, dtype=torch.int64), False),
+        ("classes", torch.zeros(2, C, 3), torch.zeros(1, 2, dtype=torch.int64), False),
+        ("classes", torch.zeros(2, C, dtype=torch.int64), torch.zeros(1, 2, dtype=torch.int64), False),
+        ("classes", (torch.zeros(2, C),), torch.zeros(1, 2, dtype=torch.int64), False),
+        ("classes", torch.zeros(2, C), torch.zeros(1, 2, C), False),
+        ("classes", torch.zeros(2, C), torch.zeros(1, 2), False),
+        ("labels", torch.zeros(2, C), torch.zeros(1, 2, C), True),
+        ("labels", torch.zeros(2, 1), torch.zeros(1, 2, C), False),
+        ("targets", torch.zeros(2, 1), torch.zeros(1, 2), True),
+        ("targets", torch.zeros(2), torch.zeros(1, 2), False),
+        ("targets", None, torch.zeros(1, 2), False),
+    ],
+)
+def test_loss_accepts_what_it_knows(name: str, output: object, y: Tensor, expected: bool) -> None:
+    assert LOSSES[name].accepts(output, y) is expected
+
+
+class OwnCrossEntropy(nn.CrossEntropyLoss):
+    """A criterion of the user's own."""
+
+
+def hook(criterion: nn.Module) -> nn.Module:
+    criterion.register_forward_hook(lambda *_: None)
+    return criterion
+
+
+def patch(criterion: nn.Module) -> nn.Module:
+    criterion.forward = lambda output, y: F.cross_entropy(2 * output, y)  # type: ignore[method-assign]
+    return criterion
+
+
+@pytest.mark.parametrize(
+    ("criterion", "label_smoothing", "expected"),
+    [
+        (nn.CrossEntropyLoss(), 0.0, CrossEntropy(3)),
+        (nn.CrossEntropyLoss(label_smoothing=0.1), 0.1, CrossEntropy(3, 0.1)),
+        (nn.CrossEntropyLoss(weight=torch.ones(3)), 0.0, CrossEntropy(3)),
+        (nn.BCEWithLogitsLoss(), 0.0, BinaryCrossEntropy()),
+        (nn.BCEWithLogitsLoss(), 0.1, BinaryCrossEntropy(0.1)),
+        (nn.MSELoss(), 0.0, SquaredError()),
+        (nn.CrossEntropyLoss(weight=torch.ones(3), label_smoothing=0.1), 0.0, None),
+        (nn.CrossEntropyLoss(ignore_index=-1), 0.0, None),
+        (nn.CrossEntropyLoss(ignore_index=0), 0.0, None),
+        (nn.CrossEntropyLoss(reduction="sum"), 0.0, None),
+        (nn.BCEWithLogitsLoss(weight=torch.ones(3)), 0.0, None),
+        (nn.BCEWithLogitsLoss(pos_weight=torch.ones(3)), 0.0, None),
+        (nn.BCEWithLogitsLoss(reduction="sum"), 0.0, None),
+        (nn.MSELoss(reduction="sum"), 0.0, None),
+        (nn.MSELoss(reduction="none"), 0.0, None),
+        (nn.L1Loss(), 0.0, None),
+        (nn.HuberLoss(), 0.0, None),
+        (nn.NLLLoss(), 0.0, None),
+        (nn.BCELoss(), 0.0, None),
+        (nn.MultiMarginLoss(), 0.0, None),
+        (OwnCrossEntropy(), 0.0, None),
+        (hook(nn.CrossEntropyLoss()), 0.0, None),
+        (hook(nn.MSELoss()), 0.0, None),
+        (patch(nn.CrossEntropyLoss()), 0.0, None),
+        (nn.Identity(), 0.0, None),
+    ],
+    ids=str,
+)
+def test_closed_form_is_found_where_there_is_one(
+    criterion: nn.Module, label_smoothing: float, expected: Loss | None
+) -> None:
+    assert find_loss(criterion, LossOptions(3, label_smoothing)) == expected
+
+
+def test_closed_form_has_the_weights_of_its_criterion() -> None:
+    weight = torch.tensor([1.0, 2.0, 3.0])
+    loss = find_loss(nn.CrossEntropyLoss(weight), LossOptions(3))
+    assert isinstance(loss, CrossEntropy)
+    assert loss.class_weight is weight
+
+
+# -- averages ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sizes", [[3], [3, 3], [3, 3, 2], [3, 4], [1, 1, 1], [4, 1]], ids=str)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_divisors_make_the_mean_of_each_batch(sizes: list[int], weighted: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    losses, weight = torch.rand(2, sum(sizes), generator=generator, dtype=torch.float64)
+    divisor = get_divisors(weight if weighted else None, sizes, losses)
+    means = [
+        average_rows(part, w if weighted else None)
+        for part, w in zip(losses.split(sizes), weight.split(sizes), strict=True)
+    ]
+    sums = sum_batches(losses / divisor.expand(len(losses), 1).squeeze(1), sizes)
+    torch.testing.assert_close(sums, torch.stack(means), rtol=1e-12, atol=0)
+
+
+def test_average_of_rows_divides_by_their_weights() -> None:
+    losses, weight = torch.tensor([[1.0, 3.0], [4.0, 8.0]]), torch.tensor([10.0, 30.0])
+    assert average_rows(losses, weight).item() == (10 * 2 + 30 * 6) / 40
+
+
+def test_entropy_of_binary_outputs() -> None:
+    p = torch.tensor([[0.2, 0.9]], dtype=torch.float64)
+    expected = -(p * p.log() + (1 - p) * (1 - p).log()).mean()
+    torch.testing.assert_close(average_entropy(torch.logit(p), binary=True), expected)
+
+
+# -- in an estimator ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("alpha", [0, 1.0])
-def test_indicators_with_cross_entropy_are_soft_classes(float64, alpha):
+def test_indicators_with_cross_entropy_are_soft_classes(float64: None, alpha: float) -> None:
     X = np.random.default_rng(0).normal(size=(12, 3))
     y = (X > 0).astype(int)
     y[:, 0] |= y.sum(axis=1) == 0
-    options = {"max_epochs": 1, "batch_size": -1, "lr": 0.0, "early_stopping": False, "random_state": 0}
-    net = MixupClassifier(criterion=torch.nn.CrossEntropyLoss, alpha=alpha, **options).fit(X, y)
+    options: dict[str, Any] = {"max_epochs": 1, "batch_size": -1, "lr": 0.0, "early_stopping": False}
+    net = MixupClassifier(criterion=nn.CrossEntropyLoss, alpha=alpha, random_state=0, **options).fit(X, y)
     generator = np.random.default_rng(0)
     generator.integers(2**31 - 1, size=3)
     plan = net.get_policy()(generator.spawn(1)[0], 12, -1)
@@ -134,3 +481,72 @@ def test_indicators_with_cross_entropy_are_soft_classes(float64, alpha):
     logits = net.module_(torch.as_tensor(mixed))
     expected = F.cross_entropy(logits, torch.as_tensor(target)).item()
     assert net.loss_curve_ == pytest.approx([expected], rel=1e-9)
+
+
+def fit_penalized(penalty: float = 0.4, **options: Any) -> Any:
+    defaults = {"max_epochs": 5, "early_stopping": False, "random_state": 0}
+    return MixupClassifier(**defaults | options, confidence_penalty=penalty).fit(*load_iris(return_X_y=True))
+
+
+def test_held_out_loss_is_not_penalized() -> None:
+    penalized, plain = (fit_penalized(c, max_epochs=1, lr=0.0, early_stopping=True) for c in (0.4, 0.0))
+    assert penalized.history[-1, "valid_loss"] == plain.history[-1, "valid_loss"]
+    assert penalized.history[-1, "train_loss"] < plain.history[-1, "train_loss"]
+
+
+def test_penalty_raises_entropy() -> None:
+    X, _ = load_iris(return_X_y=True)
+    predicted = [fit_penalized(c, max_epochs=40).predict_proba(X) for c in (0.0, 0.5)]
+    entropy = [-np.mean(np.sum(p * np.log(p), axis=1)) for p in predicted]
+    assert entropy[1] > 1.2 * entropy[0]
+
+
+@pytest.mark.parametrize("problem", ["classes", "labels"])
+def test_penalty_is_there_where_a_loss_is_overridden(float64: None, problem: str) -> None:
+    class Own(MixupClassifier):
+        def get_loss(self, *args: Any, **kwargs: Any) -> Tensor:
+            return super().get_loss(*args, **kwargs)
+
+    problem = PROBLEMS["labels"]
+    for y in (problem.y, PROBLEMS["classes"].y):
+        nets = [
+            owner(
+                confidence_penalty=0.4,
+                label_smoothing=0.1,
+                max_epochs=2,
+                early_stopping=False,
+                random_state=0,
+            ).fit(make_rows("mlp"), y)
+            for owner in (Own, MixupClassifier)
+        ]
+        assert_close_nets(*nets, rtol=1e-7, atol=1e-9)
+
+
+def test_stack_of_different_penalties_equals_lone_fits(float64: None) -> None:
+    X, y = load_iris(return_X_y=True)
+    penalties = (0.0, 0.1, 0.1, 0.9)
+    options: dict[str, Any] = {"max_epochs": 5, "early_stopping": False}
+    nets = fit_stacked(
+        [
+            (MixupClassifier(confidence_penalty=c, random_state=k, **options), X, y)
+            for k, c in enumerate(penalties)
+        ]
+    )
+    for k, (net, penalty) in enumerate(zip(nets, penalties, strict=True)):
+        alone = fit_penalized(penalty, random_state=k)
+        np.testing.assert_allclose(net.predict_proba(X), alone.predict_proba(X), atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [(-0.1, ValueError), (float("nan"), ValueError), (float("inf"), ValueError), ("1", TypeError)],
+)
+def test_bad_penalty_is_refused(value: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="confidence_penalty must be"):
+        fit_penalized(value)
+
+
+def test_penalty_needs_logits() -> None:
+    module = nn.Sequential(nn.Linear(4, 3), nn.Softmax(1))
+    with pytest.raises(ValueError, match="confidence_penalty must be 0 for criterion NLLLoss"):
+        fit_penalized(criterion=nn.NLLLoss, module=module)

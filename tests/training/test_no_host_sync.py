@@ -16,15 +16,17 @@ from sk_mixup._data import batches as data
 from sk_mixup._data import storage as rows
 from sk_mixup._data.batches import PlannedBatches
 from sk_mixup._data.storage import Rows
-from sk_mixup._training.closed_form_losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
+from sk_mixup._training.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
 from sk_mixup._training.trainer import ChainTrainer, ModuleTrainer, Trainer
 from sk_mixup.mixing import ERM, Mixup
 from tests.helpers.architectures import (
+    ALL_PROBLEMS,
     ARCHITECTURES,
-    CASES,
     MIXING,
     PROBLEMS,
     WEIGHT,
+    cover,
+    cover_pairs,
     draw_batches,
     fit,
     make_net,
@@ -56,27 +58,24 @@ FORMS: dict[str, Callable[..., Any]] = {
 }
 
 
-@pytest.mark.parametrize("sample_weight", [None, WEIGHT], ids=["unweighted", "weighted"])
-@pytest.mark.parametrize(("architecture", "stepwise"), WAYS)
-@pytest.mark.parametrize(("mixing", "problem"), CASES)
-def test_epoch_waits_for_nothing(
-    mixing: str, problem: str, architecture: str, sample_weight: Any, stepwise: bool
-) -> None:
-    X, y = make_rows(architecture), PROBLEMS[problem].y
+@pytest.mark.parametrize(("mixing", "problem", "way", "weighted"), cover(WAYS))
+def test_epoch_waits_for_nothing(mixing: str, problem: str, way: tuple[str, bool], weighted: bool) -> None:
+    architecture, stepwise = way
+    X, y = make_rows(architecture), ALL_PROBLEMS[problem].y
     net = fit(architecture, problem, max_epochs=1, **MIXING[mixing])
-    waiting = run_watched(net, X, y, sample_weight, stepwise=stepwise)
+    waiting = run_watched(net, X, y, WEIGHT if weighted else None, stepwise=stepwise)
     assert waiting.waits == []
     assert len(waiting.seen) > 3 * len(list(net.module_.parameters()))
 
 
-@pytest.mark.parametrize(("architecture", "stepwise"), WAYS)
-@pytest.mark.parametrize(
-    ("form", "storage"), [("sparse", "auto"), ("sparse", "host"), ("dense", "host"), ("dense", "device")]
-)
-@pytest.mark.parametrize("mixing", MIXING)
+STORED = [("sparse", "auto"), ("sparse", "host"), ("dense", "host"), ("dense", "device")]
+
+
+@pytest.mark.parametrize(("mixing", "stored", "way"), cover_pairs(MIXING, STORED, WAYS))
 def test_epoch_of_any_storage_waits_for_nothing(
-    mixing: str, form: str, storage: str, architecture: str, stepwise: bool
+    mixing: str, stored: tuple[str, str], way: tuple[str, bool]
 ) -> None:
+    (form, storage), (architecture, stepwise) = stored, way
     X, y = FORMS[form](make_rows(architecture)), PROBLEMS["classes"].y
     net = make_net(architecture, max_epochs=1, storage=storage, **MIXING[mixing]).fit(X, y)
     assert run_watched(net, X, y, WEIGHT, stepwise=stepwise).waits == []
@@ -150,9 +149,9 @@ def test_operation_that_waits_is_caught(kind: str, guard: Any) -> None:
 N, SIZE, N_FEATURES, N_OUTPUTS = 20, 8, 4, 3
 LOSSES = [
     CrossEntropy(N_OUTPUTS),
-    CrossEntropy(N_OUTPUTS, 0.1),
+    CrossEntropy(N_OUTPUTS, 0.1, 0.3),
     BinaryCrossEntropy(),
-    BinaryCrossEntropy(0.1),
+    BinaryCrossEntropy(0.1, 0.3),
     SquaredError(),
 ]
 POLICIES = [ERM(), Mixup(), Mixup(n_mixed=3), Mixup(partners="dataset"), Mixup(lam_per="batch")]

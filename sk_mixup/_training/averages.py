@@ -1,0 +1,181 @@
+"""Averages over the weighted rows of a batch, or of several batches at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["average_rows", "get_divisors", "mix_dense_losses", "mix_losses", "sum_batches"]
+
+
+def average_rows(losses: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Average losses, each row counting by its weight.
+
+    Parameters
+    ----------
+    losses : Tensor of shape (n,) or (n, n_outputs)
+        Losses of each row.
+    weight : Tensor of shape (n,), default=None
+        Weight of each row; None means 1.
+
+    Returns
+    -------
+    loss : Tensor of shape ()
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_mixup._training.averages import average_rows
+    >>> average_rows(torch.tensor([[1.0, 3.0], [4.0, 8.0]]), torch.tensor([3.0, 1.0]))
+    tensor(3.)
+    """
+    if weight is None:
+        return losses.mean()
+    return (weight * losses.reshape(len(losses), -1).mean(dim=1)).sum() / weight.sum()
+
+
+def mix_losses(losses: Tensor, lam: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Average the losses towards each mixed target.
+
+    Computes ``sum_i w_i sum_k lam_ki l_ki / sum_i w_i`` over the rows i of a batch, where
+    ``l_ki`` is the loss of the prediction against the k-th example's own target: the form
+    ``lam l(f(x), y) + (1 - lam) l(f(x), y')`` of [1]_, section 3, with weights.
+
+    Parameters
+    ----------
+    losses : Tensor of shape (k, n)
+        Loss of each row's prediction against each of its k targets.
+    lam : Tensor of shape (k, n)
+        Mixing weights; each column sums to 1.
+    weight : Tensor of shape (n,), default=None
+        Weight of each virtual example; None means 1.
+
+    Returns
+    -------
+    loss : Tensor of shape ()
+
+    Notes
+    -----
+    The weight of a virtual example is the product of the weights of the examples that go
+    into it. Were a row of weight 2 written down twice, its pairs with a row of weight 3
+    would occur six times.
+
+    References
+    ----------
+    .. [1] H. Zhang, M. Cisse, Y. N. Dauphin and D. Lopez-Paz, "mixup: Beyond Empirical
+       Risk Minimization", ICLR 2018, https://arxiv.org/abs/1710.09412
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_mixup._training.averages import mix_losses
+    >>> losses, lam = torch.tensor([[4.0], [8.0]]), torch.tensor([[0.75], [0.25]])
+    >>> mix_losses(losses, lam)
+    tensor(5.)
+    >>> mix_losses(losses.repeat(1, 2) * torch.tensor([1, 2]), lam.repeat(1, 2), torch.tensor([3.0, 1.0]))
+    tensor(6.2500)
+    """
+    return average_rows((lam * losses).sum(dim=0).unsqueeze(1), weight)
+
+
+def mix_dense_losses(losses: Tensor, lam: Tensor, counts: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Average the losses of pixels towards each mixed target, those without a label left out.
+
+    Computes ``sum_i w_i sum_k lam_ki sum_p m_kip l_kip`` over ``sum_i w_i sum_k lam_ki sum_p
+    m_kip``, where pixel p of the k-th target of row i has the loss ``l_kip`` and ``m_kip`` is
+    1, or 0 where it has no label.
+
+    Parameters
+    ----------
+    losses : Tensor of shape (k, n, *sizes)
+        Loss of each pixel.
+    lam : Tensor of shape (k, n)
+        Mixing weights; each column sums to 1.
+    counts : Tensor of shape (k, n, *sizes), dtype bool
+        Whether a pixel has a label.
+    weight : Tensor of shape (n,), default=None
+        Weight of each row; None means 1.
+
+    Returns
+    -------
+    loss : Tensor of shape ()
+        0 where no pixel has a label.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_mixup._training.averages import mix_dense_losses
+    >>> losses, lam = torch.tensor([[[2.0, 6.0]], [[1.0, 9.0]]]), torch.tensor([[0.75], [0.25]])
+    >>> mix_dense_losses(losses, lam, torch.tensor([[[True, True]], [[True, False]]]))
+    tensor(3.5714)
+    """
+    share = lam if weight is None else lam * weight
+    share = share.reshape(*lam.shape, *(1,) * (losses.ndim - 2)) * counts
+    total = share.sum()
+    return torch.where(counts, share * losses, 0.0).sum() / torch.where(total == 0, 1.0, total)
+
+
+def get_divisors(weight: Tensor | None, sizes: Sequence[int], like: Tensor) -> Tensor:
+    """Return what the loss of each row is divided by in the weighted mean of its batch.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (m,) or None
+        Weight of each row; None means 1.
+    sizes : sequence of int
+        Rows in each batch, m in all; only the last may differ from the others.
+    like : Tensor
+        Gives dtype and device.
+
+    Returns
+    -------
+    divisor : Tensor of shape () or (m, 1)
+        The sum of the batch's weights over the row's own; the batch's size, if all weigh 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_mixup._training.averages import get_divisors
+    >>> get_divisors(None, [2, 2], torch.zeros(1))
+    tensor(2.)
+    >>> get_divisors(torch.tensor([1.0, 3.0, 2.0]), [2, 1], torch.zeros(1)).squeeze(1)
+    tensor([4.0000, 1.3333, 1.0000])
+    """
+    if weight is not None:
+        sums = [part.sum().expand(len(part)) for part in torch.split(weight, list(sizes))]
+        return (torch.cat(sums) / weight).unsqueeze(1)
+    if sizes[-1] == sizes[0]:
+        return like.new_full((), float(sizes[0]))
+    n_even = (len(sizes) - 1) * sizes[0]
+    full, last = (
+        like.new_full((n, 1), float(size)) for n, size in ((n_even, sizes[0]), (sizes[-1], sizes[-1]))
+    )
+    return torch.cat([full, last])
+
+
+def sum_batches(values: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Return the sum over each batch.
+
+    Parameters
+    ----------
+    values : Tensor of shape (m,)
+        A value for each row.
+    sizes : sequence of int
+        Rows in each batch, m in all; only the last may differ from the others.
+
+    Returns
+    -------
+    sums : Tensor of shape (n_batches,)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_mixup._training.averages import sum_batches
+    >>> sum_batches(torch.arange(5), [2, 2, 1])
+    tensor([1, 5, 4])
+    """
+    n_even = len(sizes) if sizes[-1] == sizes[0] else len(sizes) - 1
+    sums = values[: n_even * sizes[0]].view(n_even, -1).sum(dim=1)
+    return sums if n_even == len(sizes) else torch.cat([sums, values[n_even * sizes[0] :].sum().view(1)])

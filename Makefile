@@ -4,16 +4,21 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-fast lint types imports report smoke test-lowest clean
+.PHONY: demo test test-fast test-skorch lint types imports report smoke test-lowest clean
 
 demo: $(STAMP)
 	$(BIN)/python -m benchmarks uci --seeds 5 --out build/demo
 
-test: lint types imports smoke report
+test: lint types imports smoke report test-skorch
 	$(BIN)/python -m pytest
 
 test-fast: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow"
+
+# skorch's own tests on our classes.
+test-skorch: $(STAMP)
+	$(BIN)/python -m tests.skorch_contract mixin
+	$(BIN)/python -m tests.skorch_contract estimators
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from sk_mixup._data.storage import Rows, map_features, send
-from sk_mixup._data.virtual_examples import PLAIN, HiddenBlock, HiddenMixing, Variation
+from sk_mixup._data.storage import Rows, map_features
+from sk_mixup._data.virtual_examples import PLAIN, HiddenBlock, HiddenMixing, Variation, send_operations
+from sk_mixup._tensors import send
 from sk_mixup.mixing.plan import INPUT, Plan, PlannedBatch
 
 __all__ = ["Batch", "Block", "PlannedBatches", "PlannedLoader", "RowSlices", "join_features", "make_batch"]
@@ -340,9 +341,9 @@ class PlannedBatches:
         """
         plan, weights = self.plan, self.plan.input_weights if joined else self.plan.lam_x
         layers = None if joined else plan.layers
-        parts = (plan.lam, weights, plan.box, plan.std, plan.absent)
-        lam, lam_x, box, std, absent = (self._send(part) for part in parts)
-        is_plain = all(part is None for part in (lam_x, box, std, absent, layers))
+        lam, lam_x, absent = (self._send(part) for part in (plan.lam, weights, plan.absent))
+        operations = send_operations(plan.operations, self.rows.targets.device, self.dtype)
+        is_plain = not operations and all(part is None for part in (lam_x, absent, layers))
         first = {start: number for number, start in enumerate(plan.bounds.tolist())}
         for start, stop in pairwise(bounds.tolist()):
             own = None if lam is None else lam[:, start:stop].to(self.dtype)
@@ -353,9 +354,7 @@ class PlannedBatches:
                 own,
                 Variation(
                     None if lam_x is None else lam_x[:, start:stop].to(self.dtype),
-                    None if box is None else box[:, start:stop],
-                    None if std is None else std[start:stop].to(self.dtype),
-                    plan.noise,
+                    [(operation, values[..., start:stop]) for operation, values in operations],
                     start,
                     INPUT if layers is None else layers[first[start]],
                     None if absent is None else absent[:, start:stop],
@@ -412,11 +411,11 @@ class PlannedLoader:
 
 def make_batch(x: Any, y: Tensor, weight: Tensor | None, planned: PlannedBatch, dtype: torch.dtype) -> Batch:
     """Join loaded rows with their part of the plan."""
-    floats = (planned.lam, planned.lam_x, planned.std)
-    lam, lam_x, std = (None if part is None else send(part, y.device, dtype) for part in floats)
-    others = (planned.position, planned.box, planned.absent)
-    position, box, absent = (None if part is None else send(part, y.device) for part in others)
-    if planned.layer == INPUT and all(part is None for part in (lam_x, box, std, absent)):
+    floats, others = (planned.lam, planned.lam_x), (planned.position, planned.absent)
+    lam, lam_x = (None if part is None else send(part, y.device, dtype) for part in floats)
+    position, absent = (None if part is None else send(part, y.device) for part in others)
+    operations = send_operations(planned.operations, y.device, dtype)
+    if planned.layer == INPUT and lam_x is absent is None and not operations:
         return Batch(x, y, weight, position, lam)
-    variation = Variation(lam_x, box, std, planned.noise, planned.start, planned.layer, absent)
+    variation = Variation(lam_x, operations, planned.start, planned.layer, absent)
     return Batch(x, y, weight, position, lam, variation)

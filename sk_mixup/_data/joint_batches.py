@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from sk_mixup._data.batches import Batch
-from sk_mixup._data.storage import Rows, send
+from sk_mixup._data.storage import Rows
+from sk_mixup._tensors import send
 from sk_mixup.mixing import draw_lam
 
 __all__ = ["JointBatch", "JointBatches", "JointPlan", "draw_joint_plan"]

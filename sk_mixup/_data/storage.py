@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-__all__ = ["ALIGNMENT", "HostRows", "Rows", "SparseRows", "align", "gather_rows", "map_features", "send"]
+from sk_mixup._tensors import gather_rows, send
+
+__all__ = ["ALIGNMENT", "HostRows", "Rows", "SparseRows", "align", "map_features"]
 
 ALIGNMENT = 64
 
@@ -22,37 +24,6 @@ def map_features(function: Any, x: Any) -> Any:
     if isinstance(x, Mapping):
         return {name: function(value) for name, value in x.items()}
     return function(x)
-
-
-def send(values: Any, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-    """Copy host values to the device without waiting for the copy to end.
-
-    Parameters
-    ----------
-    values : ndarray or Tensor
-        What to send; shared, not copied, where it is on the device already.
-    device : torch.device
-        Where to.
-    dtype : torch.dtype, default=None
-        Of the result; None keeps it.
-
-    Returns
-    -------
-    tensor : Tensor
-    """
-    tensor = torch.as_tensor(values)
-    if dtype is not None:
-        tensor = tensor.to(dtype)
-    if device.type == "cuda" and tensor.device.type == "cpu":
-        tensor = tensor.pin_memory()  # from other memory the host would have to wait
-    return tensor.to(device, non_blocking=True)
-
-
-def gather_rows(x: Tensor, index: Tensor) -> Tensor:
-    """Return the rows of `x` at `index`; images whose channels come last keep them there."""
-    if x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
-        return x.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2)
-    return x.index_select(0, index)
 
 
 def align(x: Tensor) -> Tensor:

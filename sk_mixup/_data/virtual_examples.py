@@ -11,12 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sk_mixup._data.storage import gather_rows, send
-from sk_mixup.mixing import add_noise, mix, mix_rows, paste_boxes
-from sk_mixup.mixing.noise_source import NoiseSource
+from sk_mixup._tensors import gather_rows, send
+from sk_mixup.mixing import Operation, Sources, mix, mix_rows
 from sk_mixup.mixing.plan import INPUT
 
-__all__ = ["PLAIN", "HiddenBlock", "HiddenMixing", "Variation", "find_layers", "mixing_at"]
+__all__ = [
+    "PLAIN",
+    "HiddenBlock",
+    "HiddenMixing",
+    "Variation",
+    "find_layers",
+    "mixing_at",
+    "send_operations",
+]
 
 
 @dataclass(frozen=True)
@@ -27,13 +34,8 @@ class Variation:
     ----------
     lam : Tensor of shape (k, n), default=None
         Weights of the inputs; None for those of the targets.
-    box : Tensor of shape (4, n), dtype int64, default=None
-        The part of each image that its first partner fills; see
-        :func:`sk_mixup.mixing.paste_boxes`.
-    std : Tensor of shape (n,), default=None
-        Standard deviation of the noise on each example.
-    noise : NoiseSource, default=None
-        What the noise is drawn from.
+    operations : sequence of (Operation, Tensor of shape (..., n)), default=()
+        What is done to the inputs after they are mixed, and its values.
     start : int, default=0
         The place of the epoch at which the virtual examples begin.
     layer : str, default='input'
@@ -43,9 +45,7 @@ class Variation:
     """
 
     lam: Tensor | None = None
-    box: Tensor | None = None
-    std: Tensor | None = None
-    noise: NoiseSource | None = None
+    operations: Sequence[tuple[Operation, Tensor]] = ()
     start: int = 0
     layer: str = INPUT
     absent: Tensor | None = None
@@ -76,15 +76,10 @@ class Variation:
         """
         lam = lam if self.lam is None else self.lam[:, start:stop]
         made = gather_rows(x, index[0]) if lam is None else mix_rows(x, index, lam)
-        if self.box is not None:
-            made = paste_boxes(made, gather_rows(x, index[1]), self.box[:, start:stop])
-        if self.std is None or self.noise is None:
-            return made
-        if not x.is_floating_point():
-            raise TypeError(f"X must be of a floating dtype for noise; got {x.dtype}. Convert it.")
-        dtype, first = (np.float64 if x.dtype == torch.float64 else np.float32), self.start + start
-        noise = self.noise.draw(first, first + len(made), tuple(made.shape[1:]), dtype, stream)
-        return add_noise(made, send(noise, x.device, x.dtype), self.std[start:stop].to(x.dtype))
+        sources = Sources(x, index, self.start + start, stream)
+        for operation, values in self.operations:
+            made = operation.apply(made, values[..., start:stop], sources)
+        return made
 
     def weigh(self, weight: Tensor) -> Tensor:
         """Return the weight of each virtual example, shape (n,), from those of its examples, (k, n)."""
@@ -179,6 +174,14 @@ class HiddenBlock:
 
 
 PLAIN = Variation()
+
+
+def send_operations(
+    operations: Sequence[Operation], device: torch.device, dtype: torch.dtype
+) -> list[tuple[Operation, Tensor]]:
+    """Return operations with their values on a device, those that are floats in a dtype."""
+    kinds = [dtype if operation.values.dtype.kind == "f" else None for operation in operations]
+    return [(each, send(each.values, device, kind)) for each, kind in zip(operations, kinds, strict=True)]
 
 
 @contextmanager

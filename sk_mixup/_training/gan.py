@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from sk_mixup._data.storage import align, gather_rows, send
+from sk_mixup._data.storage import align
+from sk_mixup._tensors import gather_rows, send
 from sk_mixup._training.epoch import Epoch
 from sk_mixup._training.module_structure import describe_module, find_chain
 from sk_mixup._training.optimizer_step import FusedUpdate

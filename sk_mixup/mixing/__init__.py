@@ -8,6 +8,7 @@ from sk_mixup.mixing.kernel_partners import draw_kernel_partners
 from sk_mixup.mixing.manifold import Extrapolation, FeatureExtrapolation, FeatureInterpolation, ManifoldMixup
 from sk_mixup.mixing.mixture import Mixture
 from sk_mixup.mixing.mixup import ERM, Mixup, draw_lam
+from sk_mixup.mixing.operations import AddNoise, Operation, PasteBoxes, Sources
 from sk_mixup.mixing.partners import (
     BatchPartners,
     ClassPartners,
@@ -24,10 +25,11 @@ from sk_mixup.mixing.permutation_partners import (
 )
 from sk_mixup.mixing.plan import Plan, PlannedBatch, batch_bounds, draw_order
 from sk_mixup.mixing.row_facts import RowFacts
-from sk_mixup.mixing.vicinity import Vicinity
+from sk_mixup.mixing.vicinity import Vicinity, draw_partners
 
 __all__ = [
     "ERM",
+    "AddNoise",
     "BatchPartners",
     "ClassPartners",
     "CutMix",
@@ -42,10 +44,13 @@ __all__ = [
     "Mixture",
     "Mixup",
     "NeighborPartners",
+    "Operation",
     "Partners",
+    "PasteBoxes",
     "Plan",
     "PlannedBatch",
     "RowFacts",
+    "Sources",
     "Vicinity",
     "add_noise",
     "as_partners",
@@ -58,6 +63,7 @@ __all__ = [
     "draw_kernel_partners",
     "draw_lam",
     "draw_order",
+    "draw_partners",
     "mix",
     "mix_pair",
     "mix_real_and_fake",

@@ -8,10 +8,11 @@ import numpy as np
 
 from sk_mixup._validation import check_choice, check_real
 from sk_mixup.mixing.mixup import LAM_PER, draw_weights
+from sk_mixup.mixing.operations import PasteBoxes
 from sk_mixup.mixing.partners import Partners, as_partners
 from sk_mixup.mixing.plan import Index, Plan, Weights
 from sk_mixup.mixing.row_facts import RowFacts
-from sk_mixup.mixing.vicinity import Vicinity, draw_places
+from sk_mixup.mixing.vicinity import Vicinity, draw_partners
 
 __all__ = ["CutMix", "draw_boxes"]
 
@@ -57,7 +58,7 @@ class CutMix(Vicinity):
     >>> from sk_mixup.mixing import CutMix, RowFacts
     >>> policy, facts = CutMix(), RowFacts(shape=(1, 4, 4))
     >>> plan = policy(np.random.default_rng(1), n_samples=2, batch_size=2, facts=facts)
-    >>> top, bottom, left, right = plan.box
+    >>> top, bottom, left, right = plan.operations[0].values
     >>> bool(np.all(plan.lam[1] == (bottom - top) * (right - left) / 16))
     True
     """
@@ -99,11 +100,12 @@ class CutMix(Vicinity):
         sizes = np.diff(bounds)
         box = draw_boxes(generator, lam[0, bounds[:-1]] if per_batch else lam[0], height, width)
         box = np.repeat(box, sizes, axis=1) if per_batch else box
-        place, within_batch = draw_places(generator, bounds, order, facts, partners=self.partners)
+        place, within_batch = draw_partners(generator, bounds, order, facts, partners=self.partners)
         top, bottom, left, right = box
         share = (bottom - top) * (right - left) / (height * width)
         lam_x = np.stack([np.ones_like(share), np.zeros_like(share)])
-        return Plan(bounds, order, place, np.stack([1 - share, share]), within_batch, lam_x, box)
+        lam = np.stack([1 - share, share])
+        return Plan(bounds, order, place, lam, within_batch, lam_x, (PasteBoxes(box),))
 
 
 def draw_boxes(generator: np.random.Generator, lam: Weights, height: int, width: int) -> Index:

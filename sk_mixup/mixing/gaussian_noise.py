@@ -9,6 +9,7 @@ import numpy as np
 
 from sk_mixup._validation import check_real
 from sk_mixup.mixing.noise_source import NoiseSource
+from sk_mixup.mixing.operations import AddNoise
 from sk_mixup.mixing.plan import Index, Plan
 from sk_mixup.mixing.row_facts import RowFacts
 from sk_mixup.mixing.vicinity import Vicinity
@@ -52,8 +53,8 @@ class GaussianNoise(Vicinity):
     >>> import numpy as np
     >>> from sk_mixup.mixing import GaussianNoise
     >>> plan = GaussianNoise(std=0.5)(np.random.default_rng(0), n_samples=3, batch_size=2)
-    >>> plan.std.tolist()
-    [0.5, 0.5, 0.5]
+    >>> [noise.values.tolist() for noise in plan.operations]
+    [[0.5, 0.5, 0.5]]
     """
 
     std: float = 0.1
@@ -65,4 +66,5 @@ class GaussianNoise(Vicinity):
     def draw(self, generator: np.random.Generator, bounds: Index, order: Index, facts: RowFacts) -> Plan:
         """Draw the seed of the epoch's noise; see :meth:`Vicinity.draw`."""
         noise = NoiseSource(int(generator.integers(2**63)), bounds)
-        return Plan(bounds, order, std=np.full(int(bounds[-1]), float(self.std)), noise=noise)
+        std = np.full(int(bounds[-1]), float(self.std))
+        return Plan(bounds, order, operations=(AddNoise(std, noise),))

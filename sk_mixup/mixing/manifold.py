@@ -12,7 +12,7 @@ from sk_mixup.mixing.mixup import LAM_PER, draw_weights
 from sk_mixup.mixing.partners import NeighborPartners, Partners, as_partners
 from sk_mixup.mixing.plan import INPUT, Index, Plan, Weights
 from sk_mixup.mixing.row_facts import RowFacts
-from sk_mixup.mixing.vicinity import Vicinity, check_layers, draw_layers, draw_places
+from sk_mixup.mixing.vicinity import Vicinity, check_layers, draw_layers, draw_partners
 
 __all__ = ["Extrapolation", "FeatureExtrapolation", "FeatureInterpolation", "ManifoldMixup"]
 
@@ -92,7 +92,7 @@ class ManifoldMixup(Vicinity):
     def draw(self, generator: np.random.Generator, bounds: Index, order: Index, facts: RowFacts) -> Plan:
         """Draw weights, partners and layers; see :meth:`Vicinity.draw`."""
         lam = draw_weights(generator, bounds, self.alpha, self.n_mixed, self.lam_per)
-        place, within_batch = draw_places(
+        place, within_batch = draw_partners(
             generator, bounds, order, facts, partners=self.partners, n_partners=self.n_mixed - 1
         )
         layers = draw_layers(generator, bounds, self.layers, facts, repr(self))
@@ -128,7 +128,7 @@ class _Feature(Vicinity):
 
     def draw(self, generator: np.random.Generator, bounds: Index, order: Index, facts: RowFacts) -> Plan:
         """Draw partners and layers; see :meth:`Vicinity.draw`."""
-        place, within_batch = draw_places(generator, bounds, order, facts, partners=self.partners)
+        place, within_batch = draw_partners(generator, bounds, order, facts, partners=self.partners)
         layers = draw_layers(generator, bounds, self.layers, facts, repr(self))
         n_planned = int(bounds[-1])
         kept, lam_x = _repeat((1.0, 0.0), n_planned), _repeat(self._get_weights(), n_planned)
@@ -298,7 +298,7 @@ class Extrapolation(Vicinity):
     def draw(self, generator: np.random.Generator, bounds: Index, order: Index, facts: RowFacts) -> Plan:
         """Draw weights, then partners; see :meth:`Vicinity.draw`."""
         step = draw_weights(generator, bounds, self.alpha, lam_per=self.lam_per).min(axis=0)
-        place, within_batch = draw_places(generator, bounds, order, facts, partners=self.partners)
+        place, within_batch = draw_partners(generator, bounds, order, facts, partners=self.partners)
         return Plan(bounds, order, place, np.stack([1 + step, -step]), within_batch)
 
 

@@ -137,11 +137,11 @@ def _merge(plans: Sequence[Plan], which: Index, layers: tuple[str, ...] | None) 
     def choose(get: Callable[[Plan], Any]) -> Any:
         return np.choose(which, [get(plan) for plan in plans])
 
-    noises = [plan.noise for plan in plans if plan.noise is not None]
-    noise = noises[0] if noises else None
-    std = choose(_get_std) if noises else None
+    operations = tuple(
+        operation.keep(which == k) for k, plan in enumerate(plans) for operation in plan.operations
+    )
     if n_mixed == 1:
-        return Plan(first.bounds, first.order, std=std, noise=noise)
+        return Plan(first.bounds, first.order, operations=operations)
     return Plan(
         first.bounds,
         first.order,
@@ -149,9 +149,7 @@ def _merge(plans: Sequence[Plan], which: Index, layers: tuple[str, ...] | None) 
         choose(lambda plan: _pad_weights(plan.lam, plan, n_mixed)),
         all(plan.place is None or plan.within_batch for plan in plans),
         choose(lambda plan: _pad_weights(plan.lam if plan.lam_x is None else plan.lam_x, plan, n_mixed)),
-        choose(_get_box) if any(plan.box is not None for plan in plans) else None,
-        std,
-        noise,
+        operations,
         layers,
         _choose_absent(plans, which, n_mixed),
     )
@@ -163,14 +161,6 @@ def _choose_absent(plans: Sequence[Plan], which: Index, n_mixed: int) -> NDArray
     if not any(lacks):
         return None
     return np.arange(1, n_mixed)[:, None] >= n_mixed - np.asarray(lacks)[which]
-
-
-def _get_std(plan: Plan) -> Weights:
-    return np.zeros(int(plan.bounds[-1])) if plan.std is None else plan.std
-
-
-def _get_box(plan: Plan) -> Index:
-    return np.zeros((4, int(plan.bounds[-1])), dtype=np.int64) if plan.box is None else plan.box
 
 
 def _pad_places(plan: Plan, n_mixed: int) -> Index:

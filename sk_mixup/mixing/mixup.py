@@ -11,7 +11,7 @@ from sk_mixup.mixing.partners import Partners, as_partners
 from sk_mixup.mixing.permutation_partners import CHUNK
 from sk_mixup.mixing.plan import Index, Plan, Weights
 from sk_mixup.mixing.row_facts import RowFacts
-from sk_mixup.mixing.vicinity import Vicinity, draw_places
+from sk_mixup.mixing.vicinity import Vicinity, draw_partners
 
 __all__ = ["ERM", "LAM_PER", "Mixup", "draw_lam", "draw_weights"]
 
@@ -103,7 +103,7 @@ class Mixup(Vicinity):
     def draw(self, generator: np.random.Generator, bounds: Index, order: Index, facts: RowFacts) -> Plan:
         """Draw weights, then partners; see :meth:`Vicinity.draw`."""
         lam = draw_weights(generator, bounds, self.alpha, self.n_mixed, self.lam_per)
-        place, within_batch = draw_places(
+        place, within_batch = draw_partners(
             generator, bounds, order, facts, partners=self.partners, n_partners=self.n_mixed - 1
         )
         return Plan(bounds, order, place, lam, within_batch)

@@ -1,4 +1,16 @@
-"""The plan of an epoch: which rows meet in which batch, and with which weights."""
+"""The plan of an epoch: which rows meet in which batch, and with which weights.
+
+One word for each number of an example, here and wherever plans are followed:
+
+========  ==================================================================================
+row       number of an example in the training set
+order     the rows, as an epoch visits them
+place     where in the order an example stands: its row is ``order[place]``
+position  where in the rows that a mini-batch has loaded it stands: its row is ``rows[position]``
+index     matrix of the rows, or of the positions, that go into each virtual example: its own
+          in the first line, its partners' in the others
+========  ==================================================================================
+"""
 
 from __future__ import annotations
 
@@ -9,7 +21,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from sk_mixup.mixing.noise_source import NoiseSource
+from sk_mixup.mixing.operations import Operation
 
 __all__ = ["INPUT", "Plan", "PlannedBatch", "batch_bounds", "draw_order"]
 
@@ -30,10 +42,10 @@ class PlannedBatch:
         Rows of the training set to load. The first ``n`` are the batch's own examples,
         in order; the others, if any, are partners from elsewhere.
     position : ndarray of shape (n_mixed - 1, n) or None
-        Positions in `rows` of the partners of each example; None where nothing is mixed.
+        Positions of the partners of each example; None where nothing is mixed.
     lam : ndarray of shape (n_mixed, n) or None
         The weights, of the example itself first; None where nothing is mixed.
-    lam_x, box, std, noise, layer, absent
+    lam_x, operations, layer, absent
         The batch's part of what :class:`Plan` holds under these names; `layer` is one name.
     start : int
         The place of the epoch at which the batch begins.
@@ -43,9 +55,7 @@ class PlannedBatch:
     position: Index | None = None
     lam: Weights | None = None
     lam_x: Weights | None = None
-    box: Index | None = None
-    std: Weights | None = None
-    noise: NoiseSource | None = None
+    operations: tuple[Operation, ...] = ()
     layer: str = INPUT
     absent: NDArray[np.bool_] | None = None
     start: int = 0
@@ -64,26 +74,27 @@ class Plan:
         All rows of the training set, in the order in which they are visited. Those after
         ``bounds[-1]`` are left out of the epoch.
     place : ndarray of shape (n_mixed - 1, n_planned) or None
-        Where in `order` the partners of each example stand; None where nothing is mixed.
+        Places of the partners of each example; None where nothing is mixed.
     lam : ndarray of shape (n_mixed, n_planned) or None
-        The weights of the targets in each virtual example, adding up to 1, of the example
-        itself first; None where nothing is mixed.
+        The weights of the targets in each virtual example, of the example itself first; they
+        sum to 1. None where nothing is mixed.
     within_batch : bool
         Whether all partners come from the same mini-batch.
     lam_x : ndarray of shape (n_mixed, n_planned) or None
         The weights of the inputs where they are others than those of the targets.
-    box : ndarray of shape (4, n_planned) or None
-        Top, bottom, left and right of the part of each image that its first partner
-        fills, in pixels; bottom and right are excluded.
-    std : ndarray of shape (n_planned,) or None
-        Standard deviation of the Gaussian noise on each example's inputs.
-    noise : NoiseSource or None
-        What the noise is drawn from.
+    operations : tuple of Operation
+        What is done to the inputs after they are mixed, such as :class:`AddNoise`. A batch
+        that is mixed at a hidden layer must be left alone.
     layers : tuple of str, of length n_batches, or None
         Where each batch is mixed: the name of a submodule, whose output is mixed, or
         'input'. None mixes the inputs of all.
     absent : ndarray of shape (n_mixed - 1, n_planned), dtype bool, or None
         Partners that are none, in a mixture of policies with different numbers of them.
+
+    Raises
+    ------
+    ValueError
+        If an operation has values other than 0 in a batch that is mixed at a hidden layer.
     """
 
     bounds: Index
@@ -92,11 +103,17 @@ class Plan:
     lam: Weights | None = None
     within_batch: bool = False
     lam_x: Weights | None = None
-    box: Index | None = None
-    std: Weights | None = None
-    noise: NoiseSource | None = None
+    operations: tuple[Operation, ...] = ()
     layers: tuple[str, ...] | None = None
     absent: NDArray[np.bool_] | None = None
+
+    def __post_init__(self) -> None:
+        for operation in self.operations if self.mixes_hidden else ():
+            if np.any(operation.values[..., self._is_hidden()]):
+                raise ValueError(
+                    "operations must leave batches alone that are mixed at a hidden layer; got "
+                    f"{type(operation).__name__} with values other than 0 there. Set them to 0."
+                )
 
     def __len__(self) -> int:
         return len(self.bounds) - 1
@@ -125,8 +142,7 @@ class Plan:
         if self.layers is None or self.lam is None:
             return self.lam_x
         weights = self.hidden_weights.copy()
-        hidden = np.repeat([layer != INPUT for layer in self.layers], np.diff(self.bounds))
-        weights[:, hidden] = np.eye(len(weights))[:, :1]
+        weights[:, self._is_hidden()] = np.eye(len(weights))[:, :1]
         return weights
 
     @property
@@ -136,11 +152,16 @@ class Plan:
         assert weights is not None, "asked only where rows are mixed"
         return weights
 
+    def _is_hidden(self) -> NDArray[np.bool_]:
+        """Return of each planned example whether it is mixed inside the network."""
+        layers = self.layers or (INPUT,) * len(self)
+        return np.repeat([layer != INPUT for layer in layers], np.diff(self.bounds))
+
     def _get_batch(self, number: int, start: int, stop: int) -> PlannedBatch:
         own, part = self.order[start:stop], slice(start, stop)
-        std = None if self.std is None else self.std[part]
+        operations = tuple(operation.cut(part) for operation in self.operations)
         if self.place is None or self.lam is None:
-            return PlannedBatch(own, std=std, noise=self.noise, start=start)
+            return PlannedBatch(own, operations=operations, start=start)
         place, rows = self.place[:, part], own
         if self.within_batch:
             position = place - start
@@ -148,12 +169,9 @@ class Plan:
             position = np.arange(len(own), len(own) + place.size).reshape(place.shape)
             rows = np.append(own, self.order[place])
         lam_x = None if self.lam_x is None else self.lam_x[:, part]
-        box = None if self.box is None else self.box[:, part]
         layer = INPUT if self.layers is None else self.layers[number]
         absent = None if self.absent is None else self.absent[:, part]
-        return PlannedBatch(
-            rows, position, self.lam[:, part], lam_x, box, std, self.noise, layer, absent, start
-        )
+        return PlannedBatch(rows, position, self.lam[:, part], lam_x, operations, layer, absent, start)
 
 
 def batch_bounds(n_samples: int, batch_size: int, *, drop_last: bool = False) -> Index:

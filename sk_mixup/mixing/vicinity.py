@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from sk_mixup.mixing.partners import as_partners
+from sk_mixup.mixing.partners import Partners, as_partners
 from sk_mixup.mixing.plan import INPUT, Index, Plan, batch_bounds, draw_order
 from sk_mixup.mixing.row_facts import RowFacts
 
-__all__ = ["Vicinity", "check_layers", "draw_layers", "draw_places"]
+__all__ = ["Vicinity", "check_layers", "draw_layers", "draw_partners"]
 
 
 class Vicinity(ABC):
@@ -118,17 +118,34 @@ class Vicinity(ABC):
         """
 
 
-def draw_places(
+def draw_partners(
     generator: np.random.Generator,
     bounds: Index,
     order: Index,
     facts: RowFacts,
     *,
-    partners: object,
+    partners: str | Partners,
     n_partners: int = 1,
 ) -> tuple[Index, bool]:
-    """Draw all partners of each place, shape (n_partners, n_planned), and say if they share its batch."""
-    policy = as_partners(partners)  # type: ignore[arg-type]
+    """Draw the partners of each example, for :meth:`Vicinity.draw`.
+
+    Parameters
+    ----------
+    generator, bounds, order, facts
+        As in :meth:`Vicinity.draw`.
+    partners : str or policy
+        Where partners come from; see :class:`Mixup`.
+    n_partners : int, default=1
+        Number of partners of each example.
+
+    Returns
+    -------
+    place : ndarray of shape (n_partners, n_planned)
+        Places of the partners.
+    within_batch : bool
+        Whether all come from the example's own mini-batch.
+    """
+    policy = as_partners(partners)
     drawn = [policy.draw(generator, bounds, order, facts) for _ in range(n_partners)]
     place = drawn[0][None] if n_partners == 1 else np.stack(drawn)
     return place[:, : bounds[-1]], policy.within_batch
@@ -137,7 +154,7 @@ def draw_places(
 def draw_layers(
     generator: np.random.Generator, bounds: Index, layers: object, facts: RowFacts, user: str
 ) -> tuple[str, ...] | None:
-    """Draw for each batch, evenly, where it is mixed; None if all are at the inputs."""
+    """Draw for each batch, uniformly, where it is mixed; None if all are at the inputs."""
     names = facts.find_layers(layers, user)
     if names == (INPUT,):
         return None

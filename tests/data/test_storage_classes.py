@@ -5,7 +5,8 @@ import pytest
 from scipy import sparse
 import torch
 
-from sk_mixup._data.storage import HostRows, Rows, SparseRows, gather_rows, map_features, send
+from sk_mixup._data.storage import HostRows, Rows, SparseRows, map_features
+from sk_mixup._tensors import gather_rows, send
 
 CPU = torch.device("cpu")
 N = 11

@@ -1,6 +1,7 @@
 """Laws of the plans that every vicinity draws, and each drawn slowly, row by row."""
 
 import copy
+from dataclasses import replace
 from itertools import pairwise
 import pickle
 
@@ -11,6 +12,7 @@ import pytest
 
 from sk_mixup.mixing import (
     ERM,
+    AddNoise,
     CutMix,
     Extrapolation,
     FeatureExtrapolation,
@@ -20,14 +22,16 @@ from sk_mixup.mixing import (
     Mixture,
     Mixup,
     NeighborPartners,
+    PasteBoxes,
     RowFacts,
     draw_boxes,
 )
+from sk_mixup.mixing.noise_source import NoiseSource
 from tests.helpers.reference import box_row
 from tests.helpers.vicinities import FILLED_UP, INF, NEAR, OF_TARGETS, VICINITIES, make_facts
 
 SIZES = [(1, 4), (4, 1), (9, 4), (7, 100)]
-PARTS = ("place", "lam", "lam_x", "box", "std", "layers")
+PARTS = ("place", "lam", "lam_x", "layers")
 
 
 def draw(name_or_policy, n_samples, batch_size, seed=0, **options):
@@ -37,14 +41,28 @@ def draw(name_or_policy, n_samples, batch_size, seed=0, **options):
     return policy(np.random.default_rng(seed), n_samples, batch_size, facts=facts, **options)
 
 
+def draw_noises(plan):
+    """Return the noise of each operation that has one."""
+    return [o.noise.draw(0, plan.bounds[-1], (2,)) for o in plan.operations if isinstance(o, AddNoise)]
+
+
+def find_values(plan, owner):
+    """Return the values of the one operation of a class."""
+    [operation] = [operation for operation in plan.operations if isinstance(operation, owner)]
+    return operation.values
+
+
 def assert_same_plan(plan, other, parts=PARTS):
     assert np.array_equal(plan.bounds, other.bounds)
     assert np.array_equal(plan.order, other.order)
     assert [part for part in parts if not np.array_equal(getattr(plan, part), getattr(other, part))] == []
-    noises = [
-        None if p.noise is None else p.noise.draw(0, p.bounds[-1], (2,)).tolist() for p in (plan, other)
-    ]
-    assert noises[0] == noises[1]
+    assert_same_operations(plan, other)
+    np.testing.assert_equal(draw_noises(plan), draw_noises(other))
+
+
+def assert_same_operations(plan, other):
+    kinds = [[(type(o), o.values.tolist()) for o in each.operations] for each in (plan, other)]
+    assert kinds[0] == kinds[1]
 
 
 # -- laws of all -------------------------------------------------------------------------
@@ -62,9 +80,7 @@ def test_parts_of_a_plan_fit_each_other(name, n_samples, batch_size):
         assert plan.lam.shape == (len(plan.lam), n)
         assert 0 <= plan.place.min() <= plan.place.max() < n_samples
     assert plan.lam_x is None or plan.lam_x.shape == plan.lam.shape
-    assert plan.box is None or plan.box.shape == (4, n)
-    assert plan.std is None or plan.std.shape == (n,)
-    assert (plan.std is None) == (plan.noise is None)
+    assert {operation.values.shape[-1] for operation in plan.operations} <= {n}
     assert plan.layers is None or len(plan.layers) == len(plan)
 
 
@@ -102,10 +118,13 @@ def test_batches_hold_what_the_plan_says(name):
     for number, (batch, (start, stop)) in enumerate(zip(batches, pairwise(plan.bounds), strict=True)):
         assert np.array_equal(batch.rows[: stop - start], plan.order[start:stop])
         assert batch.layer == ("input" if plan.layers is None else plan.layers[number])
-        for part in ("lam", "lam_x", "box", "std"):
+        for operation, own in zip(plan.operations, batch.operations, strict=True):
+            assert type(operation) is type(own)
+            assert np.array_equal(operation.values[..., start:stop], own.values)
+        for part in ("lam", "lam_x"):
             whole, own = getattr(plan, part), getattr(batch, part)
             assert (own is None) == (whole is None)
-            assert own is None or np.array_equal(own, whole[..., start:stop])
+            assert own is None or np.array_equal(own, whole[:, start:stop])
         if batch.position is not None:
             assert np.array_equal(batch.rows[batch.position], plan.index[1:, start:stop])
 
@@ -160,23 +179,21 @@ def test_renaming_the_rows_renames_the_rows_of_the_plan(renamed, name):
         plans.append(VICINITIES[name].draw(np.random.default_rng(2), bounds, at, facts))
     assert np.array_equal(plans[1].index, renamed[plans[0].index])
     assert [part for part in PARTS if not np.array_equal(*(getattr(p, part) for p in plans))] == []
+    assert_same_operations(*plans)
 
 
-@pytest.mark.parametrize("name", VICINITIES)
-def test_noise_of_a_batch_does_not_depend_on_what_was_drawn_before(name):
-    plan = draw(name, 9, 4)
-    if plan.noise is None:
-        return
-    whole = plan.noise.draw(0, 9, (2,))
-    assert np.array_equal(plan.noise.draw(4, 9, (2,)), whole[4:])
-    assert np.array_equal(plan.noise.draw(0, 4, (2,)), whole[:4])
-    assert not np.isin(plan.noise.draw(0, 9, (2,), stream=1), whole).any()
+def test_noise_of_a_batch_does_not_depend_on_what_was_drawn_before():
+    [operation] = draw("noise", 9, 4).operations
+    whole = operation.noise.draw(0, 9, (2,))
+    assert np.array_equal(operation.noise.draw(4, 9, (2,)), whole[4:])
+    assert np.array_equal(operation.noise.draw(0, 4, (2,)), whole[:4])
+    assert not np.isin(operation.noise.draw(0, 9, (2,), stream=1), whole).any()
 
 
 def test_noise_differs_from_epoch_to_epoch():
     generator = np.random.default_rng(0)
     plans = [GaussianNoise()(generator, 9, 4) for _ in range(2)]
-    first, second = (plan.noise.draw(0, 9, (2,)) for plan in plans)
+    (first,), (second,) = map(draw_noises, plans)
     assert not np.isin(first, second).any()
 
 
@@ -202,7 +219,7 @@ def test_weights_are_drawn_row_by_row(owner, alpha, batch_size):
         rows = [generator.integers(5) for _ in lam]
         columns = [generator.integers(6) for _ in lam]
         boxes = [box_row(*args, 5, 6) for args in zip(lam, zip(rows, columns, strict=True), strict=True)]
-        assert plan.box.T.tolist() == boxes
+        assert find_values(plan, PasteBoxes).T.tolist() == boxes
         lam = [1 - (bottom - top) * (right - left) / 30 for top, bottom, left, right in boxes]
         assert plan.lam_x.tolist() == [[1.0] * 11, [0.0] * 11]
     np.testing.assert_allclose(plan.lam, [lam, [1 - value for value in lam]], rtol=1e-12, atol=1e-15)
@@ -215,7 +232,7 @@ def test_lam_per_batch_is_drawn_batch_by_batch(owner, options):
     lam = [generator.beta(0.7, 0.7) for _ in range(len(plan))]
     for (start, stop), value in zip(pairwise(plan.bounds), lam, strict=True):
         if owner is CutMix:
-            assert len(np.unique(plan.box[:, start:stop], axis=1).T) == 1
+            assert len(np.unique(find_values(plan, PasteBoxes)[:, start:stop], axis=1).T) == 1
             continue
         value = 1 + min(value, 1 - value) if owner is Extrapolation else value
         np.testing.assert_allclose(plan.lam[0, start:stop], value, rtol=1e-12)
@@ -274,14 +291,15 @@ def test_boxes_are_clipped_at_every_edge():
 
 def test_share_of_pixels_is_the_weight_of_the_partner():
     plan = draw("cutmix", 50, 8)
-    top, bottom, left, right = plan.box
+    top, bottom, left, right = find_values(plan, PasteBoxes)
     assert plan.lam[1].tolist() == ((bottom - top) * (right - left) / 30).tolist()
 
 
 def test_noise_has_one_std_and_no_partners():
     plan = draw(GaussianNoise(np.float32(0.5)), 11, 4)
-    assert plan.std.tolist() == [0.5] * 11
-    assert plan.std.dtype == np.float64
+    std = find_values(plan, AddNoise)
+    assert std.tolist() == [0.5] * 11
+    assert std.dtype == np.float64
     assert plan.place is plan.lam is plan.lam_x is None
 
 
@@ -307,8 +325,7 @@ def test_mixture_with_all_weight_on_one_is_that_one(name, weights):
         assert np.array_equal(plan.lam[:n_mixed], own.lam)
         assert not plan.lam[n_mixed:].any()
         assert np.array_equal((plan.lam if plan.lam_x is None else plan.lam_x)[:n_mixed], lam_x)
-    for part in ("std", "box"):
-        assert getattr(own, part) is None or np.array_equal(getattr(plan, part), getattr(own, part))
+    assert_same_operations(plan, own)
     assert not own.mixes_hidden or plan.layers == own.layers
 
 
@@ -318,7 +335,7 @@ def test_mixture_after_plain_training_draws_as_alone(name):
     plan, own = draw(Mixture((ERM(), VICINITIES[name]), weights=(0, 1)), 21, 8), draw(name, 21, 8)
     assert np.array_equal(plan.index, own.index)
     assert own.lam is None or np.array_equal(plan.lam, own.lam)
-    assert own.std is None or np.array_equal(plan.noise.draw(0, 21, (2,)), own.noise.draw(0, 21, (2,)))
+    np.testing.assert_equal(draw_noises(plan), draw_noises(own))
 
 
 @pytest.mark.parametrize("per", ["batch", "example"])
@@ -333,8 +350,9 @@ def test_mixture_draws_by_its_weights(per):
 @pytest.mark.parametrize("size", [1, 2, 3, 40])
 def test_mixture_of_many_is_drawn_evenly(size):
     parts = tuple(GaussianNoise(k + 1) for k in range(size))
-    stds = draw(Mixture(parts, per="example"), 4000, 100).std
-    assert np.bincount(stds.astype(int))[1:].min() > 4000 / size * 0.6
+    stds = [operation.values for operation in draw(Mixture(parts, per="example"), 4000, 100).operations]
+    assert np.all(np.count_nonzero(stds, axis=0) == 1)
+    assert np.count_nonzero(stds, axis=1).min() > 4000 / size * 0.6
 
 
 @pytest.mark.parametrize("name", FILLED_UP)
@@ -347,7 +365,17 @@ def test_partners_that_a_part_lacks_have_no_weight(name):
 
 def test_mixture_keeps_the_noise_of_others_off_plain_examples():
     plan = draw("mixture_of_noises", 300, 30)
-    assert set(plan.std) == {0.0, 0.3, 1.0}
+    stds = [operation.values for operation in plan.operations]
+    assert [set(values) for values in stds] == [{0.0, 0.3}, {0.0, 1.0}]
+    assert set(np.count_nonzero(stds, axis=0)) == {0, 1}
+
+
+def test_operations_on_a_batch_that_is_mixed_inside_are_refused():
+    plan = draw(ManifoldMixup(layers=("0",)), 9, 4)
+    noise = AddNoise(np.ones(9), NoiseSource(0, plan.bounds))
+    with pytest.raises(ValueError, match=r"operations must leave batches .*; got AddNoise with values"):
+        replace(plan, operations=(noise,))
+    assert replace(plan, operations=(noise.keep(np.zeros(9)),)).mixes_hidden
 
 
 @pytest.mark.parametrize("seed", range(4))

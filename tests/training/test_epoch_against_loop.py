@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise, product
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from sk_mixup import MixupClassifier
 from sk_mixup.mixing import (
     ERM,
+    AddNoise,
     CutMix,
     Extrapolation,
     FeatureExtrapolation,
@@ -23,6 +25,8 @@ from sk_mixup.mixing import (
     ManifoldMixup,
     Mixture,
     Mixup,
+    Operation,
+    PasteBoxes,
     Plan,
 )
 from sk_mixup.modules import MLP
@@ -47,12 +51,21 @@ SGD: dict[str, Any] = {"optimizer": torch.optim.SGD, "lr": LR, "batch_size": 8, 
 STEPWISE: dict[str, Any] = {"augment": lambda x: x}
 
 
+def make_step(operation: Operation, plan: Plan, shape: tuple[int, ...]) -> Callable[[int, Any, Any], Any]:
+    """Return a slow form of an operation: what it makes of the input at a place of the epoch."""
+    if isinstance(operation, PasteBoxes):
+        return lambda i, x, inputs: paste_row(x, inputs[1], operation.values[:, i])
+    assert isinstance(operation, AddNoise)
+    noise = normal_rows(operation.noise.seed, plan.bounds, shape)
+    return lambda i, x, inputs: noisy_row(x, noise[i], operation.values[i])
+
+
 def make_virtual_rows(plan: Plan, X: NDArray[Any]) -> list[tuple[str, list[int], Any, Any, Any]]:
     """Return of each virtual example its layer, rows, their inputs, and the weights of inputs and targets.
 
     Where the layer is the input, there is one input, and it is mixed.
     """
-    noise = None if plan.noise is None else normal_rows(plan.noise.seed, plan.bounds, X.shape[1:])
+    steps = [make_step(operation, plan, X.shape[1:]) for operation in plan.operations]
     made = []
     for number, (start, stop) in enumerate(pairwise(plan.bounds)):
         layer = "input" if plan.layers is None else plan.layers[number]
@@ -63,9 +76,8 @@ def make_virtual_rows(plan: Plan, X: NDArray[Any]) -> list[tuple[str, list[int],
             inputs = [X[row] for row in rows]
             if layer == "input":
                 x = mix_row(inputs, lam_x)
-                x = x if plan.box is None else paste_row(x, inputs[1], plan.box[:, i])
-                if plan.std is not None:
-                    x = noisy_row(x, noise[i], plan.std[i])
+                for take_step in steps:
+                    x = take_step(i, x, inputs)
                 inputs, lam_x = [x], [1.0]
             made.append((layer, rows, inputs, lam_x, lam))
     return made

@@ -1,0 +1,42 @@
+"""Moving tensors and gathering rows, without a wait and without a change of layout."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["gather_rows", "send"]
+
+
+def send(
+    values: np.ndarray | np.generic | Tensor, device: torch.device, dtype: torch.dtype | None = None
+) -> Tensor:
+    """Copy host values to the device without waiting for the copy to end.
+
+    Parameters
+    ----------
+    values : ndarray or Tensor
+        What to send; shared, not copied, where it is on the device already.
+    device : torch.device
+        Where to.
+    dtype : torch.dtype, default=None
+        Of the result; None keeps it.
+
+    Returns
+    -------
+    tensor : Tensor
+    """
+    tensor = torch.as_tensor(values)
+    if dtype is not None:
+        tensor = tensor.to(dtype)
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()  # from other memory the host would have to wait
+    return tensor.to(device, non_blocking=True)
+
+
+def gather_rows(x: Tensor, index: Tensor) -> Tensor:
+    """Return the rows of `x` at `index`; images whose channels come last keep them there."""
+    if x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
+        return x.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2)
+    return x.index_select(0, index)

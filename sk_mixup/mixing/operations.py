@@ -1,0 +1,123 @@
+"""What is done to the inputs of virtual examples after they are mixed."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sk_mixup._tensors import gather_rows, send
+from sk_mixup.mixing.functional import add_noise, paste_boxes
+from sk_mixup.mixing.noise_source import NoiseSource
+
+__all__ = ["AddNoise", "Operation", "PasteBoxes", "Sources"]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What some virtual examples are made of.
+
+    Parameters
+    ----------
+    x : Tensor of shape (m, *features)
+        Examples.
+    index : Tensor of shape (k, n), dtype int64
+        Which of them go into each virtual example, the example itself first.
+    place : int
+        The place in the epoch of the first virtual example; a batch begins there.
+    stream : int
+        The number of this input, where an example has several.
+    """
+
+    x: Tensor
+    index: Tensor
+    place: int = 0
+    stream: int = 0
+
+    def gather(self, k: int) -> Tensor:
+        """Return the k-th example of each, shape (n, *features): 0 is the example itself, 1 its partner."""
+        return gather_rows(self.x, self.index[k])
+
+
+@dataclass(frozen=True)
+class Operation(ABC):
+    """A change of the inputs of virtual examples, made after they are mixed.
+
+    Subclass it as a frozen dataclass for a vicinity of your own, and hand it to :class:`Plan`.
+
+    Parameters
+    ----------
+    values : ndarray of shape (..., n_planned)
+        What it needs of each virtual example of the epoch. Zeros leave an example as it is:
+        so :class:`Mixture` keeps an operation off the examples of other vicinities.
+    """
+
+    values: np.ndarray
+
+    @abstractmethod
+    def apply(self, x: Tensor, values: Tensor, sources: Sources) -> Tensor:
+        """Return changed inputs.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, *features)
+            Inputs of some virtual examples, already mixed; not to be written to.
+        values : Tensor of shape (..., n)
+            The part of `self.values` that belongs to them, on the device of `x`.
+        sources : Sources
+            What they are made of.
+
+        Returns
+        -------
+        changed : Tensor of shape (n, *features)
+        """
+
+    def cut(self, part: slice) -> Operation:
+        """Return the operation on some virtual examples."""
+        return replace(self, values=self.values[..., part])
+
+    def keep(self, chosen: np.ndarray) -> Operation:
+        """Return the operation that leaves all virtual examples as they are but the chosen ones."""
+        return replace(self, values=self.values * chosen)
+
+
+@dataclass(frozen=True)
+class PasteBoxes(Operation):
+    """Fills a rectangle of each image from its first partner; see :func:`paste_boxes`.
+
+    Parameters
+    ----------
+    values : ndarray of shape (4, n_planned), dtype int64
+        Top, bottom, left and right in pixels; bottom and right are excluded.
+    """
+
+    def apply(self, x: Tensor, values: Tensor, sources: Sources) -> Tensor:
+        """Return the images with their rectangles; see :meth:`Operation.apply`."""
+        return paste_boxes(x, sources.gather(1), values)
+
+
+@dataclass(frozen=True)
+class AddNoise(Operation):
+    """Adds Gaussian noise; see :func:`add_noise`.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_planned,)
+        Standard deviation of the noise on each example.
+    noise : NoiseSource
+        What the noise is drawn from.
+    """
+
+    noise: NoiseSource
+
+    def apply(self, x: Tensor, values: Tensor, sources: Sources) -> Tensor:
+        """Return the inputs with their noise; see :meth:`Operation.apply`."""
+        if not x.is_floating_point():
+            raise TypeError(f"X must be of a floating dtype for noise; got {x.dtype}. Convert it.")
+        dtype = np.float64 if x.dtype == torch.float64 else np.float32
+        stop = sources.place + len(x)
+        noise = self.noise.draw(sources.place, stop, tuple(x.shape[1:]), dtype, sources.stream)
+        return add_noise(x, send(noise, x.device, x.dtype), values.to(x.dtype))

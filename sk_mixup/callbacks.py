@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sk_mixup._random import unseen_draws
 from sk_mixup._skorch.net import MixupNetMixin
 from sk_mixup._validation import check_integer
-from sk_mixup.estimators._labels import LabelsMixin
+from sk_mixup.estimators._base import MixupEstimator
 from sk_mixup.inspection.memorization import memorization_errors
 
 __all__ = ["MemorizationErrors", "Snapshots"]
@@ -224,7 +224,7 @@ def _check_rows(X: Any, labels: dict[str, Any], name_of_rows: str) -> None:
 def _check_known(name: str, labels: Any, net: Any) -> None:
     """Raise if a label is none that the net can predict: skorch's own nets predict codes."""
     values = _to_array(labels)
-    if isinstance(net, LabelsMixin):
+    if isinstance(net, MixupEstimator):
         known = np.isin(values, net.classes_)
         rule = f"labels among the classes {net.classes_.tolist()}"
     else:

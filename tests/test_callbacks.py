@@ -139,7 +139,7 @@ def test_bad_rows_raise_before_training(blobs: Any, given: Any, message: str) ->
     net = make_net(MemorizationErrors(**{"X": blobs.X, "y": blobs.y, "y_true": blobs.y, **given}))
     with pytest.raises(ValueError, match=message):
         net.fit(blobs.X, blobs.y)
-    assert len(net.history) == 0
+    assert not net.initialized_
 
 
 @pytest.mark.parametrize("labels", [["a"] * 60, [-1] * 60, [0.5] * 60])

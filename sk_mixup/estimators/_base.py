@@ -1,134 +1,394 @@
-"""The scikit-learn edge: arrays in, labels out, options checked, for skorch nets."""
+"""The scikit-learn edge of a mixed skorch net: arrays in, labels out, options checked."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 import copy
+from dataclasses import fields
 import inspect
 import math
-from typing import Any
+from typing import Any, ClassVar, Self
+import warnings
 
 import numpy as np
-from scipy import sparse
-from sklearn.utils.validation import assert_all_finite, check_is_fitted, validate_data
-from skorch.callbacks import EarlyStopping
-from skorch.callbacks.scoring import ScoringBase
+from sklearn.base import BaseEstimator
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted, validate_data
+from skorch.callbacks import EarlyStopping, EpochScoring
 from skorch.dataset import Dataset as SkorchDataset
 from skorch.dataset import ValidSplit
-from skorch.utils import data_from_dataset, is_dataset, to_device
+from skorch.utils import data_from_dataset, is_dataset, params_for, to_device
 import torch
 from torch import Tensor, nn
-from torch.utils.data import IterableDataset, Subset
+from torch.utils.data import Dataset, IterableDataset
 
+from sk_mixup._data.batches import Batch
 from sk_mixup._data.storage import Rows, align
-from sk_mixup._random import draw_seed
-from sk_mixup._skorch.datasets import check_inputs, is_mapped, unwrap_subset
-from sk_mixup.estimators._options import OptionsMixin
-from sk_mixup.estimators._persistence import PersistenceMixin
-from sk_mixup.mixing import RowFacts
+from sk_mixup._random import draw_seed, unseen_draws
+from sk_mixup._skorch.datasets import is_mapped, unwrap_subset
+from sk_mixup._skorch.net import MixupNetMixin
+from sk_mixup._training.averages import average_rows
+from sk_mixup._training.losses import Loss, average_entropy
+from sk_mixup._validation import (
+    check_bool,
+    check_choice,
+    check_integer,
+    check_names,
+    check_real,
+    did_you_mean,
+)
+from sk_mixup.estimators._holdout import count_held_out, watches_validation
+from sk_mixup.estimators._inputs import (
+    DatasetTargets,
+    check_mapping,
+    count_rows,
+    first_pair,
+    get_input_dtype,
+    is_mapping,
+    to_host,
+)
+from sk_mixup.estimators._options import check_options_of, check_prefixes, list_options
+from sk_mixup.estimators._persistence import from_json, read_header, to_json, whole_files, write_state
+from sk_mixup.estimators._targets import ClassWeight, TargetOptions, Targets, check_length
+from sk_mixup.stacking._scheduler import rejoin_scheduler
 
-__all__ = ["MixupEstimatorMixin"]
+__all__ = ["MixupEstimator"]
 
-# A table is predicted in blocks of this many rows, the last one filled up: float32 matrix
+# A table is predicted in blocks of this many rows, the last one padded: float32 matrix
 # products choose their kernel by batch size, and rows predicted one by one differed from
 # rows predicted together by up to 3e-7.
 BLOCK_SIZE = 256
 # Results of so many rows are handed on at once.
 TABLE_SIZE = 64 * BLOCK_SIZE
+# What a fit learns beside the weights and the targets.
+LEARNED = ("feature_names_in_", "n_features_in_", "_shape_in")
 
 
-class MixupEstimatorMixin(PersistenceMixin, OptionsMixin):
-    """What :class:`MixupClassifier` and :class:`MixupRegressor` share.
+class MixupEstimator(MixupNetMixin):
+    """What the estimators share: a mixed skorch net as scikit-learn wants it.
 
-    It turns a mixed skorch net into a scikit-learn estimator: the constructor stores,
-    ``fit`` checks, data is validated once at the edge, and the module's sizes follow from
-    the data.
+    The constructor stores, ``fit`` checks, data is validated once at the edge, and the
+    module's sizes follow from the data. What depends on the kind of the targets is asked of a
+    :class:`Targets`, which is learned from them.
+
+    Attributes
+    ----------
+    kinds : tuple of type
+        The kinds of targets that are taken; the first that accepts y is learned.
+    components : tuple of str
+        What options with two underscores belong to.
     """
 
+    kinds: ClassVar[tuple[type[Targets], ...]]
+    components: ClassVar[tuple[str, ...]] = (
+        "module",
+        "optimizer",
+        "criterion",
+        "iterator_train",
+        "iterator_valid",
+    )
     casts_integers = True
 
+    # Options of classifiers.
+    classes: Sequence[object] | None = None
+    class_weight: ClassWeight = None
+    label_smoothing = 0.0
+    confidence_penalty = 0.0
+    # skorch sets these in its constructor; here a constructor sets nothing but options.
+    history_: Any = None
+    initialized_ = False
+    virtual_params_: ClassVar[dict[str, object]] = {}
+    # What is known of the targets before a fit.
+    _targets: Targets
+
+    # -- options -------------------------------------------------------------------------
+
+    @classmethod
+    def _get_option_names(cls) -> tuple[str, ...]:
+        return list_options(cls, MixupEstimator)  # type: ignore[arg-type]
+
+    def _get_param_names(self) -> list[str]:
+        options = self._get_option_names()
+        extra = set(vars(self)) - set(options)
+        return [*options, *sorted(k for k in extra if not k.startswith("_") and not k.endswith("_"))]
+
     @property
-    def _default_callbacks(self) -> list[tuple[str, Any]]:
-        callbacks = list(super()._default_callbacks)
+    def _params_to_validate(self) -> set[str]:
+        return set(self._get_param_names()) - set(self._get_option_names())
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Store options as they are; skorch would refuse a module instance."""
+        if name in self._get_option_names():
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
+    def set_params(self, **params: object) -> Self:
+        """Set options; see ``sklearn.base.BaseEstimator.set_params``."""
+        known = {*self._get_option_names(), *self._get_param_names()}
+        for name in params:
+            if name not in known and "__" not in name:
+                hint = did_you_mean(name, known) or f"Its options are {sorted(known)}."
+                raise ValueError(f"Invalid parameter {name!r} for estimator {type(self).__name__}. {hint}")
+        if self.initialized_:
+            super().set_params(**params)
+            return self
+        for name, value in params.items():
+            setattr(self, name, value)
+        return self
+
+    __repr__ = BaseEstimator.__repr__
+
+    def check_options(self) -> None:
+        """Raise if an option breaks its rule; the message names it."""
+        self._check_names()
+        self.check_mixing_options()
+        check_bool("early_stopping", self.early_stopping, hint="Use True to hold out rows and stop by them.")
+        check_integer("n_iter_no_change", self.n_iter_no_change, low=1, hint="Use 10, say.")
+        check_bool("warm_start", self.warm_start, hint="Use True to go on from the last fit.")
+        hint = "Give the share of the training rows to hold out."
+        limits = {"low": 0.0, "high": 1.0}
+        check_real(
+            "validation_fraction", self.validation_fraction, **limits, above=True, below=True, hint=hint
+        )
+        check_real("lr", self.lr, low=0.0, hint="Use 1e-3 for Adam, say.")
+        if self.train_split not in ("auto", None) and not callable(self.train_split):
+            raise TypeError(
+                f"train_split must be 'auto', None or callable; got {self.train_split!r}. Use "
+                "skorch.dataset.ValidSplit for a split of your own."
+            )
+        if isinstance(self.criterion, str):
+            check_choice("criterion", self.criterion, ("auto",))
+
+    def _check_names(self) -> None:
+        """Check option names such as ``module__hidden_layer_sizes`` as far as they are known."""
+        given = self._params_to_validate
+        check_prefixes(type(self), given, self._get_option_names(), {*self.prefixes_, *self.components})
+        for prefix in self.components:
+            check_options_of(prefix, getattr(self, prefix), params_for(prefix, vars(self)))
+        names = (
+            {name for name, _ in self._uniquely_named_callbacks()} if self.callbacks != "disable" else set()
+        )
+        check_names("callbacks", {k.split("__")[1] for k in given if k.startswith("callbacks__")}, names)
+
+    def _check_schedule(self) -> None:
+        plain = self.warmup_epochs + self.cooldown_epochs
+        if plain > self.max_epochs:
+            raise ValueError(
+                f"warmup_epochs + cooldown_epochs must be at most max_epochs; got {plain} for max_epochs="
+                f"{self.max_epochs}. Raise max_epochs."
+            )
+
+    @property
+    def _default_callbacks(self) -> list[tuple[str, object]]:
+        callbacks = dict(super()._default_callbacks)
+        if "valid_acc" in callbacks and self._targets.scoring != "accuracy":
+            callbacks["valid_acc"] = EpochScoring(
+                self._targets.scoring, name="valid_acc", lower_is_better=False
+            )
+        items: list[tuple[str, object]] = list(callbacks.items())
         if self.early_stopping and self.max_epochs:
             stopper = EarlyStopping(patience=self.n_iter_no_change, load_best=True)
-            callbacks.insert(-1, ("early_stopping", stopper))
-        return callbacks
+            items.insert(-1, ("early_stopping", stopper))
+        return items
+
+    # -- components ----------------------------------------------------------------------
+
+    @property
+    def _n_outputs(self) -> int | None:
+        return self._targets.n_outputs
+
+    @property
+    def _dense(self) -> bool:
+        return self._targets.is_dense
 
     def get_params_for(self, prefix: str) -> dict[str, Any]:
         """Return the options of a component; a module's sizes are filled in from the data."""
-        params = super().get_params_for(prefix)
+        params: dict[str, Any] = super().get_params_for(prefix)
         if prefix != "module" or not inspect.isclass(self.module):
             return params
         accepted = inspect.signature(self.module).parameters
-        sizes = {"in_features": "_n_inputs", "out_features": "_n_outputs"}
-        known = {key: vars(self).get(attr) for key, attr in sizes.items() if key in accepted}
-        return {**{key: size for key, size in known.items() if size is not None}, **params}
+        n_inputs = math.prod(self._shape_in) if "_shape_in" in vars(self) else None
+        sizes = {"in_features": n_inputs, "out_features": self._n_outputs}
+        known = {key: size for key, size in sizes.items() if key in accepted and size is not None}
+        return {**known, **params}
 
-    def initialize_module(self) -> Any:
+    def initialize(self) -> Self:
+        """Initialize the components; see ``skorch.NeuralNet.initialize``."""
+        super().initialize()
+        self._split_seed = draw_seed(self.generator_)
+        return self
+
+    def initialize_module(self) -> Self:
         """Build the module; an instance is copied, so that every fit starts from it alike."""
         kwargs = self.get_params_for("module")
-        if not isinstance(self.module, nn.Module) and "in_features" in _required(self.module):
-            self._check_sizes_known(kwargs)
+        _check_sizes_known(self.module, kwargs)
         module = copy.deepcopy(self.module) if isinstance(self.module, nn.Module) else self.module
         self.module_ = self.initialized_instance(module, kwargs)
         self._set_memory_format()
         return self
 
-    def _check_sizes_known(self, kwargs: dict[str, Any]) -> None:
-        missing = [f"module__{key}" for key in ("in_features", "out_features") if key not in kwargs]
-        if missing:
+    def initialize_criterion(self) -> Self:
+        """Build the criterion; 'auto' follows the kind of the targets."""
+        criterion = self._targets.criterion if isinstance(self.criterion, str) else self.criterion
+        given = self.get_params_for("criterion")
+        check_options_of("criterion", criterion, given)
+        own = self._targets.get_criterion_options(criterion, self.label_smoothing)
+        kwargs = own | {key: value for key, value in given.items() if key != "ignore_index" or key not in own}
+        self.criterion_ = self.initialized_instance(criterion, kwargs)
+        self._targets.check_criterion(self.criterion_, self.label_smoothing, self.confidence_penalty)
+        return self
+
+    # -- data ----------------------------------------------------------------------------
+
+    def check_data(self, X: object, y: object) -> None:
+        """Do nothing: data was checked at the edge."""
+
+    def _check_training_data(
+        self, X: Any, y: Any, sample_weight: object, *, reset: bool, classes: Sequence[object] | None = None
+    ) -> tuple[Any, Any, np.ndarray | None]:
+        """Check the data and turn targets into codes."""
+        if is_dataset(X):
+            self._refuse_weights(sample_weight)
+            return X, self._check_dataset(X, y, reset=reset, classes=classes), None
+        X = self._check_arrays(X, y, reset=reset)
+        y = self._encode_targets(y, count_rows(X), reset=reset, classes=classes)
+        weight = _check_weights(sample_weight, len(y))
+        weight = self._targets.weigh(y, weight, self.class_weight)
+        # The products of mixed rows' weights must not overflow.
+        return X, y, None if weight is None else weight / weight[weight > 0].mean()
+
+    def _refuse_weights(self, sample_weight: object) -> None:
+        """Raise where there are weights for the rows of a Dataset."""
+        if sample_weight is not None:
+            raise ValueError("sample_weight must be None for a Dataset; got weights. Pass X and y as arrays.")
+        if self.class_weight is not None:
             raise ValueError(
-                f"{' and '.join(missing)} must be given to initialize without data; got none. Call fit, "
-                "load_params on a safetensors file, or set them."
+                f"class_weight must be None for a Dataset; got {self.class_weight!r}. Pass X and y as arrays."
             )
+
+    def _check_arrays(self, X: Any, y: object, *, reset: bool) -> Any:
+        """Check X, and that y is there; remember the features of X."""
+        if y is None:
+            raise ValueError(
+                f"y must be given: {type(self).__name__} requires y to be passed, but the target y is None. "
+                "Pass labels, or a Dataset of pairs as X."
+            )
+        if is_mapping(X):
+            return check_mapping(X)
+        return self._validate(X, reset=reset, ensure_min_samples=2 if reset else 1)
+
+    def _validate(self, X: Any, *, reset: bool, ensure_min_samples: int = 1) -> Any:
+        checked = validate_data(
+            self,
+            to_host(X),
+            reset=reset,
+            accept_sparse="csr",
+            allow_nd=True,
+            dtype="numeric" if self._stays_on_host(X) else get_input_dtype(),
+            ensure_min_samples=ensure_min_samples,
+        )
+        self._check_shape(tuple(checked.shape[1:]), reset=reset)
+        return checked
+
+    def _stays_on_host(self, X: object) -> bool:
+        """Whether numbers are read where they are, and made floats batch by batch."""
+        if not isinstance(X, np.ndarray) or X.dtype.kind not in "fiu":
+            return False
+        return self.storage == "host" or (self.storage == "auto" and is_mapped(X))
+
+    def _check_shape(self, shape: tuple[int, ...], *, reset: bool) -> None:
+        if reset:
+            self._shape_in = shape
+        elif shape != getattr(self, "_shape_in", shape):
+            raise ValueError(
+                f"X must hold examples of the shape seen in fit, {self._shape_in}; got {shape}. Give "
+                "the same features in the same order."
+            )
+
+    def _check_dataset(
+        self, dataset: Dataset[Any], y: object, *, reset: bool, classes: Sequence[object] | None
+    ) -> np.ndarray | None:
+        """Look at a Dataset's first pair for the sizes."""
+        if reset:
+            x = first_pair(dataset)[0]
+            if isinstance(x, Tensor | np.ndarray):
+                self._check_shape(tuple(x.shape), reset=True)
+                if x.ndim:
+                    self.n_features_in_ = int(x.shape[0])
+            targets = DatasetTargets(dataset, y)
+            kind = next(kind for kind in self.kinds if kind.accepts_one(targets.first))
+            self._targets = kind.learn_codes(targets, self._get_target_options(classes))
+            y = targets.known
+        return None if y is None else np.asarray(to_host(y))
+
+    def _encode_targets(
+        self, y: Any, n_samples: int, *, reset: bool, classes: Sequence[object] | None = None
+    ) -> np.ndarray:
+        """Check targets, learn their kind where they are the first, and turn them into codes."""
+        y = np.asarray(y.toarray() if hasattr(y, "toarray") else to_host(y))
+        kind = next(kind for kind in self.kinds if kind.accepts(y))
+        y = kind.check(y)
+        check_length(y, n_samples)
+        if reset:
+            self._targets = kind.learn(y, self._get_target_options(classes))
+        elif kind is not type(self._targets):
+            raise ValueError(
+                f"y must be {self._targets.describe()}, as in fit; got an array of shape {y.shape}. Call fit."
+            )
+        return self._targets.encode(y)
+
+    def _get_target_options(self, classes: Sequence[object] | None) -> TargetOptions:
+        ignored = self.get_params_for("criterion").get("ignore_index", TargetOptions.ignored)
+        return TargetOptions(self.classes if classes is None else classes, int(ignored))
+
+    @property
+    def _has_seen_data(self) -> bool:
+        """Whether features and targets are known; an initialized net need not have seen any."""
+        return "_targets" in vars(self)
 
     def get_dataset(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Return the data as whole tensors on the device where that can be done."""
         dataset = super().get_dataset(X, y, sample_weight)
         if isinstance(dataset, Rows):
-            dataset.decode = self._decode_targets
+            dataset.decode = self._targets.decode
         return dataset
 
-    def get_split_datasets(self, X: Any, y: Any = None, sample_weight: Any = None, **params: Any) -> Any:
+    def get_split_datasets(
+        self, X: Any, y: Any = None, sample_weight: np.ndarray | None = None, **params: object
+    ) -> tuple[Any, Any]:
         """Return the training and the validation set; see ``skorch.NeuralNet``."""
         dataset = self.get_dataset(X, y, sample_weight)
         self._report_streaming(dataset)
         if sample_weight is not None and not np.all(sample_weight):
             kept = np.flatnonzero(sample_weight)
             dataset, y = dataset.subset(kept), y[kept]
+        return self._split(dataset, y, params)
+
+    def _split(self, dataset: Any, y: np.ndarray | None, params: Mapping[str, object]) -> tuple[Any, Any]:
         split = self._get_split(dataset, y)
         if split is None:
             return dataset, None
         train, valid = split(dataset, **params) if y is None else split(dataset, y, **params)
         return unwrap_subset(train), self._encode_foreign(unwrap_subset(valid))
 
-    def _get_split(self, X: Any, y: Any) -> Any:
+    def _get_split(self, dataset: Any, y: np.ndarray | None) -> Any:
         """Return what splits the training rows, or None for no held-out rows."""
         if self.train_split != "auto":
             return self.train_split or None
-        if not self._needs_validation() or isinstance(X, IterableDataset):
+        if not self._needs_validation() or isinstance(dataset, IterableDataset):
             return None
-        n_valid = self._check_holdout(X)
-        stratified = self._can_stratify(y, n_valid)
+        n_valid = count_held_out(len(dataset), self.validation_fraction)
+        stratified = self._targets.can_stratify(y, n_valid)
         return ValidSplit(self.validation_fraction, stratified=stratified, random_state=self._split_seed)
 
-    def _check_holdout(self, X: Any) -> int:
-        """Return how many rows are held out, or raise if none is left to train on."""
-        if isinstance(X, IterableDataset):
-            return 0
-        n_samples = len(X) if is_dataset(X) else len_of(X)
-        n_valid = math.ceil(n_samples * self.validation_fraction)
-        if n_valid >= n_samples:
-            raise ValueError(
-                f"validation_fraction must leave rows to train on; got {self.validation_fraction!r} for "
-                f"{n_samples} rows. Lower it, or set early_stopping=False."
-            )
-        return n_valid
-
-    def _can_stratify(self, y: Any, n_valid: int) -> bool:
-        """Whether a held-out set of that size can hold every class, as its share is."""
-        return False
+    def _needs_validation(self) -> bool:
+        """Whether early stopping or a callback of the user's looks at held-out scores."""
+        default = {name for name, _ in self._default_callbacks}
+        return self._stops_early or watches_validation(
+            callback for name, callback in self.callbacks_ if name not in default
+        )
 
     def _encode_foreign(self, valid: Any) -> Any:
         """Bring a validation set of arrays that a user's split made into our form."""
@@ -138,31 +398,21 @@ class MixupEstimatorMixin(PersistenceMixin, OptionsMixin):
         if y is None:
             return valid
         X = self._check_arrays(X, y, reset=False)
-        return self.get_dataset(X, self._encode_targets(y, len_of(X), reset=False))
+        return self.get_dataset(X, self._encode_targets(y, count_rows(X), reset=False))
 
-    def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **params: Any) -> Any:
-        """Run the epochs; early stopping is for ``fit``, not for a call of ``partial_fit``."""
-        self._stops_early = self.early_stopping and params.get("_routing_method") == "fit"
-        return super().fit_loop(X, y, epochs, **params)
+    def _get_class_codes(self, targets: np.ndarray | None) -> np.ndarray:
+        self._targets.check_has_classes()
+        codes: np.ndarray = super()._get_class_codes(targets)
+        return codes
 
-    def _run_epochs(self, n_epochs: int, policy: Any, *, valid: Any, **run: Any) -> bool:
-        if self._stops_early and valid is not None:
-            return super()._run_epochs(n_epochs, policy, valid=valid, **run)
-        with self._without_callbacks(lambda name, callback: name == "early_stopping"):
-            return super()._run_epochs(n_epochs, policy, valid=valid, **run)
+    def _get_real_targets(self, targets: np.ndarray | None) -> np.ndarray:
+        self._targets.check_has_distances()
+        values: np.ndarray = super()._get_real_targets(targets)
+        return values
 
-    def _needs_validation(self) -> bool:
-        """Whether early stopping or a callback of the user's looks at held-out scores."""
-        if self._stops_early:
-            return True
-        default = {name for name, _ in self._default_callbacks}
-        own = [cb for name, cb in self.callbacks_ if name not in default]
-        monitors = (getattr(cb, "monitor", None) for cb in own)
-        return any(isinstance(m, str) and m.startswith("valid") for m in monitors) or any(
-            isinstance(cb, ScoringBase) and not cb.on_train for cb in own
-        )
+    # -- training ------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, **fit_params: Any) -> Any:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, **fit_params: Any) -> Self:
         """Train on a table, an array of any rank, or a torch data set.
 
         Parameters
@@ -192,22 +442,33 @@ class MixupEstimatorMixin(PersistenceMixin, OptionsMixin):
         self.check_options()
         self._check_schedule()
         fresh = not self.warm_start or not self.initialized_
-        with self._on_device_of_stack():
-            with self._unchanged_on_error():
-                X, y, weight = self._check_training_data(
-                    X, y, sample_weight, reset=fresh or not self._has_seen_data
-                )
-                self.check_room(X)
-                if self.early_stopping and self.train_split == "auto":
-                    self._check_holdout(X if weight is None else np.flatnonzero(weight))
-                if fresh:
-                    self.initialize()
-                self._check_policy(X, y)
-            return super().partial_fit(X, y, _routing_method="fit", sample_weight=weight, **fit_params)
+        with self._on_device_of_stack(), self._unchanged_if_refused():
+            X, y, weight = self._check_training_data(
+                X, y, sample_weight, reset=fresh or not self._has_seen_data
+            )
+            self.check_room(X)
+            if self.early_stopping and self.train_split == "auto" and not isinstance(X, IterableDataset):
+                count_held_out(self._count_trainable(X, y, weight), self.validation_fraction)
+            if fresh:
+                self.initialize()
+            super().partial_fit(X, y, _routing_method="fit", sample_weight=weight, **fit_params)
+        return self
+
+    def _count_trainable(self, X: Any, y: np.ndarray, weight: np.ndarray | None) -> int:
+        """Return how many rows may be held out."""
+        if is_dataset(X):
+            return len(X)
+        trainable = self._targets.find_trainable(y)
+        return int(np.sum(trainable if weight is None else trainable & (weight > 0)))
 
     def partial_fit(
-        self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None, **fit_params: Any
-    ) -> Any:
+        self,
+        X: Any,
+        y: Any = None,
+        classes: Sequence[object] | None = None,
+        sample_weight: Any = None,
+        **fit_params: Any,
+    ) -> Self:
         """Train for ``max_epochs`` more epochs, without starting anew.
 
         As in skorch, one call runs ``max_epochs`` epochs over the rows it is given; set
@@ -228,147 +489,136 @@ class MixupEstimatorMixin(PersistenceMixin, OptionsMixin):
         """
         self.check_options()
         reset = not self.initialized_ or not self._has_seen_data
-        with self._unchanged_on_error():
+        with self._unchanged_if_refused():
             X, y, weight = self._check_training_data(X, y, sample_weight, reset=reset, classes=classes)
             self.check_room(X)
-        return super().partial_fit(X, y, sample_weight=weight, **fit_params)
-
-    @property
-    def _has_seen_data(self) -> bool:
-        """Whether features and targets are known; an initialized net need not have seen any."""
-        return "_n_outputs" in vars(self)
-
-    def initialize(self) -> Any:
-        """Initialize the components; see ``skorch.NeuralNet.initialize``."""
-        self.check_options()
-        super().initialize()
-        self._split_seed = draw_seed(self.generator_)
+            super().partial_fit(X, y, sample_weight=weight, **fit_params)
         return self
 
-    def _check_policy(self, X: Any, y: Any) -> None:
-        """Raise if the vicinity does not fit the data, before anything is trained."""
-        if is_dataset(X):
-            facts = self.get_facts(X, y)
-        else:
-            facts = RowFacts(
-                labels=lambda: self._get_class_codes(y),
-                targets=lambda: self._get_real_targets(y),
-                inputs=lambda: check_inputs(X),
-                shape=None if _is_mapping(X) else tuple(X.shape[1:]),
-                layers=self._find_layers,
-                is_dense=getattr(self, "_dense", False),
-                is_stream=self._orders_rows_itself(),
-            )
-        self.get_policy().check(facts)
+    @contextmanager
+    def _unchanged_if_refused(self) -> Iterator[None]:
+        """Leave an earlier fit as it was if what is new is refused before its first epoch."""
+        before = dict(vars(self))
+        history = None if self.history_ is None else list(self.history_)
+        self.__dict__["_before"] = before
+        try:
+            yield
+        except Exception:
+            if "_before" in vars(self):
+                self.__dict__.clear()
+                self.__dict__.update(before)
+                if history is not None:  # a net that is initialized empties the one it has
+                    self.history_[:] = history
+            raise
+        finally:
+            self.__dict__.pop("_before", None)
 
-    def _check_schedule(self) -> None:
-        plain = self.warmup_epochs + self.cooldown_epochs
-        if plain > self.max_epochs:
-            raise ValueError(
-                f"warmup_epochs + cooldown_epochs must be at most max_epochs; got {plain} for max_epochs="
-                f"{self.max_epochs}. Raise max_epochs."
+    def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **params: Any) -> Self:
+        """Run the epochs; early stopping is for ``fit``, not for a call of ``partial_fit``."""
+        self._stops_early = self.early_stopping and params.get("_routing_method") == "fit"
+        n_epochs = self.max_epochs if epochs is None else epochs
+        # A module whose forward wants more than X cannot be looked at beforehand.
+        if n_epochs and not params.keys() - {"sample_weight", "_routing_method"}:
+            self._look_at_output(X)
+        super().fit_loop(X, y, epochs, **params)
+        return self
+
+    def _look_at_output(self, X: Any) -> None:
+        """Check what the module returns, on one example."""
+        if self.is_overridden("get_loss") or is_mapping(X):
+            return
+        x = torch.as_tensor(first_pair(X)[0])[None] if is_dataset(X) else X[:1].copy()
+        rows = self.get_dataset(x, np.zeros(1, dtype=np.int64))
+        if not isinstance(rows, Rows):
+            return
+        rejoin_scheduler()
+        with unseen_draws():
+            (output,) = self.forward_iter(rows)
+        if isinstance(output, Tensor):  # several are for a get_loss of the user's own
+            self._targets.check_output(output, self.criterion_)
+            self._warn_if_probabilities(output)
+
+    def _warn_if_probabilities(self, output: Tensor) -> None:
+        if not isinstance(self.criterion_, nn.CrossEntropyLoss) or self.criterion != "auto":
+            return
+        total = output.sum(dim=1 if self._targets.is_dense else -1)
+        if torch.all(output >= 0) and torch.allclose(total, torch.ones_like(total)):
+            warnings.warn(
+                "module must return logits; got an output that looks like probabilities. Remove its last "
+                "softmax, or set criterion=torch.nn.NLLLoss to train on probabilities as in skorch.",
+                UserWarning,
+                stacklevel=6,
             )
 
-    def _check_training_data(
-        self, X: Any, y: Any, sample_weight: Any, *, reset: bool, classes: Any = None
-    ) -> tuple[Any, Any, Any]:
-        """Check the data and turn targets into codes."""
-        if is_dataset(X):
-            if sample_weight is not None:
-                raise ValueError(
-                    "sample_weight must be None for a Dataset; got weights. Pass X and y as arrays."
-                )
-            y = self._check_dataset(X, y, reset=reset, classes=classes)
-            return X, y, None
-        X = self._check_arrays(X, y, reset=reset)
-        y = self._encode_targets(y, len_of(X), reset=reset, classes=classes)
-        weight = self._get_weights(y, sample_weight)
+    def _run_epochs(self, n_epochs: int, policy: Any, *, valid: Any, **run: Any) -> bool:
+        self.__dict__.pop("_before", None)  # nothing is refused from here on; the memory is needed
+        stops = self._stops_early and valid is not None
+        with self._without_callbacks(lambda name, _: name == "early_stopping" and not stops):
+            stopped: bool = super()._run_epochs(n_epochs, policy, valid=valid, **run)
+            return stopped
+
+    def _on_nonfinite_loss(self, message: str) -> None:
+        raise ValueError(message)
+
+    # -- losses --------------------------------------------------------------------------
+
+    def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
+        """Return the loss of plain targets; see ``skorch.NeuralNet``."""
+        y_pred, y_true = self._targets.align(y_pred, y_true, self.criterion_, self.label_smoothing)
+        loss: Tensor = super().get_loss(y_pred, y_true, X=X, training=training)
+        return loss
+
+    def get_batch_loss(self, y_pred: Any, batch: Batch, x: Any = None, training: bool = False) -> Tensor:
+        """Return the loss of a batch; in training, less the weighted entropy of the predictions."""
+        if self._targets.is_dense and not self.is_overridden("get_loss"):
+            y, lam, weight = batch.get_mixed_targets()
+            return self.get_mixed_loss(y_pred, y, lam, weight, x=x, training=training)
+        loss: Tensor | None = self._compute_closed_form(y_pred, batch, training)
+        if loss is not None:
+            return loss
+        loss = super().get_batch_loss(y_pred, batch, x, training)
+        if not training or not self.confidence_penalty:
+            return loss
+        logits = y_pred.unsqueeze(1) if y_pred.ndim == 1 else y_pred
+        binary = isinstance(self.criterion_, nn.BCEWithLogitsLoss)
+        weight = None if batch.weight is None else batch.get_mixed_targets()[2]
+        return loss - self.confidence_penalty * average_entropy(logits, weight, binary=binary)
+
+    def get_mixed_loss(
+        self,
+        y_pred: Any,
+        y: Tensor,
+        lam: Tensor,
+        weight: Tensor | None = None,
+        *,
+        x: Any = None,
+        training: bool = False,
+    ) -> Tensor:
+        """Return the loss of mixed targets; see :class:`MixupNetMixin`."""
+        loss: Tensor | None = self._mix_in_closed_form(y_pred, y, lam, weight)
+        if loss is None and isinstance(y_pred, Tensor) and not self.is_overridden("get_loss"):
+            loss = self._targets.compute_loss(y_pred, y, lam, weight, self.criterion_)
+        if loss is not None:
+            return loss
+        target = self._targets.mix(y, lam, y_pred)
+        if target is None:
+            return super().get_mixed_loss(y_pred, y, lam, weight, x=x, training=training)
         if weight is None:
-            return X, y, None
-        # The products of mixed rows' weights must not overflow.
-        return X, y, weight / weight[weight > 0].mean()
+            return self.get_loss(y_pred, target, X=x, training=training)
+        return average_rows(self.get_row_losses(y_pred, target, x=x, training=training), weight)
 
-    def _check_arrays(self, X: Any, y: Any, *, reset: bool) -> Any:
-        """Check X, and that y is there; remember the features of X."""
-        if y is None:
-            raise ValueError(
-                f"y must be given: {type(self).__name__} requires y to be passed, but the target y is None. "
-                "Pass labels, or a Dataset of pairs as X."
-            )
-        if _is_mapping(X):
-            return _check_mapping(X)
-        return self._validate(X, reset=reset, ensure_min_samples=2 if reset else 1)
+    def _get_closed_form_loss(self, training: bool) -> Loss | None:
+        penalty = self.confidence_penalty if training else 0.0
+        return self._targets.find_closed_form(self.criterion_, self.label_smoothing, penalty)
 
-    def _validate(self, X: Any, *, reset: bool, ensure_min_samples: int = 1) -> Any:
-        checked = validate_data(
-            self,
-            _to_host(X),
-            reset=reset,
-            accept_sparse="csr",
-            allow_nd=True,
-            dtype="numeric" if self._stays_on_host(X) else self._get_input_dtype(),
-            ensure_min_samples=ensure_min_samples,
-        )
-        self._check_shape(checked.shape[1:], reset=reset)
-        return checked
-
-    def _stays_on_host(self, X: Any) -> bool:
-        """Whether numbers are read where they are, and made floats batch by batch."""
-        if not isinstance(X, np.ndarray) or X.dtype.kind not in "fiu":
-            return False
-        return self.storage == "host" or (self.storage == "auto" and is_mapped(X))
-
-    def _get_input_dtype(self) -> Any:
-        return np.float64 if torch.get_default_dtype() == torch.float64 else np.float32
-
-    def _check_shape(self, shape: tuple[int, ...], *, reset: bool) -> None:
-        if reset:
-            self._shape_in = tuple(shape)
-            self._n_inputs = math.prod(shape)
-        elif tuple(shape) != getattr(self, "_shape_in", tuple(shape)):
-            raise ValueError(
-                f"X must hold examples of the shape seen in fit, {self._shape_in}; got {tuple(shape)}. Give "
-                "the same features in the same order."
-            )
-
-    def _check_dataset(self, dataset: Any, y: Any, *, reset: bool, classes: Any) -> Any:
-        """Look at a Dataset's first pair for the sizes."""
-        if reset:
-            x, _ = first_pair(dataset)
-            if isinstance(x, Tensor | np.ndarray):
-                self._check_shape(tuple(x.shape), reset=True)
-                if x.ndim:
-                    self.n_features_in_ = int(x.shape[0])
-            y = self._read_dataset_targets(dataset, y, classes)
-        return None if y is None else np.asarray(_to_host(y))
-
-    def _get_weights(self, y: Any, sample_weight: Any) -> Any:
-        """Return one weight per row, or None where all rows count alike."""
-        if sample_weight is None:
-            return None
-        weight = np.asarray(_to_host(sample_weight), dtype=np.float64)
-        n_samples = len(y)
-        if weight.shape != (n_samples,):
-            raise ValueError(
-                f"sample_weight must be 1-dimensional, one weight per row; got shape {weight.shape} for "
-                f"{n_samples} rows. Give an array of shape ({n_samples},)."
-            )
-        if not np.all(weight >= 0) or not np.all(np.isfinite(weight)):
-            bad = weight[~(weight >= 0) | ~np.isfinite(weight)][0]
-            raise ValueError(
-                f"sample_weight must be finite and at least 0; got {bad}. Negative values in sample_weight "
-                "have no meaning here: leave such rows out."
-            )
-        if not weight.any():
-            raise ValueError("sample_weight must hold a weight above 0; got only zeros. Drop the argument.")
-        return None if np.all(weight == weight[0]) else weight
+    # -- prediction ----------------------------------------------------------------------
 
     def forward_iter(self, X: Any, training: bool = False, device: str = "cpu") -> Iterator[Any]:
         """Yield the module's outputs batch by batch; see ``skorch.NeuralNet``."""
-        if is_dataset(X) and not isinstance(X, Rows):
-            yield from super().forward_iter(X, training=training, device=device)
+        rows = X if is_dataset(X) else self._as_rows(X)
+        if not isinstance(rows, Rows):
+            yield from super().forward_iter(rows, training=training, device=device)
             return
-        rows = X if isinstance(X, Rows) else self._as_rows(X)
         table = getattr(rows.x, "ndim", None) == 2 and not training
         size = TABLE_SIZE if table else self._get_valid_batch_size(len(rows))
         predict = self._predict_blocks if table else self.evaluation_step
@@ -378,7 +628,7 @@ class MixupEstimatorMixin(PersistenceMixin, OptionsMixin):
             yield to_device(output, device=device)
 
     def _predict_blocks(self, batch: Any, training: bool) -> Any:
-        """Predict a part of a table block by block; the last block is filled up."""
+        """Predict a part of a table block by block; the last block is padded."""
         blocks = list(map(align, batch[0].split(BLOCK_SIZE)))
         n_last = len(blocks[-1])
         blocks[-1] = torch.cat([blocks[-1], blocks[-1][-1:].expand(BLOCK_SIZE - n_last, -1)])
@@ -395,14 +645,84 @@ class MixupEstimatorMixin(PersistenceMixin, OptionsMixin):
         with torch.no_grad(), self._get_autocast():
             return [self._to_full_precision(self.infer(block)) for block in blocks]
 
-    def _as_rows(self, X: Any) -> Rows:
+    def _as_rows(self, X: Any) -> Dataset[Any]:
+        """Return checked examples as a data set, of ours where the option `dataset` leaves that open."""
         check_is_fitted(self)
-        X = _check_mapping(X) if _is_mapping(X) else self._validate(X, reset=False)
-        return self.get_dataset(X, np.zeros(len_of(X), dtype=np.int64))
+        X = check_mapping(X) if is_mapping(X) else self._validate(X, reset=False)
+        rows: Dataset[Any] = self.get_dataset(X, np.zeros(count_rows(X), dtype=np.int64))
+        return rows
 
     def _get_valid_batch_size(self, n_samples: int) -> int:
-        size = super().get_params_for("iterator_valid").get("batch_size", self.batch_size)
+        size: int = super().get_params_for("iterator_valid").get("batch_size", self.batch_size)
         return n_samples if size == -1 else size
+
+    def _get_predict_nonlinearity(self) -> Callable[[Tensor], Tensor]:
+        link = self._targets.get_link(self.criterion_) if self.predict_nonlinearity == "auto" else None
+        own: Callable[[Tensor], Tensor] = super()._get_predict_nonlinearity()
+        return own if link is None else link
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Predict the probability of each class.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, *features), or Dataset
+            Examples.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_classes) or (n_samples, n_classes, *sizes)
+            Column j belongs to ``classes_[j]``. For several labels per row, the
+            probability of each label; those do not sum to 1.
+        """
+        check_is_fitted(self)
+        values: np.ndarray = super().predict_proba(X)
+        return values
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict the label of each row.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, *features), or Dataset
+            Examples.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,), (n_samples, n_labels) or (n_samples, *sizes)
+            Labels; 0-1 indicators for several labels per row; a label for each pixel. For a
+            Dataset, whose targets are codes, the codes.
+        """
+        codes = self._targets.choose(self.predict_proba(X))
+        return codes if is_dataset(X) else self._targets.decode(codes)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return how well the targets of rows are predicted.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, *features), or Dataset
+            Examples.
+        y : array-like of shape (n_samples,), (n_samples, n_outputs) or (n_samples, *sizes)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row.
+
+        Returns
+        -------
+        score : float
+            Of a classifier the accuracy, in [0, 1]: the share of rows, or of labelled pixels,
+            predicted right; for multilabel targets, subset accuracy. Of a regressor R², at most 1.
+        """
+        return self._targets.score(y, self.predict(X), sample_weight, coded=is_dataset(X))
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """Labels seen in fit; column j of ``predict_proba`` is ``classes_[j]``."""
+        classes = getattr(self._targets, "classes", None)
+        if classes is None:
+            raise AttributeError(f"{type(self).__name__} has no classes_ before it is fitted.")
+        return np.asarray(classes)
 
     @property
     def n_iter_(self) -> int:
@@ -416,72 +736,156 @@ class MixupEstimatorMixin(PersistenceMixin, OptionsMixin):
         check_is_fitted(self)
         return [float(epoch["train_loss"]) for epoch in self.history_ if "train_loss" in epoch]
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         """Return the estimator tags: sparse rows and arrays of any rank are taken."""
-        tags = super().__sklearn_tags__()
+        tags: Tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         tags.input_tags.three_d_array = True
         tags.target_tags.required = True
         return tags
 
+    # -- files ---------------------------------------------------------------------------
 
-def _is_mapping(X: Any) -> bool:
-    """Whether X is a mapping of arrays; scipy's ``dok`` matrices are dicts, but no such thing."""
-    return isinstance(X, Mapping) and not sparse.issparse(X)
+    def save_params(
+        self,
+        f_params: Any = None,
+        f_optimizer: Any = None,
+        f_criterion: Any = None,
+        f_history: Any = None,
+        use_safetensors: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Save the module's weights, and what else is asked for.
+
+        Parameters
+        ----------
+        f_params : str, path or file-like object, default=None
+            Where the weights go. With ``use_safetensors=True`` the file also holds the
+            classes and the features seen in fit, so that :meth:`load_params` restores an
+            estimator that predicts.
+        f_optimizer, f_criterion, f_history : str, path or file-like object, default=None
+            Where the optimizer's state, the criterion's and the history go.
+        use_safetensors : bool, default=False
+            Write safetensors files, which hold no pickle. The optimizer's state cannot be
+            written so.
+        **kwargs : dict
+            ``f_<name>`` of further components, as in skorch.
+
+        Notes
+        -----
+        A file named by its path appears whole or not at all.
+        """
+        if f_params is None:  # skorch's other name for it, which its checkpoints use
+            f_params = kwargs.pop("f_module", None)
+        files = {"f_params": f_params, "f_optimizer": f_optimizer, "f_criterion": f_criterion}
+        with whole_files(files | {"f_history": f_history, **kwargs}) as paths:
+            if use_safetensors and f_params is not None:
+                self.check_is_fitted()
+                write_state(paths.pop("f_params"), self.module_.state_dict(), self._get_learned())  # type: ignore[arg-type]
+                if not any(value is not None for value in paths.values()):
+                    return
+            super().save_params(use_safetensors=use_safetensors, **paths)
+
+    def load_params(
+        self,
+        f_params: Any = None,
+        f_optimizer: Any = None,
+        f_criterion: Any = None,
+        f_history: Any = None,
+        checkpoint: Any = None,
+        use_safetensors: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Load what :meth:`save_params` wrote.
+
+        Parameters
+        ----------
+        f_params : str, path or file-like object, default=None
+            The weights. A safetensors file of ours makes an estimator that was never
+            fitted ready to predict; its options, such as ``module__hidden_layer_sizes``,
+            must be those of the one that was saved.
+        f_optimizer, f_criterion, f_history : str, path or file-like object, default=None
+            The optimizer's state, the criterion's and the history.
+        checkpoint : skorch.callbacks.Checkpoint, default=None
+            A checkpoint to load from.
+        use_safetensors : bool, default=False
+            Whether the files are safetensors files.
+        **kwargs : dict
+            ``f_<name>`` of further components, as in skorch.
+        """
+        if f_params is None:  # skorch's other name for it, which its checkpoints use
+            f_params = kwargs.pop("f_module", None)
+        files = {"f_params": f_params, "f_optimizer": f_optimizer, "f_criterion": f_criterion}
+        with self._unchanged_if_refused():
+            if use_safetensors and f_params is not None:
+                self._restore_learned(f_params)
+            super().load_params(
+                checkpoint=checkpoint, use_safetensors=use_safetensors, f_history=f_history, **files, **kwargs
+            )
+
+    def _get_learned(self) -> dict[str, object]:
+        """Return what a fit learned beside the weights, for a file."""
+        learned = {name: to_json(vars(self)[name]) for name in LEARNED if name in vars(self)}
+        targets = {part.name: to_json(getattr(self._targets, part.name)) for part in fields(self._targets)}
+        return learned | {"targets": {"kind": type(self._targets).__name__, **targets}}
+
+    def _restore_learned(self, file: Any) -> None:
+        """Take over classes and features from the header of a safetensors file.
+
+        A net that already has them, and weights of those shapes, is left as it is.
+        """
+        header = read_header(file)
+        learned = header.learned
+        if learned is None or not isinstance(learned.get("targets"), dict):
+            return
+        if self.initialized_ and learned == self._get_learned() and header.shapes == self._get_shapes():
+            return
+        for name in LEARNED:
+            self.__dict__.pop(name, None)
+        self.__dict__.update({name: from_json(learned[name]) for name in LEARNED if name in learned})
+        values = {name: from_json(value) for name, value in learned["targets"].items()}  # type: ignore[attr-defined]
+        kind = {kind.__name__: kind for kind in self.kinds}[str(values.pop("kind"))]
+        self._targets = kind(**values)
+        # A new module, so that weights that do not fit leave the one at hand as it was.
+        history, self.history_ = self.history_, None
+        self.initialize()
+        self.history_ = history if history is not None else self.history_
+
+    def _get_shapes(self) -> dict[str, list[int]]:
+        return {name: list(tensor.shape) for name, tensor in self.module_.state_dict().items()}
 
 
-def len_of(X: Any) -> int:
-    """Return the number of rows of an array, a sparse matrix or a mapping of arrays."""
-    return int(next(iter(X.values())).shape[0] if _is_mapping(X) else X.shape[0])
-
-
-def _required(module: Any) -> set[str]:
+def _check_sizes_known(module: object, kwargs: Mapping[str, object]) -> None:
+    """Raise if a class of modules needs sizes that no data has told."""
     if not inspect.isclass(module):
-        return set()
-    parameters = inspect.signature(module).parameters.values()
-    return {p.name for p in parameters if p.default is p.empty}
-
-
-def _to_host(values: Any) -> Any:
-    """Turn a tensor on any device into an array; leave everything else alone."""
-    return values.numpy(force=True) if isinstance(values, Tensor) else values
-
-
-def _check_mapping(X: Mapping[str, Any]) -> dict[str, Any]:
-    """Check a mapping of arrays, the inputs of a module of several arguments."""
-    arrays = {name: np.asarray(_to_host(values)) for name, values in X.items()}
-    lengths = {name: values.shape[:1] for name, values in arrays.items()}
-    if not arrays or len(set(lengths.values())) != 1:
-        raise ValueError(f"X must hold arrays of equal length; got {lengths}. Give one row per example.")
-    for name, values in arrays.items():
-        if values.dtype.kind == "f":
-            assert_all_finite(values, input_name=f"X[{name!r}]")
-    return arrays
-
-
-def find_targets(dataset: Any, y: Any = None) -> Any:
-    """Return all targets of a Dataset: given, held by it, or read pair by pair."""
-    if y is not None:
-        return y
-    if isinstance(dataset, Subset):
-        return np.asarray(find_targets(dataset.dataset))[np.asarray(dataset.indices)]
-    try:
-        targets = data_from_dataset(dataset)[1]
-    except AttributeError:
-        targets = getattr(dataset, "targets", None)
-    if targets is not None:
-        return _to_host(targets)
-    if isinstance(dataset, IterableDataset):
+        return
+    parameters = inspect.signature(module).parameters
+    if "in_features" not in parameters or parameters["in_features"].default is not inspect.Parameter.empty:
+        return
+    missing = [f"module__{key}" for key in ("in_features", "out_features") if key not in kwargs]
+    if missing:
         raise ValueError(
-            "classes must be given for an IterableDataset; got None. Name all labels, in the order of their "
-            "codes."
+            f"{' and '.join(missing)} must be given to initialize without data; got none. Call fit, "
+            "load_params on a safetensors file, or set them."
         )
-    return [_to_host(dataset[i][1]) for i in range(len(dataset))]
 
 
-def first_pair(dataset: Any) -> Any:
-    """Return the first pair (x, y) of a Dataset."""
-    try:
-        return next(iter(dataset)) if isinstance(dataset, IterableDataset) else dataset[0]
-    except (IndexError, StopIteration):
-        raise ValueError("X must hold at least one pair; got an empty Dataset. Give it rows.") from None
+def _check_weights(sample_weight: object, n_samples: int) -> np.ndarray | None:
+    """Return one weight per row, or None where all rows count alike."""
+    if sample_weight is None:
+        return None
+    weight = np.asarray(to_host(sample_weight), dtype=np.float64)
+    if weight.shape != (n_samples,):
+        raise ValueError(
+            f"sample_weight must be 1-dimensional, one weight per row; got shape {weight.shape} for "
+            f"{n_samples} rows. Give an array of shape ({n_samples},)."
+        )
+    if not np.all(weight >= 0) or not np.all(np.isfinite(weight)):
+        bad = weight[~(weight >= 0) | ~np.isfinite(weight)][0]
+        raise ValueError(
+            f"sample_weight must be finite and at least 0; got {bad}. Negative values in sample_weight "
+            "have no meaning here: leave such rows out."
+        )
+    if not weight.any():
+        raise ValueError("sample_weight must hold a weight above 0; got only zeros. Remove the argument.")
+    return None if np.all(weight == weight[0]) else weight

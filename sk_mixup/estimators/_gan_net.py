@@ -20,7 +20,7 @@ from sk_mixup._skorch.stack_member import StackMemberMixin, exclusive_section, f
 from sk_mixup._skorch.step import NetBase, can_fuse
 from sk_mixup._training.epoch import Epoch
 from sk_mixup._training.gan import GanBatches, GanTrainer, Player
-from sk_mixup.estimators._persistence import PersistenceMixin
+from sk_mixup.estimators._gan_mixins import PersistenceMixin
 from sk_mixup.mixing import draw_gan_plan
 from sk_mixup.modules import MLP
 from sk_mixup.stacking._scheduler import find_task, rejoin_scheduler

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 import sys
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils import Tags
 from skorch import NeuralNetClassifier
 from skorch.dataset import Dataset
-from skorch.utils import is_dataset
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from sk_mixup._validation import check_choice, check_real
-from sk_mixup.estimators._classification_loss import ClassificationMixin, score_pixels
+from sk_mixup._validation import check_real
+from sk_mixup.estimators._base import MixupEstimator
+from sk_mixup.estimators._class_targets import Indicators, Labels, PixelLabels
+from sk_mixup.estimators._options import check_smoothing, store_options
+from sk_mixup.estimators._targets import ClassWeight, Targets
 from sk_mixup.mixing import Vicinity
 from sk_mixup.modules import MLP
 
 __all__ = ["MixupClassifier"]
 
 
-class MixupClassifier(ClassificationMixin, NeuralNetClassifier):
+class MixupClassifier(MixupEstimator, NeuralNetClassifier):
     """Neural-network classifier trained on convex combinations of examples.
 
     Each training step draws partners for the examples of a mini-batch and weights
@@ -275,6 +275,9 @@ class MixupClassifier(ClassificationMixin, NeuralNetClassifier):
     True
     """
 
+    kinds: ClassVar[tuple[type[Targets], ...]] = (PixelLabels, Indicators, Labels)
+    _targets: Targets = Labels()
+
     def __init__(
         self,
         module: Any = MLP,
@@ -288,7 +291,7 @@ class MixupClassifier(ClassificationMixin, NeuralNetClassifier):
         cooldown_epochs: int = 0,
         label_smoothing: float = 0.0,
         confidence_penalty: float = 0.0,
-        class_weight: Any = None,
+        class_weight: ClassWeight = None,
         augment: Callable[[Tensor], Tensor] | None = None,
         early_stopping: bool = True,
         n_iter_no_change: int = 20,
@@ -318,78 +321,17 @@ class MixupClassifier(ClassificationMixin, NeuralNetClassifier):
         random_state: Any = None,
         **kwargs: Any,
     ) -> None:
-        self._store_options(locals())
+        store_options(self, locals())
 
     def check_options(self) -> None:
         """Raise if an option breaks its rule; the message names it."""
         super().check_options()
-        hint = "Use 0 for hard labels."
-        check_real("label_smoothing", self.label_smoothing, low=0.0, high=1.0, hint=hint)
+        check_smoothing(self.label_smoothing)
         hint = "Use 0 for none, 0.1 as a first try."
         check_real("confidence_penalty", self.confidence_penalty, low=0.0, high=sys.float_info.max, hint=hint)
-        if isinstance(self.criterion, str):
-            check_choice("criterion", self.criterion, ("auto",))
 
-    def predict_proba(self, X: Any) -> NDArray[Any]:
-        """Predict the probability of each class.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix of shape (n_samples, *features), or Dataset
-            Examples.
-
-        Returns
-        -------
-        proba : ndarray of shape (n_samples, n_classes) or (n_samples, n_classes, *sizes)
-            Column j belongs to ``classes_[j]``. For several labels per row, the
-            probability of each label; those do not add up to 1.
-        """
-        check_is_fitted(self)
-        return super().predict_proba(X)
-
-    def predict(self, X: Any) -> NDArray[Any]:
-        """Predict the label of each row.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix of shape (n_samples, *features), or Dataset
-            Examples.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,), (n_samples, n_labels) or (n_samples, *sizes)
-            Labels; 0-1 indicators for several labels per row; a label for each pixel. For a
-            Dataset, whose targets are codes, the codes.
-        """
-        proba = self.predict_proba(X)
-        if self._multilabel:
-            return (proba > 0.5).astype(np.int64)
-        codes = proba.argmax(axis=1)
-        return codes if is_dataset(X) else self.classes_[codes]
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the accuracy: the share of rows, or of labelled pixels, predicted right.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix of shape (n_samples, *features), or Dataset
-            Examples.
-        y : array-like of shape (n_samples,), (n_samples, n_labels) or (n_samples, *sizes)
-            Labels. Of several labels per row all must be right.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row.
-
-        Returns
-        -------
-        score : float
-            In [0, 1].
-        """
-        if self._dense:
-            return score_pixels(self, X, y, sample_weight)
-        return float(super().score(X, y, sample_weight))
-
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         """Return the estimator tags."""
-        tags = super().__sklearn_tags__()
+        tags: Tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags

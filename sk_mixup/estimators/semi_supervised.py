@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 import sys
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
-from skorch.dataset import Dataset
+from skorch import NeuralNetClassifier
+from skorch.dataset import Dataset as SkorchDataset
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
+from sk_mixup._data.batches import Batch
+from sk_mixup._data.joint_batches import JointBatch, JointBatches, draw_joint_plan
+from sk_mixup._data.storage import Rows
+from sk_mixup._skorch.default_callbacks import is_early_stopping
+from sk_mixup._training.consistency_losses import guess_targets, ramp_up, semi_supervised_loss
 from sk_mixup._validation import check_choice, check_integer, check_real
-from sk_mixup.estimators._partial_labels import UnlabeledMixin, find_labeled
-from sk_mixup.estimators._semi_supervised_step import METHODS, ConsistencyMixin
-from sk_mixup.estimators.classifier import MixupClassifier
+from sk_mixup.estimators._base import MixupEstimator
+from sk_mixup.estimators._inputs import is_mapping
+from sk_mixup.estimators._options import check_smoothing, store_options
+from sk_mixup.estimators._partial_labels import UNLABELED, PartialLabels, PartlyLabeledRows
+from sk_mixup.estimators._semi_supervised_step import METHODS, AveragedWeights, Method, build_virtual_examples
+from sk_mixup.estimators._targets import ClassWeight, Targets
 from sk_mixup.mixing.mixup import LAM_PER
 from sk_mixup.modules import MLP
 
 __all__ = ["SemiSupervisedMixupClassifier"]
 
-# Options of MixupClassifier that would be ignored, or mean something else, here.
+# Why options of MixupClassifier are none here.
 REFUSED = {
     "n_mixed": "both methods mix pairs",
     "partners": "the method says where partners come from",
@@ -38,7 +48,7 @@ REFUSED = {
 }
 
 
-class SemiSupervisedMixupClassifier(ConsistencyMixin, UnlabeledMixin, MixupClassifier):
+class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
     """Neural-network classifier that learns from unlabelled rows too, by mixing them.
 
     Rows whose label is -1 are unlabelled, as in scikit-learn. Each step guesses targets for a
@@ -257,17 +267,20 @@ class SemiSupervisedMixupClassifier(ConsistencyMixin, UnlabeledMixin, MixupClass
     True
     """
 
-    # What those options of MixupClassifier stand at that are none here.
+    kinds: ClassVar[tuple[type[Targets], ...]] = (PartialLabels,)
+    _targets: Targets = PartialLabels()
+    _weights: AveragedWeights | None = None
+
+    # What skorch and the mixed step ask for that is no option here.
     n_mixed = 2
     partners = "batch"
     vicinity = None
-    confidence_penalty = 0.0
     warmup_epochs = 0
     cooldown_epochs = 0
     criterion = "auto"
     predict_nonlinearity = "auto"
     iterator_train = DataLoader
-    dataset = Dataset
+    dataset = SkorchDataset
     cuda_graph = False
 
     def __init__(
@@ -284,7 +297,7 @@ class SemiSupervisedMixupClassifier(ConsistencyMixin, UnlabeledMixin, MixupClass
         noise_std: float = 0.3,
         lam_per: str = "example",
         label_smoothing: float = 0.0,
-        class_weight: Any = None,
+        class_weight: ClassWeight = None,
         augment: Callable[[Tensor], Tensor] | None = None,
         early_stopping: bool = False,
         n_iter_no_change: int = 20,
@@ -310,13 +323,7 @@ class SemiSupervisedMixupClassifier(ConsistencyMixin, UnlabeledMixin, MixupClass
         random_state: Any = None,
         **kwargs: Any,
     ) -> None:
-        self._store_options(locals())
-
-    @classmethod
-    @cache
-    def _get_option_names(cls) -> tuple[str, ...]:
-        """Return the names of the options, in order."""
-        return tuple(name for name in super()._get_option_names() if name not in REFUSED)
+        store_options(self, locals())
 
     def _check_names(self) -> None:
         for name in sorted(self._params_to_validate):
@@ -333,12 +340,13 @@ class SemiSupervisedMixupClassifier(ConsistencyMixin, UnlabeledMixin, MixupClass
         super().check_options()
         check_choice("method", self.method, tuple(METHODS))
         check_choice("lam_per", self.lam_per, LAM_PER)
-        limits: dict[str, Any] = {"low": 0.0, "high": sys.float_info.max}
+        check_smoothing(self.label_smoothing)
+        largest = sys.float_info.max
         hint = "Use 0 to learn nothing from the unlabelled loss."
-        check_real("unlabeled_weight", self.unlabeled_weight, **limits, hint=hint)
+        check_real("unlabeled_weight", self.unlabeled_weight, low=0.0, high=largest, hint=hint)
         if self.temperature is not None:
             hint = "Use None for the method's own, 1 for guesses as they are predicted."
-            check_real("temperature", self.temperature, **limits, above=True, hint=hint)
+            check_real("temperature", self.temperature, low=0.0, high=largest, above=True, hint=hint)
         if self.n_augmentations is not None:
             hint = "Use None for the method's own, 1 for one view of each row."
             check_integer("n_augmentations", self.n_augmentations, low=1, hint=hint)
@@ -347,12 +355,196 @@ class SemiSupervisedMixupClassifier(ConsistencyMixin, UnlabeledMixin, MixupClass
             check_integer("rampup_epochs", self.rampup_epochs, low=0, hint=hint)
         hint = "Use 0 for the last weights, 0.99 for an average over some hundred steps."
         check_real("ema_decay", self.ema_decay, low=0.0, high=1.0, below=True, hint=hint)
-        check_real("noise_std", self.noise_std, **limits, hint="Use 0 for no noise.")
+        check_real("noise_std", self.noise_std, low=0.0, high=largest, hint="Use 0 for no noise.")
         if self.unlabeled_batch_size != -1:
             hint = "Use -1 for all unlabelled rows."
             check_integer("unlabeled_batch_size", self.unlabeled_batch_size, low=1, hint=hint)
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, **fit_params: Any) -> Any:
+    @property
+    def _method(self) -> Method:
+        """The method, with the options that were given."""
+        own = METHODS[self.method]
+        given = {name: getattr(self, name) for name in ("temperature", "n_augmentations")}
+        return replace(own, **{name: value for name, value in given.items() if value is not None})
+
+    # -- data ----------------------------------------------------------------------------
+
+    def _check_arrays(self, X: Any, y: object, *, reset: bool) -> Any:
+        if is_mapping(X):
+            raise TypeError(
+                f"X must be an array or a sparse matrix for {type(self).__name__}; got a mapping of arrays. "
+                "Join them into one array, and take it apart in the module."
+            )
+        return super()._check_arrays(X, y, reset=reset)
+
+    def _check_dataset(
+        self, dataset: Dataset[Any], y: object, *, reset: bool, classes: Sequence[object] | None
+    ) -> np.ndarray | None:
+        raise TypeError(
+            f"X must be an array or a sparse matrix for {type(self).__name__}, which must know beforehand "
+            f"which rows are labelled; got a {type(dataset).__name__}. Pass X and y as arrays; a "
+            "memory-mapped X is read batch by batch."
+        )
+
+    def _split(self, dataset: Any, y: Any, params: Mapping[str, object]) -> tuple[Any, Any]:
+        """Hold out labelled rows only; put the unlabelled ones beside the others."""
+        labeled, unlabeled = np.flatnonzero(y != UNLABELED), np.flatnonzero(y == UNLABELED)
+        train, valid = super()._split(dataset.subset(labeled), y[labeled], params)
+        if not isinstance(train, Rows):
+            raise TypeError(
+                f"train_split must return a subset of the rows it is given; got a {type(train).__name__}. "
+                "Use skorch.dataset.ValidSplit."
+            )
+        if isinstance(valid, Rows) and bool((valid.get_targets() == UNLABELED).any()):
+            raise ValueError(
+                "train_split must hold out labelled rows; got a validation set with the label -1. Leave "
+                "unlabelled rows out of it."
+            )
+        beside = dataset.subset(unlabeled) if len(unlabeled) else train
+        return PartlyLabeledRows.join(train, beside), valid
+
+    def get_training_batches(self, dataset: Any, *_: object, **__: object) -> JointBatches:
+        """Return the joint batches of one training epoch, drawn from its plan.
+
+        Parameters
+        ----------
+        dataset : PartlyLabeledRows
+            The training set.
+        *_, **__
+            Not used: both methods mix pairs.
+
+        Returns
+        -------
+        batches : JointBatches
+        """
+        method, generator = self._method, self.generator_.spawn(1)[0]
+        plan = draw_joint_plan(
+            generator,
+            (len(dataset), len(dataset.unlabeled)),
+            (self.batch_size, self.unlabeled_batch_size),
+            n_views=method.n_augmentations,
+            alpha=self.alpha,
+            lam_per=self.lam_per,
+            across=method.across,
+        )
+        n_rampup = self.max_epochs // 2 if self.rampup_epochs is None else self.rampup_epochs
+        n_done = max(len(self.history) - 1, 0) + np.arange(len(plan)) / len(plan)
+        shares = [ramp_up(n / n_rampup, method.ramp) if n_rampup else 1.0 for n in n_done]
+        noise_std = 0.0 if self.augment is not None else self.noise_std
+        weights = self.unlabeled_weight * np.array(shares)
+        return JointBatches(dataset, dataset.unlabeled, plan, weights, generator, noise_std, self.float_dtype)
+
+    # -- averaged weights: outside of the steps of an epoch the module holds them, so that
+    #    validation, callbacks, predictions and files all see them
+
+    def initialize_module(self) -> Self:
+        """Build the module; the average begins anew."""
+        self._weights = None
+        return super().initialize_module()
+
+    def load_params(self, *args: Any, **kwargs: Any) -> None:
+        """Load what ``save_params`` wrote: averaged weights, from which training goes on."""
+        super().load_params(*args, **kwargs)
+        self._weights = None
+
+    def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **params: Any) -> Self:
+        """Run the epochs; see :class:`MixupNetMixin`."""
+        super().fit_loop(X, y, epochs, **params)
+        # What early stopping puts back, once this is done, is where a further fit begins.
+        if any(is_early_stopping(*item) and item[1].load_best for item in self.callbacks_):
+            self._weights = None
+        return self
+
+    def run_single_epoch(self, iterator: Any, training: bool, *args: Any, **kwargs: Any) -> None:
+        """Run one pass, a training pass with the trained weights in the module."""
+        with self._trained_weights() if training else nullcontext():
+            super().run_single_epoch(iterator, training, *args, **kwargs)
+
+    @contextmanager
+    def _trained_weights(self) -> Iterator[None]:
+        if self._weights is None:
+            self._weights = AveragedWeights(self.module_)
+        else:
+            self._weights.swap(self.module_)
+        try:
+            yield
+        finally:
+            self._weights.swap(self.module_)
+
+    # -- steps ---------------------------------------------------------------------------
+
+    def choose_trainer(self, *_: object) -> str:
+        """Return in words why there is no faster way than step by step."""
+        return f"a step of {type(self).__name__} takes labelled and unlabelled rows"
+
+    def train_step(self, batch: JointBatch, **fit_params: object) -> dict[str, Any]:
+        """Do one optimisation step, and let the average follow."""
+        step: dict[str, Any] = super().train_step(batch, **fit_params)
+        assert self._weights is not None, "made before the first step"
+        self._weights.update(self.module_, self.ema_decay)
+        return step
+
+    def train_step_single(self, batch: JointBatch, **fit_params: object) -> dict[str, Any]:
+        """Guess, mix, compute the loss of one joint batch and the gradients."""
+        n_labeled = len(batch[1])
+        views = self._make_views(batch)
+        guesses = self.guess(views[n_labeled:], batch.n_views, **fit_params)
+        x, target, weight = build_virtual_examples(batch, views, guesses, mixes_weights=self.alpha > 0)
+        self._set_training(True)
+        with self._get_autocast():
+            y_pred = self.infer(x, **fit_params)
+        logits = self._check_logits(y_pred)
+        loss = semi_supervised_loss(
+            logits, target, n_labeled, batch.unlabeled_weight, weight, self.label_smoothing
+        )
+        self._descend_from(loss)
+        return {"loss": loss, "y_pred": logits[:n_labeled]}
+
+    def _make_views(self, batch: JointBatch) -> Tensor:
+        x = batch.inputs if batch.noise is None else batch.inputs + batch.noise
+        return x if self.augment is None else self._augment_batch(Batch(x, batch.place)).loaded
+
+    def guess(self, x: Tensor, n_views: int, **fit_params: object) -> Tensor:
+        """Return the guessed targets of unlabelled rows, which no gradient goes through.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_views * n, *features)
+            Views of the rows, one after the other.
+        n_views : int
+            Number of views.
+        **fit_params : dict
+            What the module's ``forward`` is given beside the inputs.
+
+        Returns
+        -------
+        target : Tensor of shape (n, n_classes)
+        """
+        self._set_training(False)  # as it predicts: no dropout, no running statistic moved
+        with torch.no_grad(), self._guessing_weights(), self._get_autocast():
+            output = self.infer(x, **fit_params)
+        probabilities = torch.softmax(self._check_logits(output), dim=1)
+        views = probabilities.view(n_views, -1, probabilities.shape[1])
+        return guess_targets(views, self._method.temperature)
+
+    def _guessing_weights(self) -> AbstractContextManager[None]:
+        assert self._weights is not None, "made before the first step"
+        return self._weights.swapped(self.module_) if self._method.averaged_guesses else nullcontext()
+
+    def _check_logits(self, output: object) -> Tensor:
+        """Return the module's output in full precision, or raise if it is not one row of logits each."""
+        if not isinstance(output, Tensor) or output.ndim != 2:
+            found = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+            raise ValueError(
+                f"module must return a tensor of logits of shape (n, n_classes); got {found}. Return the "
+                "logits only."
+            )
+        logits: Tensor = self._to_full_precision(output)
+        return logits
+
+    # -- fit -----------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, **fit_params: Any) -> Self:
         """Train on labelled and unlabelled rows.
 
         Parameters
@@ -382,34 +574,3 @@ class SemiSupervisedMixupClassifier(ConsistencyMixin, UnlabeledMixin, MixupClass
         super().fit(X, y, sample_weight, **fit_params)
         self.transduction_ = self.predict(X)
         return self
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the share of right predictions among the labelled rows.
-
-        Parameters
-        ----------
-        X : array-like or sparse matrix of shape (n_samples, *features)
-            Examples.
-        y : array-like of shape (n_samples,)
-            Labels; rows whose label is -1 are left out, so that a search may be given them.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row.
-
-        Returns
-        -------
-        score : float
-            In [0, 1].
-        """
-        y_pred = self.predict(X)
-        labeled = find_labeled(self._read_targets(y, len(y_pred)))
-        if not labeled.any():
-            raise ValueError("y must hold labelled rows to score; got only -1. Score labelled rows.")
-        y = np.asarray(y)[labeled]
-        weight = None if sample_weight is None else np.asarray(sample_weight)[labeled]
-        return float(np.average(y_pred[labeled] == y, weights=weight))
-
-    def __sklearn_tags__(self) -> Any:
-        """Return the estimator tags."""
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_label = False
-        return tags

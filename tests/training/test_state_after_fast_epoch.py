@@ -208,8 +208,9 @@ def test_output_of_another_width_is_refused_untrained(
     owner: Any, n_outputs: int, problem: str, match: str, build: Any
 ) -> None:
     module = build(6, n_outputs)
+    before = copy.deepcopy(module.state_dict())
     net = owner(module, early_stopping=False, max_epochs=1, random_state=0)
     with pytest.raises(ValueError, match=match):
         net.fit(make_rows("mlp"), PROBLEMS[problem].y)
-    assert all(torch.equal(a, b) for a, b in zip(net.module_.parameters(), module.parameters(), strict=True))
-    assert net.optimizer_.state_dict()["state"] == {}
+    assert not net.initialized_
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())

@@ -1,0 +1,491 @@
+"""Targets of a classifier: one label per row, several, or one per pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+import copy
+from dataclasses import dataclass
+from functools import partial
+import sys
+from typing import ClassVar, Self
+
+import numpy as np
+from sklearn.metrics import accuracy_score
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets, is_multilabel, type_of_target
+from sklearn.utils.validation import assert_all_finite, column_or_1d
+from skorch.utils import to_numpy
+import torch
+from torch import Tensor, nn
+
+from sk_mixup._training.averages import mix_dense_losses
+from sk_mixup._training.losses import (
+    CLASSES,
+    IGNORED,
+    INDICATORS,
+    Loss,
+    LossOptions,
+    find_loss,
+    smooth_targets,
+)
+from sk_mixup._validation import check_choice, check_real
+from sk_mixup.estimators._inputs import DatasetTargets, get_input_dtype
+from sk_mixup.estimators._targets import ClassWeight, TargetOptions, Targets
+
+__all__ = ["ClassTargets", "Indicators", "Labels", "PixelLabels"]
+
+# Criteria that labels are smoothed for, and whose output has an entropy.
+SMOOTHED = (nn.CrossEntropyLoss, nn.BCEWithLogitsLoss)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassTargets(Targets):
+    """Targets that name classes.
+
+    Attributes
+    ----------
+    classes : ndarray of shape (n_classes,) or None
+        The labels, sorted; None before anything is learned.
+    """
+
+    criterion: ClassVar[type[nn.Module]] = nn.CrossEntropyLoss
+
+    classes: np.ndarray | None = None
+
+    @property
+    def n_outputs(self) -> int | None:
+        """Number of classes."""
+        return None if self.classes is None else len(self.classes)
+
+    @property
+    def known(self) -> np.ndarray:
+        """The classes, of which there must be some."""
+        assert self.classes is not None, "learned before it is asked for"
+        return self.classes
+
+    def weigh(
+        self, codes: np.ndarray, weight: np.ndarray | None, class_weight: ClassWeight
+    ) -> np.ndarray | None:
+        """Return the weights that are given; there is no class of a row."""
+        if class_weight is not None:
+            raise ValueError(
+                f"class_weight must be None for several labels per row; got {class_weight!r}. Use "
+                f"{'criterion__weight' if self.is_dense else 'sample_weight'}."
+            )
+        return weight
+
+    def check_has_distances(self) -> None:
+        """Raise: classes have none."""
+        raise ValueError(
+            "partners must be drawn without a kernel for classes; got 'kernel', which is for real-valued "
+            "targets (C-Mixup). Use 'batch', 'same_class' or 'neighbors'."
+        )
+
+    def check_criterion(
+        self, criterion: nn.Module, label_smoothing: float, confidence_penalty: float
+    ) -> None:
+        """Raise unless the criterion is one that an option needs."""
+        options = {"label_smoothing": label_smoothing, "confidence_penalty": confidence_penalty}
+        for name, value in options.items():
+            if value and not isinstance(criterion, SMOOTHED):
+                raise ValueError(
+                    f"{name} must be 0 for criterion {type(criterion).__name__}; got {value!r}. Use "
+                    "criterion='auto', or do it inside the criterion."
+                )
+
+    def check_width(self, output: Tensor, expected: int | None) -> None:
+        """Raise unless the module returns as many logits per row."""
+        width = output.shape[1] if output.ndim == 2 else 1
+        if expected is not None and width != expected:
+            raise ValueError(
+                f"module must return {expected} logits per row, for classes {self.known.tolist()}; got an "
+                f"output of shape {tuple(output.shape)}. Set the width of its last layer to {expected}."
+            )
+
+    def align(
+        self, output: Tensor, y: Tensor, criterion: nn.Module, label_smoothing: float
+    ) -> tuple[Tensor, Tensor]:
+        """Give plain targets of a binary criterion the form of its output, smoothed."""
+        if isinstance(output, Tensor) and isinstance(criterion, nn.BCEWithLogitsLoss):
+            y = y.to(output.device, output.dtype).reshape(output.shape)
+            y = smooth_targets(y, label_smoothing, 2)
+        return output, y
+
+    def score(
+        self, y: object, y_pred: np.ndarray, sample_weight: object = None, *, coded: bool = False
+    ) -> float:
+        """Return the accuracy; for several labels per row, subset accuracy."""
+        return float(accuracy_score(y, y_pred, sample_weight=sample_weight))
+
+    def encode_labels(self, y: np.ndarray) -> np.ndarray:
+        """Return the code of each label of an array of one axis."""
+        classes = self.known
+        codes = np.searchsorted(classes, y)
+        np.minimum(codes, len(classes) - 1, out=codes)
+        unknown = classes[codes] != y
+        if np.any(unknown):
+            raise ValueError(
+                f"y must hold labels among the classes {classes.tolist()}; got {y[unknown].tolist()[0]!r}. "
+                "Call fit with all labels, or name them in `classes`."
+            )
+        return codes.astype(np.int64, copy=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Labels(ClassTargets):
+    """One label per row."""
+
+    @classmethod
+    def check(cls, y: np.ndarray) -> np.ndarray:
+        """Return labels as an array of one axis."""
+        if y.dtype.kind == "f":
+            assert_all_finite(y, input_name="y")
+        check_classification_targets(y)
+        if type_of_target(y, input_name="y", raise_unknown=True) == "multiclass-multioutput":
+            raise ValueError(
+                f"y must be labels of shape (n_samples,) or 0-1 indicators of shape (n_samples, n_labels); "
+                f"got several columns of classes, of shape {y.shape}. Use sklearn.multioutput."
+            )
+        return column_or_1d(y, warn=True)
+
+    @classmethod
+    def learn(cls, y: np.ndarray, options: TargetOptions) -> Self:
+        """Remember the labels."""
+        return cls(_list_classes(y, options.classes))
+
+    @classmethod
+    def learn_codes(cls, targets: DatasetTargets, options: TargetOptions) -> Self:
+        """Take the classes that are given, or as many as there are codes."""
+        if options.classes is not None:
+            return cls(np.asarray(options.classes))
+        return cls(np.arange(_check_codes(targets.read()).max() + 1))
+
+    def describe(self) -> str:
+        """Return in words what y must be."""
+        return "one label per row"
+
+    def encode(self, y: np.ndarray) -> np.ndarray:
+        """Return the code of each label."""
+        return self.encode_labels(y)
+
+    def decode(self, codes: np.ndarray | Tensor) -> np.ndarray:
+        """Return the label of each code."""
+        return self.known[to_numpy(codes)]
+
+    def weigh(
+        self, codes: np.ndarray, weight: np.ndarray | None, class_weight: ClassWeight
+    ) -> np.ndarray | None:
+        """Return one weight per row: that which is given, times that of the class."""
+        if class_weight is None:
+            return weight
+        _check_class_weight(class_weight, self.known.tolist())
+        by_class: np.ndarray = compute_sample_weight(class_weight, self.known[codes])
+        return by_class if weight is None else by_class * weight
+
+    def can_stratify(self, codes: np.ndarray | None, n_valid: int) -> bool:
+        """Whether a held-out set of that size can hold every class, as its share is."""
+        if codes is None or np.ndim(codes) != 1:
+            return False
+        counts = np.unique(codes, return_counts=True)[1]
+        return bool(counts.min() >= 2 and len(counts) <= min(n_valid, len(codes) - n_valid))
+
+    def get_criterion_options(self, criterion: object, label_smoothing: float) -> dict[str, object]:
+        """Return the smoothing, which a cross-entropy does itself."""
+        return {"label_smoothing": label_smoothing} if label_smoothing and _is_softmax(criterion) else {}
+
+    def check_output(self, output: Tensor, criterion: nn.Module) -> None:
+        """Raise unless there is a logit for each class, or one for two."""
+        if output.ndim > 2:
+            return
+        one_logit = isinstance(criterion, nn.BCEWithLogitsLoss)
+        if one_logit and self.n_outputs not in (None, 2):
+            raise ValueError(
+                f"criterion must be a cross-entropy for {self.n_outputs} classes; got BCEWithLogitsLoss, "
+                "which takes one logit for two. Use criterion='auto'."
+            )
+        self.check_width(output, 1 if one_logit else self.n_outputs)
+
+    def find_closed_form(
+        self, criterion: nn.Module, label_smoothing: float, confidence_penalty: float
+    ) -> Loss | None:
+        """Return the cross-entropy, if that is the criterion."""
+        loss = find_loss(criterion, LossOptions(self.n_outputs or 0, label_smoothing, confidence_penalty))
+        return loss if loss is not None and loss.targets == CLASSES else None
+
+    def get_link(self, criterion: nn.Module) -> Callable[[Tensor], Tensor] | None:
+        """Return the link of one logit for two classes; skorch knows the others."""
+        return _sigmoid_columns if isinstance(criterion, nn.BCEWithLogitsLoss) else None
+
+    def choose(self, values: np.ndarray) -> np.ndarray:
+        """Return the code of the most probable class."""
+        return values.argmax(axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Indicators(ClassTargets):
+    """Several labels per row: for each of them whether the row has it."""
+
+    criterion: ClassVar[type[nn.Module]] = nn.BCEWithLogitsLoss
+
+    @classmethod
+    def accepts(cls, y: np.ndarray) -> bool:
+        """Whether an array holds zeros and ones in several columns."""
+        return y.ndim == 2 and bool(is_multilabel(y))
+
+    @classmethod
+    def accepts_one(cls, target: np.ndarray) -> bool:
+        """Whether the target of one example of a Dataset has several columns."""
+        return target.ndim == 1
+
+    @classmethod
+    def check(cls, y: np.ndarray) -> np.ndarray:
+        """Return finite indicators."""
+        if y.dtype.kind == "f":
+            assert_all_finite(y, input_name="y")
+        return y
+
+    @classmethod
+    def learn(cls, y: np.ndarray, options: TargetOptions) -> Self:
+        """Remember the number of columns, or the labels that are given."""
+        given = options.classes
+        return cls(
+            np.arange(y.shape[1]) if given is None or len(given) == 0 else np.unique(np.asarray(given))
+        )
+
+    @classmethod
+    def learn_codes(cls, targets: DatasetTargets, options: TargetOptions) -> Self:
+        """Remember the number of columns."""
+        return cls(np.arange(targets.first.size))
+
+    def describe(self) -> str:
+        """Return in words what y must be."""
+        return f"indicators of {self.n_outputs} labels"
+
+    def encode(self, y: np.ndarray) -> np.ndarray:
+        """Return indicators as floats."""
+        if y.shape[1] != self.n_outputs:
+            raise ValueError(
+                f"y must be {self.describe()}, as in fit; got an array of shape {y.shape}. Call fit."
+            )
+        return y.astype(get_input_dtype())
+
+    def decode(self, codes: np.ndarray | Tensor) -> np.ndarray:
+        """Return the indicators."""
+        return np.asarray(to_numpy(codes))
+
+    def check_output(self, output: Tensor, criterion: nn.Module) -> None:
+        """Raise unless there is a logit for each label."""
+        if output.ndim <= 2:
+            self.check_width(output, self.n_outputs)
+
+    def find_closed_form(
+        self, criterion: nn.Module, label_smoothing: float, confidence_penalty: float
+    ) -> Loss | None:
+        """Return the binary cross-entropy, if that is the criterion."""
+        loss = find_loss(criterion, LossOptions(self.n_outputs or 0, label_smoothing, confidence_penalty))
+        return loss if loss is not None and loss.targets == INDICATORS else None
+
+    def get_link(self, criterion: nn.Module) -> Callable[[Tensor], Tensor] | None:
+        """Return the sigmoid of a binary criterion."""
+        return torch.sigmoid if isinstance(criterion, nn.BCEWithLogitsLoss) else None
+
+    def choose(self, values: np.ndarray) -> np.ndarray:
+        """Return which labels are more probable than not."""
+        return (values > 0.5).astype(np.int64)
+
+
+def score_pixels(net: object, X: object, y: object) -> float:
+    """Return ``net.score(X, y)``: scikit-learn's accuracy takes no maps of labels."""
+    return net.score(X, y)  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, eq=False)
+class PixelLabels(ClassTargets):
+    """A label per pixel: semantic segmentation.
+
+    Attributes
+    ----------
+    ignored : int
+        The label of pixels that have none, as the user writes it.
+    is_encoded : bool
+        Whether codes are ours; those of a Dataset are its own.
+    """
+
+    is_dense = True
+    scoring = staticmethod(score_pixels)
+
+    ignored: int = IGNORED
+    is_encoded: bool = True
+
+    @classmethod
+    def accepts(cls, y: np.ndarray) -> bool:
+        """Whether an array has a map of labels for each example."""
+        return y.ndim > 2
+
+    @classmethod
+    def accepts_one(cls, target: np.ndarray) -> bool:
+        """Whether the target of one example of a Dataset is a map."""
+        return target.ndim > 1
+
+    @classmethod
+    def check(cls, y: np.ndarray) -> np.ndarray:
+        """Return maps of integers."""
+        if y.dtype.kind not in "iub":
+            raise ValueError(
+                f"y must hold integer labels where it has one per pixel; got an array of shape {y.shape} and "
+                f"dtype {y.dtype}. Encode the labels as integers."
+            )
+        return y
+
+    @classmethod
+    def learn(cls, y: np.ndarray, options: TargetOptions) -> Self:
+        """Remember the labels, without that of ignored pixels."""
+        return cls(_list_classes(y[y != options.ignored], options.classes), options.ignored)
+
+    @classmethod
+    def learn_codes(cls, targets: DatasetTargets, options: TargetOptions) -> Self:
+        """Take the classes that are given, or as many as there are codes."""
+        if options.classes is not None:
+            return cls(np.asarray(options.classes), options.ignored, is_encoded=False)
+        codes = targets.read()
+        n_classes = _check_codes(codes[codes != options.ignored]).max() + 1
+        return cls(np.arange(n_classes), options.ignored, is_encoded=False)
+
+    def describe(self) -> str:
+        """Return in words what y must be."""
+        return "a label per pixel"
+
+    def encode(self, y: np.ndarray) -> np.ndarray:
+        """Return the code of each label."""
+        codes = np.full(y.shape, IGNORED, dtype=np.int64)
+        labelled = y != self.ignored
+        codes[labelled] = self.encode_labels(y[labelled])
+        return codes
+
+    def decode(self, codes: np.ndarray | Tensor) -> np.ndarray:
+        """Return the label of each code."""
+        codes = to_numpy(codes)
+        return np.where(codes == IGNORED, self.ignored, self.known[np.maximum(codes, 0)])
+
+    def check_has_classes(self) -> None:
+        """Raise: an example has no class of its own."""
+        raise ValueError(
+            "partners must not be drawn by class for a label per pixel; got a policy that looks at "
+            "classes. Use 'batch' or 'dataset'."
+        )
+
+    def get_criterion_options(self, criterion: object, label_smoothing: float) -> dict[str, object]:
+        """Return the smoothing, and which code is none."""
+        if not _is_softmax(criterion):
+            return {}
+        options: dict[str, object] = {"label_smoothing": label_smoothing} if label_smoothing else {}
+        return options | ({"ignore_index": IGNORED} if self.is_encoded else {})
+
+    def check_criterion(
+        self, criterion: nn.Module, label_smoothing: float, confidence_penalty: float
+    ) -> None:
+        """Raise unless the criterion is a cross-entropy."""
+        super().check_criterion(criterion, label_smoothing, confidence_penalty)
+        if not isinstance(criterion, nn.CrossEntropyLoss):
+            raise ValueError(
+                f"criterion must be a cross-entropy for a label per pixel; got {type(criterion).__name__}. "
+                "Use criterion='auto'."
+            )
+        if confidence_penalty:
+            raise ValueError(
+                f"confidence_penalty must be 0 for a label per pixel; got {confidence_penalty!r}. Remove it."
+            )
+
+    def check_output(self, output: Tensor, criterion: nn.Module) -> None:
+        """Raise unless there is a map of logits for each class."""
+        if output.ndim < 3 or output.shape[1] != self.n_outputs:
+            raise ValueError(
+                f"module must return logits of shape (n_samples, {self.n_outputs}, height, width) for a "
+                f"label per pixel; got an output of shape {tuple(output.shape)}. Give a convolutional module."
+            )
+
+    def compute_loss(
+        self,
+        output: Tensor,
+        y: Tensor,
+        lam: Tensor,
+        weight: Tensor | None,
+        criterion: nn.Module,
+    ) -> Tensor | None:
+        """Return the mixed losses of the pixels that have a label."""
+        assert isinstance(criterion, nn.CrossEntropyLoss), "checked when it was built"
+        losses = torch.stack([_get_row_losses(criterion, output, y_k) for y_k in y])
+        return mix_dense_losses(losses, lam, y.ne(criterion.ignore_index), weight)
+
+    def get_link(self, criterion: nn.Module) -> Callable[[Tensor], Tensor] | None:
+        """Return the softmax over the classes of each pixel."""
+        return partial(torch.softmax, dim=1)
+
+    def choose(self, values: np.ndarray) -> np.ndarray:
+        """Return the code of the most probable class of each pixel."""
+        return values.argmax(axis=1)
+
+    def score(
+        self, y: object, y_pred: np.ndarray, sample_weight: object = None, *, coded: bool = False
+    ) -> float:
+        """Return the share of labelled pixels whose label is predicted."""
+        y = to_numpy(y) if isinstance(y, Tensor) else np.asarray(y)
+        counts = y != (IGNORED if coded and self.is_encoded else self.ignored)
+        weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight)
+        share = weight.reshape(-1, *(1,) * (y.ndim - 1)) * counts
+        return float(np.sum(share * (y_pred == y)) / np.sum(share))
+
+
+def _list_classes(labels: np.ndarray, given: Sequence[object] | None) -> np.ndarray:
+    """Return all labels, those that are given or those that are there."""
+    known = np.unique(labels if given is None or len(given) == 0 else np.asarray(given))
+    if len(known) < 2:
+        raise ValueError(
+            f"y must hold at least two classes; got one class, {known.tolist()[0]!r}. Add examples of "
+            "another, or give `classes`."
+        )
+    return known
+
+
+def _check_codes(targets: np.ndarray) -> np.ndarray:
+    if not np.issubdtype(targets.dtype, np.integer) or targets.min() < 0:
+        raise ValueError(
+            f"the targets of a Dataset must be class codes 0, 1, 2, ...; got {targets[:3].tolist()}. Encode "
+            "the labels, or pass arrays."
+        )
+    return targets
+
+
+def _check_class_weight(given: Mapping[object, float] | str, classes: list[object]) -> None:
+    if not isinstance(given, Mapping):
+        check_choice("class_weight", given, ("balanced",))
+        return
+    unknown = [label for label in given if label not in classes]
+    if unknown:
+        raise ValueError(
+            f"class_weight must name classes among {classes}; got {unknown[0]!r}. Use the labels in y."
+        )
+    for label, weight in given.items():
+        hint = f"It stands for class {label!r}; 0 leaves the class out."
+        check_real("class_weight", weight, low=0.0, high=sys.float_info.max, hint=hint)
+    if not any(given.get(label, 1) for label in classes):
+        raise ValueError(
+            "class_weight must leave a class with a weight above 0; got only zeros. Remove the argument."
+        )
+
+
+def _is_softmax(criterion: object) -> bool:
+    return isinstance(criterion, type) and issubclass(criterion, nn.CrossEntropyLoss)
+
+
+def _get_row_losses(criterion: nn.Module, output: Tensor, y: Tensor) -> Tensor:
+    per_row = copy.copy(criterion)
+    per_row.reduction = "none"  # type: ignore[assignment]
+    losses: Tensor = per_row(output, y)
+    return losses
+
+
+def _sigmoid_columns(logits: Tensor) -> Tensor:
+    """Turn one logit per row into the probabilities of both classes."""
+    positive = torch.sigmoid(logits.reshape(-1))
+    return torch.stack([1 - positive, positive], dim=1)

@@ -1,0 +1,115 @@
+"""What the estimators are given as X: arrays, mappings of arrays, Datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeGuard
+
+import numpy as np
+from scipy import sparse
+from sklearn.utils.validation import assert_all_finite
+from skorch.utils import data_from_dataset
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset, Subset
+
+__all__ = [
+    "DatasetTargets",
+    "check_mapping",
+    "count_rows",
+    "first_pair",
+    "get_input_dtype",
+    "is_mapping",
+    "to_host",
+]
+
+
+def get_input_dtype() -> type[np.floating]:
+    """Return the dtype of numpy that torch's default is."""
+    return np.float64 if torch.get_default_dtype() == torch.float64 else np.float32
+
+
+def is_mapping(X: object) -> TypeGuard[Mapping[str, np.ndarray]]:
+    """Whether X is a mapping of arrays; scipy's ``dok`` matrices are dicts, but no such thing."""
+    return isinstance(X, Mapping) and not sparse.issparse(X)
+
+
+def count_rows(X: Any) -> int:
+    """Return the number of rows of an array, a sparse matrix or a mapping of arrays."""
+    if is_mapping(X):
+        return len(next(iter(X.values())))
+    return int(X.shape[0])
+
+
+def to_host(values: object) -> object:
+    """Turn a tensor on any device into an array; leave everything else alone."""
+    return values.numpy(force=True) if isinstance(values, Tensor) else values
+
+
+def check_mapping(X: Mapping[str, object]) -> dict[str, np.ndarray]:
+    """Check a mapping of arrays, the inputs of a module of several arguments."""
+    arrays = {name: np.asarray(to_host(values)) for name, values in X.items()}
+    lengths = {name: values.shape[:1] for name, values in arrays.items()}
+    if not arrays or len(set(lengths.values())) != 1:
+        raise ValueError(f"X must hold arrays of equal length; got {lengths}. Give one row per example.")
+    for name, values in arrays.items():
+        if values.dtype.kind == "f":
+            assert_all_finite(values, input_name=f"X[{name!r}]")
+    return arrays
+
+
+def first_pair(dataset: Dataset[tuple[object, object]]) -> tuple[object, object]:
+    """Return the first pair (x, y) of a Dataset."""
+    try:
+        pair = next(iter(dataset)) if isinstance(dataset, IterableDataset) else dataset[0]
+    except (IndexError, StopIteration):
+        raise ValueError("X must hold at least one pair; got an empty Dataset. Give it rows.") from None
+    return pair
+
+
+class DatasetTargets:
+    """The targets of a Dataset: the first one, and all of them where they are asked for.
+
+    Parameters
+    ----------
+    dataset : torch.utils.data.Dataset
+        Pairs (x, y).
+    y : array-like or None
+        All targets, where they are given.
+
+    Attributes
+    ----------
+    first : ndarray
+        The target of the first example.
+    known : array-like or None
+        All targets, given or read.
+    """
+
+    def __init__(self, dataset: Dataset[tuple[object, object]], y: object = None) -> None:
+        self.dataset = dataset
+        self.known = y
+        self.first = np.asarray(to_host(first_pair(dataset)[1]))
+
+    def read(self) -> np.ndarray:
+        """Return all targets: given, held by the Dataset, or read pair by pair."""
+        if self.known is None:
+            self.known = _read_targets(self.dataset)
+        return np.asarray(to_host(self.known))
+
+
+def _read_targets(dataset: Dataset[tuple[object, object]]) -> np.ndarray:
+    if isinstance(dataset, Subset):
+        return _read_targets(dataset.dataset)[np.asarray(dataset.indices)]
+    try:
+        targets = data_from_dataset(dataset)[1]
+    except AttributeError:
+        targets = getattr(dataset, "targets", None)
+    if targets is not None:
+        return np.asarray(to_host(targets))
+    if isinstance(dataset, IterableDataset):
+        raise ValueError(
+            "classes must be given for an IterableDataset; got None. Name all labels, in the order of their "
+            "codes."
+        )
+    rows: Iterable[int] = range(len(dataset))  # type: ignore[arg-type]
+    return np.asarray([to_host(dataset[row][1]) for row in rows])

@@ -1,0 +1,296 @@
+"""Kinds of targets: what stands in y, and how a network is trained on it and read."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+from sklearn.metrics import r2_score
+from sklearn.utils.validation import check_array, column_or_1d
+from skorch.utils import to_numpy
+import torch
+from torch import Tensor, nn
+
+from sk_mixup._training.losses import IGNORED, VALUES, Loss, LossOptions, find_loss, mix_columns
+from sk_mixup.estimators._inputs import DatasetTargets, get_input_dtype
+
+__all__ = ["ClassWeight", "RealValues", "TargetOptions", "Targets", "check_length"]
+
+ClassWeight = Mapping[object, float] | str | None
+
+
+@dataclass(frozen=True)
+class TargetOptions:
+    """What the options of an estimator say of its targets.
+
+    Attributes
+    ----------
+    classes : sequence or None
+        All labels, where they are given.
+    ignored : int
+        The label of positions that have none.
+    """
+
+    classes: Sequence[object] | None = None
+    ignored: int = IGNORED
+
+
+@dataclass(frozen=True, eq=False)
+class Targets(ABC):
+    """A kind of target, as it was learned from y.
+
+    A kind is a subclass that stands in ``kinds`` of an estimator; the first that accepts y is
+    taken. It knows no net: what it needs of one, it is given.
+    """
+
+    # Of each example a target at each position, as in semantic segmentation.
+    is_dense: ClassVar[bool] = False
+    # What ``criterion='auto'`` stands for.
+    criterion: ClassVar[type[nn.Module]]
+    # How held-out rows are scored in each epoch; see ``skorch.callbacks.EpochScoring``.
+    scoring: ClassVar[str | Callable[..., float]] = "accuracy"
+
+    # -- learned from y ------------------------------------------------------------------
+
+    @classmethod
+    def accepts(cls, y: np.ndarray) -> bool:
+        """Whether an array is of this kind."""
+        return True
+
+    @classmethod
+    def accepts_one(cls, target: np.ndarray) -> bool:
+        """Whether the target of one example of a Dataset is of this kind."""
+        return True
+
+    @classmethod
+    @abstractmethod
+    def check(cls, y: np.ndarray) -> np.ndarray:
+        """Return y, checked, with the axes that :meth:`encode` takes."""
+
+    @classmethod
+    @abstractmethod
+    def learn(cls, y: np.ndarray, options: TargetOptions) -> Self:
+        """Return what is to be known of checked targets."""
+
+    @classmethod
+    @abstractmethod
+    def learn_codes(cls, targets: DatasetTargets, options: TargetOptions) -> Self:
+        """Return what is to be known of the targets of a Dataset, which are codes already."""
+
+    @property
+    @abstractmethod
+    def n_outputs(self) -> int | None:
+        """Outputs of the module; None before anything is learned."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Return in words what y must be."""
+
+    # -- codes and back ------------------------------------------------------------------
+
+    @abstractmethod
+    def encode(self, y: np.ndarray) -> np.ndarray:
+        """Turn checked targets into what the network is trained on."""
+
+    @abstractmethod
+    def decode(self, codes: np.ndarray | Tensor) -> np.ndarray:
+        """Turn what the network is trained on into targets as the user writes them."""
+
+    def weigh(
+        self, codes: np.ndarray, weight: np.ndarray | None, class_weight: ClassWeight
+    ) -> np.ndarray | None:
+        """Return one weight per row: those given, times those of the classes."""
+        return weight
+
+    def find_trainable(self, codes: np.ndarray) -> np.ndarray:
+        """Return which rows may be held out, and divided by class."""
+        return np.ones(len(codes), dtype=bool)
+
+    def can_stratify(self, codes: np.ndarray | None, n_valid: int) -> bool:
+        """Whether a held-out set of that size can hold every class, as its share is."""
+        return False
+
+    def check_has_classes(self) -> None:  # noqa: B027 (a kind that has them keeps it)
+        """Raise if partners cannot be drawn by class."""
+
+    def check_has_distances(self) -> None:  # noqa: B027
+        """Raise if partners cannot be drawn by the distance of targets."""
+
+    # -- training ------------------------------------------------------------------------
+
+    def get_criterion_options(self, criterion: object, label_smoothing: float) -> dict[str, object]:
+        """Return options of the criterion that follow from the targets and the smoothing."""
+        return {}
+
+    def check_criterion(  # noqa: B027
+        self, criterion: nn.Module, label_smoothing: float, confidence_penalty: float
+    ) -> None:
+        """Raise if the criterion does not go with the targets or with an option."""
+
+    def check_output(self, output: Tensor, criterion: nn.Module) -> None:  # noqa: B027
+        """Raise if the module's output does not fit."""
+
+    def align(
+        self, output: Tensor, y: Tensor, criterion: nn.Module, label_smoothing: float
+    ) -> tuple[Tensor, Tensor]:
+        """Give output and plain targets the form that the criterion takes."""
+        return output, y
+
+    def mix(self, y: Tensor, lam: Tensor, output: Tensor) -> Tensor | None:
+        """Return mixed targets, where they are mixed; None where losses are."""
+        return None
+
+    def compute_loss(
+        self,
+        output: Tensor,
+        y: Tensor,
+        lam: Tensor,
+        weight: Tensor | None,
+        criterion: nn.Module,
+    ) -> Tensor | None:
+        """Return the loss of mixed targets where it is not an average over rows."""
+        return None
+
+    def find_closed_form(
+        self, criterion: nn.Module, label_smoothing: float, confidence_penalty: float
+    ) -> Loss | None:
+        """Return the loss with its gradient, where it has a closed form."""
+        return None
+
+    # -- prediction ----------------------------------------------------------------------
+
+    def get_link(self, criterion: nn.Module) -> Callable[[Tensor], Tensor] | None:
+        """Return the link from outputs to predictions; None for skorch's own."""
+        return None
+
+    def choose(self, values: np.ndarray) -> np.ndarray:
+        """Return codes from what the link gives."""
+        return values
+
+    @abstractmethod
+    def score(
+        self, y: object, y_pred: np.ndarray, sample_weight: object = None, *, coded: bool = False
+    ) -> float:
+        """Return how good predictions are; `coded` says that both are codes of a Dataset."""
+
+
+@dataclass(frozen=True, eq=False)
+class RealValues(Targets):
+    """One or several real values per row.
+
+    Attributes
+    ----------
+    n_columns : int or None
+        How many.
+    is_flat : bool
+        Whether y had one axis only.
+    """
+
+    criterion = nn.MSELoss
+
+    n_columns: int | None = None
+    is_flat: bool = True
+
+    @classmethod
+    def check(cls, y: np.ndarray) -> np.ndarray:
+        """Return finite numbers, a column of them as a vector."""
+        y = check_array(y, ensure_2d=False, dtype=get_input_dtype(), input_name="y")
+        return column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+
+    @classmethod
+    def learn(cls, y: np.ndarray, options: TargetOptions) -> Self:
+        """Remember the number of columns."""
+        return cls(y[:1].size, y.ndim == 1)
+
+    @classmethod
+    def learn_codes(cls, targets: DatasetTargets, options: TargetOptions) -> Self:
+        """Remember the number of columns."""
+        return cls(max(1, targets.first.size), targets.first.ndim == 0)
+
+    @property
+    def n_outputs(self) -> int | None:
+        """Number of columns."""
+        return self.n_columns
+
+    def describe(self) -> str:
+        """Return in words what y must be."""
+        return f"{self.n_columns} targets per row"
+
+    def encode(self, y: np.ndarray) -> np.ndarray:
+        """Return the columns."""
+        columns = y.reshape(len(y), -1)
+        if columns.shape[1] != self.n_columns:
+            raise ValueError(f"y must hold {self.describe()}, as in fit; got {columns.shape[1]}. Call fit.")
+        return columns
+
+    def decode(self, codes: np.ndarray | Tensor) -> np.ndarray:
+        """Return values of the shape that y had."""
+        values = _to_array(codes)
+        return values.ravel() if self.is_flat else values
+
+    def check_has_classes(self) -> None:
+        """Raise: there are no classes."""
+        raise ValueError(
+            "partners must not be drawn by class for regression; got a policy that looks at classes. "
+            "Real-valued targets have none: use 'batch', 'neighbors' or 'kernel'."
+        )
+
+    def check_output(self, output: Tensor, criterion: nn.Module) -> None:
+        """Raise unless there is an output for each column."""
+        if self.n_columns is not None:
+            _check_columns(output, (len(output), self.n_columns))
+
+    def align(
+        self, output: Tensor, y: Tensor, criterion: nn.Module, label_smoothing: float
+    ) -> tuple[Tensor, Tensor]:
+        """Give output and target the shape (n, n_outputs); nothing is broadcast."""
+        y = y.to(output.device, output.dtype).reshape(len(y), -1)
+        return _check_columns(output, tuple(y.shape)), y
+
+    def mix(self, y: Tensor, lam: Tensor, output: Tensor) -> Tensor | None:
+        """Return ``sum_k lam_k y_k``."""
+        return mix_columns(y, lam.to(output.dtype))
+
+    def find_closed_form(
+        self, criterion: nn.Module, label_smoothing: float, confidence_penalty: float
+    ) -> Loss | None:
+        """Return squared error, if that is the criterion."""
+        loss = find_loss(criterion, LossOptions(self.n_columns or 0))
+        return loss if loss is not None and loss.targets == VALUES else None
+
+    def choose(self, values: np.ndarray) -> np.ndarray:
+        """Return the columns that were predicted."""
+        return values.reshape(len(values), -1)
+
+    def score(
+        self, y: object, y_pred: np.ndarray, sample_weight: object = None, *, coded: bool = False
+    ) -> float:
+        """Return R²."""
+        return float(r2_score(y, y_pred, sample_weight=sample_weight))
+
+
+def check_length(y: np.ndarray, n_samples: int) -> None:
+    """Raise unless there is a target for each row."""
+    if len(y) != n_samples:
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: {[n_samples, len(y)]}. y must hold "
+            "one target per row of X."
+        )
+
+
+def _check_columns(output: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return the module's output with the axes of its targets, or raise if it has another shape."""
+    aligned = output.unsqueeze(1) if output.ndim == 1 else output
+    if tuple(aligned.shape) != shape:
+        raise ValueError(
+            f"module must return {shape[1]} outputs per row; got an output of shape "
+            f"{tuple(output.shape)} for {shape[0]} rows. Set the width of its last layer to {shape[1]}."
+        )
+    return aligned
+
+
+def _to_array(values: np.ndarray | Tensor) -> np.ndarray:
+    return to_numpy(values) if isinstance(values, torch.Tensor) else np.asarray(values)

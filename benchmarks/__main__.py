@@ -2,7 +2,20 @@
 
 import sys
 
-from benchmarks.cli import main
+
+def main() -> int:
+    """Run the command line, or say in one line which package it lacks."""
+    try:
+        from benchmarks.cli import main as run
+    except ModuleNotFoundError as error:
+        print(
+            f"python -m benchmarks: error: the package {error.name} must be installed; got none. Run "
+            "pip install sk-mixup[benchmarks].",
+            file=sys.stderr,
+        )
+        return 2
+    return run(sys.argv[1:])
+
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -1,34 +1,48 @@
 """The command line ``python -m benchmarks NAME [--preset P] [options]``."""
 
-from collections.abc import Sequence
-import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 import sys
+from typing import Any
 
 import tyro
 
-from benchmarks import report
-from benchmarks.harness.command import Command, UserError, check_known
+from benchmarks import report, smoke
+from benchmarks.harness.command import OUT, ROOT, BaseConfig, Command, UserError, check_folder, check_known
+from benchmarks.harness.recording import check_recording
 from benchmarks.harness.results import format_table
-from benchmarks.registry import BENCHMARKS
+from benchmarks.registry import find_benchmarks
+import sk_mixup
 
 __all__ = ["main"]
 
-COMMANDS = {command.name: command for command in (*BENCHMARKS, report.COMMAND)}
-USAGE = (
-    "usage: python -m benchmarks NAME [--preset paper|gpu|cpu|smoke] [--data-dir D] [--download]\n"
-    "                            [--out DIR] [--seeds N]\n"
-    "       python -m benchmarks NAME --help     every option of one benchmark\n"
+PROG = "python -m benchmarks"
+USAGE = f"""usage: {PROG} NAME [--preset paper|gpu|cpu|smoke] [--data-dir D] [--download]
+                            [--out DIR | --record] [--seeds N]
+       {PROG} NAME --help     every option of one benchmark, and how long it takes
+       {PROG} --version
+
+Results go to {OUT}. {{resumes}}
+"""
+RESUMES = (
+    "A stopped run goes on where it was with the same command; a finished one goes on with the same command "
+    "and more --seeds."
 )
 INTERRUPTED = 130
 
 
-def main(args: Sequence[str]) -> int:
+def main(args: Sequence[str], *, benchmarks: Sequence[Command] | None = None, root: Path = ROOT) -> int:
     """Run one command; without arguments list them.
 
     Parameters
     ----------
     args : sequence of str
         The command line after the program's name.
+    benchmarks : sequence of Command, default=None
+        Those that there are; None for the registered ones.
+    root : Path
+        The checkout that ``--record`` writes to.
 
     Returns
     -------
@@ -36,44 +50,42 @@ def main(args: Sequence[str]) -> int:
         0 on success, 1 when a check found something, 2 for a mistake of the user, 130 when
         interrupted.
     """
+    if args and args[0] == "--version":
+        print(f"sk_mixup {sk_mixup.__version__}")
+        return 0
+    found = find_benchmarks() if benchmarks is None else benchmarks
+    commands = {item.name: item for item in (*found, report.make_command(found), smoke.make_command(found))}
     if not args or args[0] in {"-h", "--help"}:
-        print(list_commands())
+        print(list_commands(commands))
         return 0
     try:
-        check_known("the benchmark", args[0], COMMANDS)
-        command = COMMANDS[args[0]]
-        return command.run(parse_config(command, list(args[1:])))
+        check_known("the benchmark", args[0], commands)
+        command = commands[args[0]]
+        return command.run(parse_config(command, list(args[1:]), root))
     except UserError as error:
-        print(f"python -m benchmarks: error: {error}", file=sys.stderr)
+        print(f"{PROG}: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on from here.", file=sys.stderr)
         return INTERRUPTED
 
 
-def list_commands() -> str:
-    """Return the usage and a table of all commands with their place in the paper."""
+def list_commands(commands: Mapping[str, Command]) -> str:
+    """Return the usage and a table of all commands with their place in the paper and their times."""
     rows = [
-        {"command": command.name, "in the paper": command.paper, "what it shows": command.claim}
-        for command in COMMANDS.values()
+        {
+            "command": command.name,
+            "in the paper": command.paper,
+            "what it shows": command.claim,
+            "time": command.times.get(next(iter(command.presets)), ""),
+        }
+        for command in commands.values()
     ]
-    return f"{USAGE}\n{format_table(rows)}"
+    return f"{USAGE.format(resumes=RESUMES)}\n{format_table(rows)}"
 
 
-def parse_config(command: Command, args: list[str]) -> object:
-    """Make a command's configuration from its preset and the options typed.
-
-    Parameters
-    ----------
-    command : Command
-        Gives the presets; the type of a preset gives the options.
-    args : list of str
-        The options as typed.
-
-    Returns
-    -------
-    config : object
-        A new frozen configuration.
+def parse_config(command: Command, args: list[str], root: Path) -> Any:
+    """Return a command's configuration, made from its preset and the options typed, and checked.
 
     Raises
     ------
@@ -83,16 +95,24 @@ def parse_config(command: Command, args: list[str]) -> object:
         From tyro, for an unknown option (status 2) or ``--help`` (status 0).
     """
     default = _choose_preset(command, args)
-    return tyro.cli(
+    config = tyro.cli(
         type(default),
         default=default,
         args=args,
-        prog=f"python -m benchmarks {command.name}",
-        description=f"{command.claim} ({command.paper})",
+        prog=f"{PROG} {command.name}",
+        description=f"{command.claim} ({command.paper}).{_describe_times(command)}",
     )
+    return config if "" in command.presets else _prepare(command, config, root)
 
 
-def _choose_preset(command: Command, args: list[str]) -> object:
+def _describe_times(command: Command) -> str:
+    if "" in command.presets:
+        return ""
+    times = (f"{name}: {command.times.get(name, 'not timed')}" for name in command.presets)
+    return f"\n\nHow long a preset takes: {'; '.join(times)}.\n\n{RESUMES}"
+
+
+def _choose_preset(command: Command, args: list[str]) -> Any:
     """Return the preset named in ``args``, the command's first if there is none."""
     name = next(iter(command.presets))
     for position, arg in enumerate(args):
@@ -104,4 +124,21 @@ def _choose_preset(command: Command, args: list[str]) -> object:
         raise UserError(f"--preset must be left out for {command.name!r}; got {name!r}.")
     check_known("--preset", name, command.presets)
     default = command.presets[name]
-    return dataclasses.replace(default, preset=name) if name else default
+    return replace(default, preset=name) if name else default
+
+
+def _prepare(command: Command, config: BaseConfig, root: Path) -> BaseConfig:
+    """Check what depends on more than one option, and return where a recorded run writes."""
+    given = {"--data-dir": config.data_dir, "--download": config.download or None}
+    for option, value in given.items():
+        if value is not None and not config.reads_files():
+            raise UserError(
+                f"{option} must be left out for this run of {command.name}, which reads no files; got "
+                f"'{value}'. Remove the argument."
+            )
+    if config.record:
+        check_recording(config, command.presets[config.preset], root)
+        config = replace(config, out=root / "benchmarks" / "results", work=OUT)
+        check_folder("The folder of the recorded results", config.out)
+    check_folder("--out" if config.work is None else "The folder of the journal", config.work or config.out)
+    return config

@@ -4,8 +4,9 @@ python -m benchmarks report              write it
 python -m benchmarks report --check      exit with status 1 if it is stale
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 import json
 from pathlib import Path
 import sys
@@ -13,9 +14,8 @@ from typing import Any
 
 from benchmarks.harness.command import RESULTS_DIR, Command, UserError
 from benchmarks.harness.results import format_table, format_tables, write_bytes
-from benchmarks.registry import BENCHMARKS
 
-__all__ = ["COMMAND", "Config", "make_report", "run"]
+__all__ = ["Config", "make_command", "make_report", "run"]
 
 DEVICES = ("cpu", "cuda")
 NOT_RUN = "not run"
@@ -42,20 +42,9 @@ class Config:
     """Write nothing; exit with status 1 if the file is stale."""
 
 
-def run(config: Config) -> int:
-    """Write the report, or check that it is what the results say.
-
-    Parameters
-    ----------
-    config : Config
-        What to read and to write.
-
-    Returns
-    -------
-    status : int
-        1 if a check found the report stale, otherwise 0.
-    """
-    text = make_report(config.results)
+def run(config: Config, benchmarks: Sequence[Command]) -> int:
+    """Write the report, or check that it is what the results say; return 1 if a check found it stale."""
+    text = make_report(config.results, benchmarks)
     if not config.check:
         write_bytes(config.readme, text.encode())
         print(f"Wrote {config.readme}")
@@ -67,22 +56,11 @@ def run(config: Config) -> int:
     return 1
 
 
-def make_report(results: Path) -> str:
-    """Return the report as Markdown.
-
-    Parameters
-    ----------
-    results : Path
-        Folder with result files; others in it are left alone.
-
-    Returns
-    -------
-    text : str
-        An overview, then for each benchmark its protocol, device and table.
-    """
+def make_report(results: Path, benchmarks: Sequence[Command]) -> str:
+    """Return the report as Markdown: an overview, then each benchmark's protocol, device and tables."""
     documents = _read_documents(results)
-    overview = [_summarise_command(command, documents) for command in BENCHMARKS]
-    sections = [_write_section(command, documents) for command in BENCHMARKS]
+    overview = [_summarise_command(command, documents) for command in benchmarks]
+    sections = [_write_section(command, documents) for command in benchmarks]
     return "\n".join([HEAD, format_table(overview), *sections]) + "\n"
 
 
@@ -141,10 +119,13 @@ def _write_result(command: Command, stem: str, document: Mapping[str, Any]) -> s
     )
 
 
-COMMAND = Command(
-    name="report",
-    paper="all of it",
-    claim="write benchmarks/README.md from the results; --check fails if it is stale",
-    presets={"": Config()},
-    run=run,
-)
+def make_command(benchmarks: Sequence[Command]) -> Command:
+    """Return the command ``report`` of some benchmarks."""
+    return Command(
+        name="report",
+        paper="all of it",
+        claim="write benchmarks/README.md from the results; --check fails if it is stale",
+        presets={"": Config()},
+        run=partial(run, benchmarks=benchmarks),
+        times={"": "seconds"},
+    )

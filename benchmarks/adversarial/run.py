@@ -77,6 +77,10 @@ class Config(BaseConfig):
     n_threads: int = 1
     """Threads of each process on a CPU."""
 
+    def reads_files(self) -> bool:
+        """Return whether the networks may be of images from files."""
+        return self.models is not None or self.preset != "smoke"
+
     def __post_init__(self) -> None:
         """Check every option."""
         super().__post_init__()
@@ -155,7 +159,7 @@ def _run_on(config: Config, folder: Path) -> int:
     data = [part.facts for part in images.values()]
     stem = make_stem("adversarial", config, embedded=set(images) == {DIGITS})
     digests = {target.path.name: target.find_digest() for target in targets}
-    journal = open_journal(stem, config, networks=digests)
+    journal = open_journal(stem, config, by_repeat=False, networks=digests)
     tasks = make_tasks(config, targets, images)
     done = run_tasks(attack_once, tasks, journal, n_jobs=config.n_jobs, label="adversarial")
     records = [record for group in done for record in group["records"]]
@@ -340,6 +344,7 @@ COMMAND = Command(
     paper="section 3.5, Table 3",
     claim="error on adversarial examples, white box and black box, ERM against mixup",
     presets=PRESETS,
+    times={"cpu": "half an hour of CPU time", "smoke": "seconds"},
     run=run,
     tabulate=tabulate,
     note=(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.data.cifar_images import DIGITS, IMAGE_SET_TITLES
-from benchmarks.data.tables import check_names
+from benchmarks.data.tables import check_names, needs_files
 from benchmarks.harness.command import UserError, check_folder, check_range
 from benchmarks.image_training.config import ImageConfig
 from benchmarks.networks.cifar_networks import NETWORKS
@@ -45,6 +45,10 @@ class Config(ImageConfig):
 
     speed_rounds: int = 9
     """Rounds of each comparison of times."""
+
+    def reads_files(self) -> bool:
+        """Return whether a set of images comes from files."""
+        return needs_files(self.datasets)
 
     def __post_init__(self) -> None:
         """Check every option."""

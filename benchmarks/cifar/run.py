@@ -311,6 +311,7 @@ COMMAND = Command(
     paper="section 3.2, Figure 3(a) and 3(b)",
     claim="test error on CIFAR-10 and CIFAR-100, ERM against mixup, epoch by epoch",
     presets=PRESETS,
+    times={"cpu": "an hour and a half of CPU time", "smoke": "seconds"},
     run=run,
     tabulate=tabulate,
     note=(

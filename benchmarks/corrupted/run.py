@@ -70,6 +70,10 @@ class Config(ImageConfig):
     weight_decay: float = 1e-4
     """Of every run; the paper's."""
 
+    def reads_files(self) -> bool:
+        """Return whether the images come from files."""
+        return self.dataset != DIGITS
+
     def __post_init__(self) -> None:
         """Check every option."""
         super().__post_init__()
@@ -252,6 +256,7 @@ COMMAND = Command(
     paper="section 3.4, Table 2",
     claim="CIFAR-10 with corrupted labels: ERM, dropout and mixup, what each memorises",
     presets=PRESETS,
+    times={"cpu": "50 minutes of CPU time", "smoke": "seconds"},
     run=run,
     tabulate=tabulate,
     note=(

@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks.corrupted_tables.methods import corrupt_labels, make_methods
 from benchmarks.corrupted_tables.summary import describe_finding, draw_errors, summarise, tabulate
-from benchmarks.data.tables import EMBEDDED_NAMES, Table, check_names, load_tables
+from benchmarks.data.tables import EMBEDDED_NAMES, Table, check_names, load_tables, needs_files
 from benchmarks.harness.command import BaseConfig, Command, check_range
 from benchmarks.harness.experiment import run_experiment
 from benchmarks.harness.fitting import derive_seed, make_net, measure_time, split_rows
@@ -74,6 +74,10 @@ class Config(BaseConfig):
 
     n_joined: int = 5
     """Repeats whose nets are trained as one."""
+
+    def reads_files(self) -> bool:
+        """Return whether a set of data comes from files."""
+        return needs_files(self.datasets)
 
     def __post_init__(self) -> None:
         """Check every option."""
@@ -185,26 +189,24 @@ def run(config: Config) -> int:
         draw=draw_errors,
         protocol=describe_protocol(config),
         load=load_tables,
+        join=lambda *_: config.n_joined,
     )
 
 
 def make_tasks(config: Config, tables: Sequence[Table]) -> dict[str, tuple[Any, ...]]:
-    """Return the arguments of :func:`fit_methods` for each table, share of noise and group of repeats."""
-    n_repeats = config.n_seeds or config.seeds_each
-    starts = range(0, n_repeats, config.n_joined)
-    groups = [range(start, min(start + config.n_joined, n_repeats)) for start in starts]
+    """Return the arguments of :func:`fit_methods` for each table, share of noise and repeat."""
     names = [table.name for table in tables]
     drawn = "digits" if "digits" in names else names[0]
     return {
-        f"{table.name}/{noise:g}/{group[0]}-{group[-1]}": (config, table, noise, group, table.name == drawn)
+        f"{table.name}/{noise:g}/{repeat}": (config, table, noise, table.name == drawn, repeat)
         for table in tables
         for noise in config.noise
-        for group in groups
+        for repeat in range(config.n_seeds or config.seeds_each)
     }
 
 
 def fit_methods(
-    config: Config, table: Table, noise: float, repeats: Sequence[int], keeps_curves: bool
+    config: Config, table: Table, noise: float, keeps_curves: bool, repeats: Sequence[int]
 ) -> dict[str, Any]:
     """Fit every method to several splits with corrupted labels, all nets as one.
 
@@ -288,6 +290,7 @@ COMMAND = Command(
     paper="section 3.4, Table 2",
     claim="training labels corrupted: ERM, dropout, label smoothing and mixup, what each memorises",
     presets=PRESETS,
+    times={"cpu": "35 minutes of CPU time", "smoke": "seconds"},
     run=run,
     tabulate=tabulate,
     note=(

@@ -22,6 +22,7 @@ __all__ = [
     "check_names",
     "choose_smaller_tables",
     "load_tables",
+    "needs_files",
 ]
 
 EMBEDDED: Mapping[str, tuple[str, Callable[..., Any]]] = {
@@ -36,6 +37,8 @@ TABLE_NAMES = tuple(dict.fromkeys(EMBEDDED_NAMES + UCI_NAMES))
 # HTRU2 and Phishing Websites would take most of the time where every table has many fits, and a
 # larger table tells methods apart least: everything overfits less there.
 SMALLER_UCI_NAMES = ("abalone", "arcene", "arrhythmia", "phishing")
+# What scikit-learn has; Iris is read from UCI's file where there is one.
+BUNDLED = frozenset({"wine", "breast_cancer", "digits", "digit_images", "diabetes"})
 TABLE_TITLES = {name: title for name, (title, _) in EMBEDDED.items()} | {
     name: uci_set.title for name, uci_set in UCI_SETS.items()
 }
@@ -86,6 +89,11 @@ def check_names(names: Sequence[str], known: Sequence[str] = TABLE_NAMES, option
     """Raise :class:`UserError` if a name is none of those known, of tables by default."""
     for name in names:
         check_known(option, name, known)
+
+
+def needs_files(names: Sequence[str]) -> bool:
+    """Return whether one of the sets of data can come from files; without names all that are at hand do."""
+    return not names or not BUNDLED.issuperset(names)
 
 
 def choose_smaller_tables(data_dir: Path | None, *, download: bool) -> tuple[str, ...]:

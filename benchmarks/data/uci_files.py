@@ -132,7 +132,7 @@ def find_missing(names: Sequence[str], data_dir: Path | None, *, download: bool)
         If the folder does not exist, or if files are missing and may not be fetched.
     """
     if data_dir is not None and not data_dir.is_dir():
-        raise UserError(f"--data-dir must be a folder; got '{data_dir}', which is none.")
+        raise UserError(f"--data-dir must be a folder; got '{data_dir}', which is not a folder.")
     lacking = {
         name: [file for file in SETS[name].files if _find_file(file, data_dir) is None] for name in names
     }

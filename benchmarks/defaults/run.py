@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.data.tables import Table, check_names, choose_smaller_tables, load_tables
+from benchmarks.data.tables import Table, check_names, choose_smaller_tables, load_tables, needs_files
 from benchmarks.defaults.summary import describe_finding, draw_levels, summarise, tabulate
 from benchmarks.harness.command import BaseConfig, Command, UserError, check_range
 from benchmarks.harness.experiment import run_experiment
@@ -97,6 +97,10 @@ class Config(BaseConfig):
 
     seeds_each: int = 10
     """Repeats on each table, unless --seeds is given."""
+
+    def reads_files(self) -> bool:
+        """Return whether a set of data comes from files."""
+        return needs_files(self.datasets)
 
     def __post_init__(self) -> None:
         """Check every option."""
@@ -226,6 +230,7 @@ COMMAND = Command(
     paper="none; the choices behind the estimator's defaults",
     claim="alpha, epochs, batch size and weight per example or batch, one at a time",
     presets=PRESETS,
+    times={"cpu": "25 minutes of CPU time", "smoke": "seconds"},
     run=run,
     tabulate=tabulate,
 )

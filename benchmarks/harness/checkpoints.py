@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from benchmarks.harness.command import BaseConfig, UserError
-from benchmarks.harness.experiment import name_run
+from benchmarks.harness.experiment import find_paths, name_run
 from benchmarks.harness.journal import Journal
 from benchmarks.harness.results import write_bytes
 from sk_mixup import MixupClassifier
@@ -47,14 +47,14 @@ class CheckpointedJournal(Journal):
 
     Parameters
     ----------
-    path : Path
-        The journal's file; it need not exist.
+    path, **others
+        As in :class:`benchmarks.harness.journal.Journal`.
     folder : Path
         Where the checkpoints are; it need not exist.
     """
 
-    def __init__(self, path: Path, folder: Path) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, folder: Path, **others: Any) -> None:
+        super().__init__(path, **others)
         self.folder = folder
 
     def read(self) -> dict[str, dict[str, Any]]:
@@ -69,28 +69,20 @@ class CheckpointedJournal(Journal):
         super().append(key, record)
         find_checkpoint(self.folder, key).unlink(missing_ok=True)
 
-    def remove(self) -> None:
-        """Delete the journal and the folder."""
-        super().remove()
+    def finish(self) -> None:
+        """Put the records away, and delete journal and folder."""
+        super().finish()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def open_checkpoints(
     stem: str, config: BaseConfig, *, models: Path | None = None, **facts: Any
 ) -> CheckpointedJournal:
-    """Return the journal of a run with checkpoints.
-
-    Parameters
-    ----------
-    stem, config, **facts
-        As in :func:`benchmarks.harness.experiment.name_run`.
-    models : Path, default=None
-        Where trained networks are kept, if they are.
-    """
+    """Return the journal of a run with checkpoints, which may keep its networks in the folder `models`."""
     # What has ended is not trained again, so its network must have been kept, and in that folder.
     kept = {} if models is None else {"models": str(models.resolve())}
     folder = name_run(stem, config, **facts, **kept)
-    return CheckpointedJournal(folder.with_name(f"{folder.name}.partial.jsonl"), folder)
+    return CheckpointedJournal(folder=folder, **find_paths(folder))
 
 
 def train_in_pieces(
@@ -110,14 +102,10 @@ def train_in_pieces(
     net : MixupClassifier
         What it is to be must follow from its options alone: ``module__out_features`` and
         ``classes`` must be set.
-    X : ndarray of shape (n_samples, *features)
-        Training rows.
-    y : ndarray of shape (n_samples,)
-        Their labels.
-    n_epochs : int
-        Epochs in all, at least 1.
-    every : int
-        Epochs in a piece, at least 1; the last piece may have fewer.
+    X, y : ndarray
+        Training rows and their labels.
+    n_epochs, every : int
+        Epochs in all, and in a piece; the last piece may have fewer.
     path : Path
         The checkpoint.
     identity : str
@@ -147,17 +135,6 @@ def train_in_pieces(
 def save_checkpoint(net: MixupClassifier, path: Path, identity: str) -> None:
     """Write all that training goes on from, in one piece: the old file or the new, never a part.
 
-    Parameters
-    ----------
-    net : MixupClassifier
-        Initialized, between two calls of ``partial_fit``.
-    path : Path
-        The file; its folder is made if need be.
-    identity : str
-        Names the run and all that it depends on.
-
-    Notes
-    -----
     ``torch.load(weights_only=True)`` reads the file: the identity, a checksum, which torch's own
     format lacks, and a tensor with the bytes of a second such file, of tensors, numbers and text.
     """
@@ -191,16 +168,7 @@ def _strip_epoch(epoch: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_checkpoint(net: MixupClassifier, path: Path, identity: str) -> None:
-    """Let a net be as it was when :func:`save_checkpoint` wrote the file.
-
-    Parameters
-    ----------
-    net : MixupClassifier
-        Initialized with the same options, and not trained.
-    path : Path
-        The file.
-    identity : str
-        What the file must be named.
+    """Let an initialized net be as it was when :func:`save_checkpoint` wrote the file.
 
     Raises
     ------

@@ -48,20 +48,7 @@ class Peak:
 
 
 def run_in_process(module: str, *arguments: int) -> dict[str, Any]:
-    """Run a module as a program and return the record that it prints.
-
-    Parameters
-    ----------
-    module : str
-        Such as "benchmarks.speed.growth".
-    *arguments : int
-        Of the program.
-
-    Returns
-    -------
-    record : dict
-        From the JSON on its standard output.
-    """
+    """Run a module, such as "benchmarks.speed.growth", as a program; return the record it prints as JSON."""
     root = Path(__file__).parents[2]
     path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(

@@ -1,10 +1,10 @@
 """What a benchmark command is: its facts, its configuration, its presets, its run."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 import difflib
-import os
 from pathlib import Path
+import tempfile
 from typing import Annotated, Any, Literal
 
 import torch
@@ -13,34 +13,24 @@ import tyro
 __all__ = ["PRESET_NAMES", "BaseConfig", "Command", "UserError", "check_folder", "check_known", "check_range"]
 
 PRESET_NAMES = ("paper", "gpu", "cpu", "smoke")
-RESULTS_DIR = Path(__file__).parents[1] / "results"
+# The checkout, and the recorded results in it.
+ROOT = Path(__file__).parents[2]
+RESULTS_DIR = ROOT / "benchmarks" / "results"
+# Of the current folder.
+OUT = Path("build/results")
 
 # Where a run is made and stored, not what it computes: two runs that differ only in these share
 # their records, and none of them is written into a result.
-EXECUTION_FIELDS = frozenset({"preset", "data_dir", "download", "out", "n_jobs", "models"})
+EXECUTION_FIELDS = frozenset({"preset", "data_dir", "download", "out", "record", "work", "n_jobs", "models"})
+SEEDS_PREFIX = "seeds_"
 
 
-class UserError(ValueError):
-    """A mistake of the user, printed by the command line without a traceback."""
+class UserError(Exception):
+    """A mistake of the user, printed by the command line in one line, without a traceback."""
 
 
 def check_known(name: str, value: str, known: Iterable[str]) -> None:
-    """Raise unless ``value`` is one of ``known``, naming the closest one.
-
-    Parameters
-    ----------
-    name : str
-        The option as the user types it.
-    value : str
-        What the user typed.
-    known : iterable of str
-        The values that are allowed.
-
-    Raises
-    ------
-    UserError
-        If ``value`` is none of ``known``.
-    """
+    """Raise :class:`UserError` unless the option `name` has one of the values `known`; name the closest."""
     known = tuple(known)
     if value in known:
         return
@@ -50,57 +40,37 @@ def check_known(name: str, value: str, known: Iterable[str]) -> None:
 
 
 def check_range(name: str, value: float, low: float, high: float = float("inf")) -> None:
-    """Raise unless ``low <= value <= high``; NaN fails.
-
-    Parameters
-    ----------
-    name : str
-        The option as the user types it.
-    value : float
-        What the user typed.
-    low, high : float
-        The ends of the allowed range, both included.
-
-    Raises
-    ------
-    UserError
-        If ``value`` lies outside the range.
-    """
+    """Raise :class:`UserError` unless ``low <= value <= high``; NaN fails."""
     if not low <= value <= high:
         rule = f"at least {low}" if high == float("inf") else f"between {low} and {high}"
         raise UserError(f"{name} must be {rule}; got {value!r}.")
 
 
 def check_folder(name: str, folder: Path) -> None:
-    """Raise unless files can be written to a folder, which need not be there yet.
-
-    Parameters
-    ----------
-    name : str
-        The option as the user types it.
-    folder : Path
-        What the user typed.
-
-    Raises
-    ------
-    UserError
-        If the nearest of its parents that is there is no folder, or is not to be written to.
-    """
+    """Raise :class:`UserError` unless files can be written to a folder, which need not be there yet."""
     path = folder.absolute()
     nearest = next(place for place in (path, *path.parents) if place.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        rule = "is no folder" if not nearest.is_dir() else "cannot be written to"
-        raise UserError(f"{name} must be a folder to write to; got '{folder}', but '{nearest}' {rule}.")
+    if not nearest.is_dir():
+        reason = "is not a folder"
+    else:
+        try:
+            with tempfile.TemporaryFile(dir=nearest):
+                return
+        except OSError as error:
+            reason = f"cannot be written to ({error.strerror})"
+    raise UserError(f"{name} must be a folder to write to; got '{folder}', but '{nearest}' {reason}.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class BaseConfig:
     """Options that every benchmark has.
 
+    Fields of a subclass that begin with ``seeds_`` are numbers of seeds; ``--seeds`` stands for all of them.
+
     Raises
     ------
     UserError
-        If an option is outside its range, or the device is not there.
+        If an option is outside its range.
     """
 
     preset: Literal["paper", "gpu", "cpu", "smoke"] = "cpu"
@@ -112,11 +82,17 @@ class BaseConfig:
     download: bool = False
     """Fetch what data_dir lacks (cached in scikit-learn's data home)."""
 
-    out: Path = RESULTS_DIR
+    out: Path = OUT
     """Folder for the results."""
 
+    record: bool = False
+    """Write to benchmarks/results; for a preset's own values, from a tree without changes."""
+
+    work: Annotated[Path | None, tyro.conf.Suppress] = None
+    """Folder of what is kept until the run ends; None for that of the results."""
+
     n_seeds: Annotated[int | None, tyro.conf.arg(name="seeds")] = None
-    """Repeats of every measurement, at least 2; None takes the preset's."""
+    """Repeats of every measurement, at least 2; None takes the preset's. More go on from a finished run."""
 
     n_jobs: int = -1
     """Processes; -1 uses every core. Results do not depend on it."""
@@ -128,9 +104,19 @@ class BaseConfig:
         """Check the values that every benchmark shares."""
         if self.n_seeds is not None:
             check_range("--seeds", self.n_seeds, 2)
-        check_folder("--out", self.out)
+        if self.out != OUT:
+            check_folder("--out", self.out)
         if self.n_jobs == 0 or self.n_jobs < -1:
             raise UserError(f"--n-jobs must be -1 or at least 1; got {self.n_jobs}.")
+
+    def reads_files(self) -> bool:
+        """Return whether ``data_dir`` and ``download`` are used."""
+        return True
+
+    def list_seeds(self) -> tuple[int, ...]:
+        """Return every number of seeds."""
+        names = [item.name for item in fields(self) if item.name.startswith(SEEDS_PREFIX)]
+        return tuple(self.n_seeds or getattr(self, name) for name in names) or (self.n_seeds or 0,)
 
     def check_device(self) -> None:
         """Raise :class:`UserError` unless torch can use ``device`` on this machine."""
@@ -142,6 +128,11 @@ class BaseConfig:
                 f"--device must be one that torch finds here; got {self.device!r} ({reason}). "
                 "Use --device cpu."
             ) from None
+
+
+def is_seeds(name: str) -> bool:
+    """Return whether a field of a configuration is a number of seeds."""
+    return name == "n_seeds" or name.startswith(SEEDS_PREFIX)
 
 
 @dataclass(frozen=True)
@@ -166,6 +157,8 @@ class Command:
         What a reader of the results should know beside the claim; for the report.
     order : int, default=100
         Place in the list of commands and in the report; commands of one place are sorted by name.
+    times : mapping of str to str
+        By preset, how long it takes on which machine; a preset that is not named was not timed.
     """
 
     name: str
@@ -176,3 +169,4 @@ class Command:
     tabulate: Callable[[Mapping[str, Any]], dict[str, list[dict[str, str]]]] | None = None
     note: str = ""
     order: int = 100
+    times: Mapping[str, str] = field(default_factory=dict)

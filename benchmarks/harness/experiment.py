@@ -1,11 +1,11 @@
-"""The steps that every benchmark on tables takes, from data to result files."""
+"""The steps that every benchmark takes, from data to result files."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 import textwrap
 from typing import Any, Protocol, TypeVar
 
-from benchmarks.harness.command import BaseConfig, Command
+from benchmarks.harness.command import BaseConfig, Command, is_seeds
 from benchmarks.harness.journal import Journal, hash_identity
 from benchmarks.harness.results import (
     describe_config,
@@ -16,9 +16,9 @@ from benchmarks.harness.results import (
     pack_records,
     write_results,
 )
-from benchmarks.harness.runner import Tasks, Worker, run_tasks
+from benchmarks.harness.runner import Join, Tasks, Worker, run_tasks
 
-__all__ = ["conclude", "make_stem", "name_run", "open_journal", "print_outcome", "run_experiment"]
+__all__ = ["conclude", "find_paths", "make_stem", "name_run", "open_journal", "run_experiment"]
 
 
 class Table(Protocol):
@@ -36,6 +36,8 @@ T = TypeVar("T", bound=Table)
 Records = Sequence[dict[str, Any]]
 Rows = list[dict[str, Any]]
 LINE_WIDTH = 100
+# A folder in that of the results: the journals of runs that have ended.
+KEPT = "finished"
 
 
 def run_experiment(
@@ -50,31 +52,29 @@ def run_experiment(
     draw: Callable[[Rows], bytes],
     protocol: str,
     load: Callable[..., list[T]],
+    join: Join | None = None,
 ) -> int:
     """Load the tables, measure what is missing, write the results and print them.
 
     Parameters
     ----------
-    command : Command
-        Gives the name and the table's form.
-    config : BaseConfig
-        What to run.
+    command, config
+        The benchmark, and what to run.
     names : sequence of str
         The tables; empty for all at hand.
     worker : callable
         Makes a record, or a dict whose ``records`` holds several, from the arguments of a task.
     make_tasks : callable
-        Gives the tasks for the tables.
-    summarise : callable
-        Turns records into flat rows.
-    describe_finding : callable
-        Turns those rows into one sentence.
-    draw : callable
-        Turns those rows into a PNG.
+        Gives the tasks for the tables; the key of each names its repeat, on whose number alone, with the
+        options but those of seeds, its record depends.
+    summarise, describe_finding, draw : callable
+        Turn records into flat rows, and rows into sentences and into a PNG.
     protocol : str
         What was done, in words.
     load : callable
         Gives the tables: ``load(names, data_dir=..., download=...)``.
+    join : callable, default=None
+        As in :func:`benchmarks.harness.runner.run_tasks`.
 
     Returns
     -------
@@ -84,15 +84,14 @@ def run_experiment(
     config.check_device()
     tables = load(names, data_dir=config.data_dir, download=config.download)
     data = [table.describe() for table in tables]
-    embedded = config.data_dir is None and not config.download
-    stem = make_stem(command.name, config, embedded=embedded)
-    digests = {entry["dataset"]: entry["sha256"] for entry in data}
-    journal = open_journal(stem, config, data=digests)
+    places = {entry["dataset"]: place for place, entry in enumerate(data)}
+    stem = make_stem(command.name, config, embedded=config.data_dir is None and not config.download)
+    journal = open_journal(stem, config, data={entry["dataset"]: entry["sha256"] for entry in data})
     # The largest first, so that no core is left alone with a long task at the end.
     tasks = make_tasks(sorted(tables, key=lambda table: -table.size))
-    done = run_tasks(worker, tasks, journal, n_jobs=config.n_jobs, label=command.name)
+    done = run_tasks(worker, tasks, journal, n_jobs=config.n_jobs, label=command.name, join=join)
     records = [record for group in done for record in group.get("records", [group])]
-    records = sorted(records, key=lambda record: _find_place(record, data))
+    records = sorted(records, key=lambda record: places[record["dataset"]])
     summary = summarise(records)
     return conclude(
         command,
@@ -121,46 +120,18 @@ def conclude(
     picture: bytes,
     data: list[dict[str, Any]] | None = None,
 ) -> int:
-    """Write the results, forget the journal, and print protocol, tables, files and finding.
-
-    Parameters
-    ----------
-    command : Command
-        Gives the name and the table's form.
-    config : BaseConfig
-        What was run.
-    stem : str
-        From :func:`make_stem`.
-    journal : Journal
-        Of the run; deleted once the results are on the disk.
-    protocol, finding : str
-        What was done and what came of it, in words.
-    summary : list of dict
-        Flat rows.
-    records : sequence of dict
-        What they come from.
-    picture : bytes
-        A PNG.
-    data : list of dict, default=None
-        Descriptions of the data; None where there are none.
-
-    Returns
-    -------
-    status : int
-        0.
-    """
-    facts = {} if data is None else {"data": data}
+    """Write the results, put the journal away, print protocol, tables, files and finding; return 0."""
     document = make_document(
         command.name,
         config,
-        **facts,
+        **({} if data is None else {"data": data}),
         protocol=protocol,
         finding=finding,
         summary=summary,
         records=pack_records(records),
     )
     paths = write_results(stem, config.out, document, picture)
-    journal.remove()
+    journal.finish()
     print_outcome(command, document, paths)
     return 0
 
@@ -176,39 +147,49 @@ def name_run(stem: str, config: BaseConfig, **facts: Any) -> Path:
 
     Parameters
     ----------
-    stem : str
-        From :func:`make_stem`.
-    config : BaseConfig
-        What is run.
+    stem, config
+        From :func:`make_stem`, and what is run.
     **facts : Any
-        What the records depend on beside configuration and versions; anything JSON can hold.
+        What the records depend on beside options, repeat and versions; anything JSON can hold.
     """
-    identity = {"config": describe_config(config), "versions": find_versions(), **facts}
-    return Path(config.out) / f"{stem}.{hash_identity(identity)}"
+    options = {name: value for name, value in describe_config(config).items() if not is_seeds(name)}
+    digest = hash_identity({"config": options, "versions": find_versions(), **facts})
+    return (config.work or config.out) / f"{stem}.{digest}.{'-'.join(map(str, config.list_seeds()))}"
 
 
-def open_journal(stem: str, config: BaseConfig, **facts: Any) -> Journal:
-    """Return the journal of a run; see :func:`name_run`."""
-    path = name_run(stem, config, **facts)
-    return Journal(path.with_name(f"{path.name}.partial.jsonl"))
+def open_journal(stem: str, config: BaseConfig, *, by_repeat: bool = True, **facts: Any) -> Journal:
+    """Return the journal of a run; see :func:`name_run`.
+
+    `by_repeat` is whether each key names a repeat, on whose number a record depends, and not on how many
+    there are: then a run with more seeds goes on from it.
+    """
+    if by_repeat:
+        return Journal(**find_paths(name_run(stem, config, **facts)))
+    run = name_run(stem, config, **facts, n_seeds=config.n_seeds)
+    return Journal(find_paths(run)["path"])
 
 
-def _find_place(record: dict[str, Any], data: list[dict[str, Any]]) -> int:
-    return [entry["dataset"] for entry in data].index(record["dataset"])
+def find_paths(run: Path) -> dict[str, Any]:
+    """Return the arguments of a run's journal, the same as another's but for the seeds if that had fewer."""
+    kept, (name, _, own) = run.parent / KEPT, run.name.rpartition(".")
+    earlier = [
+        path for path in sorted(kept.glob(f"{name}.*.jsonl")) if _has_more(own, path.stem.rpartition(".")[2])
+    ]
+    return {
+        "path": run.with_name(f"{run.name}.partial.jsonl"),
+        "kept": kept / f"{run.name}.jsonl",
+        "earlier": earlier,
+    }
+
+
+def _has_more(own: str, other: str) -> bool:
+    """Return whether no number of seeds, as in "20-10", is smaller than the other's, and one is larger."""
+    pairs = list(zip(*(map(int, text.split("-")) for text in (own, other)), strict=True))
+    return own != other and all(mine >= theirs for mine, theirs in pairs)
 
 
 def print_outcome(command: Command, document: dict[str, Any], paths: dict[str, Path]) -> None:
-    """Print protocol, tables, files and finding.
-
-    Parameters
-    ----------
-    command : Command
-        Gives the form of the tables.
-    document : dict
-        The result.
-    paths : dict of str to Path
-        The files written, by suffix.
-    """
+    """Print protocol, tables, files and finding."""
     assert command.tabulate is not None, "every benchmark has one"
     protocol = textwrap.fill(document["protocol"], LINE_WIDTH)
     print(f"\n{protocol}\n\n{format_tables(command.tabulate(document))}\n")

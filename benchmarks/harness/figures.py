@@ -1,8 +1,8 @@
 """Figures of the results, drawn without a display."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import io
-from typing import Literal
+from typing import Any, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -10,11 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmarks.harness.intervals import Interval
+from benchmarks.harness.paired_differences import read_interval
 
 __all__ = [
     "BETTER",
     "EVEN",
     "WORSE",
+    "draw_column",
     "draw_intervals",
     "make_figure",
     "make_legend",
@@ -27,41 +29,21 @@ BETTER, WORSE, EVEN = "#1b6ca8", "#c8553d", "#7a7a7a"
 
 
 def make_figure(height: float) -> Figure:
-    """Return an empty figure of a report's width.
-
-    Parameters
-    ----------
-    height : float
-        In inches.
-    """
+    """Return an empty figure of a report's width; its height is in inches."""
     figure = Figure(figsize=(9, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def render_png(figure: Figure) -> bytes:
-    """Return a figure as PNG, the same bytes for the same figure.
-
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-        From :func:`make_figure`.
-    """
+    """Return a figure as PNG, the same bytes for the same figure."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
     return buffer.getvalue()
 
 
 def tidy(ax: Axes, axis: Literal["both", "x", "y"] = "both") -> None:
-    """Draw a light grid behind the lines, and no frame above and to the right.
-
-    Parameters
-    ----------
-    ax : matplotlib.axes.Axes
-        Changed in place.
-    axis : {'both', 'x', 'y'}, default='both'
-        Which lines the grid has.
-    """
+    """Draw a light grid behind the lines of `axis`, and no frame above and to the right."""
     ax.grid(axis=axis, color="#e4e4e4", linewidth=0.7)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
@@ -73,17 +55,7 @@ def pick_color(interval: Interval) -> str:
 
 
 def draw_intervals(ax: Axes, intervals: Sequence[Interval], colors: Sequence[str]) -> None:
-    """Draw differences as dots with bars, one below the other, and a line at 0.
-
-    Parameters
-    ----------
-    ax : matplotlib.axes.Axes
-        Where.
-    intervals : sequence of Interval
-        The differences.
-    colors : sequence of str
-        One for each.
-    """
+    """Draw differences as dots with bars, one below the other, and a line at 0."""
     ax.axvline(0, color="black", linewidth=0.8)
     for place, (interval, color) in enumerate(zip(intervals, colors, strict=True)):
         ends = [interval.low, interval.high]
@@ -93,6 +65,17 @@ def draw_intervals(ax: Axes, intervals: Sequence[Interval], colors: Sequence[str
     tidy(ax, "x")
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
+
+
+def draw_column(rows: Sequence[Mapping[str, Any]], name: str, label: str) -> bytes:
+    """Return a PNG of one difference of a summary's rows, with the column `label` beside."""
+    figure = make_figure(1.0 + 0.3 * len(rows))
+    ax = figure.subplots()
+    intervals = [read_interval(row, name) for row in rows]
+    draw_intervals(ax, intervals, [pick_color(interval) for interval in intervals])
+    ax.set_yticks(range(len(rows)), [str(row[label]) for row in rows])
+    ax.set_xlabel(name)
+    return render_png(figure)
 
 
 def make_legend(better: str, worse: str) -> list[Line2D]:

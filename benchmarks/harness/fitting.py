@@ -57,20 +57,7 @@ def measure_time() -> Iterator[Stopwatch]:
 
 
 def derive_seed(name: str, repeat: int) -> int:
-    """Return the seed of one repeat on one table: the same in every run and every process.
-
-    Parameters
-    ----------
-    name : str
-        The table's.
-    repeat : int
-        From 0.
-
-    Returns
-    -------
-    seed : int
-        In [0, 2**31).
-    """
+    """Return the seed of a repeat on the table `name`, in [0, 2**31): the same in every run and process."""
     sequence = np.random.SeedSequence([zlib.crc32(name.encode()), repeat])
     return int(sequence.generate_state(1)[0]) % 2**31
 
@@ -83,24 +70,7 @@ def count_batches(n_samples: int, batch_size: int) -> int:
 def split_rows(
     y: np.ndarray, test_size: float, seed: int, *, by_class: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Split rows at random, by class where every class has two members or more.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n_samples,)
-        Labels or targets.
-    test_size : float
-        Share of rows for testing.
-    seed : int
-        Of the shuffle.
-    by_class : bool, default=True
-        Whether `y` holds classes.
-
-    Returns
-    -------
-    train, test : ndarray of int
-        Row numbers.
-    """
+    """Return row numbers for training and testing, drawn by class if every class has two members."""
     stratify = y if by_class and np.unique(y, return_counts=True)[1].min() >= 2 else None
     train, test = train_test_split(
         np.arange(y.size), test_size=test_size, random_state=seed, stratify=stratify
@@ -109,62 +79,23 @@ def split_rows(
 
 
 def make_folds(y: np.ndarray, n_folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return folds for a search, by class where every class has a row for each fold.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n_samples,)
-        Labels of the training rows.
-    n_folds : int
-        Number of folds.
-    seed : int
-        Of the shuffle.
-
-    Returns
-    -------
-    folds : list of tuple
-        Row numbers for fitting and for scoring.
-    """
+    """Return row numbers for fitting and scoring, by class where every class has a row for each fold."""
     counts = np.unique(y, return_counts=True)[1]
     kind = StratifiedKFold if counts.min() >= n_folds else KFold
     return list(kind(n_folds, shuffle=True, random_state=seed).split(y, y))
 
 
 def make_net(X: np.ndarray, **options: Any) -> Pipeline:
-    """Return [median imputation,] standardisation and a :class:`sk_mixup.MixupClassifier`.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-        Decides only whether there is anything to impute.
-    **options : Any
-        Of the classifier.
-
-    Returns
-    -------
-    net : Pipeline
-        Not fitted; the classifier's step is "mixupclassifier".
-    """
+    """Return a pipeline: median imputation if `X` lacks values, standardisation, the classifier."""
     impute = [SimpleImputer(strategy="median", keep_empty_features=True)]
     steps = impute if np.isnan(X).any() else []
     return make_pipeline(*steps, StandardScaler(), MixupClassifier(verbose=0, **options))
 
 
 def compute_scores(net: Pipeline, X: np.ndarray, y: np.ndarray) -> Scores:
-    """Return test error and mean negative log-likelihood.
+    """Return test error in [0, 1], and mean NLL in nats of probabilities clipped at 1e-12.
 
-    Parameters
-    ----------
-    net : Pipeline
-        Fitted.
-    X, y : ndarray
-        Test rows and labels.
-
-    Returns
-    -------
-    scores : Scores
-        Error in [0, 1]; NLL in nats, of probabilities clipped at 1e-12. A label that the net
-        has no output for counts as probability 0.
+    A label that the net has no output for counts as probability 0.
     """
     probabilities = np.asarray(net.predict_proba(X), dtype=np.float64)
     match = np.asarray(y)[:, None] == np.asarray(net.classes_)[None, :]

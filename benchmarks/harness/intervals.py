@@ -37,17 +37,7 @@ def compute_corrected_interval(values: Sequence[float] | np.ndarray, test_ratio:
     overlap, and so do the training sets, so the repeats are not independent: the variance of the
     mean is ``(1 / n + n_test / n_train)`` times the sample variance, instead of ``1 / n`` times.
 
-    Parameters
-    ----------
-    values : sequence of float or ndarray of shape (n,)
-        One value for each of n >= 2 splits; a paired difference, for instance.
-    test_ratio : float
-        Rows for testing divided by rows for training.
-
-    Returns
-    -------
-    interval : Interval
-        Mean and ends, in the unit of ``values``.
+    ``test_ratio`` is rows for testing divided by rows for training; there must be two splits or more.
 
     References
     ----------
@@ -64,33 +54,14 @@ def compute_corrected_interval(values: Sequence[float] | np.ndarray, test_ratio:
 
 
 def compute_t_interval(values: Sequence[float] | np.ndarray) -> Interval:
-    """Return mean and Student's 95 % interval of independent values.
-
-    Parameters
-    ----------
-    values : sequence of float or ndarray of shape (n,)
-        At least two, such as one for each data set.
-
-    Returns
-    -------
-    interval : Interval
-        Mean and ends, in the unit of ``values``.
-    """
+    """Return mean and Student's 95 % interval of independent values, such as one for each data set."""
     return _make_interval(values, 1 / len(values))
 
 
 def compute_ratio_interval(values: np.ndarray, base: np.ndarray) -> Interval:
     """Return by how many per cent values differ from others: the geometric mean of their ratios.
 
-    Parameters
-    ----------
-    values, base : ndarray of shape (n,)
-        Above 0; at least two pairs, such as one for each data set.
-
-    Returns
-    -------
-    interval : Interval
-        In per cent of `base`; Student's interval of the logarithms.
+    With Student's interval of the logarithms; all are above 0, such as one for each data set.
 
     Examples
     --------
@@ -115,17 +86,6 @@ def _make_interval(values: Sequence[float] | np.ndarray, factor: float) -> Inter
 
 
 def count_wins(differences: Sequence[float] | np.ndarray) -> float:
-    """Return the share of repeats with a negative difference; a tie counts one half.
-
-    Parameters
-    ----------
-    differences : sequence of float or ndarray of shape (n,)
-        Challenger minus baseline, of a quantity that should be small.
-
-    Returns
-    -------
-    share : float
-        In [0, 1].
-    """
+    """Return the share of repeats with a negative difference; a tie counts one half."""
     signs = np.sign(np.asarray(differences, dtype=np.float64))
     return float(np.mean((1 - signs) / 2))

@@ -1,30 +1,23 @@
 """A journal of finished work, so that a run killed at any moment goes on where it was."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import hashlib
 import json
 import os
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.results import write_bytes
+
 __all__ = ["Journal", "hash_identity"]
 
 DIGEST_LENGTH = 12
 
+Record = dict[str, Any]
+
 
 def hash_identity(identity: Mapping[str, Any]) -> str:
-    """Return a short digest of what a run computes; equal runs share it.
-
-    Parameters
-    ----------
-    identity : mapping
-        Anything JSON can hold; the order of the keys does not matter.
-
-    Returns
-    -------
-    digest : str
-        Twelve hexadecimal digits of SHA-256.
-    """
+    """Return a short digest of what a run computes, whatever the order of the keys; equal runs share it."""
     text = json.dumps(identity, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
 
@@ -36,43 +29,51 @@ class Journal:
     ----------
     path : Path
         The file; it need not exist.
+    kept : Path, default=None
+        What the file becomes when the run has ended; None deletes it.
+    earlier : sequence of Path, default=()
+        Such files of runs that this one goes on from, and replaces.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, kept: Path | None = None, earlier: Sequence[Path] = ()) -> None:
         self.path = path
+        self.kept = kept
+        self.earlier = earlier
 
-    def read(self) -> dict[str, dict[str, Any]]:
+    def read(self) -> dict[str, Record]:
         """Return the records by key; a line cut short or damaged is left out."""
-        if not self.path.exists():
-            return {}
-        records = {}
-        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                entry = json.loads(line)
-                records[entry["key"]] = entry["record"]
-            except (json.JSONDecodeError, KeyError, TypeError):
-                continue
-        return records
+        return {key: record for path in (*self.earlier, self.path) for key, record in _read(path).items()}
 
     def append(self, key: str, record: Mapping[str, Any]) -> None:
-        """Add one record and wait until it is on the disk.
-
-        Parameters
-        ----------
-        key : str
-            Names the piece of work.
-        record : mapping
-            Its result; anything JSON can hold.
-        """
+        """Add one record, anything JSON can hold, and wait until it is on the disk."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        line = json.dumps({"key": key, "record": record})
         with self.path.open("a", encoding="utf-8") as file:
             # The newline in front ends a line that a kill cut short, so that it costs one record
-            # and not two; empty lines are skipped by read.
-            file.write(f"\n{line}\n")
+            # and not two; empty lines are skipped when read.
+            file.write(f"\n{_dump(key, record)}\n")
             file.flush()
             os.fsync(file.fileno())
 
-    def remove(self) -> None:
-        """Delete the file; a run that ended needs none."""
+    def finish(self) -> None:
+        """Put the records away for a run with more seeds, and delete the file."""
+        if self.kept is not None:
+            write_bytes(self.kept, "\n".join(_dump(*item) for item in self.read().items()).encode())
+            for path in self.earlier:
+                path.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
+
+
+def _dump(key: str, record: Mapping[str, Any]) -> str:
+    return json.dumps({"key": key, "record": record})
+
+
+def _read(path: Path) -> dict[str, Record]:
+    records: dict[str, Record] = {}
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            records[entry["key"]] = entry["record"]
+        except (json.JSONDecodeError, KeyError, TypeError):
+            continue
+    return records

@@ -37,15 +37,7 @@ PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "skorch")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that other readers see the old content or the new, never a part.
-
-    Parameters
-    ----------
-    path : Path
-        The file; its folder is made if need be.
-    content : bytes
-        All of the content.
-    """
+    """Write a file, and its folder, so that others see the old content or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -68,18 +60,7 @@ def find_versions() -> dict[str, str]:
 
 
 def describe_device(device: str) -> dict[str, Any]:
-    """Return what the nets ran on: kind, model, cores.
-
-    Parameters
-    ----------
-    device : str
-        A torch device.
-
-    Returns
-    -------
-    description : dict
-        With ``kind``, ``cpu``, ``cores`` and, on a GPU, ``gpu``.
-    """
+    """Return what the nets ran on: kind, model of the CPU, cores, system, and the GPU where there is one."""
     description = {
         "kind": find_device_kind(device),
         "cpu": _find_cpu_model(),
@@ -107,39 +88,13 @@ def _find_cpu_model() -> str:
 
 
 def describe_config(config: BaseConfig) -> dict[str, Any]:
-    """Return what a configuration computes, without where it runs or stores.
-
-    Parameters
-    ----------
-    config : BaseConfig
-        A frozen configuration.
-
-    Returns
-    -------
-    description : dict
-        Field by field, ready for JSON.
-    """
+    """Return what a configuration computes, without where it runs or stores: fields, ready for JSON."""
     fields = dataclasses.asdict(config)
     return {key: value for key, value in fields.items() if key not in EXECUTION_FIELDS}
 
 
 def make_document(command: str, config: BaseConfig, **parts: Any) -> dict[str, Any]:
-    """Return a result with everything needed to judge and to repeat it.
-
-    Parameters
-    ----------
-    command : str
-        Name of the benchmark.
-    config : BaseConfig
-        What was run.
-    **parts : Any
-        Further entries, such as ``summary`` and ``records``; ready for JSON.
-
-    Returns
-    -------
-    document : dict
-        Command, preset, date, device, versions, configuration, then ``parts``.
-    """
+    """Return a result: what is needed to judge and to repeat it, then ``parts``, which JSON can hold."""
     return {
         "command": command,
         "preset": config.preset,
@@ -163,24 +118,7 @@ def unpack_records(packed: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
 
 
 def write_results(stem: str, out: Path, document: Mapping[str, Any], figure: bytes) -> dict[str, Path]:
-    """Write ``stem.json``, ``stem.csv`` (the summary) and ``stem.png``.
-
-    Parameters
-    ----------
-    stem : str
-        NAME-<preset>-<device>.
-    out : Path
-        The folder.
-    document : mapping
-        A result with ``summary`` (list of flat dicts) and ``records`` (packed).
-    figure : bytes
-        The plot as PNG.
-
-    Returns
-    -------
-    paths : dict of str to Path
-        By suffix.
-    """
+    """Write ``stem.json``, ``stem.csv`` (the summary) and ``stem.png``, and return the paths by suffix."""
     contents = {
         "json": _dump_document(document).encode(),
         "csv": _dump_csv(document["summary"]).encode(),
@@ -217,15 +155,7 @@ def _dump_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 def format_table(rows: Sequence[Mapping[str, str]]) -> str:
     """Return rows as an aligned Markdown table, good to read in a terminal as well.
 
-    Parameters
-    ----------
-    rows : sequence of mapping
-        Title to text; all with the same titles, in the same order.
-
-    Returns
-    -------
-    table : str
-        Lines joined by newlines, without one at the end.
+    All rows have the same titles, in the same order; there is no newline at the end.
 
     Examples
     --------
@@ -248,16 +178,5 @@ def _format_line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def format_tables(tables: Mapping[str, Sequence[Mapping[str, str]]]) -> str:
-    """Return several tables, each under its heading.
-
-    Parameters
-    ----------
-    tables : mapping of str to sequence of mapping
-        Heading to rows.
-
-    Returns
-    -------
-    text : str
-        Markdown.
-    """
+    """Return several tables as Markdown, each under its heading."""
     return "\n\n".join(f"{heading}:\n\n{format_table(rows)}" for heading, rows in tables.items())

@@ -9,62 +9,83 @@ from tqdm import tqdm
 
 from benchmarks.harness.journal import Journal
 
-__all__ = ["run_tasks"]
+__all__ = ["Join", "Tasks", "Worker", "run_tasks"]
 
-Worker = Callable[..., dict[str, Any]]
+Worker = Callable[..., Any]
 Tasks = Mapping[str, tuple[Any, ...]]
+Join = Callable[..., int]
+Call = tuple[list[str], tuple[Any, ...]]
 
 
 def run_tasks(
-    worker: Worker, tasks: Tasks, journal: Journal, *, n_jobs: int, label: str
+    worker: Worker, tasks: Tasks, journal: Journal, *, n_jobs: int, label: str, join: Join | None = None
 ) -> list[dict[str, Any]]:
-    """Return ``worker(*arguments)`` for every task, in the order of the tasks.
-
-    Tasks that the journal already holds are not done again; each new record is in the journal
-    before the next is looked at, so a kill costs only the tasks under way.
+    """Return the record of every task, in their order; those that the journal holds are not done again.
 
     Parameters
     ----------
     worker : callable
-        Module-level function that returns a record JSON can hold.
+        ``worker(*arguments)``, of a module, returns a record JSON can hold.
     tasks : mapping of str to tuple
         Arguments by key; started in this order, so put the longest first.
     journal : Journal
-        Where finished records are kept.
+        Holds each record before the next is looked at: a kill costs only the tasks under way.
     n_jobs : int
         Processes; -1 uses every core.
     label : str
         Text in front of the progress bar.
-
-    Returns
-    -------
-    records : list of dict
-        One for each task.
+    join : callable, default=None
+        ``join(*shared)`` is how many tasks that differ in their last argument only, the repeat, are done at
+        once: ``worker(*shared, repeats)`` then returns a dict whose ``records`` have a ``repeat`` each, by
+        which they are parted. None for one at a time.
     """
     records = {key: record for key, record in journal.read().items() if key in tasks}
     pending = {key: arguments for key, arguments in tasks.items() if key not in records}
+    calls = _list_calls(pending, join)
     with tqdm(total=len(tasks), initial=len(records), desc=label, unit="fit") as bar:
-        for key, record in _iterate_done(worker, pending, n_jobs):
-            journal.append(key, record)
-            records[key] = record
-            bar.update()
+        for keys, found in _iterate_done(worker, calls, n_jobs):
+            for key in keys:
+                record = found if join is None else _take_repeat(found, tasks[key][-1])
+                journal.append(key, record)
+                records[key] = record
+                bar.update()
     return [records[key] for key in tasks]
 
 
-def _iterate_done(worker: Worker, tasks: Tasks, n_jobs: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield key and record of each task as it ends."""
-    if not tasks:
+def _take_repeat(found: dict[str, Any], repeat: int) -> dict[str, Any]:
+    return {"records": [record for record in found["records"] if record["repeat"] == repeat]}
+
+
+def _list_calls(tasks: Tasks, join: Join | None) -> list[Call]:
+    """Return the calls of the worker: keys, and arguments."""
+    if join is None:
+        return [([key], arguments) for key, arguments in tasks.items()]
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for key, (*shared, _) in tasks.items():
+        groups.setdefault(tuple(map(id, shared)), []).append(key)
+    calls: list[Call] = []
+    for keys in groups.values():
+        *shared, _ = tasks[keys[0]]
+        size = join(*shared)
+        parts = [keys[start : start + size] for start in range(0, len(keys), size)]
+        calls += [(part, (*shared, [tasks[key][-1] for key in part])) for part in parts]
+    return calls
+
+
+def _iterate_done(worker: Worker, calls: list[Call], n_jobs: int) -> Iterator[tuple[list[str], Any]]:
+    """Yield the keys of each call and what it returned, as they end."""
+    if not calls:
         return
     limit = joblib.cpu_count() if n_jobs == -1 else min(n_jobs, joblib.cpu_count())
-    parallel = joblib.Parallel(n_jobs=min(limit, len(tasks)), return_as="generator_unordered")
-    yield from parallel(joblib.delayed(_run_task)(worker, key, arguments) for key, arguments in tasks.items())
+    parallel = joblib.Parallel(n_jobs=min(limit, len(calls)), return_as="generator_unordered")
+    yield from parallel(joblib.delayed(_run_call)(worker, *call) for call in calls)
 
 
-def _run_task(worker: Worker, key: str, arguments: tuple[Any, ...]) -> tuple[str, dict[str, Any]]:
-    """Run one task on one thread: at these sizes more threads only get in each other's way."""
+def _run_call(worker: Worker, keys: list[str], arguments: tuple[Any, ...]) -> tuple[list[str], Any]:
+    """Run one call on one thread: at these sizes more threads only get in each other's way."""
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return key, worker(*arguments)
+        return keys, worker(*arguments)
     finally:
         torch.set_num_threads(n_threads)

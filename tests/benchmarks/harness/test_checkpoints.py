@@ -114,5 +114,5 @@ def test_journal_deletes_a_checkpoint_once_its_record_is_there(tmp_path: Path) -
     ended.write_bytes(b"")  # a kill between record and deletion leaves it
     assert journal.read() == {"x/1": {"error": 1}}
     assert (ended.exists(), other.exists()) == (False, True)
-    journal.remove()
+    journal.finish()
     assert not any(tmp_path.iterdir())

@@ -45,12 +45,23 @@ def test_journal_leaves_out_a_damaged_line(tmp_path: Path, line: str) -> None:
     assert journal.read() == {"a": {"x": 1}}
 
 
-def test_journal_remove_deletes_the_file(tmp_path: Path) -> None:
+def test_journal_finish_deletes_the_file(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "a.journal")
-    journal.remove()
+    journal.finish()
     journal.append("a", {})
-    journal.remove()
-    assert not journal.path.exists()
+    journal.finish()
+    assert not list(tmp_path.iterdir())
+
+
+def test_journal_finish_keeps_all_records_in_one_file(tmp_path: Path) -> None:
+    first = Journal(tmp_path / "a.journal", kept=tmp_path / "kept" / "a")
+    first.append("a", {"x": 1})
+    first.finish()
+    second = Journal(tmp_path / "b.journal", kept=tmp_path / "kept" / "b", earlier=[tmp_path / "kept" / "a"])
+    second.append("b", {"x": 2})
+    second.finish()
+    (path,) = (tmp_path / "kept").iterdir()
+    assert Journal(path).read() == {"a": {"x": 1}, "b": {"x": 2}}
 
 
 def test_hash_identity_depends_on_content_not_on_order() -> None:

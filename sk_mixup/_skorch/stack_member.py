@@ -38,7 +38,7 @@ def exclusive_section(single: bool = False) -> Iterator[None]:
     if not stream.is_single:
         yield
         return
-    with task.turn(), stream.as_global():
+    with task.exclusive_section(), stream.as_global():
         yield
 
 

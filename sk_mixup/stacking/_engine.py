@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from sk_mixup._training.epoch import Epoch, count_flops, describe_epoch
@@ -17,7 +18,7 @@ from sk_mixup._training.gan import GanTrainer, StackedGanTrainer
 from sk_mixup._training.stacked_trainer import make_lockstep_trainer
 from sk_mixup._training.trainer import ChainTrainer, ModuleTrainer
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "count_bytes"]
 
 # What a step of a stack reads and writes should stay in the cache.
 STACK_BYTES = 2**23
@@ -139,7 +140,7 @@ class Engine:
         # Five GANs of three layers of 128 units take 0.8 of the time of one after the other, those
         # of 256 and more units as much or more (`python -m benchmarks gan`): they stay alone.
         fewest = 1 if isinstance(trainer, GanTrainer) else FEWEST
-        largest = min(max(STACK_BYTES // _count_bytes(group[0]), fewest), MOST)
+        largest = min(max(STACK_BYTES // _count_step_bytes(group[0]), fewest), MOST)
         # Threads hold Python's lock between operations: small stacks in many threads wait for it.
         n_threads = min(self.n_threads, max(2, math.isqrt(len(group))))
         n_stacks = -(-len(group) // largest)
@@ -197,7 +198,7 @@ def _make_lockstep(stack: list[Epoch]) -> Any:
     return StackedGanTrainer(stack) if is_gan else make_lockstep_trainer(stack)
 
 
-def _count_bytes(epoch: Epoch) -> int:
+def _count_step_bytes(epoch: Epoch) -> int:
     """Return about how much a step of a net reads and writes: weights, gradients, moments, units."""
     weights = [p for part in epoch.trainer.list_groups() for p in part["params"]]
     n_bytes = 4 * sum(p.nbytes for p in weights)
@@ -205,6 +206,13 @@ def _count_bytes(epoch: Epoch) -> int:
         n_units = sum(layer.in_features + layer.out_features for layer in epoch.trainer.layers)
         n_bytes += 2 * int(epoch.batches.plan.bounds[1]) * n_units * weights[0].itemsize
     return n_bytes
+
+
+def count_bytes(epoch: Epoch) -> int:
+    """Return about how much memory a net in training takes on its device: what a step uses, and its rows."""
+    rows = epoch.batches.rows
+    kept = [rows] if isinstance(rows, Tensor) else [rows.x, rows.targets]
+    return _count_step_bytes(epoch) + sum(part.nbytes for part in kept if isinstance(part, Tensor))
 
 
 def _get_device(trainer: Any) -> torch.device:

@@ -1,44 +1,45 @@
-"""Tasks in threads, whose requests are collected until all wait, and then served at once."""
+"""Tasks in threads; the epochs they are ready for are gathered for a short while and trained at once."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-import heapq
+import math
 import threading
 import time
-from typing import Any
+
+import torch
+
+from sk_mixup._training.epoch import Epoch
 
 __all__ = ["Aborted", "Call", "Scheduler", "Task", "find_task", "rejoin_scheduler"]
-
-# A task that has run for so many seconds without a request is no longer waited for.
-PATIENCE = 1.0
 
 _LOCAL = threading.local()
 
 
 class Aborted(BaseException):
-    """Ends a task whose call was given up; no ``except Exception`` holds it."""
+    """Ends a task whose call was aborted; no ``except Exception`` holds it."""
 
 
 class Call:
-    """A parallel call: the tasks it has submitted, and the task that waits for them.
-
-    Parameters
-    ----------
-    owner : Task or None
-        The task that makes the call; None for a call from outside.
-    """
+    """A parallel call: its tasks, and the task that makes it (None for a call from outside)."""
 
     def __init__(self, owner: Task | None) -> None:
         self.owner = owner
         self.depth: int = 0 if owner is None else owner.call.depth + 1
         self.tasks: set[Task] = set()
-        self.aborted = False
-        self.ended_since: float | None = None
-        # From outside, tasks are submitted while others run already.
-        self.submitting_since = time.monotonic() if owner is None else None
+        self.queue: deque[Task] = deque()
+        self.n_begun = 0
+        self.was_aborted = False
+
+    def is_aborted(self) -> bool:
+        """Whether the call, or one that it is made in, was aborted."""
+        return self.was_aborted or (self.owner is not None and self.owner.call.is_aborted())
+
+    def has_waiting_owner(self) -> bool:
+        """Whether a task waits for the call."""
+        return self.owner is not None and self.owner.waits_for is self
 
 
 class Task:
@@ -53,76 +54,52 @@ class Task:
     """
 
     def __init__(
-        self,
-        scheduler: Scheduler,
-        call: Call,
-        func: Callable[[], Any],
-        deliver: Callable[[Task, Any, Any], None],
+        self, scheduler: Scheduler, call: Call, func: Callable[[], object], deliver: Deliver, number: int
     ) -> None:
-        self.scheduler = scheduler
-        self.call = call
-        self.func = func
-        self.deliver = deliver
-        self.request: Any = None
-        self.running_since: float | None = None
-        self.has_turn = False
-        self.idle = 0.0
-        self.share = 0.0
-        self.wake = threading.Lock()
-        self.wake.acquire()
+        self.scheduler, self.call, self.func, self.deliver = scheduler, call, func, deliver
+        self.number = number
+        self.epoch: Epoch | None = None
+        self.waits_for: Call | None = None
+        self.in_section = False
+        self.idle = self.share = 0.0
+        self.wake = threading.Semaphore(0)
 
-    def is_within_turn(self) -> bool:
-        """Whether the task, or one that waits for it, has its turn."""
-        task: Task | None = self
-        while task is not None and not task.has_turn:
-            task = task.call.owner
-        return task is not None
-
-    def ask(self, request: Any) -> None:
-        """Wait until a request is served.
-
-        Raises
-        ------
-        Aborted
-            If the task's call is given up.
-        """
-        if self.is_within_turn():
-            request.run_single()
+    def ask(self, epoch: Epoch) -> None:
+        """Wait until an epoch is trained; raise what it raised, or `Aborted`."""
+        if self.in_section:
+            epoch.run_single()
         else:
-            self.scheduler.park(self, "requests", request)
-            if self.call.aborted:
-                raise Aborted
-            self.share += request.seconds
-        if request.error is not None:
-            raise request.error
-
-    def rejoin(self) -> None:
-        """Wait until nobody has a turn; a task that was left aside is waited for again.
-
-        What draws on a generator that all share must not happen beside a turn.
-        """
-        with self.scheduler.changed:
-            is_beside = bool(self.scheduler.served) and not self.is_within_turn()
-            if not is_beside and self.running_since is not None:
-                self.running_since = time.monotonic()
-        if is_beside:
-            self.scheduler.park(self, "ready", None)
+            if self.epoch is None:
+                self.scheduler.largest = max(self.scheduler.largest, self.scheduler.measure(epoch))
+            self._wait_to_be_served(epoch)
+            self.share += epoch.seconds
+        if epoch.error is not None:
+            raise epoch.error
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
+    def exclusive_section(self) -> Iterator[None]:
         """Wait until no other task runs, and keep it so until the end."""
-        if self.is_within_turn():
+        if self.in_section:
             yield
             return
-        self.scheduler.park(self, "turns", None)
-        if not self.has_turn:  # given up before it came
-            raise Aborted
         try:
-            if self.call.aborted:
-                raise Aborted
+            self._wait_to_be_served(None)
             yield
         finally:
-            self.scheduler.end_turn(self)
+            if self.in_section:
+                self.in_section = False
+                self.scheduler.wait(self, self.scheduler.ready)
+
+    def _wait_to_be_served(self, epoch: Epoch | None) -> None:
+        if not self.call.is_aborted():
+            self.epoch = epoch
+            self.scheduler.wait(self, self.scheduler.asking)
+        if self.call.is_aborted():
+            raise Aborted
+
+
+Deliver = Callable[[Task, object, BaseException | None], None]
+Serve = Callable[[Sequence[Epoch], Callable[[], None]], None]
 
 
 def find_task() -> Task | None:
@@ -131,87 +108,90 @@ def find_task() -> Task | None:
 
 
 def rejoin_scheduler() -> None:
-    """Do what :meth:`Task.rejoin` does, in a thread that runs a task."""
+    """Wait, in a task that is late, until nothing is served; then it is waited for again.
+
+    What draws on a generator that all share must not happen beside an exclusive section.
+    """
     task = find_task()
-    if task is not None:
-        task.rejoin()
+    if task is not None and not task.in_section and task not in task.scheduler.running:
+        task.scheduler.wait(task, task.scheduler.ready)
 
 
 class Scheduler:
-    """Runs tasks in threads, few at a time, and collects their requests.
+    """Runs tasks in threads, few at a time, and trains what they are ready for at once.
 
-    A task that asks for something waits; once no task runs any more, all requests are
-    served at once, in the order of the tasks. So the tasks may be ordinary code that knows
-    nothing of the others. Nobody waits forever: a task that is busy with something else, or
-    waits for something that the scheduler cannot see, is left aside after a while.
+    A task that comes to an epoch waits. Once no task runs any more, or none has come for
+    `window` seconds, all epochs that wait are trained; tasks that run on are late, and not
+    waited for until they come again. So the tasks may be ordinary code that knows nothing
+    of the others, and may hold locks that the scheduler cannot see.
 
     Parameters
     ----------
     serve : callable
-        Called with a list of requests and a function that raises to break off. When it is
-        called again with a request, it goes on with it.
+        Called with epochs and a function that raises to break off. When it is called again
+        with an epoch, it goes on with it.
     n_tasks : int
-        The most tasks that are begun and not ended.
+        The most tasks that are begun and not ended. A task that waits for a call hands its
+        place down; one task of each call within a task may begin in any case.
     n_running : int
-        The most tasks that run at a time.
-    has_room : callable
-        Called with the number of tasks that are begun; whether another may begin.
-    device : object, default=None
+        The most tasks that run at a time, but for late ones.
+    memory : float, default=inf
+        Bytes that the epochs of all tasks may take, by `measure`.
+    measure : callable, optional
+        Returns the bytes that an epoch takes.
+    device : str or torch.device, default=None
         Where the tasks' nets are to be trained; None for wherever they say.
+    window : float, default=1.0
+        Seconds for which those that wait are held back for the next to come.
+    clock : callable, default=time.monotonic
+        Tells the time in seconds.
     """
 
     def __init__(
         self,
-        serve: Callable[[Sequence[Any], Callable[[], None]], None],
+        serve: Serve,
         *,
         n_tasks: int,
         n_running: int,
-        has_room: Callable[[int], bool] = lambda n_begun: True,
-        device: Any = None,
+        memory: float = math.inf,
+        measure: Callable[[Epoch], int] = lambda epoch: 0,
+        device: str | torch.device | None = None,
+        window: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.serve = serve
-        self.device = device
-        self.n_tasks, self.n_running, self.has_room = n_tasks, n_running, has_room
+        self.serve, self.measure, self.clock, self.window = serve, measure, clock, window
+        self.n_tasks, self.n_running, self.memory, self.device = n_tasks, n_running, memory, device
         self.changed = threading.Condition(threading.Lock())
-        self.queue: list[tuple[int, int, Task]] = []
-        self.begun: set[Task] = set()
-        self.owners: set[Task] = set()
-        self.running: set[Task] = set()
-        self.ready: deque[Task] = deque()
-        self.requests: list[Task] = []
-        self.turns: list[Task] = []
-        self.served: list[Task] = []
         self.calls: list[Call] = []
-        self.threads: set[threading.Thread] = set()
-        self.numbers: dict[Task, int] = {}
+        self.begun: set[Task] = set()
+        self.running: set[Task | Call] = set()  # who is waited for; also a call from outside that submits
+        self.ready: deque[Task] = deque()
+        self.asking: deque[Task] = deque()
+        self.since: float | None = None  # when somebody began to wait, or the last came to ask
+        self.largest = self.n_submitted = self.n_aborts = 0
+        self.is_serving = self.is_closing = False
         self.messages: set[str] = set()
-        self.n_submitted = 0
-        self.n_aborts = 0
-        self.advanced_at = time.monotonic()
-        self.closing = False
-        self.coordinator = threading.Thread(target=self._coordinate, name="sk_mixup-scheduler", daemon=True)
-        self.coordinator.start()
-
-    # What the backend calls.
+        self.threads: set[threading.Thread] = set()
+        self.server = threading.Thread(target=self._run_server, name="sk_mixup-scheduler", daemon=True)
+        self.server.start()
 
     def open_call(self, owner: Task | None) -> Call:
         """Begin a parallel call."""
         call = Call(owner)
         with self.changed:
-            call.aborted = owner is not None and owner.call.aborted
             self.calls.append(call)
+            if owner is None:
+                self.running.add(call)
         return call
 
-    def submit(self, call: Call, func: Callable[[], Any], deliver: Callable[[Task, Any, Any], None]) -> None:
+    def submit(self, call: Call, func: Callable[[], object], deliver: Deliver) -> None:
         """Run a function as a task; ``deliver(task, result, error)`` is called in its thread."""
-        task = Task(self, call, func, deliver)
         with self.changed:
-            if not call.aborted:
-                self.n_submitted += 1
-                self.numbers[task] = self.n_submitted
+            self.n_submitted += 1
+            task = Task(self, call, func, deliver, self.n_submitted)
+            if not call.is_aborted():
                 call.tasks.add(task)
-                # Tasks of a call within a task go first: what has begun is to end.
-                heapq.heappush(self.queue, (-call.depth, self.n_submitted, task))
+                call.queue.append(task)
                 self._advance()
                 return
         deliver(task, None, Aborted())
@@ -219,36 +199,33 @@ class Scheduler:
     @contextmanager
     def waiting(self, call: Call) -> Iterator[None]:
         """Let others run while the owner of a call waits for its tasks."""
+        owner = call.owner if find_task() is call.owner else None
+        start = self.clock()
         with self.changed:
-            call.submitting_since = None
-            if call.owner is not None:
-                self._stop_running(call.owner)
-                self.owners.add(call.owner)
-                self._note_end(call)
+            self.running.discard(call)
+            if owner is not None and call.tasks:
+                owner.waits_for = call
+                self.running.discard(owner)
             self._advance()
-        start = time.perf_counter()
         try:
             yield
         finally:
-            if call.owner is not None:
-                self._go_on(call)
-                call.owner.idle += time.perf_counter() - start
+            if owner is not None:
+                owner.idle += self.clock() - start
+                if owner.waits_for is not None:
+                    self.wait(owner, self.ready)
 
     def abort(self, call: Call) -> None:
         """Give up a call and those that its tasks made."""
+        dropped: list[Task] = []
         with self.changed:
-            for given_up in self._list_family(call):
-                given_up.aborted, given_up.submitting_since = True, None
+            call.was_aborted = True
             self.n_aborts += 1
-            dropped = [task for _, _, task in self.queue if task.call.aborted]
-            for task in dropped:
-                self._forget(task)
-            self.queue = [entry for entry in self.queue if not entry[2].call.aborted]
-            heapq.heapify(self.queue)
-            for waiting in (self.requests, self.turns):
-                for task in [task for task in waiting if task.call.aborted]:
-                    waiting.remove(task)
-                    self.ready.append(task)
+            for other in filter(Call.is_aborted, self.calls):
+                dropped.extend(other.queue)
+                other.tasks.difference_update(other.queue)
+                other.queue.clear()
+                self._note_end(other)
             self._advance()
         for task in dropped:
             task.deliver(task, None, Aborted())  # an owner waits to hear of each
@@ -263,13 +240,10 @@ class Scheduler:
     def close(self) -> None:
         """End all threads; every call must be closed."""
         with self.changed:
-            self.closing = True
+            self.is_closing = True
             self.changed.notify_all()
-        self.coordinator.join()
-        for thread in self.threads:
+        for thread in (self.server, *self.threads):
             thread.join()
-
-    # What tasks call.
 
     def is_news(self, message: str) -> bool:
         """Whether a message was not given yet."""
@@ -278,139 +252,68 @@ class Scheduler:
             self.messages.add(message)
         return is_new
 
-    def park(self, task: Task, waiting: str, request: Any) -> None:
-        """Wait among the ``requests`` or the ``turns`` until the task may go on."""
-        start = time.perf_counter()
+    def wait(self, task: Task, where: deque[Task]) -> None:
+        """Let a task wait among others until it may go on."""
+        start = self.clock()
         with self.changed:
-            task.request = request
-            self._stop_running(task)
-            (self.ready if task.call.aborted else getattr(self, waiting)).append(task)
+            task.waits_for = None
+            self.running.discard(task)
+            where.append(task)
+            if where is self.asking:  # each asks once until all are served: this cannot go on forever
+                self.since = None
             self._advance()
         task.wake.acquire()
-        task.idle += time.perf_counter() - start
+        task.idle += self.clock() - start
 
-    def end_turn(self, task: Task) -> None:
-        """Let the others go on after a turn."""
-        with self.changed:
-            task.has_turn = False
-            self.changed.notify_all()
-
-    # The state; all of it is changed under the lock.
-
-    def _list_family(self, call: Call) -> list[Call]:
-        """Return a call and all calls made by its tasks, and by theirs."""
-        family = [call]
-        for member in family:
-            family.extend(other for other in self.calls if other.owner and other.owner.call is member)
-        return family
-
-    def _stop_running(self, task: Task) -> None:
-        self.running.discard(task)
-        task.running_since = None
-
-    def _go_on(self, call: Call) -> None:
-        """Make a task that waited outside of the scheduler run again."""
-        task = call.owner
-        assert task is not None
-        with self.changed:
-            call.ended_since = None
-            self.ready.appendleft(task)
-            self._advance()
-        task.wake.acquire()
-
-    def _forget(self, task: Task) -> None:
-        task.call.tasks.discard(task)
-        self._note_end(task.call)
-        del self.numbers[task]
-
-    def _note_end(self, call: Call) -> None:
-        """Note when the tasks of a call have ended, on which its owner will go on."""
-        if call.owner in self.owners and not call.tasks:
-            call.ended_since = time.monotonic()
-
-    def _list_awaited(self) -> list[float]:
-        """Return since when calls have been submitting tasks or have had none left."""
-        since = (s for call in self.calls for s in (call.submitting_since, call.ended_since))
-        return [start for start in since if start is not None]
+    # Who runs; all under the lock.
 
     def _advance(self) -> None:
-        """Let tasks run as far as the limits allow."""
-        now = self.advanced_at = time.monotonic()
-        n_prompt = sum(not self._is_slow(task, now) for task in self.running)
-        while n_prompt < self.n_running and (task := self._choose_next()) is not None:
-            self.running.add(task)
-            task.running_since = now
-            if task in self.begun:
-                task.wake.release()
-            else:
-                self.begun.add(task)
-                try:
-                    self._start_thread(task)
-                except RuntimeError:  # the system has no thread left
-                    self._put_back(task)
-                    if not self.begun:
-                        raise
-                    break
-            n_prompt += 1
+        """Let tasks run as far as the limits allow, and wake the server."""
+        while not self.is_serving and len(self.running) < self.n_running:
+            task = self._take_next()
+            if task is None or not self._resume(task):
+                break
+        if not (self.asking or self.ready or any(call.queue for call in self.calls)):
+            self.since = None
+        elif self.since is None:
+            self.since = self.clock()
         self.changed.notify_all()
 
-    def _put_back(self, task: Task) -> None:
-        self._stop_running(task)
-        self.begun.discard(task)
-        heapq.heappush(self.queue, (-task.call.depth, self.numbers[task], task))
+    def _take_next(self) -> Task | None:
+        if self.ready:
+            return self.ready.popleft()
+        calls = [call for call in self.calls if call.queue]
+        if calls and self._is_full():
+            calls = [call for call in calls if call.owner is not None and not call.n_begun]
+        # Tasks of a call within a task go first: what has begun is to end.
+        call = min(calls, key=lambda call: (-call.depth, call.queue[0].number), default=None)
+        return None if call is None else call.queue.popleft()
 
-    def _may_go_on(self, task: Task) -> bool:
-        """Whether a task that waited counts among those under way, or may do so again."""
-        if task not in self.owners or task.is_within_turn() or task.call.aborted:
-            return True
-        if len(self.begun) - len(self.owners) < self.n_tasks:
-            return True
-        return self._stands_still()  # those under way may wait for this one
+    def _is_full(self) -> bool:
+        n_handed_down = sum(call.n_begun > 0 and call.has_waiting_owner() for call in self.calls)
+        n = len(self.begun) - n_handed_down
+        return n >= self.n_tasks or (n > 0 and (n + 1) * self.largest > self.memory)
 
-    def _stands_still(self) -> bool:
-        """Whether none of the tasks under way goes on."""
-        now = time.monotonic()
-        going = [task for task in self.running if not self._is_slow(task, now)]
-        going += [task for task in self.ready if task not in self.owners]
-        return not going and not self.requests and not self.turns
-
-    def _choose_next(self) -> Task | None:
-        """Return the task that is to run next, taken from where it waited."""
-        for task in self.ready:
-            if self._may_go_on(task) and (not self.served or task.is_within_turn()):
-                self.ready.remove(task)
-                self.owners.discard(task)
-                return task
-        if self.served:  # no limit may hold up what the one who has its turn waits for
-            return self._take_first(Task.is_within_turn)
-        n_begun = len(self.begun) - len(self.owners)
-        if n_begun and (n_begun >= self.n_tasks or not self.has_room(n_begun)):
-            if not self._stands_still():
-                return None
-            # Who waits for a call waits for one of its tasks at least.
-            return self._take_first(lambda task: task.call.depth > 0 and not task.call.tasks & self.begun)
-        return heapq.heappop(self.queue)[2] if self.queue else None
-
-    def _take_first(self, is_wanted: Callable[[Task], bool]) -> Task | None:
-        """Return the first task of the queue of a kind, taken from it."""
-        entries = [entry for entry in self.queue if is_wanted(entry[2])]
-        if not entries:
-            return None
-        self.queue.remove(min(entries))
-        heapq.heapify(self.queue)
-        return min(entries)[2]
-
-    def _is_slow(self, task: Task, now: float) -> bool:
-        return task.running_since is not None and now - task.running_since >= PATIENCE
-
-    def _start_thread(self, task: Task) -> None:
-        thread = threading.Thread(target=self._run, args=(task,), name="sk_mixup-task", daemon=True)
-        thread.start()
-        self.threads = {other for other in self.threads if other.is_alive()} | {thread}
+    def _resume(self, task: Task) -> bool:
+        """Let a task begin or go on; False if the system has no thread left."""
+        if task in self.begun:
+            task.wake.release()
+        else:
+            thread = threading.Thread(target=self._run, args=(task,), name="sk_mixup-task", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # try again when somebody has ended, or the window is over
+                task.call.queue.appendleft(task)
+                return False
+            self.threads = {other for other in self.threads if other.is_alive()} | {thread}
+            self.begun.add(task)
+            task.call.n_begun += 1
+        self.running.add(task)
+        return True
 
     def _run(self, task: Task) -> None:
         _LOCAL.task = task
-        start = time.perf_counter()
+        start = self.clock()
         result, error = None, None
         try:
             result = task.func()
@@ -421,76 +324,71 @@ class Scheduler:
         finally:
             with self.changed:
                 if task.call.owner is not None:
-                    task.call.owner.share += time.perf_counter() - start - task.idle + task.share
-                self._stop_running(task)
+                    task.call.owner.share += self.clock() - start - task.idle + task.share
+                self.running.discard(task)
                 self.begun.discard(task)
-                self._forget(task)
+                task.call.n_begun -= 1
+                task.call.tasks.discard(task)
+                self._note_end(task.call)
                 self._advance()
+
+    def _note_end(self, call: Call) -> None:
+        """Once the tasks of a call have ended, wait for its owner, who is about to go on."""
+        if not call.tasks and call.owner is not None and call.has_waiting_owner():
+            call.owner.waits_for = None
+            self.running.add(call.owner)
 
     # The thread that serves.
 
-    def _coordinate(self) -> None:
-        while True:
+    def _run_server(self) -> None:
+        while tasks := self._gather():
+            self._train([task for task in tasks if task.epoch is not None])
             with self.changed:
-                while not self._may_serve():
-                    if self.closing:
-                        return
-                    self.changed.wait(self._get_timeout())
-                    self._advance()
-                asking = sorted(self.requests, key=self.numbers.__getitem__)
-                turns = sorted(self.turns, key=self.numbers.__getitem__)
-                self.requests, self.turns = [], []
-                self.served = [*asking, *turns]
-            self._serve(asking)
-            for task in turns:
-                with self.changed:
-                    task.has_turn = True
-                    self.ready.append(task)
-                    self._advance()
-                    while task.has_turn:
-                        self.changed.wait(self._get_timeout())
-                        self._advance()
-            with self.changed:
-                self.served = []
-                self.ready.extend(asking)
+                for task in tasks:
+                    if task.epoch is not None or task.call.is_aborted():
+                        self.ready.append(task)
+                        continue
+                    task.in_section = True
+                    task.wake.release()
+                    while task.in_section:
+                        self.changed.wait()
+                self.is_serving = False
                 self._advance()
 
-    def _serve(self, asking: list[Task]) -> None:
-        """Serve requests; those of calls that are given up meanwhile are dropped."""
-        while True:
-            n_aborts = self.n_aborts
-            going = [task for task in asking if not task.call.aborted]
-            if not going:
-                return
+    def _gather(self) -> list[Task]:
+        """Return who is to be served, in the order in which they were submitted; nobody at the end."""
+        with self.changed:
+            while not self.is_closing:
+                left = math.inf if self.since is None else self.since + self.window - self.clock()
+                if left <= 0:
+                    self.running.clear()
+                    self.since = None
+                if self.asking and (left <= 0 or not (self.running or self.ready)):
+                    tasks = sorted(self.asking, key=lambda task: task.number)
+                    self.asking.clear()
+                    self.since, self.is_serving = None, True
+                    return tasks
+                if left <= 0:
+                    self._advance()
+                self.changed.wait(min(max(left, 0.001), threading.TIMEOUT_MAX))
+        return []
 
-            def check(n_aborts: int = n_aborts, going: list[Task] = going) -> None:
-                if self.n_aborts != n_aborts and any(task.call.aborted for task in going):
+    def _train(self, tasks: list[Task]) -> None:
+        """Train epochs; those of calls that are aborted meanwhile are dropped."""
+        while tasks := [task for task in tasks if not task.call.is_aborted()]:
+            n_aborts = self.n_aborts
+
+            def check(n_aborts: int = n_aborts, tasks: list[Task] = tasks) -> None:
+                if self.n_aborts != n_aborts and any(task.call.is_aborted() for task in tasks):
                     raise Aborted
 
+            epochs = [task.epoch for task in tasks if task.epoch is not None]
             try:
-                self.serve([task.request for task in going], check)
+                self.serve(epochs, check)
                 return
             except Aborted:
                 continue
             except BaseException as error:
-                for task in going:
-                    task.request.error = error
+                for epoch in epochs:
+                    epoch.error = error
                 return
-
-    def _may_serve(self) -> bool:
-        """Whether all wait, but for those that are not waited for."""
-        if not (self.requests or self.turns):
-            return False
-        now = time.monotonic()
-        busy = any(not self._is_slow(task, now) for task in self.running)
-        is_awaited = any(now - start < PATIENCE for start in self._list_awaited())
-        return not busy and not is_awaited and not any(map(self._may_go_on, self.ready))
-
-    def _get_timeout(self) -> float | None:
-        """Return how long it takes until somebody is no longer waited for."""
-        # Not by the time now: what has become slow since was not taken into account yet.
-        now = self.advanced_at
-        since = self._list_awaited()
-        since += [task.running_since for task in self.running if task.running_since is not None]
-        ends = [start + PATIENCE for start in since if now - start < PATIENCE]
-        return max(min(ends) - time.monotonic(), 0.001) if ends else None

@@ -1,13 +1,15 @@
 """Runs what could hang, and fails if it does."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+import signal
 import threading
 from typing import Any
 
 import pytest
 import torch
 
-LIMIT = 20.0  # seconds after which a test counts as hung
+LIMIT = 30.0  # seconds after which a test counts as hung
 
 
 def within(body: Callable[[], Any], limit: float = LIMIT) -> Any:
@@ -30,3 +32,19 @@ def within(body: Callable[[], Any], limit: float = LIMIT) -> Any:
     if "error" in outcome:
         raise outcome["error"]
     return outcome["result"]
+
+
+@contextmanager
+def no_hang() -> Iterator[None]:
+    """Break off what hangs in the main thread; again and again, should it hang in the clean-up."""
+
+    def stop(*_: Any) -> None:
+        raise TimeoutError("this test hangs")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, LIMIT, 5)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -64,7 +64,7 @@ def make_watched(base: type) -> type:
         def fit(self, X: Any, y: Any = None, **params: Any) -> Any:
             import os  # the class travels by value
 
-            from sk_mixup.stacking import _context as stacking
+            from sk_mixup.stacking import _joblib_backend as stacking
 
             sizes, names = [], []
             train, start_call = stacking.Engine.train, stacking.StackedBackend.start_call

@@ -1,6 +1,7 @@
 """Which epochs the engine runs together, and on which threads."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from sk_mixup import MixupClassifier, fit_stacked
 from sk_mixup._training.epoch import Epoch, count_flops
 from sk_mixup._training.stacked_trainer import LockstepTrainer
 from sk_mixup.modules import MLP
-from sk_mixup.stacking._engine import FEWEST_MODULES, MOST, Engine
+from sk_mixup.stacking._engine import FEWEST_MODULES, MOST, Engine, count_bytes
 from tests.helpers.architectures import draw_batches
 from tests.helpers.nets import QUICK
 
@@ -85,6 +86,14 @@ def test_operations_are_counted_for_a_batch() -> None:
     assert count_flops(make_epoch(make_tanh, 40)) == 2 * 40 * (6 * 8 + 8 * 3)
 
 
+def test_memory_of_a_net_is_that_of_its_weights_units_and_rows() -> None:
+    epoch = make_epoch(partial(MLP, 6, 3, hidden_layer_sizes=(8,)), 16)
+    n_weights, n_units = 6 * 8 + 8 + 8 * 3 + 3, 6 + 8 + 8 + 3
+    rows = 40 * (6 * 4 + 8)  # float32 and class codes
+    # Weights, gradients and two moments; inputs and outputs of each layer, and their gradients.
+    assert count_bytes(epoch) == 4 * 4 * n_weights + 2 * 4 * 16 * n_units + rows
+
+
 def test_counting_leaves_a_module_as_it_is() -> None:
     epoch = make_epoch(lambda: nn.Sequential(nn.BatchNorm1d(6), nn.Dropout(0.5), nn.Linear(6, 3)), 16)
     module: Any = epoch.trainer.module  # type: ignore[attr-defined]
@@ -105,9 +114,9 @@ def test_memory_that_is_too_small_halves_the_stack(monkeypatch: pytest.MonkeyPat
             raise torch.OutOfMemoryError("too large")
         return run_epoch(self, check)
 
-    alone = fit(5)
+    single = fit(5)
     monkeypatch.setattr(LockstepTrainer, "run_epoch", run_small)
-    for one, other in zip(alone, fit(5), strict=True):
+    for one, other in zip(single, fit(5), strict=True):
         torch.testing.assert_close(one.module_.state_dict(), other.module_.state_dict())
     assert sizes == [5, 3, 2, 2]
 

@@ -1,4 +1,4 @@
-"""Nets that are trained as one: each is the net of its lone fit."""
+"""Nets that are trained as one: each is the net of its single fit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.base import clone
-from sklearn.datasets import load_diabetes, load_digits, load_iris, load_wine
+from sklearn.datasets import load_diabetes, load_digits, load_wine
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -49,10 +49,10 @@ pytestmark = pytest.mark.usefixtures("stack_two")
 
 def fit_both(jobs: list[tuple[Any, ...]], **options: Any) -> tuple[list[Any], list[Any]]:
     """Fit copies of the nets of some jobs together, and others one after the other."""
-    alone = []
+    single = []
     for net, X, y, *params in jobs:
-        alone.append(clone(net).fit(X, y, **(params[0] if params else {})))
-    return fit_stacked([(clone(net), *rest) for net, *rest in jobs], **options), alone
+        single.append(clone(net).fit(X, y, **(params[0] if params else {})))
+    return fit_stacked([(clone(net), *rest) for net, *rest in jobs], **options), single
 
 
 def read_history(net: Any) -> list[dict[str, Any]]:
@@ -60,10 +60,10 @@ def read_history(net: Any) -> list[dict[str, Any]]:
     return [{key: value for key, value in epoch.items() if key != "dur"} for epoch in net.history]
 
 
-def assert_equal(together: list[Any], alone: list[Any], tolerance: float = 1e-9) -> None:
+def assert_equal(together: list[Any], single: list[Any], tolerance: float = 1e-9) -> None:
     """Assert that nets, their optimizers and histories are the same but for rounding."""
     close = {"rtol": tolerance, "atol": tolerance}
-    for net, other in zip(together, alone, strict=True):
+    for net, other in zip(together, single, strict=True):
         assert net.n_iter_ == other.n_iter_
         torch.testing.assert_close(get_tensors(net), get_tensors(other), **close)
         assert net.optimizer_.param_groups[0]["lr"] == other.optimizer_.param_groups[0]["lr"]
@@ -93,7 +93,7 @@ FOUR: list[dict[str, Any]] = [{}] * 4
 @pytest.mark.slow
 @pytest.mark.parametrize("problem", PROBLEMS)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_nets_of_a_stack_equal_lone_ones(
+def test_nets_of_a_stack_equal_single_ones(
     float64: None, stacks: list[int], architecture: str, problem: str
 ) -> None:
     alphas = [{"alpha": alpha} for alpha in (0, 0.2, 1.0, float("inf"))]
@@ -205,11 +205,13 @@ def test_each_net_of_a_stack_has_its_own_options(
 
 
 def test_nets_of_a_stack_stop_early_at_different_epochs(float64: None, stacks: list[int]) -> None:
-    together, _ = fit_both(make_jobs(GROUPS["early_stopping"]))
-    lengths = {len(net.history) for net in together}
-    assert len(lengths) > 2
-    assert {1, 5} <= {*stacks, 1}
-    assert max(stacks) == 5
+    together, single = fit_both(make_jobs(GROUPS["early_stopping"]))
+    assert_equal(together, single)
+    lengths = [len(net.history) for net in single]
+    assert len(set(lengths)) > 2
+    # In each epoch those that have not stopped are a stack; the last one is no stack any more.
+    left = [sum(length > epoch for length in lengths) for epoch in range(max(lengths))]
+    assert stacks == [n for n in left if n > 1]
 
 
 @pytest.mark.slow
@@ -226,7 +228,7 @@ def test_some_nets_of_a_stack_have_weighted_rows(
 
 
 @pytest.mark.parametrize("architecture", ["mlp", "dropout", "normed"])
-@pytest.mark.parametrize("sizes", [[17, 33, 17], [3, 4, 5], [16, 16, 16], [32, 16, 48], [15, 17, 31, 33, 47]])
+@pytest.mark.parametrize("sizes", [[3, 4, 5], [32, 16, 48], [15, 17, 31, 33, 47]])
 def test_nets_of_a_stack_have_any_number_of_rows(float64: None, architecture: str, sizes: list[int]) -> None:
     X, y = make_rows(architecture).repeat(2, axis=0), np.tile([0, 1, 2], 30)
     jobs = [
@@ -245,7 +247,7 @@ def test_nets_of_a_stack_have_sparse_rows(float64: None, stacks: list[int], arch
 
 
 @pytest.mark.parametrize("architecture", ONE_OF_EACH)
-def test_nets_of_many_blocks_equal_lone_ones(
+def test_nets_of_many_blocks_equal_single_ones(
     monkeypatch: pytest.MonkeyPatch, float64: None, architecture: str
 ) -> None:
     monkeypatch.setattr("sk_mixup._training.stacked_trainer.BLOCK_ELEMENTS", 1)
@@ -253,10 +255,11 @@ def test_nets_of_many_blocks_equal_lone_ones(
     assert_equal(*fit_both([(net, X, y, {"sample_weight": WEIGHT[: len(X)]}) for net, X, y in jobs]))
 
 
-@pytest.mark.parametrize("architecture", ONE_OF_EACH)
-@pytest.mark.parametrize("n_threads", [2, 3])
-def test_stacks_of_several_threads_equal_lone_fits(float64: None, architecture: str, n_threads: int) -> None:
-    jobs = make_jobs(GROUPS["batch_size"] + FOUR, architecture)
+@pytest.mark.parametrize(("architecture", "n_threads"), [("mlp", 3), ("tanh", 2)])
+def test_stacks_of_several_threads_equal_single_fits(
+    float64: None, architecture: str, n_threads: int
+) -> None:
+    jobs = make_jobs(FOUR + FOUR, architecture)
     torch.set_num_threads(n_threads)
     try:
         assert_equal(*fit_both(jobs))
@@ -271,10 +274,10 @@ WITH_MOMENTUM: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("max_nets", [1, 2, 3])
+@pytest.mark.parametrize("max_nets", [1, 3])
 @pytest.mark.parametrize("name", ["Adam", "SGD"])
 @pytest.mark.parametrize("architecture", ["mlp", "dropout"])
-def test_nets_that_join_others_equal_lone_ones(
+def test_nets_that_join_others_equal_single_ones(
     float64: None, architecture: str, name: str, max_nets: int
 ) -> None:
     groups = [{"max_epochs": n} for n in (4, 1, 2, 3, 2, 1, 5)]
@@ -462,7 +465,7 @@ def make_module_jobs(module: Any, n: int = 4, **options: Any) -> list[tuple[Any,
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{"optimizer__weight_decay": 0.1}, SGD], ids=["adam", "sgd"])
 @pytest.mark.parametrize("name", MODULES)
-def test_any_module_in_a_stack_equals_a_lone_one(
+def test_any_module_in_a_stack_equals_a_single_one(
     float64: None, stacks: list[int], name: str, options: dict[str, Any]
 ) -> None:
     assert_equal(*fit_both(make_module_jobs(MODULES[name], **options)))
@@ -471,16 +474,16 @@ def test_any_module_in_a_stack_equals_a_lone_one(
 
 @pytest.mark.filterwarnings("ignore:stacked")
 @pytest.mark.parametrize("name", SPECIAL)
-def test_module_that_is_hard_to_stack_equals_a_lone_one(float64: None, name: str) -> None:
-    together, alone = fit_both(make_module_jobs(SPECIAL[name], optimizer__weight_decay=0.1))
-    assert_equal(together, alone)
+def test_module_that_is_hard_to_stack_equals_a_single_one(float64: None, name: str) -> None:
+    together, single = fit_both(make_module_jobs(SPECIAL[name], optimizer__weight_decay=0.1))
+    assert_equal(together, single)
     for name in ("n_calls", "seen"):
-        ours, theirs = ([vars(net.module_).get(name) for net in nets] for nets in (together, alone))
+        ours, theirs = ([vars(net.module_).get(name) for net in nets] for nets in (together, single))
         assert ours == theirs
 
 
 @pytest.mark.filterwarnings("ignore:stacked")
-def test_net_whose_epoch_ended_before_the_others_failed_equals_a_lone_one(float64: None) -> None:
+def test_net_whose_epoch_ended_before_the_others_failed_equals_a_single_one(float64: None) -> None:
     X, y = make_rows("mlp"), PROBLEMS["classes"].y
     # Two batches of 16 rows; the others find out in the third that they cannot be stacked.
     jobs = [
@@ -491,7 +494,7 @@ def test_net_whose_epoch_ended_before_the_others_failed_equals_a_lone_one(float6
 
 
 @pytest.mark.parametrize("kind", [nn.Tanh, nn.ReLU])
-def test_copies_of_one_module_in_a_stack_equal_lone_ones(float64: None, stacks: list[int], kind: Any) -> None:
+def test_copies_of_a_module_in_a_stack_equal_single_ones(float64: None, stacks: list[int], kind: Any) -> None:
     assert_equal(*fit_both(make_module_jobs(build(FIRST, (kind,), LAST))))
     assert stacks == [4, 4, 4]
 
@@ -502,7 +505,7 @@ def build_dropped_images(n: int) -> nn.Module:
 
 @pytest.mark.filterwarnings("ignore:stacked")
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_dropout_of_images_in_a_stack_equals_a_lone_one(float64: None, channels_last: bool) -> None:
+def test_dropout_of_images_in_a_stack_equals_a_single_one(float64: None, channels_last: bool) -> None:
     X, y = make_rows("convolution"), PROBLEMS["classes"].y
     options = QUICK | {"channels_last": channels_last}
     module = partial(build_dropped_images, 3)
@@ -522,7 +525,7 @@ class Flat(nn.Module):
 
 
 @pytest.mark.parametrize("module", [Flat, MLP])
-def test_nets_with_one_output_in_a_stack_equal_lone_ones(
+def test_nets_with_one_output_in_a_stack_equal_single_ones(
     float64: None, stacks: list[int], module: Any
 ) -> None:
     X, y = make_rows("mlp"), PROBLEMS["target"].y
@@ -532,9 +535,9 @@ def test_nets_with_one_output_in_a_stack_equal_lone_ones(
 
 
 @pytest.mark.parametrize("architecture", ["mlp", "tanh", "convolution", "dropout"])
-def test_nets_of_a_stack_in_bfloat16_are_close_to_lone_ones(stacks: list[int], architecture: str) -> None:
-    together, alone = fit_both(make_jobs(FOUR, architecture, autocast="bfloat16", **SGD))
-    assert_equal(together, alone, tolerance=0.02)
+def test_nets_of_a_stack_in_bfloat16_are_close_to_single_ones(stacks: list[int], architecture: str) -> None:
+    together, single = fit_both(make_jobs(FOUR, architecture, autocast="bfloat16", **SGD))
+    assert_equal(together, single, tolerance=0.02)
     assert stacks == [4] * 3
 
 
@@ -550,7 +553,7 @@ def make_mixed_jobs() -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.slow
-def test_nets_of_many_kinds_at_once_equal_lone_ones(float64: None, stacks: list[int]) -> None:
+def test_nets_of_many_kinds_at_once_equal_single_ones(float64: None, stacks: list[int]) -> None:
     assert_equal(*fit_both(make_mixed_jobs()))
     assert max(stacks) > 1
 
@@ -563,20 +566,21 @@ def test_same_stack_twice_gives_the_same_nets(architecture: str) -> None:
 
 
 @pytest.mark.parametrize("first", [0, 1], ids=["warm_first", "fresh_first"])
-@pytest.mark.parametrize("name", WITH_MOMENTUM)
-@pytest.mark.parametrize("architecture", ["mlp", "dropout", "channels_last"])
-def test_warm_and_fresh_nets_in_a_stack_equal_lone_ones(
+@pytest.mark.parametrize(
+    ("architecture", "name"), [("mlp", "Adam"), ("mlp", "SGD"), ("dropout", "Adam"), ("channels_last", "SGD")]
+)
+def test_warm_and_fresh_nets_in_a_stack_equal_single_ones(
     float64: None, stacks: list[int], architecture: str, name: str, first: int
 ) -> None:
     options = {**WITH_MOMENTUM[name], "warm_start": True}
-    together, alone = (make_jobs(FOUR, architecture, **options) for _ in range(2))
-    for jobs in (together, alone):
+    together, single = (make_jobs(FOUR, architecture, **options) for _ in range(2))
+    for jobs in (together, single):
         for net, X, y in jobs[first::2]:
             net.fit(X, y)
     fit_stacked(together)
-    for net, X, y in alone:
+    for net, X, y in single:
         net.fit(X, y)
-    assert_equal([net for net, *_ in together], [net for net, *_ in alone])
+    assert_equal([net for net, *_ in together], [net for net, *_ in single])
     assert stacks == [4] * 3
 
 
@@ -603,7 +607,7 @@ def test_epoch_that_is_broken_off_and_run_again_equals_an_unbroken_one(
     )
     engine = Engine(1)
     try:
-        with pytest.raises(Aborted):
+        with pytest.raises(Aborted, match=r"^$"):
             engine.train(epochs, break_off(after))
         engine.train(epochs, lambda: None)
     finally:
@@ -647,9 +651,7 @@ def load_some_digits() -> tuple[Any, Any]:
     return X[:300], y[:300]
 
 
-@pytest.mark.parametrize(
-    "load", [partial(load_iris, return_X_y=True), partial(load_wine, return_X_y=True), load_some_digits]
-)
+@pytest.mark.parametrize("load", [partial(load_wine, return_X_y=True), load_some_digits])
 def test_search_of_classifiers_scores_as_without_stacks(stacks: list[int], load: Any) -> None:
     X, y = load()
     scores, expected = (search(MixupClassifier, X, y, 3, together=flag) for flag in (True, False))
@@ -692,5 +694,5 @@ def draw_jobs(draw: Any) -> list[tuple[Any, ...]]:
 @pytest.mark.slow
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(jobs=draw_jobs())
-def test_any_nets_together_equal_lone_ones(float64: None, jobs: list[tuple[Any, ...]]) -> None:
+def test_any_nets_together_equal_single_ones(float64: None, jobs: list[tuple[Any, ...]]) -> None:
     assert_equal(*fit_both(jobs))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 import gc
 import multiprocessing
+import os
 import random
 import re
 import signal
@@ -14,31 +15,27 @@ from typing import Any
 import warnings
 import weakref
 
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, parallel_config
 import numpy as np
 import pytest
-from sklearn import clone, config_context, get_config
-from sklearn.dummy import DummyClassifier
-from sklearn.exceptions import FitFailedWarning
+from sklearn import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
-from sklearn.utils.parallel import Parallel as SklearnParallel
-from sklearn.utils.parallel import delayed as sklearn_delayed
 from skorch.callbacks import Callback
 import torch
 
 from sk_mixup import MixupClassifier, fit_stacked, stacked
-from sk_mixup.stacking import _context as stacking
-from sk_mixup.stacking._context import _Gauge
+from sk_mixup.stacking import StackedBackend
+from sk_mixup.stacking._joblib_backend import find_memory
 from sk_mixup.stacking._scheduler import find_task
 from tests.helpers.nets import QUICK, get_weights, is_equal
-from tests.helpers.timeouts import LIMIT, within
+from tests.helpers.timeouts import LIMIT, no_hang, within
 
 
 def make_net(seed: int = 0, **options: Any) -> MixupClassifier:
     return MixupClassifier(**{**QUICK, "random_state": seed, **options})
 
 
-def fit_alone(seed: int, table: Any, **options: Any) -> dict[str, torch.Tensor]:
+def fit_single(seed: int, table: Any, **options: Any) -> dict[str, torch.Tensor]:
     return get_weights(make_net(seed, **options).fit(table.X, table.y))
 
 
@@ -47,16 +44,9 @@ def is_close(net: Any, weights: dict[str, torch.Tensor]) -> bool:
     return all(torch.allclose(own[name], weights[name], rtol=1e-4, atol=1e-6) for name in weights)
 
 
-def list_threads() -> list[str]:
-    return sorted(t.name for t in threading.enumerate() if t.name.startswith("sk_mixup"))
-
-
-def wait_for_threads(expected: list[str]) -> None:
-    """Wait a moment for threads that are at their very end."""
-    deadline = time.monotonic() + 2.0
-    while list_threads() != expected and time.monotonic() < deadline:
-        time.sleep(0.005)
-    assert list_threads() == expected
+def impatient(max_nets: int = 256) -> Any:
+    """Stack nets, but wait for nobody who is busy."""
+    return parallel_config(backend=StackedBackend(max_nets=max_nets, window=0.0), n_jobs=-1)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,19 +55,15 @@ def _warm(blobs: Any) -> None:
     make_net(max_epochs=1, module__dropout=0.5).fit(blobs.X, blobs.y)
 
 
-@pytest.fixture
-def tidy() -> Iterator[None]:
+@pytest.fixture(autouse=True)
+def _tidy() -> Iterator[None]:
     """Check that the process is afterwards what it was."""
-    n_threads, filters, threads = torch.get_num_threads(), list(warnings.filters), list_threads()
+    n_threads, filters, threads = torch.get_num_threads(), list(warnings.filters), threading.enumerate()
     yield
     assert torch.get_num_threads() == n_threads
     assert list(warnings.filters) == filters
-    wait_for_threads(threads)
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sk_mixup.stacking._scheduler.PATIENCE", 0.05)
+    left = [thread.name for thread in threading.enumerate() if thread not in threads]
+    assert [name for name in left if name.startswith("sk_mixup")] == []
 
 
 class Act(Callback):
@@ -108,267 +94,156 @@ def raise_error(error: type[BaseException]) -> None:
     raise error("on purpose")
 
 
+def acting(act: Callable[[], Any], when: str = "on_epoch_end", epoch: int = 2) -> list[tuple[str, Any]]:
+    return [("act", Act(act, when, epoch))]
+
+
 def raising(error: type[BaseException], when: str = "on_epoch_end") -> list[tuple[str, Any]]:
-    return [("act", Act(lambda: raise_error(error), when))]
+    return acting(lambda: raise_error(error), when)
 
 
 # Errors of one task.
 
 
-@pytest.mark.usefixtures("tidy")
 @pytest.mark.parametrize("when", ["on_epoch_begin", "on_epoch_end", "on_train_end"])
 def test_the_first_error_is_raised_after_all_others_have_ended(blobs: Any, when: str) -> None:
     epoch = 3 if when == "on_train_end" else 2
     nets = [make_net(seed) for seed in range(6)]
-    for k in (2, 4):
-        act = Act(lambda k=k: raise_error([KeyError, OSError][k == 4]), when, epoch)
-        nets[k].set_params(callbacks=[("act", act)])
+    for k, error in ((2, KeyError), (4, OSError)):
+        nets[k].set_params(callbacks=acting(lambda error=error: raise_error(error), when, epoch))
     with pytest.raises(KeyError, match="on purpose") as caught:
         within(lambda: fit_stacked((net, blobs.X, blobs.y) for net in nets))
     assert caught.value.__notes__ == ["raised by the fit of job 2"]
     for seed in (0, 1, 3, 5):
-        assert is_close(nets[seed], fit_alone(seed, blobs))
+        assert is_close(nets[seed], fit_single(seed, blobs))
 
 
-@pytest.mark.usefixtures("tidy")
-@pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite")
-@pytest.mark.parametrize("lr", [1e30, 1e38])
-def test_a_net_that_diverges_fails_alone(blobs: Any, lr: float) -> None:
-    net = make_net(optimizer=torch.optim.SGD)
-    search = GridSearchCV(net, {"lr": [0.02, lr]}, cv=2, error_score=np.nan, refit=False)
-
-    def body() -> Any:
-        with stacked(), pytest.warns(FitFailedWarning, match="must stay finite"):
-            return search.fit(blobs.X, blobs.y).cv_results_["split0_test_score"]
-
-    scores = within(body)
-    assert np.isfinite(scores[0])
-    assert np.isnan(scores[1])
-    alone = cross_val_score(net, blobs.X, blobs.y, cv=2)
-    np.testing.assert_allclose(scores[0], alone[0])
-
-
-@pytest.mark.usefixtures("tidy")
 @pytest.mark.parametrize("error", [ValueError, SystemExit, Stop, KeyboardInterrupt, GeneratorExit])
 @pytest.mark.parametrize("nested", [False, True])
 def test_an_error_of_a_task_ends_the_call(blobs: Any, error: type[BaseException], nested: bool) -> None:
     """Also where other tasks are in searches of their own."""
+    trains = threading.Event()
 
     def fail() -> None:
-        time.sleep(0.1)
+        assert trains.wait(LIMIT)
         raise_error(error)
 
     def fit() -> Any:
-        net = make_net(max_epochs=400)
+        net = make_net(max_epochs=100_000, callbacks=acting(lambda: trains.set()))
         if nested:
             return cross_val_score(net, blobs.X, blobs.y, cv=3)
         return net.fit(blobs.X, blobs.y)
 
     def body() -> None:
-        with stacked():
+        with impatient():
             Parallel()(delayed(task)() for task in [fit, fail, fit])
 
-    with pytest.raises(error):
-        within(body, 15.0)
+    with pytest.raises(error, match="on purpose"):
+        within(body)
 
 
-@pytest.mark.usefixtures("tidy")
-def test_an_outer_search_raises_while_inner_ones_train(blobs: Any) -> None:
-    class Failing(MixupClassifier):
-        def fit(self, X: Any, y: Any = None, **params: Any) -> Any:
-            if self.lr == 1.0:
-                raise ValueError("bad lr")
-            return super().fit(X, y, **params)
-
-    search = GridSearchCV(
-        Failing(**{**QUICK, "max_epochs": 50}), {"lr": [0.01, 1.0]}, cv=2, error_score="raise"
-    )
-
-    def body() -> None:
-        with stacked():
-            cross_validate(search, blobs.X, blobs.y, cv=3, error_score="raise")
-
-    with pytest.raises(ValueError, match="bad lr"):
-        within(body, 15.0)
-
-
-@pytest.mark.usefixtures("tidy")
 @pytest.mark.parametrize("when", ["on_epoch_begin", "on_epoch_end"])
 def test_an_interrupt_by_a_callback_stops_its_net_only(blobs: Any, when: str) -> None:
     """As in skorch, where it is the way to stop a training."""
     nets = [make_net(seed, max_epochs=4) for seed in range(3)]
     nets[1].set_params(callbacks=raising(KeyboardInterrupt, when))
     within(lambda: fit_stacked((net, blobs.X, blobs.y) for net in nets))
-    lengths = [len(net.history) for net in nets]
-    alone = make_net(1, max_epochs=4, callbacks=raising(KeyboardInterrupt, when)).fit(blobs.X, blobs.y)
-    assert lengths == [4, len(alone.history), 4]
-
-
-@pytest.mark.usefixtures("tidy")
-def test_errors_of_scorers_are_those_of_one_task(blobs: Any) -> None:
-    calls = []
-
-    def score(net: Any, X: Any, y: Any) -> float:
-        calls.append(1)
-        if len(calls) == 2:
-            raise ValueError("no score")
-        return 0.5
-
-    def body() -> Any:
-        with stacked(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return cross_val_score(make_net(), blobs.X, blobs.y, cv=4, scoring=score, error_score=np.nan)
-
-    scores = within(body)
-    assert sorted(np.isnan(scores)) == [False, False, False, True]
+    assert [len(net.history) for net in nets] == [4, 2, 4]
+    for seed in (0, 2):
+        assert is_close(nets[seed], fit_single(seed, blobs, max_epochs=4))
 
 
 # Interrupts.
 
 
 @contextmanager
-def interrupted_after(seconds: float) -> Iterator[None]:
-    """Press Ctrl-C after a while; and again, should that not suffice."""
-    ident = threading.main_thread().ident
+def pressing() -> Iterator[Callable[[], None]]:
+    """Give what presses Ctrl-C, once."""
+    main, pressed = threading.get_ident(), threading.Event()
 
     def press() -> None:
-        signal.pthread_kill(ident, signal.SIGINT)
-
-    def press_in(wait: float) -> None:
-        timers.append(threading.Timer(wait, press))
-        timers[-1].daemon = True
-        timers[-1].start()
+        if not pressed.is_set():
+            pressed.set()
+            signal.pthread_kill(main, signal.SIGINT)
 
     def notice(unraisable: Any) -> None:
         """Press again: Python drops what is raised while it tells weak references of an end."""
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            press_in(0.1)
+            signal.pthread_kill(main, signal.SIGINT)
         else:
             hook(unraisable)
 
-    timers: list[threading.Timer] = []
     hook, sys.unraisablehook = sys.unraisablehook, notice
     # A shell starts its background jobs with the signal ignored.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    press_in(seconds)
-    press_in(LIMIT)
     try:
-        yield
+        with no_hang():
+            yield press
     finally:
-        for timer in timers:
-            timer.cancel()
         signal.signal(signal.SIGINT, before)
         sys.unraisablehook = hook
 
 
-LONG = {"max_epochs": 100_000}
+def train_flat(net: Any, X: Any, y: Any) -> None:
+    GridSearchCV(net, {"alpha": [0, 1]}, cv=3).fit(X, y)
 
 
-def train_flat(X: Any, y: Any) -> None:
-    GridSearchCV(make_net(**LONG), {"alpha": [0, 1]}, cv=3).fit(X, y)
+def train_nested(net: Any, X: Any, y: Any) -> None:
+    cross_validate(GridSearchCV(net, {"alpha": [0, 1]}, cv=2), X, y, cv=2)
 
 
-def train_nested(X: Any, y: Any) -> None:
-    cross_validate(GridSearchCV(make_net(**LONG), {"alpha": [0, 1]}, cv=2), X, y, cv=2)
-
-
-def train_in_turns(X: Any, y: Any) -> None:
+def train_in_sections(net: Any, X: Any, y: Any) -> None:
     class Watched(MixupClassifier):
         def on_batch_end(self, net: Any, *args: Any, **kwargs: Any) -> None:
             """A hook round each batch."""
 
-    cross_val_score(Watched(**{**QUICK, **LONG}), X, y, cv=3)
+    cross_val_score(Watched(**net.get_params(deep=False)), X, y, cv=3)
 
 
-@pytest.mark.usefixtures("tidy")
-@pytest.mark.parametrize("train", [train_flat, train_nested, train_in_turns])
+@pytest.mark.parametrize("train", [train_flat, train_nested, train_in_sections])
 @pytest.mark.filterwarnings("ignore:stacked")
 def test_ctrl_c_ends_the_training(blobs: Any, train: Callable[..., None]) -> None:
-    start, threads = time.monotonic(), list_threads()
-    with pytest.raises(KeyboardInterrupt), interrupted_after(0.5), stacked():
-        train(blobs.X, blobs.y)
-    assert time.monotonic() - start < 10
-    wait_for_threads(threads)
-    net = make_net(3)
-    within(lambda: fit_stacked([(net, blobs.X, blobs.y), (make_net(4), blobs.X, blobs.y)]))
-    assert is_close(net, fit_alone(3, blobs))
+    with pytest.raises(KeyboardInterrupt, match=r"^$"), pressing() as press, stacked():
+        train(make_net(max_epochs=100_000, callbacks=acting(press)), blobs.X, blobs.y)
+    nets = within(lambda: fit_stacked((make_net(k), blobs.X, blobs.y) for k in (3, 4)))
+    assert is_close(nets[0], fit_single(3, blobs))
 
 
-@pytest.mark.usefixtures("tidy")
-def test_ctrl_c_ends_plain_tasks(blobs: Any) -> None:
-    start = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), interrupted_after(0.2), stacked():
-        Parallel()(delayed(time.sleep)(0.5) for _ in range(1000))
-    assert time.monotonic() - start < 10
+def test_ctrl_c_ends_plain_tasks() -> None:
+    begun: list[int] = []
+
+    def work(k: int, press: Callable[[], None]) -> None:
+        begun.append(k)
+        press()
+        task = find_task()
+        with task.scheduler.changed:
+            assert task.scheduler.changed.wait_for(task.call.is_aborted, LIMIT)
+
+    with pytest.raises(KeyboardInterrupt, match=r"^$"), pressing() as press, stacked():
+        Parallel()(delayed(work)(k, press) for k in range(1000))
+    assert len(begun) < 1000
 
 
-@pytest.mark.usefixtures("tidy")
 @pytest.mark.parametrize("nested", [False, True])
 def test_a_timeout_ends_the_training(blobs: Any, nested: bool) -> None:
-    train = train_flat if nested else make_net(**LONG).fit
+    net = make_net(max_epochs=100_000)
+
+    def train() -> None:
+        (train_flat(net, blobs.X, blobs.y) if nested else clone(net).fit(blobs.X, blobs.y))
 
     def body() -> None:
         with stacked():
-            Parallel(timeout=0.5)(delayed(train)(blobs.X, blobs.y) for _ in range(3))
+            Parallel(timeout=0.1)(delayed(train)() for _ in range(3))
 
     with pytest.raises(multiprocessing.TimeoutError):
-        within(body, 15.0)
-
-
-@pytest.mark.usefixtures("tidy")
-def test_a_generator_may_be_closed_before_its_end(blobs: Any) -> None:
-    def body() -> int:
-        with stacked():
-            call = Parallel(return_as="generator")
-            jobs = [
-                delayed(make_net(k, max_epochs=2 + 100 * (k > 1)).fit)(blobs.X, blobs.y) for k in range(5)
-            ]
-            fitted = call(jobs)
-            first = [next(fitted), next(fitted)]
-            with pytest.warns(UserWarning, match="cancelled"):
-                fitted.close()
-        return len(first)
-
-    assert within(body) == 2
-
-
-@pytest.mark.usefixtures("tidy")
-@pytest.mark.parametrize("return_as", ["generator", "generator_unordered"])
-def test_a_generator_gives_all_nets(blobs: Any, return_as: str) -> None:
-    def body() -> list[Any]:
-        with stacked():
-            call = Parallel(return_as=return_as)
-            return list(call(delayed(make_net(k).fit)(blobs.X, blobs.y) for k in range(5)))
-
-    nets = sorted(within(body), key=lambda net: net.random_state)
-    assert all(is_close(net, fit_alone(k, blobs)) for k, net in enumerate(nets))
-
-
-@pytest.mark.usefixtures("tidy")
-def test_calls_may_be_made_while_a_generator_is_consumed(blobs: Any) -> None:
-    lengths = [1, 150, 150]  # the generator's call is not over when the other begins
-
-    def body() -> list[Any]:
-        with stacked():
-            fitted = Parallel(return_as="generator")(
-                delayed(make_net(k, max_epochs=n).fit)(blobs.X, blobs.y) for k, n in enumerate(lengths)
-            )
-            first = next(fitted)
-            scores = cross_val_score(make_net(), blobs.X, blobs.y, cv=2)
-            return [first, *fitted, scores]
-
-    *nets, scores = within(body, 15.0)
-    assert [len(net.history) for net in nets] == lengths
-    assert is_close(nets[0], fit_alone(0, blobs, max_epochs=1))
-    np.testing.assert_allclose(scores, cross_val_score(make_net(), blobs.X, blobs.y, cv=2))
+        within(body)
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("tidy")
 @pytest.mark.parametrize("max_nets", [1, 2, 8])
 def test_a_task_may_train_while_it_consumes_a_generator(blobs: Any, max_nets: int) -> None:
     def work() -> list[float]:
-        scores = []
+        scores: list[float] = []
         tasks = (delayed(make_net(k).fit)(blobs.X, blobs.y) for k in range(3))
         for net in Parallel(return_as="generator")(tasks):
             scores.extend(cross_val_score(net, blobs.X, blobs.y, cv=2))
@@ -378,27 +253,14 @@ def test_a_task_may_train_while_it_consumes_a_generator(blobs: Any, max_nets: in
         with stacked(max_nets):
             return Parallel()(delayed(work)() for _ in range(2))
 
-    alone = np.concatenate([cross_val_score(make_net(k), blobs.X, blobs.y, cv=2) for k in range(3)])
-    for scores in within(body, 15.0):
-        np.testing.assert_allclose(scores, alone)
+    single = np.concatenate([cross_val_score(make_net(k), blobs.X, blobs.y, cv=2) for k in range(3)])
+    for scores in within(body):
+        np.testing.assert_allclose(scores, single)
 
 
 # Tasks that do not (only) train.
 
 
-@pytest.mark.usefixtures("tidy")
-def test_tasks_without_nets(blobs: Any) -> None:
-    def body() -> Any:
-        with stacked():
-            squares = Parallel()(delayed(pow)(k, 2) for k in range(700))
-            return squares, cross_val_score(DummyClassifier(), blobs.X, blobs.y, cv=3)
-
-    squares, scores = within(body)
-    assert squares == [k * k for k in range(700)]
-    assert len(scores) == 3
-
-
-@pytest.mark.usefixtures("tidy", "impatient")
 def test_a_lock_round_each_fit(blobs: Any) -> None:
     lock = threading.Lock()
 
@@ -407,63 +269,45 @@ def test_a_lock_round_each_fit(blobs: Any) -> None:
             return make_net(seed).fit(blobs.X, blobs.y)
 
     def body() -> list[Any]:
-        with stacked():
-            return Parallel()(delayed(fit)(seed) for seed in range(6))
+        with impatient():
+            return Parallel()(delayed(fit)(seed) for seed in range(4))
 
-    assert all(is_close(net, fit_alone(seed, blobs)) for seed, net in enumerate(within(body)))
+    assert all(is_close(net, fit_single(seed, blobs)) for seed, net in enumerate(within(body)))
 
 
-@pytest.mark.usefixtures("tidy", "impatient")
 @pytest.mark.parametrize("max_nets", [1, 2, 64])
 def test_a_lock_round_several_searches(blobs: Any, max_nets: int) -> None:
     lock = threading.Lock()
 
     def search() -> float:
         with lock:
-            return sum(cross_val_score(make_net(k), blobs.X, blobs.y, cv=2).sum() for k in range(3))
+            return sum(cross_val_score(make_net(k), blobs.X, blobs.y, cv=2).sum() for k in range(2))
 
     def body() -> list[float]:
-        with stacked(max_nets):
-            return Parallel()(delayed(search)() for _ in range(5))
+        with impatient(max_nets):
+            return Parallel()(delayed(search)() for _ in range(4))
 
-    scores = within(body, 15.0)
+    scores = within(body)
     assert np.ptp(scores) < 1e-9
 
 
-@pytest.mark.usefixtures("tidy", "impatient")
 def test_nets_do_not_wait_for_slow_tasks(blobs: Any) -> None:
     trained = threading.Event()
 
     def fit() -> Any:
-        net = make_net(max_epochs=30).fit(blobs.X, blobs.y)
+        net = make_net().fit(blobs.X, blobs.y)
         trained.set()
         return net
 
     def body() -> list[Any]:
-        with stacked():
-            return Parallel()(delayed(task)() for task in [lambda: trained.wait(LIMIT / 2), fit])
+        with impatient():
+            return Parallel()(delayed(task)() for task in [lambda: trained.wait(LIMIT), fit])
 
     waited, net = within(body)
     assert waited is True
-    assert is_close(net, fit_alone(0, blobs, max_epochs=30))
+    assert is_close(net, fit_single(0, blobs))
 
 
-@pytest.mark.usefixtures("tidy")
-def test_configurations_hold_in_tasks(blobs: Any) -> None:
-    def look() -> bool:
-        make_net().fit(blobs.X, blobs.y)
-        return get_config()["assume_finite"]
-
-    def body() -> list[list[bool]]:
-        with stacked():
-            with config_context(assume_finite=True):
-                inside = SklearnParallel()(sklearn_delayed(look)() for _ in range(3))
-            return [inside, SklearnParallel()(sklearn_delayed(look)() for _ in range(3))]
-
-    assert within(body) == [[True] * 3, [False] * 3]
-
-
-@pytest.mark.usefixtures("tidy")
 @pytest.mark.parametrize("when", ["on_epoch_end", "on_train_end"])
 def test_callbacks_may_fit_nets(blobs: Any, when: str) -> None:
     inner: list[Any] = []
@@ -472,130 +316,99 @@ def test_callbacks_may_fit_nets(blobs: Any, when: str) -> None:
         inner.append(make_net(7).fit(blobs.X, blobs.y))
         cross_val_score(make_net(8), blobs.X, blobs.y, cv=2)
 
-    nets = [make_net(k, callbacks=[("act", Act(train, when, epoch=3))]) for k in range(3)]
+    nets = [make_net(k, callbacks=acting(train, when, epoch=3)) for k in range(3)]
     within(lambda: fit_stacked((net, blobs.X, blobs.y) for net in nets))
-    assert all(is_close(net, fit_alone(k, blobs)) for k, net in enumerate(nets))
-    assert [is_close(net, fit_alone(7, blobs)) for net in inner] == [True] * 3
+    assert all(is_close(net, fit_single(k, blobs)) for k, net in enumerate(nets))
+    assert [is_close(net, fit_single(7, blobs)) for net in inner] == [True] * 3
 
 
-@pytest.mark.usefixtures("tidy")
 @pytest.mark.filterwarnings("ignore:stacked")
-@pytest.mark.parametrize("max_nets", [1, 2, 8])
+@pytest.mark.parametrize("max_nets", [1, 8])
 def test_batch_hooks_may_fit_nets(blobs: Any, max_nets: int) -> None:
-    """They are called within the net's turn."""
+    """They are called within the net's exclusive section."""
+    scores: list[Any] = []
 
     class Busy(Callback):
         def on_batch_end(self, net: Any, batch: Any = None, training: bool = False, **kwargs: Any) -> None:
-            if training and len(net.history) == 1:
-                cross_val_score(make_net(1, max_epochs=1), blobs.X, blobs.y, cv=2)
+            if training and len(net.history) == 1 and len(net.history[-1]["batches"]) == 1:
+                scores.append(cross_val_score(make_net(1, max_epochs=1), blobs.X, blobs.y, cv=2))
 
     nets = [make_net(k, max_epochs=2, callbacks=[("busy", Busy())]) for k in range(3)]
     within(lambda: fit_stacked(((net, blobs.X, blobs.y) for net in nets), max_nets=max_nets))
-    assert all(is_close(net, fit_alone(k, blobs, max_epochs=2)) for k, net in enumerate(nets))
+    assert all(is_close(net, fit_single(k, blobs, max_epochs=2)) for k, net in enumerate(nets))
+    expected = cross_val_score(make_net(1, max_epochs=1), blobs.X, blobs.y, cv=2)
+    np.testing.assert_allclose(scores, [expected] * 3)
 
 
 # One within the other, and side by side.
 
 
-@pytest.mark.usefixtures("tidy")
 def test_a_fit_outside_of_tasks_is_an_ordinary_one(blobs: Any) -> None:
-    net, before = make_net(), list_threads()
+    net, before = make_net(), threading.active_count()
     with stacked():
         net.fit(blobs.X, blobs.y)
-        assert list_threads() == before
+        assert threading.active_count() == before
         assert find_task() is None
-    assert is_equal(get_weights(net), fit_alone(0, blobs))
+    assert is_equal(get_weights(net), fit_single(0, blobs))
 
 
-@pytest.mark.usefixtures("tidy")
-def test_stacked_within_stacked(blobs: Any) -> None:
-    def body() -> Any:
-        with stacked(), stacked(max_nets=3):
-            return cross_val_score(make_net(), blobs.X, blobs.y, cv=3)
-
-    np.testing.assert_allclose(within(body), cross_val_score(make_net(), blobs.X, blobs.y, cv=3))
+@pytest.fixture(params=[1, 2])
+def n_threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(1)
 
 
-class StackedSearch(GridSearchCV):
-    """A search that trains its nets as one, wherever it is fitted."""
-
-    n_fits = 0
-
-    def fit(self, X: Any, y: Any = None, **params: Any) -> Any:
-        StackedSearch.n_fits += 1
-        with stacked():
-            return super().fit(X, y, **params)
-
-
-@pytest.mark.usefixtures("tidy")
-def test_stacked_within_tasks_of_stacked(blobs: Any) -> None:
-    grid = {"alpha": [0, 1]}
-    StackedSearch.n_fits = 0
-
-    def body() -> Any:
-        with stacked():
-            return cross_val_score(StackedSearch(make_net(), grid, cv=2), blobs.X, blobs.y, cv=3)
-
-    scores = within(body, 15.0)
-    assert StackedSearch.n_fits == 3
-    alone = cross_val_score(GridSearchCV(make_net(), grid, cv=2), blobs.X, blobs.y, cv=3)
-    np.testing.assert_allclose(scores, alone)
-
-
-@pytest.mark.parametrize("n_threads", [1, 2])
 def test_two_threads_may_stack_at_once(blobs: Any, n_threads: int) -> None:
-    filters, before = list(warnings.filters), list_threads()
-    torch.set_num_threads(n_threads)
-    results, seen = {}, {}
+    results: dict[int, Any] = {}
+    begun = [threading.Event(), threading.Event()]
 
     def work(name: int) -> None:
         torch.set_num_threads(n_threads)
-        time.sleep(0.05 * name)  # neither begins or ends with the other
-        for _ in range(3):
+
+        def meet() -> None:
+            begun[name].set()
+            assert begun[1].wait(LIMIT)
+
+        for _ in range(2 + name):
             with stacked():
-                results[name] = cross_val_score(make_net(name, max_epochs=8), blobs.X, blobs.y, cv=4)
-        seen[name] = torch.get_num_threads()
+                scores = cross_val_score(make_net(name, callbacks=acting(meet)), blobs.X, blobs.y, cv=2)
+        results[name] = [torch.get_num_threads(), *scores]
 
     def body() -> None:
         threads = [threading.Thread(target=work, args=(name,), daemon=True) for name in range(2)]
-        for thread in threads:
-            thread.start()
+        threads[0].start()
+        assert begun[0].wait(LIMIT)  # neither begins nor ends with the other
+        threads[1].start()
         for thread in threads:
             thread.join()
 
-    try:
-        within(body)
-        n_new: list[int] = []
-        new = threading.Thread(target=lambda: n_new.append(torch.get_num_threads()))
-        new.start()
-        new.join()
-        for name in range(2):
-            alone = cross_val_score(make_net(name, max_epochs=8), blobs.X, blobs.y, cv=4)
-            np.testing.assert_allclose(results[name], alone)
-        assert [torch.get_num_threads(), *n_new] == [n_threads] * 2
-        assert seen == {0: n_threads, 1: n_threads}
-        assert list(warnings.filters) == filters
-        wait_for_threads(before)
-    finally:
-        torch.set_num_threads(1)
+    within(body)
+    for name in range(2):
+        single = cross_val_score(make_net(name), blobs.X, blobs.y, cv=2)
+        np.testing.assert_allclose(results[name], [n_threads, *single])
+    # Also in a new thread, for which torch counts anew.
+    assert [torch.get_num_threads(), within(torch.get_num_threads)] == [n_threads] * 2
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_the_number_of_threads_is_given_back(blobs: Any, fails: bool) -> None:
-    def work() -> int:
+def test_the_number_of_threads_is_given_back(fails: bool) -> None:
+    seen: list[int] = []
+
+    def work() -> None:
+        seen.append(torch.get_num_threads())
         if fails:
-            raise ValueError
-        return torch.get_num_threads()
+            raise_error(ValueError)
 
     torch.set_num_threads(2)
     try:
-        if fails:
-            with pytest.raises(ValueError), stacked():  # noqa: PT011
-                Parallel()(delayed(work)() for _ in range(3))
-        else:
-            with stacked():
-                assert Parallel()(delayed(work)() for _ in range(3)) == [1] * 3
-        assert torch.get_num_threads() == 2
+        with stacked():
+            if fails:
+                with pytest.raises(ValueError, match="on purpose"):
+                    Parallel()([delayed(work)()])
+            else:
+                Parallel()([delayed(work)()])
+        assert [*seen, torch.get_num_threads()] == [1, 2]
     finally:
         torch.set_num_threads(1)
 
@@ -613,7 +426,7 @@ JOBS = [
     ("[(type(net), X, y)]", TypeError, r"job 0 is a tuple"),
     ("[(net, X, y), (net, X, y)]", ValueError, r"an estimator of its own; got one that occurs twice.*clone"),
 ]
-OPTIONS = [
+OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"max_nets": 0}, ValueError, r"max_nets must be at least 1; got 0\. Give the most nets"),
     ({"max_nets": -1}, ValueError, r"max_nets must be at least 1; got -1\."),
     ({"max_nets": 1.5}, TypeError, r"max_nets must be an integer; got 1\.5\."),
@@ -633,7 +446,6 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.usefixtures("tidy")
 @pytest.mark.parametrize(("jobs", "error", "match"), JOBS, ids=[row[0] for row in JOBS])
 def test_bad_jobs_are_refused(blobs: Any, jobs: str, error: type[Exception], match: str) -> None:
     names = {"net": make_net(), "X": blobs.X, "y": blobs.y}
@@ -642,7 +454,6 @@ def test_bad_jobs_are_refused(blobs: Any, jobs: str, error: type[Exception], mat
     assert not names["net"].initialized_
 
 
-@pytest.mark.usefixtures("tidy")
 @pytest.mark.parametrize(("options", "error", "match"), OPTIONS, ids=[str(row[0]) for row in OPTIONS])
 def test_bad_options_are_refused(
     blobs: Any, options: dict[str, Any], error: type[Exception], match: str
@@ -657,145 +468,55 @@ def test_no_jobs_give_no_estimators() -> None:
     assert fit_stacked([]) == []
 
 
-@pytest.mark.usefixtures("tidy")
 @pytest.mark.parametrize("device", ["cpu", torch.device("cpu")])
 def test_nets_return_to_their_own_device(blobs: Any, device: Any) -> None:
     nets = [make_net(k) for k in range(3)]
     within(lambda: fit_stacked(((net, blobs.X, blobs.y) for net in nets), device=device))
     for k, net in enumerate(nets):
         assert net.device == "cpu"
-        assert is_close(net, fit_alone(k, blobs))
+        assert is_close(net, fit_single(k, blobs))
 
 
-# Memory, groups, progress and times.
+# Memory, progress and times.
 
 
-@pytest.mark.usefixtures("tidy")
-@pytest.mark.parametrize(("max_nets", "largest"), [(1, 1), (2, 2), (3, 3), (256, 7)])
-def test_no_more_nets_than_allowed_are_in_training(
-    blobs: Any,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    max_nets: int,
-    largest: int,
-) -> None:
-    sizes: list[int] = []
-    train = stacking.Engine.train
-
-    def record(self: Any, epochs: Any, check: Any) -> None:
-        sizes.append(len(epochs))
-        train(self, epochs, check)
-
-    monkeypatch.setattr(stacking.Engine, "train", record)
-    nets = [make_net(k) for k in range(7)]
-    within(lambda: fit_stacked(((net, blobs.X, blobs.y) for net in nets), max_nets=max_nets))
-    assert max(sizes) == largest
-    assert sum(sizes) == 7 * 3
-    assert all(is_close(net, fit_alone(k, blobs)) for k, net in enumerate(nets))
-
-
-@pytest.mark.usefixtures("tidy")
-def test_with_little_memory_one_net_at_a_time_is_trained(blobs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes: list[int] = []
-    train = stacking.Engine.train
-
-    def record(self: Any, epochs: Any, check: Any) -> None:
-        sizes.append(len(epochs))
-        train(self, epochs, check)
-
-    monkeypatch.setattr(stacking.Engine, "train", record)
-    used = iter(range(0, 10**9, 1000))
-    monkeypatch.setattr(_Gauge, "_read_used", lambda self: next(used))  # what is used only grows
-    nets = [make_net(k) for k in range(4)]
-    within(lambda: fit_stacked(((net, blobs.X, blobs.y) for net in nets), memory=1))
-    assert max(sizes) == 1
-    assert all(is_close(net, fit_alone(k, blobs)) for k, net in enumerate(nets))
-
-
-@pytest.mark.usefixtures("tidy")
-def test_searches_within_searches_end_with_little_memory(blobs: Any) -> None:
-    search = GridSearchCV(make_net(), {"alpha": [0, 1]}, cv=2)
-
-    def body() -> Any:
-        with stacked(memory=1):
-            return cross_val_score(search, blobs.X, blobs.y, cv=3)
-
-    np.testing.assert_allclose(within(body), cross_val_score(search, blobs.X, blobs.y, cv=3))
-
-
-@pytest.mark.parametrize(
-    ("grown", "n_begun", "n_running", "memory", "has_room"),
-    [
-        (0, 1, 1, 1, True),
-        (70, 1, 1, 201, True),  # the next may take another 70; 0.3 are reserved
-        (70, 1, 1, 199, False),
-        (210, 3, 1, 401, True),
-        (210, 3, 2, 499, False),  # two that still grow
-        (210, 3, 2, 501, True),
-        (-50, 2, 1, 1, True),  # something else was freed
-    ],
-)
-def test_room_is_what_the_tasks_have_taken_on_average(
-    monkeypatch: pytest.MonkeyPatch, grown: int, n_begun: int, n_running: int, memory: int, has_room: bool
-) -> None:
-    used = [1000]
-    monkeypatch.setattr(_Gauge, "_read_used", lambda self: used[0])
-    gauge = _Gauge(memory, None, n_running)
-    used[0] += grown
-    assert gauge.has_room(n_begun) is has_room
-
-
-def test_room_is_half_of_what_is_free() -> None:
-    gauge = _Gauge(None, None, 1)
-    assert 0.25 * gauge._read_free() < gauge.memory <= gauge._read_free()
+def test_a_budget_is_half_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert find_memory(None) == find_memory("cpu") == total // 2
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: {"cuda:1": (600, 1000)}[str(device)])
+    assert find_memory("cuda:1") == find_memory(torch.device("cuda:1")) == 300
 
 
 def test_a_progress_bar_is_shown_on_demand(blobs: Any, capsys: pytest.CaptureFixture[str]) -> None:
     fit_stacked(((make_net(k), blobs.X, blobs.y) for k in range(3)), verbose=1)
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert re.search(r"stacked.*9/9.*nets=3.*|nets=3", shown.err)
-    assert re.search(r"epoch=3", shown.err)
-    assert re.search(r"loss=\d", shown.err)
+    assert re.search(r"stacked: 100%.* 9/9 .*epoch=3, loss=\d.*, nets=3\]", shown.err)
     fit_stacked((make_net(k), blobs.X, blobs.y) for k in range(3))
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.usefixtures("tidy")
-def test_fit_times_are_shares(blobs: Any) -> None:
-    search = GridSearchCV(make_net(max_epochs=20), {"alpha": [0, 0.5, 1]}, cv=5, refit=False)
+@pytest.mark.parametrize("nested", [False, True])
+def test_fit_times_are_shares_of_the_time(blobs: Any, nested: bool) -> None:
+    """They add up to no more than the time that has passed: with one thread, nothing is done twice."""
+    net = GridSearchCV(make_net(), {"alpha": [0, 1]}, cv=2) if nested else make_net()
 
-    def body() -> tuple[float, float]:
-        start = time.perf_counter()
+    def body() -> tuple[float, Any]:
+        start = time.time()
         with stacked():
-            search.fit(blobs.X, blobs.y)
-        return time.perf_counter() - start, float(search.cv_results_["mean_fit_time"].sum() * 5)
+            times = cross_validate(net, blobs.X, blobs.y, cv=6)["fit_time"]
+        return time.time() - start, times
 
-    seconds, total = within(body)
-    assert 0 < total <= 1.5 * torch.get_num_threads() * seconds
-    assert total < 15 * seconds / 4
-
-
-@pytest.mark.usefixtures("tidy")
-def test_fit_times_of_nested_searches_are_shares(blobs: Any) -> None:
-    search = GridSearchCV(make_net(max_epochs=10), {"alpha": [0, 1]}, cv=3)
-
-    def body() -> tuple[float, float]:
-        start = time.perf_counter()
-        with stacked():
-            times = cross_validate(search, blobs.X, blobs.y, cv=4)["fit_time"]
-        return time.perf_counter() - start, float(times.sum())
-
-    seconds, total = within(body)
-    assert 0.2 * seconds < total <= 1.5 * torch.get_num_threads() * seconds
+    seconds, times = within(body)
+    assert (times > 0).all()
+    assert times.sum() <= seconds
 
 
-@pytest.mark.usefixtures("tidy")
 def test_no_task_is_kept(blobs: Any) -> None:
-    tasks = []
+    tasks: list[Any] = []
 
     def work(seed: int) -> Any:
-        tasks.append(weakref.ref(find_task()))
+        tasks.append(weakref.ref(find_task()))  # type: ignore[arg-type]
         return make_net(seed).fit(blobs.X, blobs.y)
 
     def body() -> list[Any]:
@@ -819,7 +540,7 @@ class Jobs:
         self.cache: dict[Any, Any] = {}
 
     def draw(self) -> tuple[Callable[[], Any], Any]:
-        kinds = [self.fit, self.fit, self.fit, self.search, self.plain, self.fail, self.fail_in_callback]
+        kinds = [self.fit, self.fit, self.fit, self.search, self.fail, self.fail_in_callback]
         return self.random.choice(kinds)()
 
     def make_net(self) -> MixupClassifier:
@@ -849,10 +570,6 @@ class Jobs:
 
         return run, self.remember(run, net, "search")
 
-    def plain(self) -> tuple[Callable[[], Any], Any]:
-        seconds = self.random.random() * 0.01
-        return lambda: (time.sleep(seconds), seconds)[1], seconds
-
     def fail(self) -> tuple[Callable[[], Any], Any]:
         error = self.random.choice([ValueError, OSError, Stop, SystemExit, KeyboardInterrupt])
         return lambda: raise_error(error), error
@@ -872,9 +589,8 @@ def catch(run: Callable[[], Any]) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("tidy", "impatient")
 @pytest.mark.parametrize(("seed", "max_nets"), [(0, 256), (1, 4), (2, 1)])
-def test_random_jobs_end_as_they_would_alone(blobs: Any, seed: int, max_nets: int) -> None:
+def test_random_jobs_end_as_they_would_singly(blobs: Any, seed: int, max_nets: int) -> None:
     jobs = Jobs(seed, blobs.X, blobs.y)
     runs, expected = zip(*(jobs.draw() for _ in range(120)), strict=True)
 
@@ -889,16 +605,15 @@ def test_random_jobs_end_as_they_would_alone(blobs: Any, seed: int, max_nets: in
             np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.usefixtures("tidy", "impatient")
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_random_jobs_end_when_one_fails(blobs: Any, seed: int) -> None:
     jobs = Jobs(seed, blobs.X, blobs.y)
     runs, expected = zip(*(jobs.draw() for _ in range(40)), strict=True)
     errors = tuple({wanted for wanted in expected if isinstance(wanted, type)})
 
     def body() -> None:
-        with stacked(8):
+        with impatient(8):
             Parallel()(delayed(run)() for run in runs)
 
-    with pytest.raises(errors):
-        within(body, 15.0)
+    with pytest.raises(errors, match="on purpose"):
+        within(body)

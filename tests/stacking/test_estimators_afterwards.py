@@ -1,8 +1,9 @@
-"""Nets that were trained as one are ordinary nets; what cannot be stacked is trained alone."""
+"""Nets that were trained as one are ordinary nets; what cannot be stacked is trained singly."""
 
 from __future__ import annotations
 
 import copy
+import functools
 from functools import partial
 from pathlib import Path
 import pickle
@@ -51,8 +52,19 @@ def make_jobs(architecture: str, **options: Any) -> list[tuple[Any, Any, Any]]:
 
 def fit_both(jobs: list[tuple[Any, ...]]) -> tuple[list[Any], list[Any]]:
     """Fit copies of the nets of some jobs together, and others one after the other."""
-    alone = [clone(net).fit(*data) for net, *data in jobs]
-    return fit_stacked((clone(net), *data) for net, *data in jobs), alone
+    single = [clone(net).fit(*data) for net, *data in jobs]
+    return fit_stacked((clone(net), *data) for net, *data in jobs), single
+
+
+@functools.cache
+def fit_pairs(architecture: str) -> list[tuple[Any, Any]]:
+    """Return nets that were fitted together in float64, each with its single fit; not to be changed."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        return list(zip(*fit_both(make_jobs(architecture)), strict=True))
+    finally:
+        torch.set_default_dtype(before)
 
 
 def list_tensors(net: Any) -> list[Tensor]:
@@ -62,66 +74,57 @@ def list_tensors(net: Any) -> list[Tensor]:
 # -- what is left of a stack -------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("architecture", "optimizer"),
-    [
-        *((name, torch.optim.Adam) for name in KINDS),
-        *((name, kind) for name in ("mlp", "tanh") for kind in (torch.optim.SGD, torch.optim.ASGD)),
-    ],
-)
-def test_tensors_are_ordinary_ones(architecture: str, optimizer: Any) -> None:
-    options = {"optimizer__momentum": 0.9} if optimizer is torch.optim.SGD else {}
-    for together, alone in zip(
-        *fit_both(make_jobs(architecture, optimizer=optimizer, **options)), strict=True
-    ):
-        ours, theirs = list_tensors(together), list_tensors(alone)
-        assert not any(tensor.is_inference() for tensor in ours)
-        assert all(tensor.untyped_storage().nbytes() == tensor.nbytes for tensor in ours)
-        assert [t.requires_grad for t in ours] == [t.requires_grad for t in theirs]
-        assert [t.is_leaf for t in ours] == [t.is_leaf for t in theirs]
-        assert [t.stride() for t in ours] == [t.stride() for t in theirs]
-        assert [type(t) for t in ours] == [type(t) for t in theirs]
+def assert_ordinary(together: Any, single: Any) -> None:
+    """Assert that the tensors of a net are like those of a single fit."""
+    ours, theirs = list_tensors(together), list_tensors(single)
+    assert not any(tensor.is_inference() for tensor in ours)
+    assert [t.requires_grad for t in ours] == [t.requires_grad for t in theirs]
+    assert [t.is_leaf for t in ours] == [t.is_leaf for t in theirs]
+    assert [t.stride() for t in ours] == [t.stride() for t in theirs]
+    assert [type(t) for t in ours] == [type(t) for t in theirs]
+    kept = [value for state in together.optimizer_.state.values() for value in state.values()]
+    held = [*ours, *kept, *(p.grad for p in together.module_.parameters())]
+    # None holds the memory of the stack.
+    assert all(t.untyped_storage().nbytes() == t.nbytes for t in held if isinstance(t, Tensor))
 
 
 @pytest.mark.parametrize("architecture", KINDS)
-def test_gradients_are_left_where_lone_fits_leave_them(float64: None, architecture: str) -> None:
-    for together, alone in zip(*fit_both(make_jobs(architecture)), strict=True):
-        for p, other in zip(together.module_.parameters(), alone.module_.parameters(), strict=True):
+def test_tensors_are_ordinary_ones(architecture: str) -> None:
+    for pair in fit_pairs(architecture):
+        assert_ordinary(*pair)
+
+
+@pytest.mark.parametrize("architecture", ["mlp", "tanh"])
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.ASGD])
+def test_tensors_are_ordinary_ones_with_each_optimizer(architecture: str, optimizer: Any) -> None:
+    options = {"optimizer__momentum": 0.9} if optimizer is torch.optim.SGD else {}
+    for pair in zip(*fit_both(make_jobs(architecture, optimizer=optimizer, **options)), strict=True):
+        assert_ordinary(*pair)
+
+
+@pytest.mark.parametrize("architecture", KINDS)
+def test_gradients_are_left_where_single_fits_leave_them(architecture: str) -> None:
+    for together, single in fit_pairs(architecture):
+        for p, other in zip(together.module_.parameters(), single.module_.parameters(), strict=True):
             assert (p.grad is None) == (other.grad is None)
             if p.grad is not None:
                 torch.testing.assert_close(p.grad, other.grad, **TIGHT)
 
 
 @pytest.mark.parametrize("architecture", KINDS)
-def test_module_is_as_a_lone_fit_leaves_it(architecture: str) -> None:
-    for together, alone in zip(*fit_both(make_jobs(architecture)), strict=True):
-        modules = [list(net.module_.named_modules()) for net in (together, alone)]
+def test_module_is_as_a_single_fit_leaves_it(architecture: str) -> None:
+    for together, single in fit_pairs(architecture):
+        modules = [list(net.module_.named_modules()) for net in (together, single)]
         for (name, part), (other_name, other) in zip(*modules, strict=True):
             assert (name, type(part), part.training) == (other_name, type(other), other.training)
             assert vars(part).keys() == vars(other).keys()
-        assert vars(together).keys() == vars(alone).keys()
-
-
-def _list_tensors(net: Any) -> list[Tensor]:
-    """Return weights, buffers, gradients and the optimizer's state."""
-    own = [*net.module_.parameters(), *net.module_.buffers()]
-    kept = [value for state in net.optimizer_.state.values() for value in state.values()]
-    gradients = [p.grad for p in net.module_.parameters()]
-    return [tensor for tensor in (*own, *gradients, *kept) if isinstance(tensor, Tensor)]
-
-
-@pytest.mark.parametrize("architecture", KINDS)
-def test_no_tensor_holds_the_memory_of_a_stack(architecture: str) -> None:
-    together, _ = fit_both(make_jobs(architecture))
-    tensors = [tensor for net in together for tensor in _list_tensors(net)]
-    assert tensors
-    assert all(tensor.untyped_storage().nbytes() == tensor.nbytes for tensor in tensors)
+        assert vars(together).keys() == vars(single).keys()
 
 
 @pytest.mark.parametrize("architecture", KINDS)
 def test_pickle_is_no_larger(architecture: str) -> None:
-    for together, alone in zip(*fit_both(make_jobs(architecture)), strict=True):
-        sizes = len(pickle.dumps(together)), len(pickle.dumps(alone))
+    for together, single in fit_pairs(architecture):
+        sizes = len(pickle.dumps(together)), len(pickle.dumps(single))
         # torch names each tensor by where it lies in memory, in more digits or fewer.
         assert sizes[0] == pytest.approx(sizes[1], rel=0.05)
 
@@ -134,28 +137,30 @@ def _reload_state(net: Any) -> Any:
 
 
 COPIES = {
-    "itself": lambda net: net,
     "pickle": lambda net: pickle.loads(pickle.dumps(net)),
     "copy": copy.deepcopy,
     "state": _reload_state,
 }
 
 
-@pytest.mark.parametrize(
-    ("architecture", "name"),
-    [*((kind, "itself") for kind in KINDS), *((kind, name) for kind in ("mlp", "tanh") for name in COPIES)],
-)
-def test_net_goes_on_alone_as_a_lone_one(float64: None, architecture: str, name: str) -> None:
+@pytest.mark.parametrize("architecture", KINDS)
+def test_net_goes_on_as_a_single_one(float64: None, architecture: str) -> None:
     jobs = make_jobs(architecture)
-    for together, alone, (_, *rows) in zip(*fit_both(jobs), jobs, strict=True):
-        other = COPIES[name](together)
+    for together, single, (_, *rows) in zip(*fit_both(jobs), jobs, strict=True):
         for _ in range(2):
-            other.partial_fit(*rows)
-            alone.partial_fit(*rows)
-        assert_close_nets(other, alone, **TIGHT)
+            assert_close_nets(together.partial_fit(*rows), single.partial_fit(*rows), **TIGHT)
 
 
-def test_nets_of_different_layouts_go_on_as_lone_ones(float64: None) -> None:
+@pytest.mark.parametrize("name", COPIES)
+@pytest.mark.parametrize("architecture", ["mlp", "tanh"])
+def test_copy_of_a_net_goes_on_as_a_single_one(float64: None, architecture: str, name: str) -> None:
+    (together, single), (_, *rows) = fit_pairs(architecture)[0], make_jobs(architecture)[0]
+    other, single = COPIES[name](together), copy.deepcopy(single)
+    for _ in range(2):
+        assert_close_nets(other.partial_fit(*rows), single.partial_fit(*rows), **TIGHT)
+
+
+def test_nets_of_different_layouts_go_on_as_single_ones(float64: None) -> None:
     rows = make_rows("channels_last")
     build = partial(ARCHITECTURES["convolution"].build, 3)
     nets = [
@@ -163,8 +168,8 @@ def test_nets_of_different_layouts_go_on_as_lone_ones(float64: None) -> None:
         for k, last in enumerate([False, True, True, False])
     ]
     jobs = [(net, rows[fold], Y[fold]) for net, fold in zip(nets, FOLDS, strict=True)]
-    together, alone = fit_both(jobs)
-    for net, other, (_, *data) in zip(together, alone, jobs, strict=True):
+    together, single = fit_both(jobs)
+    for net, other, (_, *data) in zip(together, single, jobs, strict=True):
         assert_close_nets(net, other, **TIGHT)
         strides = [[tensor.stride() for tensor in list_tensors(n)] for n in (net, other)]
         assert_close_nets(net.partial_fit(*data), other.partial_fit(*data), **TIGHT)
@@ -172,13 +177,13 @@ def test_nets_of_different_layouts_go_on_as_lone_ones(float64: None) -> None:
 
 
 @pytest.mark.parametrize("architecture", KINDS)
-def test_net_starts_warm_as_a_lone_one(float64: None, architecture: str) -> None:
+def test_net_starts_warm_as_a_single_one(float64: None, architecture: str) -> None:
     jobs = make_jobs(architecture, warm_start=True)
-    together, alone = fit_both(jobs)
+    together, single = fit_both(jobs)
     fit_stacked((net, *rows) for net, (_, *rows) in zip(together, jobs, strict=True))
-    for net, (_, *rows) in zip(alone, jobs, strict=True):
+    for net, (_, *rows) in zip(single, jobs, strict=True):
         net.fit(*rows)
-    for net, other in zip(together, alone, strict=True):
+    for net, other in zip(together, single, strict=True):
         assert_close_nets(net, other, **TIGHT)
         assert len(net.history) == len(other.history) == 4
 
@@ -213,20 +218,27 @@ def test_parameters_are_saved_and_loaded(tmp_path: Path, architecture: str) -> N
         np.testing.assert_array_equal(net.predict_proba(rows[0]), other.predict_proba(rows[0]))
 
 
-@pytest.mark.parametrize("early_stopping", [False, True])
+def assert_same_columns(together: Any, single: Any) -> None:
+    """Assert that two histories hold values of the same names and types."""
+    ours, theirs = (net.history[-1] for net in (together, single))
+    assert {name: type(value) for name, value in ours.items()} == {
+        name: type(value) for name, value in theirs.items()
+    }
+    assert [list(row) for row in ours["batches"]] == [list(row) for row in theirs["batches"]]
+    types = [[type(value) for value in row["batches"][0].values()] for row in (ours, theirs)]
+    assert types[0] == types[1]
+
+
 @pytest.mark.parametrize("architecture", KINDS)
-def test_history_has_the_columns_of_a_lone_one(architecture: str, early_stopping: bool) -> None:
-    for together, alone in zip(
-        *fit_both(make_jobs(architecture, early_stopping=early_stopping)), strict=True
-    ):
-        ours, theirs = (net.history[-1] for net in (together, alone))
-        assert list(ours) == list(theirs)
-        assert [list(row) for row in ours["batches"]] == [list(row) for row in theirs["batches"]]
-        assert [type(value) for value in ours.values()] == [type(value) for value in theirs.values()]
-        assert [type(v) for v in ours["batches"][0].values()] == [
-            type(v) for v in theirs["batches"][0].values()
-        ]
-        assert together.history.to_list()[0].keys() == alone.history.to_list()[0].keys()
+def test_history_has_the_columns_of_a_single_one(architecture: str) -> None:
+    for pair in fit_pairs(architecture):
+        assert_same_columns(*pair)
+
+
+@pytest.mark.parametrize("architecture", ["mlp", "dropout"])
+def test_history_with_validation_has_the_columns_of_a_single_one(architecture: str) -> None:
+    for pair in zip(*fit_both(make_jobs(architecture, early_stopping=True)), strict=True):
+        assert_same_columns(*pair)
 
 
 def test_nets_without_a_seed_differ(stacks: list[int]) -> None:
@@ -385,7 +397,7 @@ STEP_BY_STEP: list[tuple[str, Any, dict[str, Any]]] = [
     ("augment", MixupClassifier, {"augment": scale}),
     ("criterion L1Loss", MixupClassifier, {"criterion": nn.L1Loss, "alpha": 0}),
 ]
-ALONE: list[tuple[str, Any, dict[str, Any]]] = [
+SINGLE: list[tuple[str, Any, dict[str, Any]]] = [
     ("has hooks", MixupClassifier, {"module": Hooked}),
     ("held is a ndarray", MixupClassifier, {"module": partial(Holding, partial(np.zeros, 3))}),
     ("held is a object", MixupClassifier, {"module": partial(Holding, object)}),
@@ -414,27 +426,27 @@ def make_refused_jobs(owner: Any, options: dict[str, Any]) -> list[tuple[Any, ..
 
 
 def fit_and_listen(jobs: list[tuple[Any, ...]]) -> tuple[list[Any], list[Any], list[str]]:
-    """Fit nets together and alone; return them and what the stack warned of."""
-    alone = [clone(net).fit(*data) for net, *data in jobs]
+    """Fit nets together and singly; return them and what the stack warned of."""
+    single = [clone(net).fit(*data) for net, *data in jobs]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         together = fit_stacked((clone(net), *data) for net, *data in jobs)
     assert {warning.category for warning in caught} <= {UserWarning}
-    return together, alone, [str(warning.message) for warning in caught]
+    return together, single, [str(warning.message) for warning in caught]
 
 
 def check_refusal(jobs: list[tuple[Any, ...]], reason: str, n_warnings: int = 1) -> None:
-    """Assert that nets are those of lone fits, and that one warning names the reason."""
-    together, alone, messages = fit_and_listen(jobs)
+    """Assert that nets are those of single fits, and that one warning names the reason."""
+    together, single, messages = fit_and_listen(jobs)
     assert len(messages) == n_warnings
     assert all(message.startswith("stacked:") and reason in message for message in messages)
-    for net, other in zip(together, alone, strict=True):
+    for net, other in zip(together, single, strict=True):
         assert_close_nets(net, other, **TIGHT)
         np.testing.assert_allclose(net.history[:, "train_loss"], other.history[:, "train_loss"], rtol=1e-9)
 
 
 @pytest.mark.parametrize(("reason", "owner", "options"), STEP_BY_STEP)
-def test_net_that_goes_step_by_step_is_trained_alone(
+def test_net_that_goes_step_by_step_is_trained_singly(
     float64: None, stacks: list[int], reason: str, owner: Any, options: dict[str, Any]
 ) -> None:
     if options.get("criterion") is nn.L1Loss:
@@ -448,9 +460,9 @@ def test_net_that_goes_step_by_step_is_trained_alone(
 
 
 @pytest.mark.parametrize(
-    ("reason", "owner", "options"), ALONE, ids=[f"{k}-{case[0]}" for k, case in enumerate(ALONE)]
+    ("reason", "owner", "options"), SINGLE, ids=[f"{k}-{case[0]}" for k, case in enumerate(SINGLE)]
 )
-def test_net_that_is_unlike_others_is_trained_alone(
+def test_net_that_is_unlike_others_is_trained_singly(
     float64: None, stacks: list[int], reason: str, owner: Any, options: dict[str, Any]
 ) -> None:
     check_refusal(make_refused_jobs(owner, options), reason)
@@ -458,12 +470,12 @@ def test_net_that_is_unlike_others_is_trained_alone(
 
 
 @pytest.mark.parametrize("module", [Noisy, AlwaysNoisy, Deciding])
-def test_refused_net_with_validation_equals_a_lone_one(float64: None, module: Any) -> None:
+def test_refused_net_with_validation_equals_a_single_one(float64: None, module: Any) -> None:
     options = {"module": module, "early_stopping": True, "max_epochs": 3}
     check_refusal(make_refused_jobs(MixupClassifier, options), "")
 
 
-def test_single_net_with_validation_equals_a_lone_one(float64: None) -> None:
+def test_single_net_with_validation_equals_a_single_one(float64: None) -> None:
     net = MixupClassifier(AlwaysNoisy, **QUICK | {"early_stopping": True, "max_epochs": 3}, random_state=0)
     check_refusal([(net, X, Y)], "", n_warnings=0)
 
@@ -482,7 +494,7 @@ class Rows(torch.utils.data.Dataset):
         return self.rows[k]
 
 
-def test_net_with_a_dataset_is_trained_alone(float64: None, stacks: list[int]) -> None:
+def test_net_with_a_dataset_is_trained_singly(float64: None, stacks: list[int]) -> None:
     jobs = make_jobs("mlp")
     sets = [(clone(net), Rows(fold)) for (net, *_), fold in zip(jobs, FOLDS, strict=True)]
     check_refusal([*sets, *jobs], "Dataset")
@@ -504,7 +516,7 @@ class SoftmaxNet(nn.Module):
         return self.line(x).softmax(dim=1)
 
 
-def test_criterion_without_closed_form_is_trained_alone(float64: None, stacks: list[int]) -> None:
+def test_criterion_without_closed_form_is_trained_singly(float64: None, stacks: list[int]) -> None:
     options = {"max_epochs": 2, "lr": 0.1, "batch_size": 16, "train_split": None, "verbose": 0}
     nets = [SkorchNet(SoftmaxNet, criterion=nn.NLLLoss, random_state=k, **options) for k in range(3)]
     jobs = [(net, X[fold].astype(float), Y[fold]) for net, fold in zip(nets, FOLDS[:3], strict=True)]
@@ -512,11 +524,11 @@ def test_criterion_without_closed_form_is_trained_alone(float64: None, stacks: l
     assert stacks == [4, 4]
 
 
-def test_scaled_loss_is_trained_alone(stacks: list[int]) -> None:
+def test_scaled_loss_is_trained_singly(stacks: list[int]) -> None:
     options = {"module": Plain, "autocast": "float16"}
-    together, alone, messages = fit_and_listen(make_refused_jobs(MixupClassifier, options))
+    together, single, messages = fit_and_listen(make_refused_jobs(MixupClassifier, options))
     assert ["float16" in message for message in messages] == [True]
-    for net, other in zip(together[::2], alone[::2], strict=True):
+    for net, other in zip(together[::2], single[::2], strict=True):
         assert_same_nets(net, other)
     assert stacks == [4, 4]
 

@@ -1,17 +1,16 @@
-"""The scheduler alone: who runs when, what is served together, and that nobody waits forever."""
+"""The scheduler by itself: who runs when, what is served together, and that nobody waits forever."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+import math
 import random
 import sys
 import threading
-import time
 from typing import Any
 
 import pytest
 
-from sk_mixup.stacking import _scheduler
-from sk_mixup.stacking._scheduler import Aborted, Call, Scheduler, Task, find_task
+from sk_mixup.stacking._scheduler import Aborted, Call, Scheduler, Task, find_task, rejoin_scheduler
 from tests.helpers.timeouts import LIMIT, within
 
 
@@ -22,10 +21,10 @@ class Request:
         self.value, self.seconds = value, seconds
         self.error: BaseException | None = None
         self.n_served = 0
-        self.n_alone = 0
+        self.n_single = 0
 
     def run_single(self) -> None:
-        self.n_alone += 1
+        self.n_single += 1
 
 
 class Server:
@@ -37,11 +36,12 @@ class Server:
 
     def __call__(self, requests: Sequence[Request], check: Callable[[], None]) -> None:
         values = [request.value for request in requests]
-        if self.before is not None:
+        if self.before is not None and requests:
             self.before(values, check)
         for request in requests:
             request.n_served += 1
-        self.served.append(values)
+        if requests:
+            self.served.append(values)
 
 
 class Gauge:
@@ -63,19 +63,43 @@ class Gauge:
                 self.now -= 1
 
 
+class Clock:
+    """Stands still unless it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def move(self, scheduler: Scheduler, seconds: float) -> None:
+        self.now += seconds
+        with scheduler.changed:
+            scheduler.changed.notify_all()
+
+
 def make_scheduler(serve: Any = None, n_tasks: int = 64, n_running: int = 4, **options: Any) -> Scheduler:
+    """Return a scheduler whose time stands still: all tasks are waited for."""
+    options = {"clock": Clock(), **options}
     return Scheduler(serve or Server(), n_tasks=n_tasks, n_running=n_running, **options)
 
 
-def ask(value: Any = None, seconds: float = 0.0) -> Request:
-    request = Request(value, seconds)
-    find_task().ask(request)
+def ask(value: Any = None, seconds: float = 0.0) -> Any:
+    request: Any = Request(value, seconds)
+    get_task().ask(request)
     return request
+
+
+def get_task() -> Task:
+    task = find_task()
+    assert task is not None
+    return task
 
 
 def start(scheduler: Scheduler, functions: Sequence[Callable[[], Any]]) -> tuple[Call, dict[int, Any]]:
     """Open a call; return it with what its tasks will have returned or raised."""
-    call, outcomes = scheduler.open_call(find_task()), {}
+    outcomes: dict[int, Any] = {}
+    call = scheduler.open_call(find_task())
     for number, function in enumerate(functions):
 
         def deliver(task: Task, result: Any, error: Any, number: int = number) -> None:
@@ -86,18 +110,22 @@ def start(scheduler: Scheduler, functions: Sequence[Callable[[], Any]]) -> tuple
 
 
 def run(scheduler: Scheduler, functions: Sequence[Callable[[], Any]]) -> list[Any]:
-    """Run a call to its end; None for a task that was given up."""
+    """Run a call to its end; `Aborted` for a task that was dropped."""
     call, outcomes = start(scheduler, functions)
     scheduler.close_call(call)
-    return [outcomes.get(number) for number in range(len(functions))]
+    return [outcomes[number] for number in range(len(functions))]
 
 
-def run_scheduler(functions: Sequence[Callable[[], Any]], serve: Any = None, **options: Any) -> list[Any]:
+def run_all(functions: Sequence[Callable[[], Any]], serve: Any = None, **options: Any) -> list[Any]:
     """Run a call in a scheduler of its own."""
+    return run_in(lambda scheduler: functions, make_scheduler(serve, **options))
+
+
+def run_in(make: Callable[[Scheduler], Sequence[Callable[[], Any]]], scheduler: Scheduler) -> list[Any]:
+    """Run functions that know their scheduler, and close it."""
 
     def body() -> list[Any]:
-        scheduler = make_scheduler(serve, **options)
-        outcomes = run(scheduler, functions)
+        outcomes = run(scheduler, make(scheduler))
         scheduler.close()
         return outcomes
 
@@ -105,44 +133,51 @@ def run_scheduler(functions: Sequence[Callable[[], Any]], serve: Any = None, **o
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> float:
-    """Wait no more than a moment for a task that does not ask."""
-    monkeypatch.setattr(_scheduler, "PATIENCE", 0.05)
-    return 0.05
+def rapid() -> Iterator[None]:
+    """Let threads be switched as often as can be."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
 
 
 # What is served together.
 
 
-@pytest.mark.parametrize("n_running", [1, 2, 8])
 @pytest.mark.parametrize("n", [1, 5])
-def test_requests_of_all_are_served_at_once_in_the_order_of_the_tasks(n: int, n_running: int) -> None:
+def test_requests_of_all_are_served_at_once_in_the_order_of_the_tasks(n: int) -> None:
+    came = [[threading.Event() for _ in range(n + 1)] for _ in range(3)]
+
     def work(k: int) -> None:
-        for _ in range(3):
-            time.sleep(0.002 * (n - k))  # the last asks first
+        for events in came:
+            events[-1].set()
+            assert events[k + 1].wait(LIMIT)  # the last asks first
+            events[k].set()
             ask(k)
 
     server = Server()
-    run_scheduler([lambda k=k: work(k) for k in range(n)], server, n_running=n_running)
+    run_all([lambda k=k: work(k) for k in range(n)], server, n_running=n)
     assert server.served == [list(range(n))] * 3
 
 
-def test_nothing_is_served_while_a_task_runs() -> None:
-    busy, seen = Gauge(), []
+@pytest.mark.usefixtures("rapid")
+@pytest.mark.parametrize("n_running", [1, 2, 8])
+def test_nothing_is_served_while_a_task_runs(n_running: int) -> None:
+    busy, seen, server = Gauge(), [], Server()
+    server.before = lambda *_: seen.append(busy.now)
 
     def work(k: int) -> None:
         for _ in range(5):
             with busy.inside():
-                time.sleep(0.001 * (k % 3))
+                sum(range(1000 * k))
             ask(k)
 
-    run_scheduler(
-        [lambda k=k: work(k) for k in range(6)], Server(lambda *_: seen.append(busy.now)), n_running=3
-    )
-    assert seen
-    assert max(seen) == 0
+    run_all([lambda k=k: work(k) for k in range(6)], server, n_running=n_running)
+    assert seen == [0] * 5
+    assert server.served == [list(range(6))] * 5
 
 
+@pytest.mark.usefixtures("rapid")
 @pytest.mark.parametrize(("n_tasks", "n_running"), [(1, 1), (1, 4), (3, 1), (3, 2), (8, 3)])
 def test_few_tasks_are_begun_and_fewer_run_at_a_time(n_tasks: int, n_running: int) -> None:
     begun, running = Gauge(), Gauge()
@@ -151,44 +186,62 @@ def test_few_tasks_are_begun_and_fewer_run_at_a_time(n_tasks: int, n_running: in
         with begun.inside():
             for _ in range(2):
                 with running.inside():
-                    time.sleep(0.001)
+                    sum(range(1000))
                 ask(k)
         return k
 
     server = Server()
     functions = [lambda k=k: work(k) for k in range(12)]
-    assert run_scheduler(functions, server, n_tasks=n_tasks, n_running=n_running) == list(range(12))
-    assert begun.most == min(n_tasks, 12)
+    assert run_all(functions, server, n_tasks=n_tasks, n_running=n_running) == list(range(12))
+    assert begun.most == n_tasks
     assert running.most <= n_running
     assert max(map(len, server.served)) == n_tasks
 
 
-def test_where_there_is_no_room_tasks_are_begun_one_by_one() -> None:
-    begun, asked = Gauge(), []
-
-    def work() -> None:
-        with begun.inside():
-            ask()
-            time.sleep(0.001)
-
-    def has_room(n_begun: int) -> bool:
-        asked.append(n_begun)
-        return False
-
-    run_scheduler([work] * 5, has_room=has_room)
-    assert begun.most == 1
-    assert set(asked) == {1}  # nobody asks whether one may begin
+@pytest.mark.parametrize(("memory", "most"), [(1, 1), (19, 1), (20, 2), (59, 5), (1000, 6)])
+def test_as_many_tasks_are_begun_as_have_room(memory: int, most: int) -> None:
+    server = Server()
+    options = {"memory": memory, "measure": lambda request: request.value}
+    run_all([lambda k=k: ask(k) for k in (10, 5, 9, 8, 10, 3)], server, n_running=1, **options)
+    assert max(map(len, server.served)) == most
 
 
 def test_tasks_without_requests_are_run() -> None:
-    assert run_scheduler([lambda k=k: k * k for k in range(40)], n_tasks=3) == [k * k for k in range(40)]
+    assert run_all([lambda k=k: k * k for k in range(40)], n_tasks=3) == [k * k for k in range(40)]
+    assert run_all([]) == []
 
 
 def test_the_task_of_a_thread_is_found_there_only() -> None:
     assert find_task() is None
-    tasks = run_scheduler([find_task] * 3)
-    assert len(set(tasks)) == 3
+    assert len(set(run_all([find_task] * 3))) == 3
     assert find_task() is None
+
+
+def test_tasks_wait_for_a_thread_where_the_system_has_none_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, start_thread = Gauge(), threading.Thread.start
+
+    def start_few(thread: threading.Thread) -> None:
+        if thread.name == "sk_mixup-task" and begun.now == 2:
+            raise RuntimeError("can't start new thread")
+        start_thread(thread)
+
+    def work(k: int) -> int:
+        with begun.inside():
+            ask(k)
+        return k
+
+    monkeypatch.setattr(threading.Thread, "start", start_few)
+    assert run_all([lambda k=k: work(k) for k in range(7)], n_running=1) == list(range(7))
+    assert begun.most == 2
+
+
+def test_news_is_told_once() -> None:
+    scheduler = make_scheduler()
+    assert [scheduler.is_news(message) for message in "aabab"] == [True, False, True, False, False]
+    within(scheduler.close)
+
+
+# Errors.
 
 
 def test_errors_of_tasks_are_delivered_and_the_others_go_on() -> None:
@@ -199,217 +252,142 @@ def test_errors_of_tasks_are_delivered_and_the_others_go_on() -> None:
         ask(k)
         return k
 
-    outcomes = run_scheduler([lambda k=k: work(k) for k in range(6)])
+    outcomes = run_all([lambda k=k: work(k) for k in range(6)])
     assert outcomes[::2] == [0, 2, 4]
     assert [type(error) for error in outcomes[1::2]] == [KeyboardInterrupt, ValueError, SystemExit]
 
 
 @pytest.mark.parametrize("error", [ValueError, MemoryError, KeyboardInterrupt, SystemExit])
-def test_an_error_of_the_server_reaches_every_task(error: type[BaseException]) -> None:
-    def fail(values: list[Any], check: Any) -> None:
-        raise error("no service")
-
-    outcomes = run_scheduler([ask] * 4, Server(fail))
-    assert [type(outcome) for outcome in outcomes] == [error] * 4
-
-
-def test_after_an_error_of_the_server_tasks_may_ask_again() -> None:
+def test_an_error_of_the_server_reaches_every_task_which_may_ask_again(error: type[BaseException]) -> None:
     def fail_once(values: list[Any], check: Any) -> None:
         if values[0] == "bad":
-            raise ValueError
+            raise error("no service")
 
     def work() -> int:
-        with pytest.raises(ValueError):  # noqa: PT011
+        with pytest.raises(error, match="no service"):
             ask("bad")
         return ask("good").n_served
 
-    assert run_scheduler([work] * 3, Server(fail_once)) == [1, 1, 1]
+    assert run_all([work] * 3, Server(fail_once)) == [1, 1, 1]
 
 
 def test_an_error_in_one_request_is_raised_in_its_task_only() -> None:
     def serve(requests: Sequence[Request], check: Any) -> None:
         requests[1].error = ValueError("mine")
 
-    outcomes = run_scheduler([ask] * 3, serve)
+    outcomes = run_all([ask] * 3, serve)
     assert [isinstance(outcome, ValueError) for outcome in outcomes] == [False, True, False]
 
 
 def test_an_error_in_the_delivery_stops_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threading, "excepthook", lambda failed: None)
+    failed: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", failed.append)
+    scheduler, done = make_scheduler(), []
 
-    def body() -> list[int]:
-        scheduler, done = make_scheduler(), []
+    def deliver(task: Task, result: Any, error: Any) -> None:
+        if result == 1:
+            raise ValueError("not delivered")
+        done.append(result)
 
-        def deliver(task: Task, result: Any, error: Any) -> None:
-            if result == 1:
-                raise ValueError("not delivered")
-            done.append(result)
-
+    def body() -> None:
         call = scheduler.open_call(None)
         for k in range(4):
             scheduler.submit(call, lambda k=k: (ask(k), k)[1], deliver)
         scheduler.close_call(call)
         scheduler.close()
-        return sorted(done)
 
-    assert within(body) == [0, 2, 3]
-    time.sleep(0.01)  # the thread shows its error at its very end
+    within(body)
+    assert sorted(done) == [0, 2, 3]
+    assert [str(info.exc_value) for info in failed] == ["not delivered"]
 
 
 def test_a_delivery_may_submit_the_next_task() -> None:
-    def body() -> list[int]:
-        scheduler, done = make_scheduler(n_tasks=2), []
+    scheduler, done = make_scheduler(n_tasks=2), []
+
+    def submit(call: Call, k: int) -> None:
+        def deliver(task: Task, result: Any, error: Any) -> None:
+            done.append(result)
+            if k + 3 < 30:
+                submit(call, k + 3)
+
+        scheduler.submit(call, lambda: ask(k).value, deliver)
+
+    def body() -> None:
         call = scheduler.open_call(None)
-
-        def submit(k: int) -> None:
-            def deliver(task: Task, result: Any, error: Any) -> None:
-                done.append(result)
-                if k + 3 < 30:
-                    submit(k + 3)
-
-            scheduler.submit(call, lambda: ask(k).value, deliver)
-
         for k in range(3):
-            submit(k)
+            submit(call, k)
         scheduler.close_call(call)
         scheduler.close()
-        return done
 
-    assert sorted(within(body)) == list(range(30))
-
-
-def test_news_is_told_once() -> None:
-    scheduler = make_scheduler()
-    assert [scheduler.is_news(message) for message in "aabab"] == [True, False, True, False, False]
-    within(scheduler.close)
+    within(body)
+    assert sorted(done) == list(range(30))
 
 
 # Calls within tasks.
 
 
-@pytest.mark.parametrize("n_tasks", [1, 2, 3])
+@pytest.mark.parametrize("n_tasks", [1, 2, 3, 64])
 @pytest.mark.parametrize("depth", [1, 3])
 def test_nested_calls_end_with_fewer_tasks_allowed_than_wait(n_tasks: int, depth: int) -> None:
     server = Server()
+    scheduler = make_scheduler(server, n_tasks=n_tasks, n_running=2)
 
-    def body() -> int:
-        scheduler = make_scheduler(server, n_tasks=n_tasks, n_running=2)
-
-        def work(level: int) -> int:
-            ask(level)
-            count = 1 if level == depth else sum(run(scheduler, [lambda: work(level + 1)] * 3))
-            ask(level)
-            return count
-
-        count = sum(run(scheduler, [lambda: work(0)] * 4))
-        scheduler.close()
+    def work(level: int) -> int:
+        ask(level)
+        count = 1 if level == depth else sum(run(scheduler, [lambda: work(level + 1)] * 3))
+        ask(level)
         return count
 
-    assert within(body) == 4 * 3**depth
+    assert sum(run_in(lambda _: [lambda: work(0)] * 4, scheduler)) == 4 * 3**depth
     assert sum(map(len, server.served)) == 2 * sum(4 * 3**level for level in range(depth + 1))
-
-
-def test_next_task_of_an_inner_call_waits_for_a_place() -> None:
-    begun, started, done = Gauge(), threading.Event(), threading.Semaphore(0)
-
-    def body() -> None:
-        scheduler = make_scheduler(n_tasks=1, n_running=2)
-
-        def inner() -> None:
-            with begun.inside():
-                ask()
-
-        def outer() -> None:
-            call, _ = start(scheduler, [inner])
-
-            def add_another() -> None:  # as joblib does, once there is something to do
-                assert started.wait(LIMIT)
-                scheduler.submit(call, inner, lambda *_: done.release())
-
-            thread = threading.Thread(target=add_another, daemon=True)
-            thread.start()
-            with scheduler.waiting(call):
-                assert done.acquire(timeout=LIMIT)
-            scheduler.close_call(call)
-            thread.join()
-
-        def other() -> None:
-            with begun.inside():
-                started.set()
-                time.sleep(0.1)
-                ask()
-
-        run(scheduler, [outer, other])
-        scheduler.close()
-
-    within(body)
-    assert begun.most == 1
+    assert max(map(len, server.served)) <= max(n_tasks, 4 * 3**depth if n_tasks == 64 else 0)
 
 
 def test_tasks_of_inner_calls_are_begun_first() -> None:
-    begun = []
+    begun: list[Any] = []
 
-    def body() -> None:
-        scheduler = make_scheduler(n_tasks=1, n_running=1)
+    def outer(scheduler: Scheduler, k: int) -> None:
+        begun.append(k)
+        run(scheduler, [lambda: begun.append((k, 0)), lambda: begun.append((k, 1))])
 
-        def outer(k: int) -> None:
-            begun.append(k)
-            run(scheduler, [lambda: begun.append((k, 0)), lambda: begun.append((k, 1))])
-
-        run(scheduler, [lambda k=k: outer(k) for k in range(3)])
-        scheduler.close()
-
-    within(body)
-    for k in range(3):
-        assert begun.index((k, 1)) - begun.index(k) >= 2
-        assert [entry for entry in begun if entry in [(k, 0), (k, 1)]] == [(k, 0), (k, 1)]
+    scheduler = make_scheduler(n_tasks=1, n_running=1)
+    run_in(lambda _: [lambda k=k: outer(scheduler, k) for k in range(3)], scheduler)
+    assert begun == [entry for k in range(3) for entry in (k, (k, 0), (k, 1))]
 
 
 def test_requests_of_all_depths_are_served_together() -> None:
-    server = Server()
+    scheduler = make_scheduler(server := Server())
 
-    def body() -> None:
-        scheduler = make_scheduler(server)
+    def outer() -> None:
+        run(scheduler, [lambda: ask("inner"), lambda: ask("inner")])
+        ask("after")
 
-        def outer() -> None:
-            run(scheduler, [lambda: ask("inner"), lambda: ask("inner")])
-
-        run(scheduler, [outer, lambda: ask("outer"), outer])
-        scheduler.close()
-
-    within(body)
-    assert [sorted(values) for values in server.served] == [["inner"] * 4 + ["outer"]]
+    run_in(lambda _: [outer, lambda: ask("outer"), outer], scheduler)
+    assert [sorted(values) for values in server.served] == [["inner"] * 4 + ["outer"], ["after"] * 2]
 
 
-# Calls that are given up.
+# Calls that are aborted.
+
+
+def wait_for_section() -> None:
+    with get_task().exclusive_section():
+        pytest.fail("began though its call was aborted")
 
 
 def run_and_abort(functions: Sequence[Callable[[], Any]], served: list[Any], **options: Any) -> list[Any]:
-    """Give up a call once its first requests are being served."""
-    call: list[Call] = []
-    ready = threading.Event()
+    """Abort a call once its first requests are being served."""
 
-    def give_up(values: list[Any], check: Callable[[], None]) -> None:
+    def abort(values: list[Any], check: Callable[[], None]) -> None:
         served.append(values)
-        ready.wait(LIMIT)
-        scheduler.abort(call[0])
+        scheduler.abort(scheduler.calls[0])
         check()
 
-    scheduler = make_scheduler(Server(give_up), **options)
-
-    def body() -> list[Any]:
-        opened, outcomes = start(scheduler, functions)
-        call.append(opened)
-        ready.set()
-        scheduler.close_call(opened)
-        scheduler.close()
-        return [outcomes.get(k) for k in range(len(functions))]
-
-    return within(body)
+    scheduler = make_scheduler(Server(abort), **options)
+    return run_in(lambda _: functions, scheduler)
 
 
-@pytest.mark.parametrize("waits", [ask, lambda: find_task().turn().__enter__()], ids=["request", "turn"])
-def test_tasks_of_a_call_that_is_given_up_end(waits: Callable[[], Any]) -> None:
+@pytest.mark.parametrize("wait", [ask, wait_for_section])
+def test_tasks_of_a_call_that_is_aborted_end(wait: Callable[[], Any]) -> None:
     raised, served, begun = [], [], []
 
     def work(wait: Callable[[], Any]) -> None:
@@ -422,382 +400,232 @@ def test_tasks_of_a_call_that_is_given_up_end(waits: Callable[[], Any]) -> None:
             raised.append(type(error))
             raise
 
-    functions = [lambda: work(ask), *[lambda: work(waits)] * 9]
+    functions = [lambda: work(ask), *[lambda: work(wait)] * 9]
     outcomes = run_and_abort(functions, served, n_tasks=4)
-    assert all(outcome is None or isinstance(outcome, Aborted) for outcome in outcomes)
+    assert [type(outcome) for outcome in outcomes] == [Aborted] * 10
     assert raised == [Aborted] * 4
     assert len(begun) == 4  # the queued ones never began
     assert len(served) == 1
 
 
-def test_a_task_that_holds_on_is_given_up_at_each_request() -> None:
+def test_a_task_that_holds_on_is_aborted_at_each_request() -> None:
     count, served = [], []
 
-    def stubborn() -> str:
+    def hold_on() -> str:
         for _ in range(5):
-            try:
+            with pytest.raises(Aborted, match=r"^$"):
                 ask()
-            except Aborted:
-                count.append(1)
+            count.append(1)
         return "ended"
 
-    assert run_and_abort([stubborn] * 2, served) == ["ended"] * 2
+    assert run_and_abort([hold_on] * 2, served) == ["ended"] * 2
     assert len(count) == 10
 
 
-def test_tasks_submitted_to_a_call_that_is_given_up_are_dropped() -> None:
-    begun: list[int] = []
+def test_tasks_submitted_to_a_call_that_is_aborted_are_dropped() -> None:
+    scheduler, begun, told = make_scheduler(), [], []
 
     def body() -> None:
-        scheduler = make_scheduler()
         call = scheduler.open_call(None)
         scheduler.abort(call)
-        scheduler.submit(call, lambda: begun.append(1), lambda *_: None)
+        scheduler.submit(call, lambda: begun.append(1), lambda *outcome: told.append(outcome[2]))
         scheduler.close_call(call)
         scheduler.close()
 
     within(body)
     assert begun == []
+    assert [type(error) for error in told] == [Aborted]
 
 
-def test_others_go_on_when_an_inner_call_is_given_up() -> None:
-    server, ended = Server(), []
-
-    def body() -> list[Any]:
-        scheduler = make_scheduler(server)
-
-        def inner() -> None:
-            try:
-                for _ in range(100):
-                    ask("inner")
-            finally:
-                ended.append(1)
-
-        def owner() -> str:
-            call, _ = start(scheduler, [inner] * 3)
-            with scheduler.waiting(call):
-                time.sleep(0.02)
-                scheduler.abort(call)
-            scheduler.close_call(call)
-            ask("owner")
-            return "owner"
-
-        def other() -> int:
-            return sum(ask("other").n_served for _ in range(5))
-
-        outcomes = run(scheduler, [owner, other, other])
-        scheduler.close()
-        return outcomes
-
-    assert within(body) == ["owner", 5, 5]
-    assert len(ended) == 3
-
-
-def test_requests_of_others_are_gone_on_with_when_a_call_is_given_up_meanwhile() -> None:
-    calls: list[Call] = []
+def test_requests_of_others_are_gone_on_with_when_an_inner_call_is_aborted_meanwhile() -> None:
     attempts: list[list[Any]] = []
-    opened = threading.Event()
 
     def serve(requests: Sequence[Request], check: Callable[[], None]) -> None:
-        attempts.append([request.value for request in requests])
+        attempts.append(sorted(request.value for request in requests))
         if len(attempts) == 1:
-            opened.wait(LIMIT)
-            scheduler.abort(calls[0])
+            scheduler.abort(scheduler.calls[1])
         check()
         for request in requests:
             request.n_served += 1
 
     scheduler = make_scheduler(serve)
 
-    def owner() -> None:
-        call, _ = start(scheduler, [lambda: ask("inner")])
-        calls.append(call)
-        opened.set()
-        scheduler.close_call(call)
+    def own() -> int:
+        (outcome,) = run(scheduler, [lambda: ask("inner")])
+        assert isinstance(outcome, Aborted)
+        return ask("owner").n_served
 
-    def body() -> list[Any]:
-        outcomes = run(scheduler, [lambda: ask("first").n_served, owner, lambda: ask("last").n_served])
-        scheduler.close()
-        return outcomes
-
-    assert within(body) == [1, None, 1]
-    assert [sorted(values) for values in attempts] == [["first", "inner", "last"], ["first", "last"]]
+    functions = [lambda: ask("first").n_served, own, lambda: ask("last").n_served]
+    assert run_in(lambda _: functions, scheduler) == [1, 1, 1]
+    assert attempts == [["first", "inner", "last"], ["first", "last"], ["owner"]]
 
 
-# Turns.
+# Exclusive sections.
 
 
-def check_alone(gauge: Gauge, seconds: float = 0.002) -> None:
-    with gauge.inside():
-        time.sleep(seconds)
-
-
-def test_nobody_else_runs_and_nothing_is_served_in_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_scheduler, "PATIENCE", 60.0)  # on a busy machine a task may stand still for a second
-    turn, others = Gauge(), Gauge()
-    clashes = []
+@pytest.mark.usefixtures("rapid")
+def test_nobody_else_runs_and_nothing_is_served_in_a_section() -> None:
+    section, others, clashes = Gauge(), Gauge(), []
 
     def work(k: int) -> None:
         for step in range(4):
             if (k + step) % 2:
-                with find_task().turn():
-                    check_alone(turn)
+                with get_task().exclusive_section(), section.inside():
+                    sum(range(1000))
                     clashes.append(others.now)
-            else:
-                check_alone(others, 0.001)
-                ask(k)
+            with others.inside():
+                sum(range(1000))
+                clashes.append(section.now)
+            ask(k)
 
-    def serve(values: list[Any], check: Any) -> None:
-        clashes.append(turn.now)
-        check_alone(others, 0.001)
-
-    run_scheduler([lambda k=k: work(k) for k in range(6)], Server(serve))
-    assert turn.most == 1
+    run_all([lambda k=k: work(k) for k in range(6)], Server(lambda *_: clashes.append(section.now)))
+    assert section.most == 1
     assert max(clashes) == 0
 
 
-def test_a_turn_within_a_turn_goes_on_and_its_requests_are_run_alone() -> None:
-    server = Server()
-
+def test_a_section_within_a_section_goes_on_and_its_requests_are_run_singly() -> None:
     def work() -> tuple[int, int]:
-        with find_task().turn(), find_task().turn():
+        with get_task().exclusive_section(), get_task().exclusive_section():
             request = ask()
-        assert not find_task().is_within_turn()
-        return request.n_alone, ask().n_served
+        return request.n_single, ask().n_served
 
-    assert run_scheduler([work] * 3, server) == [(1, 1)] * 3
+    server = Server()
+    assert run_all([work] * 3, server) == [(1, 1)] * 3
     assert [len(values) for values in server.served] == [3]
 
 
-def test_an_error_ends_a_turn() -> None:
-    def fail() -> None:
-        with find_task().turn():
-            raise ValueError
-
-    def work() -> str:
-        with find_task().turn():
+def test_an_error_ends_a_section() -> None:
+    def work(fails: bool) -> str:
+        with get_task().exclusive_section():
+            if fails:
+                raise ValueError
             return "done"
 
-    outcomes = run_scheduler([fail, work, fail, work])
-    assert outcomes[1::2] == ["done"] * 2
+    outcomes = run_all([lambda k=k: work(k % 2 == 0) for k in range(4)])
+    assert [type(outcome) for outcome in outcomes] == [ValueError, str] * 2
 
 
-@pytest.mark.parametrize("n_tasks", [1, 2, 8])
-@pytest.mark.parametrize("n_running", [1, 2])
-def test_calls_within_a_turn_keep_it(n_tasks: int, n_running: int) -> None:
-    turn, clashes = Gauge(), []
+def test_a_section_is_kept_to_its_end_when_its_call_is_aborted() -> None:
+    section, reached = Gauge(), []
+    scheduler = make_scheduler()
 
-    def body() -> list[Any]:
-        scheduler = make_scheduler(n_tasks=n_tasks, n_running=n_running)
+    def inner() -> None:
+        with get_task().exclusive_section(), section.inside():
+            scheduler.abort(get_task().call)
+            reached.append("end of section")
 
-        def inner() -> int:
-            with find_task().turn():
-                clashes.append(turn.now)
-                return ask().n_alone
-
-        def work() -> int:
-            with find_task().turn(), turn.inside():
-                return sum(run(scheduler, [inner] * 3))
-
-        outcomes = run(scheduler, [work] * 4)
-        scheduler.close()
-        return outcomes
-
-    assert within(body) == [3] * 4
-    assert turn.most == 1
-    assert set(clashes) == {1}
-
-
-def test_a_turn_is_kept_to_its_end_when_its_call_is_given_up() -> None:
-    turn, calls, begun = Gauge(), [], threading.Event()
-    reached = []
-
-    def body() -> list[Any]:
-        scheduler = make_scheduler()
-
-        def inner() -> None:
-            with find_task().turn(), turn.inside():
-                begun.set()
-                time.sleep(0.05)
-                reached.append("end of turn")
-
-        def owner() -> None:
-            call, _ = start(scheduler, [inner] * 3)
-            with scheduler.waiting(call):
-                begun.wait(LIMIT)
-                scheduler.abort(call)
-            scheduler.close_call(call)
-
-        def other() -> str:
-            for _ in range(5):
-                with find_task().turn(), turn.inside():
-                    time.sleep(0.002)
+    def other() -> str:
+        for _ in range(3):
+            with get_task().exclusive_section(), section.inside():
                 ask()
-            return "other"
+            ask()
+        return "other"
 
-        outcomes = run(scheduler, [owner, other, other])
-        scheduler.close()
-        return outcomes
-
-    assert within(body) == [None, "other", "other"]
-    assert turn.most == 1
-    assert reached.count("end of turn") <= 3
-    assert calls == []
+    functions = [lambda: [type(outcome) for outcome in run(scheduler, [inner] * 3)], other, other]
+    assert run_in(lambda _: functions, scheduler) == [[type(None), Aborted, Aborted], "other", "other"]
+    assert section.most == 1
+    assert reached == ["end of section"]
 
 
-def test_a_call_within_a_turn_begins_though_others_are_queued() -> None:
-    """Tasks of an inner call that wait for room do not stand in the way of the turn's own."""
-
-    def body() -> list[Any]:
-        scheduler = make_scheduler(n_tasks=2, n_running=1)
-        parked = threading.Event()
-
-        def in_turn() -> int:
-            with find_task().turn():
-                return sum(run(scheduler, [lambda: ask().n_alone]))
-
-        def crowd() -> int:
-            return sum(run(scheduler, [lambda: ask().n_served] * 4))
-
-        outcomes = run(scheduler, [in_turn, crowd])
-        scheduler.close()
-        parked.set()
-        return outcomes
-
-    assert within(body, 8.0) == [1, 4]
-
-
-def test_a_call_within_a_turn_begins_though_there_is_no_room() -> None:
-    full = threading.Event()
-
-    def body() -> list[Any]:
-        scheduler = make_scheduler(has_room=lambda n_begun: not full.is_set())
-
-        def in_turn() -> int:
-            with find_task().turn():
-                full.set()
-                return sum(run(scheduler, [lambda: ask().n_alone]))
-
-        outcomes = run(scheduler, [in_turn] * 3)
-        scheduler.close()
-        return outcomes
-
-    assert within(body, 8.0) == [1, 1, 1]
-
-
-# Patience.
+# The window.
 
 
 @pytest.mark.parametrize("n_running", [1, 2, 8])
-def test_a_task_that_waits_for_a_lock_of_another_is_not_waited_for(impatient: float, n_running: int) -> None:
+@pytest.mark.parametrize("n_tasks", [1, 3, 64])
+def test_a_lock_may_be_held_over_requests_sections_and_calls(n_running: int, n_tasks: int) -> None:
     lock = threading.Lock()
+    scheduler = make_scheduler(n_running=n_running, n_tasks=n_tasks, window=0.0)
 
     def work() -> int:
         with lock:
-            return sum(ask().n_served for _ in range(5))
+            count = ask().n_served
+            with get_task().exclusive_section():
+                count += ask().n_single
+            for _ in range(2):
+                count += sum(run(scheduler, [lambda: ask().n_served] * 2))
+            return count
 
-    assert run_scheduler([work] * 6, n_running=n_running) == [5] * 6
-
-
-@pytest.mark.parametrize("n_tasks", [1, 2, 3])
-def test_a_lock_may_be_held_over_several_calls(impatient: float, n_tasks: int) -> None:
-    lock = threading.Lock()
-
-    def body() -> list[Any]:
-        scheduler = make_scheduler(n_tasks=n_tasks, n_running=2)
-
-        def work() -> int:
-            with lock:
-                count = 0
-                for _ in range(3):
-                    call, outcomes = start(scheduler, [lambda: ask().n_served] * 2)
-                    with scheduler.waiting(call):
-                        while len(outcomes) < 2:
-                            time.sleep(0.01)  # as joblib waits
-                    scheduler.close_call(call)
-                    count += sum(outcomes.values())
-                return count
-
-        outcomes = run(scheduler, [work] * 5)
-        scheduler.close()
-        return outcomes
-
-    assert within(body, 10.0) == [6] * 5
+    assert run_in(lambda _: [work] * 5, scheduler) == [6] * 5
 
 
-def test_a_lock_may_be_held_over_a_turn(impatient: float) -> None:
-    lock = threading.Lock()
-
-    def work() -> str:
-        with lock, find_task().turn():
-            return "done"
-
-    assert run_scheduler([work] * 6, n_running=2) == ["done"] * 6
+def wait_until_asked(scheduler: Scheduler, values: set[Any]) -> None:
+    """Wait until requests of these values wait to be served."""
+    with scheduler.changed:
+        assert scheduler.changed.wait_for(lambda: {t.epoch.value for t in scheduler.asking} >= values, LIMIT)  # type: ignore[union-attr]
 
 
-def test_a_task_may_wait_for_another_within_a_turn(impatient: float) -> None:
-    def body() -> list[Any]:
-        scheduler = make_scheduler(n_running=1)
-        come = threading.Event()
+def test_a_busy_task_is_waited_for_until_the_window_is_over_and_once_only() -> None:
+    clock, server, trained = Clock(), Server(), threading.Event()
+    scheduler = make_scheduler(server, clock=clock, window=2.0)
 
-        def work() -> list[Any]:
-            with find_task().turn():
-                return run(scheduler, [lambda: come.wait(LIMIT), come.set])
+    def busy() -> None:
+        wait_until_asked(scheduler, {"quick"})
+        clock.move(scheduler, 1.9)
+        assert server.served == []
+        clock.move(scheduler, 0.1)
+        assert trained.wait(LIMIT)  # the clock stands still: the others are served without it
+        for _ in range(2):
+            ask("busy")
 
-        outcomes = run(scheduler, [work])
-        scheduler.close()
-        return outcomes
-
-    assert within(body, 8.0) == [[True, None]]
-
-
-def test_a_slow_task_is_not_waited_for_at_each_request(impatient: float) -> None:
-    slow, seconds = threading.Event(), []
-
-    def work() -> None:
-        start = time.monotonic()
+    def quick() -> None:
         for _ in range(20):
-            ask()
-        seconds.append(time.monotonic() - start)
-        slow.set()
+            ask("quick")
+        trained.set()
+        wait_until_asked(scheduler, {"busy"})
+        ask("quick")
 
-    server = Server()
-    assert run_scheduler([work, lambda: slow.wait(LIMIT)], server)[1] is True
-    assert seconds[0] < 20 * impatient / 2
-    assert len(server.served) == 20
+    run_in(lambda _: [busy, quick], scheduler)
+    assert server.served == [["quick"]] * 20 + [["busy", "quick"], ["busy"]]  # it is waited for again
 
 
-def test_slow_tasks_do_not_keep_others_from_beginning(impatient: float) -> None:
+def test_each_that_comes_begins_the_window_anew() -> None:
+    clock, server = Clock(), Server()
+    scheduler = make_scheduler(server, clock=clock, window=2.0)
+
+    def work(k: int) -> None:
+        wait_until_asked(scheduler, set(range(k)))
+        clock.move(scheduler, 1.5)  # in all longer than the window
+        ask(k)
+
+    run_in(lambda _: [lambda k=k: work(k) for k in range(4)], scheduler)
+    assert server.served == [[0, 1, 2, 3]]
+
+
+def test_late_tasks_do_not_keep_others_from_beginning() -> None:
     come = threading.Barrier(5)
-    assert sorted(run_scheduler([lambda: come.wait(LIMIT)] * 5, n_running=1)) == list(range(5))
+    assert sorted(run_all([lambda: come.wait(LIMIT)] * 5, n_running=1, window=0.0)) == list(range(5))
 
 
-def test_a_slow_task_that_asks_is_waited_for_again(impatient: float) -> None:
-    server = Server()
+def test_a_late_task_rejoins_when_no_section_is_under_way() -> None:
+    scheduler = make_scheduler(window=0.0)
+    in_section, calls, section = threading.Event(), threading.Event(), Gauge()
+    seen: list[int] = []
 
     def late() -> None:
-        time.sleep(3 * impatient)
-        for _ in range(3):
-            ask("late")
+        assert in_section.wait(LIMIT)
+        calls.set()
+        rejoin_scheduler()
+        seen.append(section.now)
 
-    def steady() -> None:
-        for _ in range(8):
-            time.sleep(0.6 * impatient)
-            ask("steady")
+    def own() -> None:
+        with get_task().exclusive_section(), section.inside():
+            in_section.set()
+            assert calls.wait(LIMIT)
+            with scheduler.changed:
+                assert scheduler.changed.wait_for(lambda: scheduler.ready, LIMIT)
 
-    run_scheduler([steady, late], server)
-    assert ["steady", "late"] in server.served
+    run_in(lambda _: [late, own], scheduler)
+    assert seen == [0]
 
 
 def test_the_call_from_outside_is_waited_for_while_it_submits() -> None:
-    server = Server()
+    scheduler = make_scheduler(server := Server())
 
     def body() -> None:
-        scheduler = make_scheduler(server)
         call = scheduler.open_call(None)
         for k in range(5):
             scheduler.submit(call, lambda k=k: ask(k), lambda *_: None)
-            time.sleep(0.02)
+            wait_until_asked(scheduler, set(range(k)) if k else set())
         scheduler.close_call(call)
         scheduler.close()
 
@@ -805,15 +633,15 @@ def test_the_call_from_outside_is_waited_for_while_it_submits() -> None:
     assert server.served == [list(range(5))]
 
 
-def test_a_call_from_outside_that_takes_its_time_is_not_waited_for(impatient: float) -> None:
-    server = Server()
+def test_a_call_from_outside_that_takes_its_time_is_not_waited_for() -> None:
+    scheduler = make_scheduler(server := Server(), window=0.0)
 
     def body() -> None:
-        scheduler = make_scheduler(server)
         call = scheduler.open_call(None)
         for k in range(2):
-            scheduler.submit(call, lambda k=k: ask(k), lambda *_: None)
-            time.sleep(4 * impatient)
+            ended = threading.Event()
+            scheduler.submit(call, lambda k=k: ask(k), lambda *_, ended=ended: ended.set())
+            assert ended.wait(LIMIT)
         scheduler.close_call(call)
         scheduler.close()
 
@@ -821,97 +649,47 @@ def test_a_call_from_outside_that_takes_its_time_is_not_waited_for(impatient: fl
     assert server.served == [[0], [1]]
 
 
-def test_a_request_that_comes_just_when_others_are_served_is_not_lost(impatient: float) -> None:
-    """Both the server and a slow task wait for the scheduler's lock; whoever comes first, both go on."""
-
-    def body() -> list[Any]:
-        scheduler, outcomes = make_scheduler(n_running=4), []
-        for _ in range(5):
-            held = threading.Event()
-
-            def late() -> int:
-                held.wait(LIMIT)  # noqa: B023
-                time.sleep(3 * impatient)
-                return ask("late").n_served
-
-            call, results = start(scheduler, [lambda: ask("early").n_served, late])
-            with scheduler.waiting(call):
-                time.sleep(0.2 * impatient)
-                with scheduler.changed:  # a moment in which neither comes in
-                    held.set()
-                    time.sleep(4 * impatient)
-            scheduler.close_call(call)
-            outcomes.append([results[0], results[1]])
-        scheduler.close()
-        return outcomes
-
-    assert within(body, 10.0) == [[1, 1]] * 5
-
-
 # Accounts, and the end.
 
 
-def test_idle_is_the_time_spent_waiting() -> None:
-    tasks = []
+def test_idle_is_the_time_spent_waiting_and_share_that_spent_by_the_server() -> None:
+    clock = Clock()
 
-    def work() -> None:
-        time.sleep(0.03)
+    def work() -> tuple[float, float]:
+        clock.now += 3.0
         ask(seconds=0.5)
-        with find_task().turn():
-            time.sleep(0.03)
-        tasks.append(find_task())
+        with get_task().exclusive_section():
+            clock.now += 3.0
+            ask(seconds=5.0)  # it is in the task's own time
+        return get_task().idle, get_task().share
 
-    run_scheduler([work] * 2, Server(lambda *_: time.sleep(0.1)))
-    for task in tasks:
-        assert 0.1 <= task.idle < 0.3
-        assert task.share == 0.5
+    def serve(requests: Sequence[Request], check: Any) -> None:
+        clock.now += 10.0 * len(requests)
+
+    assert run_all([work], serve, clock=clock) == [(10.0, 0.5)]
 
 
 def test_the_work_of_inner_tasks_is_the_share_of_their_owner() -> None:
-    def body() -> list[Any]:
-        scheduler = make_scheduler(Server(lambda *_: time.sleep(0.05)))
+    clock = Clock()
 
-        def inner() -> None:
-            time.sleep(0.02)
-            ask(seconds=1.0)
+    def inner() -> None:
+        clock.now += 2.0
+        ask(seconds=1.0)
 
-        def work() -> Task:
-            run(scheduler, [inner] * 3)
-            return find_task()
+    def work() -> tuple[float, float]:
+        run(scheduler, [inner] * 3)
+        return get_task().idle, get_task().share
 
-        tasks = run(scheduler, [work] * 2)
-        scheduler.close()
-        return tasks
+    def serve(requests: Sequence[Request], check: Any) -> None:
+        clock.now += 10.0 * len(requests)
 
-    for task in within(body):
-        assert 3.06 <= task.share < 3.5
-        assert task.idle >= 0.07
-
-
-def test_requests_within_a_turn_are_no_share() -> None:
-    def work() -> float:
-        with find_task().turn():
-            ask(seconds=5.0)  # it is in the task's own time
-        return find_task().share
-
-    assert run_scheduler([work]) == [0.0]
-
-
-def list_scheduler_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("sk_mixup")]
-
-
-def test_close_leaves_no_thread() -> None:
-    before = list_scheduler_threads()
-    run_scheduler([ask] * 10)
-    deadline = time.monotonic() + 1.0
-    while list_scheduler_threads() != before and time.monotonic() < deadline:
-        time.sleep(0.001)
-    assert list_scheduler_threads() == before
+    scheduler = make_scheduler(serve, n_running=1, clock=clock, window=math.inf)
+    assert run_in(lambda _: [work], scheduler) == [(36.0, 9.0)]
 
 
 def test_close_waits_for_each_thread() -> None:
-    lasting = []
+    threads: list[threading.Thread] = []
+    before = threading.active_count()
 
     class Lasting(threading.local):
         """Takes its time when its thread ends."""
@@ -921,37 +699,29 @@ def test_close_waits_for_each_thread() -> None:
 
     class End:
         def __del__(self) -> None:
-            time.sleep(0.05)
+            sum(range(100_000))
 
     local = Lasting()
 
     def work() -> None:
-        lasting.append(threading.current_thread())
+        threads.append(threading.current_thread())
         assert local.end
 
-    run_scheduler([work] * 3)
-    assert not any(thread.is_alive() for thread in lasting)
-
-
-def test_a_scheduler_may_be_closed_at_once() -> None:
-    for _ in range(20):
-        within(make_scheduler().close)
-
-
-def test_a_scheduler_without_tasks_runs_empty_calls() -> None:
-    assert run_scheduler([]) == []
+    scheduler = make_scheduler()
+    run_in(lambda _: [work] * 3, scheduler)
+    assert not any(thread.is_alive() for thread in (*threads, scheduler.server))
+    assert threading.active_count() == before
 
 
 # All at once.
 
 
 class Workload:
-    """Random tasks: naps, requests, turns, calls within, failures and calls that are given up."""
+    """Random tasks: requests, sections, calls within, failures and calls that are aborted."""
 
     def __init__(self, seed: int, scheduler: Scheduler) -> None:
         self.random, self.scheduler = random.Random(seed), scheduler
-        self.lock, self.turn = threading.Lock(), Gauge()
-        self.n_done = 0
+        self.lock, self.section = threading.Lock(), Gauge()
 
     def draw(self) -> float:
         with self.lock:
@@ -960,31 +730,21 @@ class Workload:
     def work(self, depth: int) -> str:
         for _ in range(int(4 * self.draw())):
             self.act(depth)
-        with self.lock:
-            self.n_done += 1
         return "done"
 
     def act(self, depth: int) -> None:
         what = self.draw()
-        if what < 0.25:
-            time.sleep(0.003 * self.draw())
+        if what < 0.2:
+            sum(range(1000))
         elif what < 0.7:
             ask(depth)
         elif what < 0.8:
-            self.section(depth)
+            with get_task().exclusive_section(), self.section.inside():
+                ask(depth)
         elif what < 0.95 and depth < 2:
             self.call(depth + 1)
         elif what > 0.97:
             raise ValueError
-
-    def section(self, depth: int) -> None:
-        outer = find_task().is_within_turn()
-        with find_task().turn():
-            if outer:
-                self.act(depth)
-                return
-            with self.turn.inside():
-                self.act(depth)
 
     def call(self, depth: int) -> None:
         functions = [lambda: self.work(depth)] * int(1 + 4 * self.draw())
@@ -992,7 +752,6 @@ class Workload:
         try:
             with self.scheduler.waiting(call):
                 if self.draw() < 0.2:
-                    time.sleep(0.002 * self.draw())
                     self.scheduler.abort(call)
         finally:
             self.scheduler.close_call(call)
@@ -1000,64 +759,16 @@ class Workload:
             raise ValueError
 
 
-@pytest.fixture
-def rapid() -> Iterator[None]:
-    """Let threads be switched as often as can be."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(before)
-
-
 @pytest.mark.usefixtures("rapid")
-@pytest.mark.parametrize("patience", [1.0, 0.001], ids=["patient", "impatient"])
+@pytest.mark.parametrize("window", [1.0, 0.0], ids=["patient", "impatient"])
 @pytest.mark.parametrize(("n_tasks", "n_running"), [(1, 1), (3, 2), (64, 4)])
 @pytest.mark.parametrize("seed", range(2))
-def test_random_work_ends(
-    monkeypatch: pytest.MonkeyPatch, seed: int, n_tasks: int, n_running: int, patience: float
-) -> None:
-    monkeypatch.setattr(_scheduler, "PATIENCE", patience)
-
-    def check_sometimes(values: list[Any], check: Callable[[], None]) -> None:
-        time.sleep(0.0002)
-        check()
-
-    def body() -> tuple[list[Any], Workload]:
-        scheduler = make_scheduler(Server(check_sometimes), n_tasks=n_tasks, n_running=n_running)
-        load = Workload(seed, scheduler)
-        outcomes = run(scheduler, [lambda: load.work(0)] * 60)
-        scheduler.close()
-        left = [
-            scheduler.begun,
-            scheduler.owners,
-            scheduler.running,
-            scheduler.ready,
-            scheduler.numbers,
-            scheduler.calls,
-        ]
-        assert not any(left)
-        return outcomes, load
-
-    outcomes, load = within(body)
-    assert {type(outcome) for outcome in outcomes} <= {str, ValueError}
-    assert load.turn.most <= 1
+def test_random_work_ends(seed: int, n_tasks: int, n_running: int, window: float) -> None:
+    server = Server(lambda values, check: check())
+    scheduler = make_scheduler(server, n_tasks=n_tasks, n_running=n_running, window=window)
+    load = Workload(seed, scheduler)
+    outcomes = run_in(lambda _: [lambda: load.work(0)] * 60, scheduler)
+    assert {type(outcome) for outcome in outcomes} == {str, ValueError}
+    assert load.section.most == 1
     assert outcomes.count("done") > 30
-
-
-def test_patience_that_ends_between_two_looks_at_the_clock_is_not_lost(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    scheduler = make_scheduler()
-    now = [100.0]
-    monkeypatch.setattr(_scheduler.time, "monotonic", lambda: now[0])
-    with scheduler.changed:
-        call = _scheduler.Call(None)
-        scheduler.calls.append(call)
-        now[0] += 0.999 * _scheduler.PATIENCE
-        scheduler._advance()  # still waited for
-        now[0] += 0.002 * _scheduler.PATIENCE
-        timeout = scheduler._get_timeout()  # no longer
-        scheduler.calls.remove(call)
-    monkeypatch.undo()
-    scheduler.close()
-    assert timeout is not None
+    assert not any([scheduler.begun, scheduler.running, scheduler.ready, scheduler.asking, scheduler.calls])

@@ -17,6 +17,7 @@ __all__ = [
     "check_choice",
     "check_device",
     "check_integer",
+    "check_losses_finite",
     "check_names",
     "check_real",
     "did_you_mean",
@@ -109,6 +110,19 @@ def check_names(owner: str, names: Iterable[str], known: Collection[str]) -> Non
     for name in sorted(set(names) - set(known)):
         hint = did_you_mean(name, known) or f"Its options are {', '.join(sorted(known))}."
         raise ValueError(f"{name} must be an option of {owner}; got an unknown name. {hint}")
+
+
+def check_losses_finite(name: str, losses: Iterable[float], epoch: int, hint: str) -> None:
+    """Raise if a loss of an epoch is NaN or infinite.
+
+    Raises
+    ------
+    ValueError
+        If there is one; the message shows the first.
+    """
+    bad = next((loss for loss in losses if not math.isfinite(loss)), None)
+    if bad is not None:
+        raise ValueError(f"{name} must stay finite; got {bad} in epoch {epoch}. {hint}")
 
 
 def did_you_mean(name: Any, known: Collection[str]) -> str:

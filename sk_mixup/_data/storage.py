@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from sk_mixup._tensors import gather_rows, send
 
-__all__ = ["ALIGNMENT", "HostRows", "Rows", "SparseRows", "align", "map_features"]
+__all__ = ["ALIGNMENT", "HostRows", "Rows", "SparseRows", "align", "map_features", "split_padded"]
 
 ALIGNMENT = 64
 
@@ -33,6 +33,14 @@ def align(x: Tensor) -> Tensor:
     allocates begins there.
     """
     return x if x.data_ptr() % ALIGNMENT == 0 else x.clone()
+
+
+def split_padded(rows: Tensor, size: int) -> list[Tensor]:
+    """Return blocks of `size` rows, aligned, the last padded with copies of its last row."""
+    blocks = [align(block) for block in torch.split(rows, size)]
+    last = blocks[-1]
+    blocks[-1] = torch.cat([last, last[-1:].expand(size - len(last), *last.shape[1:])])
+    return blocks
 
 
 class SparseRows:

@@ -152,6 +152,13 @@ class Player:
         names: dict[Tensor, str] = {p: key for key, p in self.module.named_parameters()}
         return describe_module(self.module), describe_optimizer(self.optimizer, names)
 
+    def move_to(self, device: str | torch.device) -> None:
+        """Put the net and the optimizer's state on a device."""
+        self.module.to(device)
+        for state in self.optimizer.state.values():
+            tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+            state.update({name: value.to(device) for name, value in tensors.items()})
+
 
 @dataclass(frozen=True, eq=False)
 class GanTrainer:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 from torch import Tensor
 
-__all__ = ["Header", "from_json", "read_header", "to_json", "whole_files", "write_state"]
+__all__ = ["File", "Header", "from_json", "read_header", "to_json", "whole_files", "write_state"]
 
 # Where in the metadata of a safetensors file stands what a fit learned beside the weights.
 METADATA = "sk_mixup"

@@ -2,25 +2,70 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+import copy
+import io
+from itertools import count, pairwise
+import math
+import os
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
-from skorch import NeuralNet
+from skorch.callbacks import Callback, EpochTimer
+from skorch.history import History
+from skorch.utils import TeeGenerator, get_map_location, params_for
 import torch
+from torch import Tensor, nn
 
 from sk_mixup._random import draw_seed, make_generator, seeded_torch
-from sk_mixup._training.gan import GENERATOR_LOSSES
-from sk_mixup._validation import check_bool, check_choice, check_device, check_integer, check_real
-from sk_mixup.estimators._gan_net import AdversarialNetMixin
+from sk_mixup._skorch.default_callbacks import QuietPrintLog, has_batch_hooks
+from sk_mixup._skorch.stack_member import exclusive_section, find_own_stream, warn_single
+from sk_mixup._training.epoch import Epoch
+from sk_mixup._training.gan import GENERATOR_LOSSES, GanBatches, GanTrainer, Player
+from sk_mixup._validation import (
+    check_bool,
+    check_choice,
+    check_device,
+    check_integer,
+    check_losses_finite,
+    check_real,
+    did_you_mean,
+)
+from sk_mixup.estimators._gan_nets import build_net, build_optimizer, check_nets, evaluate
+from sk_mixup.estimators._options import check_options_of, check_prefixes, store_options
+from sk_mixup.estimators._persistence import (
+    File,
+    from_json,
+    read_header,
+    to_json,
+    whole_files,
+    write_state,
+)
+from sk_mixup.mixing import draw_gan_plan
 from sk_mixup.mixing.mixup import LAM_PER
 from sk_mixup.modules import MLP
+from sk_mixup.stacking._scheduler import find_task, rejoin_scheduler
 
 __all__ = ["MixupGAN"]
 
+PLAYERS = ("generator", "discriminator")
+OPTIMIZERS = ("optimizer", "generator_optimizer", "discriminator_optimizer")
+LOSSES = ("discriminator_loss", "generator_loss")
+# What a fit learns beside the weights, and what of it lives on a device.
+LEARNED = ("feature_names_in_", "n_features_in_", "_shape_in")
+ON_DEVICE = ("generator_", "discriminator_", "generator_optimizer_", "discriminator_optimizer_")
 
-class MixupGAN(AdversarialNetMixin, NeuralNet):
+RandomState = int | np.random.RandomState | np.random.Generator | None
+Callbacks = Sequence[Callback | type[Callback] | tuple[str, Callback]] | str | None
+
+
+class MixupGAN(BaseEstimator):
     """Generative adversarial network trained on mixtures of real and generated examples.
 
     A generator g turns noise z into examples, a discriminator d tells real ones from
@@ -29,7 +74,7 @@ class MixupGAN(AdversarialNetMixin, NeuralNet):
 
         max_g min_d  E ℓ(d(λx + (1-λ)g(z)), λ),   λ ~ Beta(alpha, alpha)
 
-    with ℓ the binary cross-entropy. It is a :class:`skorch.NeuralNet` as well.
+    with ℓ the binary cross-entropy.
 
     Parameters
     ----------
@@ -86,9 +131,12 @@ class MixupGAN(AdversarialNetMixin, NeuralNet):
         ``discriminator_optimizer__<name>`` for one.
 
     callbacks : list, 'disable' or None, default=None
-        skorch callbacks, such as :class:`sk_mixup.callbacks.Snapshots`. Those with hooks round a
-        batch are called round each generator step, without a batch. Learning-rate schedulers
-        and checkpoints of skorch that look for a single ``optimizer_`` find none.
+        :class:`sk_mixup.callbacks.Snapshots`, and callbacks of skorch that need nothing but the
+        history, the options and their hooks: EarlyStopping with one of the losses as
+        ``monitor``, GradientNormClipping, ProgressBar, your own. Hooks around a batch are called
+        around each generator step, without a batch. Scoring, schedulers of the learning rate and
+        Checkpoint look for a single module or optimizer and find none; ``set_params(lr=...)`` in
+        ``on_epoch_end`` changes the learning rate. 'disable' leaves out printing and times too.
 
     warm_start : bool, default=False
         Whether ``fit`` goes on from the last fit instead of starting anew.
@@ -103,12 +151,11 @@ class MixupGAN(AdversarialNetMixin, NeuralNet):
         Whether to compile both nets with ``torch.compile``; options are ``compile__<name>``.
 
     torch_load_kwargs : dict, default=None
-        Options of ``torch.load`` for unpickling.
+        Options of ``torch.load`` for unpickling and :meth:`load_params`.
 
     random_state : int, RandomState, Generator or None, default=None
-        Seed of the initial weights, the order of the rows, noise, weights and dropout. None
-        takes fresh entropy each fit. The global generators of numpy and torch are left as
-        they were.
+        Seeds parameter initialisation, shuffling, noise, λ and dropout. None takes fresh
+        entropy each fit. The global generators of numpy and torch are left as they were.
 
     **kwargs : dict
         Options of components, such as ``generator__hidden_layer_sizes`` or
@@ -141,8 +188,8 @@ class MixupGAN(AdversarialNetMixin, NeuralNet):
     Notes
     -----
     Of each real example x and each generated g(z) of a mini-batch the discriminator sees both
-    λx + (1-λ)g(z) and (1-λ)x + λg(z). As λ has a symmetric law this estimates the objective
-    with less noise than one of them would, and ``alpha=0`` is exactly the plain GAN.
+    λx + (1-λ)g(z) and (1-λ)x + λg(z). As the distribution of λ is symmetric this estimates the
+    objective with less noise than one of them would, and ``alpha=0`` is exactly the plain GAN.
 
     Data should be near unit size (``StandardScaler``). In a pipeline the last step samples, and
     the steps before it turn samples back: ``pipe[:-1].inverse_transform(pipe[-1].sample(9))``.
@@ -172,8 +219,8 @@ class MixupGAN(AdversarialNetMixin, NeuralNet):
 
     def __init__(
         self,
-        generator: Any = MLP,
-        discriminator: Any = MLP,
+        generator: Callable[..., nn.Module] | nn.Module = MLP,
+        discriminator: Callable[..., nn.Module] | nn.Module = MLP,
         *,
         alpha: float = 0.2,
         lam_per: str = "example",
@@ -184,21 +231,56 @@ class MixupGAN(AdversarialNetMixin, NeuralNet):
         steps_per_epoch: int = 100,
         batch_size: int = 64,
         lr: float = 1e-3,
-        optimizer: Any = torch.optim.Adam,
-        callbacks: Any = None,
+        optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
+        callbacks: Callbacks = None,
         warm_start: bool = False,
         verbose: int = 0,
-        device: Any = "cpu",
+        device: str | torch.device = "cpu",
         compile: bool = False,
-        torch_load_kwargs: dict[str, Any] | None = None,
-        random_state: Any = None,
-        **kwargs: Any,
+        torch_load_kwargs: dict[str, object] | None = None,
+        random_state: RandomState = None,
+        **kwargs: object,
     ) -> None:
-        self._store_options(dict(locals()))
+        store_options(self, locals())
 
-    def check_options(self) -> None:
+    # -- options -------------------------------------------------------------------------
+
+    def get_params(self, deep: bool = True) -> dict[str, object]:
+        """Return all options, with those of components; see ``sklearn.base.BaseEstimator``."""
+        return {name: getattr(self, name) for name in (*self._get_param_names(), *self._list_extra_options())}
+
+    def _list_extra_options(self) -> list[str]:
+        """Return the names of options that are not in the signature, such as ``optimizer__betas``."""
+        extra = set(self.__dict__) - set(self._get_param_names())
+        return sorted(name for name in extra if not name.startswith("_") and not name.endswith("_"))
+
+    def set_params(self, **params: object) -> Self:
+        """Set options; learning rate and options of the optimizers are those of a fitted GAN at once."""
+        known = self.get_params()
+        for name in params:
+            if name not in known and "__" not in name:
+                hint = did_you_mean(name, known) or f"Its options are {sorted(known)}."
+                raise ValueError(f"Invalid parameter {name!r} for estimator {type(self).__name__}. {hint}")
+        self.__dict__.update(params)
+        for name, player in self._get_players().items():
+            options = self._get_optimizer_options(name)
+            changed = {key.rpartition("__")[2] for key in params if key == "lr" or "optimizer__" in key}
+            for group in player.optimizer.param_groups:
+                group.update({option: options[option] for option in changed & options.keys()})
+        return self
+
+    def _get_optimizer_options(self, name: str) -> dict[str, object]:
+        """Return the options of the generator's or the discriminator's optimizer."""
+        own, shared = (params_for(prefix, self.__dict__) for prefix in (f"{name}_optimizer", "optimizer"))
+        return {"lr": self.lr, **shared, **own}
+
+    def _check_options(self) -> None:
         """Raise if an option breaks its rule; the message names it."""
-        self._check_names()
+        known, prefixes = self._get_param_names(), (*PLAYERS, *OPTIMIZERS, "compile")
+        check_prefixes(type(self), self._list_extra_options(), known, prefixes)
+        for prefix in (*PLAYERS, *OPTIMIZERS):
+            component = self.optimizer if prefix in OPTIMIZERS else getattr(self, prefix)
+            check_options_of(prefix, component, params_for(prefix, self.__dict__))
         check_real("alpha", self.alpha, low=0.0, hint="Use alpha=0 for the plain GAN, 0.2 for mixup.")
         check_choice("lam_per", self.lam_per, LAM_PER)
         check_choice("generator_loss", self.generator_loss, GENERATOR_LOSSES)
@@ -213,7 +295,9 @@ class MixupGAN(AdversarialNetMixin, NeuralNet):
         check_bool("warm_start", self.warm_start, hint="Use True to go on from the last fit.")
         check_device(self.device)
 
-    def fit(self, X: Any, y: Any = None, **fit_params: Any) -> MixupGAN:
+    # -- training ------------------------------------------------------------------------
+
+    def fit(self, X: ArrayLike | Tensor, y: None = None, **fit_params: object) -> Self:
         """Train both nets from the start.
 
         Parameters
@@ -236,9 +320,11 @@ class MixupGAN(AdversarialNetMixin, NeuralNet):
         TypeError, ValueError
             If an option, a network or the data break a rule; the message names it.
         """
-        return self._train(X, fresh=not self.warm_start or not self.initialized_, fit_params=fit_params)
+        return self._train(X, fresh=not self.warm_start, fit_params=fit_params)
 
-    def partial_fit(self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any) -> MixupGAN:
+    def partial_fit(
+        self, X: ArrayLike | Tensor, y: None = None, classes: None = None, **fit_params: object
+    ) -> Self:
         """Train for ``max_epochs`` more epochs, without starting anew.
 
         Parameters
@@ -255,44 +341,186 @@ class MixupGAN(AdversarialNetMixin, NeuralNet):
         self : MixupGAN
             The fitted estimator.
         """
-        return self._train(X, fresh=not self.initialized_, fit_params=fit_params)
+        return self._train(X, fresh=False, fit_params=fit_params)
 
-    def _train(self, X: Any, *, fresh: bool, fit_params: dict[str, Any]) -> MixupGAN:
+    def _train(self, X: ArrayLike | Tensor, *, fresh: bool, fit_params: dict[str, object]) -> Self:
         if fit_params:
             raise TypeError(f"fit must be given X alone; got {sorted(fit_params)} too. Leave them out.")
-        self.check_options()
-        with self._on_device_of_stack():
-            with self._unchanged_on_error():
-                X = self._check_rows(X, reset=fresh or "_shape_in" not in vars(self))
-                if fresh:
-                    self.initialize()
-                self.check_nets(X)
-            with seeded_torch(draw_seed(self.rng_)):
-                super().partial_fit(X)
+        self._check_options()
+        fresh = fresh or not self._get_players()
+        with _unchanged_on_error(self):
+            rows = self._check_rows(X, reset=fresh)
+            if fresh:
+                self._initialize()
+            check_nets(self.generator_, self.discriminator_, rows, self.noise_features)
+            if fresh:
+                self.callbacks_ = _make_callbacks(self.callbacks)
+        with self._on_device_of_stack() as device, seeded_torch(draw_seed(self.rng_)):
+            self._notify("on_train_begin", X=rows, y=None)
+            with suppress(KeyboardInterrupt):  # skorch's way for a callback to stop the training
+                self._run_epochs(torch.as_tensor(rows).to(device))
+            self._notify("on_train_end", X=rows, y=None)
         return self
 
-    def _check_rows(self, X: Any, *, reset: bool) -> NDArray[Any]:
-        dtype = np.float64 if torch.get_default_dtype() == torch.float64 else np.float32
-        checked: NDArray[Any] = validate_data(
+    def _check_rows(self, X: ArrayLike | Tensor, *, reset: bool) -> np.ndarray:
+        rows: np.ndarray = validate_data(
             self,
-            X.numpy(force=True) if isinstance(X, torch.Tensor) else X,
+            X.numpy(force=True) if isinstance(X, Tensor) else X,
             reset=reset,
             allow_nd=True,
-            dtype=dtype,
+            dtype=_get_dtype(),
             ensure_min_samples=2 if reset else 1,
             ensure_min_features=2 if reset else 1,
         )
-        shape = tuple(checked.shape[1:])
+        shape = rows.shape[1:]
         if reset:
-            self._shape_in, self._n_inputs = shape, checked[0].size
+            self._shape_in = shape
         elif shape != self._shape_in:
             raise ValueError(
                 f"X must hold examples of the shape seen in fit, {self._shape_in}; got {shape}. Give "
                 "the same features in the same order."
             )
-        return checked
+        return rows
 
-    def sample(self, n_samples: int = 1, random_state: Any = None) -> NDArray[Any]:
+    def _initialize(self) -> None:
+        """Build nets and optimizers anew, the weights from `random_state`."""
+        self.rng_ = make_generator(self.random_state)
+        self.n_iter_, self.history_ = 0, History()
+        n_features = math.prod(self._shape_in)
+        sizes = {"generator": (self.noise_features, n_features), "discriminator": (n_features, 1)}
+        rejoin_scheduler()
+        with seeded_torch(draw_seed(self.rng_), alone=True):
+            for name in PLAYERS:
+                options = params_for(name, self.__dict__)
+                net = build_net(getattr(self, name), options, *sizes[name]).to(self.device)
+                optimizer = build_optimizer(self.optimizer, net, self._get_optimizer_options(name))
+                setattr(self, f"{name}_optimizer_", optimizer)
+                compiled = torch.compile(net, **params_for("compile", self.__dict__)) if self.compile else net
+                setattr(self, f"{name}_", compiled)
+
+    def _get_players(self) -> dict[str, Player]:
+        """Return nets and optimizers by name; none before the first fit."""
+        if "generator_" not in self.__dict__:
+            return {}
+        return {
+            "generator": Player(self.generator_, self.generator_optimizer_),
+            "discriminator": Player(self.discriminator_, self.discriminator_optimizer_),
+        }
+
+    @contextmanager
+    def _on_device_of_stack(self) -> Iterator[str | torch.device]:
+        """Train where :func:`sk_mixup.stacked` says, and be back on the own device afterwards."""
+        task = find_task()
+        device = self.device if task is None or task.scheduler.device is None else task.scheduler.device
+        try:
+            for player in self._get_players().values():
+                player.move_to(device)
+            yield device
+        finally:
+            for player in self._get_players().values():
+                player.move_to(self.device)
+
+    def _run_epochs(self, rows: Tensor) -> None:
+        looks = any(type(cb).on_grad_computed is not Callback.on_grad_computed for cb in self.callbacks_)
+        generator, discriminator = self._get_players().values()
+        look = self._show_gradients if looks else None
+        trainer = GanTrainer(generator, discriminator, self.generator_loss, look)
+        numbers = count(1)
+        for _ in range(self.max_epochs):
+            self.history_.new_epoch()
+            self.history_.record("epoch", len(self.history_))
+            self._notify("on_epoch_begin", dataset_train=rows, dataset_valid=None)
+            self._run_epoch(trainer, rows, numbers)
+            with exclusive_section():
+                self._notify("on_epoch_end", dataset_train=rows, dataset_valid=None)
+
+    def _run_epoch(self, trainer: GanTrainer, rows: Tensor, numbers: Iterator[int]) -> None:
+        """Run an epoch in one piece, but for the generator steps after which a callback looks on."""
+        batch_size = len(rows) if self.batch_size == -1 else min(self.batch_size, len(rows))
+        shape = (self.steps_per_epoch, self.discriminator_steps + 1, batch_size)
+        plan = draw_gan_plan(self.rng_, len(rows), shape, self.alpha, self.lam_per)
+        try:
+            for start, stop in pairwise([0, *self._find_stops()]):
+                batches = GanBatches(rows, plan.slice(start, stop), self.noise_features)
+                self._run_steps(trainer, batches, next(numbers))
+        finally:  # an interrupted epoch keeps its losses
+            losses = {name: self._list_losses(name) for name in LOSSES}
+            for name, values in losses.items():
+                if values:
+                    self.history_.record(name, sum(values) / len(values))
+            self.history_.record("n_iter", self.n_iter_)
+        hint = (
+            f"Scale X (for example with StandardScaler), lower lr (now {self.lr}), or use "
+            "generator_loss='non-saturating'."
+        )
+        for name, values in losses.items():
+            check_losses_finite(name, values, len(self.history_), hint)
+
+    def _find_stops(self) -> list[int]:
+        """Return after which generator steps of an epoch callbacks look on, and the last."""
+        n_steps = self.steps_per_epoch
+        if self._is_watched():
+            return list(range(1, n_steps + 1))
+        wanted = {step - self.n_iter_ for callback in self._list_watchers() for step in callback.iterations}
+        return [*sorted(stop for stop in wanted if 0 < stop < n_steps), n_steps]
+
+    def _is_watched(self) -> bool:
+        """Whether a callback wants to be called around each generator step."""
+        return any(has_batch_hooks(callback, Callback) for callback in self.callbacks_)
+
+    def _list_watchers(self) -> list[Callback]:
+        """Return the callbacks that look on after generator steps of their own choice."""
+        return [callback for callback in self.callbacks_ if hasattr(callback, "on_iteration_end")]
+
+    def _run_steps(self, trainer: GanTrainer, batches: GanBatches, number: int) -> None:
+        losses: list[Tensor] = []
+        watched = self._is_watched()
+        if watched:
+            self.history_.new_batch()
+            self._notify("on_batch_begin", batch=None, training=True)
+        self.generator_.train()
+        self.discriminator_.train()
+        try:
+            _run_trainer(trainer, batches, lambda values, _: losses.append(values), number, self.max_epochs)
+            self.n_iter_ += len(batches)
+        finally:
+            if losses:
+                self._record_losses(torch.cat(losses))
+        if watched:
+            self._notify("on_batch_end", batch=None, training=True)
+        for callback in self._list_watchers():
+            with exclusive_section():
+                callback.on_iteration_end(self)
+
+    def _record_losses(self, losses: Tensor) -> None:
+        """Write to the history the loss of each generator step, and the discriminator's mean before it."""
+        table = losses.view(-1, self.discriminator_steps + 1)
+        pairs = zip(table[:, :-1].mean(dim=1).tolist(), table[:, -1].tolist(), strict=True)
+        steps = [dict(zip(LOSSES, pair, strict=True)) for pair in pairs]
+        rows = self.history_[-1]["batches"]
+        if rows and LOSSES[0] not in rows[-1]:  # begun for callbacks that are called around each step
+            steps[0] |= rows.pop()
+        rows.extend(steps)
+
+    def _list_losses(self, name: str) -> list[float]:
+        return [row[name] for row in self.history_[-1]["batches"] if name in row]
+
+    def _show_gradients(self, module: nn.Module) -> None:
+        named = TeeGenerator(module.named_parameters())
+        self._notify("on_grad_computed", named_parameters=named, batch=None, training=True)
+
+    def _notify(self, event: str, **facts: object) -> None:
+        for callback in self.callbacks_:
+            getattr(callback, event)(self, **facts)
+
+    @property
+    def history(self) -> History:
+        """The name by which skorch's callbacks find ``history_``."""
+        return self.history_
+
+    # -- the fitted nets -----------------------------------------------------------------
+
+    def sample(self, n_samples: int = 1, random_state: RandomState = None) -> NDArray[np.floating]:
         """Draw examples from the generator.
 
         Parameters
@@ -310,12 +538,11 @@ class MixupGAN(AdversarialNetMixin, NeuralNet):
         """
         check_is_fitted(self)
         check_integer("n_samples", n_samples, low=1, hint="Give how many examples to draw.")
-        dtype = np.float64 if torch.get_default_dtype() == torch.float64 else np.float32
-        noise = make_generator(random_state).standard_normal((n_samples, self.noise_features), dtype=dtype)
-        samples: NDArray[Any] = self.evaluate_blocks("generator", noise).numpy()
-        return samples.reshape(n_samples, *self._shape_in)
+        shape = (n_samples, self.noise_features)
+        noise = make_generator(random_state).standard_normal(shape, dtype=_get_dtype())
+        return evaluate(self.generator_, noise).numpy().reshape(n_samples, *self._shape_in)
 
-    def score_samples(self, X: Any) -> NDArray[Any]:
+    def score_samples(self, X: ArrayLike | Tensor) -> NDArray[np.floating]:
         """Return how real examples look to the discriminator.
 
         Parameters
@@ -330,23 +557,132 @@ class MixupGAN(AdversarialNetMixin, NeuralNet):
             examples it is the logarithm of their density over that of generated ones.
         """
         check_is_fitted(self)
-        rows = self._check_rows(X, reset=False)
-        logits: NDArray[Any] = self.evaluate_blocks("discriminator", rows).numpy()
-        return logits.reshape(-1)
+        return evaluate(self.discriminator_, self._check_rows(X, reset=False)).numpy().reshape(-1)
 
-    @property
-    def predict(self) -> Any:
-        """There is nothing to predict."""
-        raise AttributeError("MixupGAN has no predict; use sample or score_samples")
+    def save_params(self, f_params: File, use_safetensors: bool = False) -> None:
+        """Save the weights of both nets in one file; one named by its path appears whole or not at all.
 
-    @property
-    def predict_proba(self) -> Any:
-        """There is nothing to predict."""
-        raise AttributeError("MixupGAN has no predict_proba; use sample or score_samples")
+        Parameters
+        ----------
+        f_params : str, path or file-like object
+            Where the weights go.
+        use_safetensors : bool, default=False
+            Write a safetensors file, which holds no pickle. It also holds the features seen in
+            fit, so that :meth:`load_params` restores a GAN that can be sampled from.
+        """
+        check_is_fitted(self)
+        nets = {name: player.module.state_dict() for name, player in self._get_players().items()}
+        state = {f"{name}.{key}": value for name, part in nets.items() for key, value in part.items()}
+        with whole_files({"f_params": f_params}) as files:
+            file: File = files["f_params"]  # type: ignore[assignment]
+            if use_safetensors:
+                write_state(file, state, self._get_learned())
+            else:
+                torch.save(state, file)
 
-    def __sklearn_tags__(self) -> Any:
+    def load_params(self, f_params: File, use_safetensors: bool = False) -> None:
+        """Load what :meth:`save_params` wrote.
+
+        Parameters
+        ----------
+        f_params : str, path or file-like object
+            The weights. A safetensors file makes an estimator that was never fitted ready to
+            sample; options such as ``generator__hidden_layer_sizes`` must be those of the GAN that
+            was saved.
+        use_safetensors : bool, default=False
+            Whether it is a safetensors file.
+        """
+        self._check_options()
+        with _unchanged_on_error(self):
+            learned = read_header(f_params).learned if use_safetensors else None
+            if learned not in (None, self._get_learned()):
+                for name in LEARNED:
+                    self.__dict__.pop(name, None)
+                self.__dict__.update({name: from_json(value) for name, value in learned.items()})
+                self._initialize()
+                self.callbacks_ = _make_callbacks(self.callbacks)
+            check_is_fitted(self)
+            options = {"map_location": self.device, **(self.torch_load_kwargs or {})}
+            state = _read_safetensors(f_params) if use_safetensors else torch.load(f_params, **options)
+            nets = [player.module for player in self._get_players().values()]
+            for attempt in (copy.deepcopy(nets), nets):  # what does not fit is refused before it is loaded
+                for name, net in zip(PLAYERS, attempt, strict=True):
+                    own = [key for key in state if key.startswith(f"{name}.")]
+                    net.load_state_dict({key.removeprefix(f"{name}."): state[key] for key in own})
+
+    def _get_learned(self) -> dict[str, object]:
+        return {name: to_json(self.__dict__[name]) for name in LEARNED if name in self.__dict__}
+
+    def __getstate__(self) -> dict[str, object]:
+        """Keep nets and optimizers as bytes: a GAN trained on a GPU can be unpickled without one."""
+        state = dict(super().__getstate__())
+        buffer = io.BytesIO()
+        torch.save({name: state.pop(name) for name in ON_DEVICE if name in state}, buffer)
+        return {**state, "_on_device": buffer.getvalue()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Put nets and optimizers on the device they were on, or on the CPU if there is none such."""
+        location = get_map_location(state["device"])
+        options = {"weights_only": False, **(state["torch_load_kwargs"] or {})}
+        parts = torch.load(io.BytesIO(state["_on_device"]), map_location=location, **options)
+        device = state["device"] if torch.device(state["device"]).type == location.type else "cpu"
+        super().__setstate__({**state, **parts, "device": device})
+        del self._on_device
+
+    def __sklearn_tags__(self) -> Tags:
         """Return the estimator tags: arrays of any rank are taken."""
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         tags.target_tags.required = False
         return tags
+
+
+def _get_dtype() -> type[np.float32] | type[np.float64]:
+    return np.float64 if torch.get_default_dtype() == torch.float64 else np.float32
+
+
+@contextmanager
+def _unchanged_on_error(estimator: object) -> Iterator[None]:
+    """Leave an earlier fit as it was if what is new is refused."""
+    before = dict(estimator.__dict__)
+    try:
+        yield
+    except Exception:
+        estimator.__dict__.clear()
+        estimator.__dict__.update(before)
+        raise
+
+
+def _make_callbacks(given: Callbacks) -> list[Callback]:
+    """Return the callbacks, initialized, behind those that measure times and print."""
+    if given == "disable":
+        return []
+    parts = [part[1] if isinstance(part, tuple) else part for part in given or ()]
+    callbacks = [part() if isinstance(part, type) else part for part in (EpochTimer, QuietPrintLog, *parts)]
+    for callback in callbacks:
+        callback.initialize()
+    return callbacks
+
+
+def _run_trainer(
+    trainer: GanTrainer,
+    batches: GanBatches,
+    record: Callable[[Tensor, list[int]], None],
+    number: int,
+    n_epochs: int,
+) -> None:
+    task = find_task()
+    if task is None:
+        trainer.run_epoch(batches, record)
+        return
+    epoch = Epoch(trainer, batches, record, find_own_stream(), number, n_epochs)
+    task.ask(epoch)
+    epoch.stream.is_single = epoch.is_single
+    if epoch.reason:
+        warn_single(epoch.reason)
+
+
+def _read_safetensors(file: File) -> dict[str, Tensor]:
+    from safetensors.torch import load
+
+    return load(Path(file).read_bytes() if isinstance(file, str | os.PathLike) else file.read())

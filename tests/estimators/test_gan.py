@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 import copy
-import io
 from pathlib import Path
 import pickle
 from typing import Any
@@ -271,15 +270,6 @@ def test_weights_go_to_one_file_and_come_back(tmp_path: Path, safetensors: bool)
     assert [file.name for file in tmp_path.iterdir()] == ["gan.weights"]
 
 
-def test_each_net_has_a_file_of_its_own_where_skorchs_names_are_used() -> None:
-    gan, file, history = make().fit(X), io.BytesIO(), io.StringIO()
-    gan.save_params(f_generator=file, f_history=history)
-    file.seek(0)
-    other = make(random_state=5).fit(X)
-    other.load_params(f_generator=file)
-    np.testing.assert_array_equal(other.sample(5, 0), gan.sample(5, 0))
-
-
 def test_optimizers_share_options_but_for_their_own() -> None:
     gan = make(lr=0.1, optimizer__betas=(0.5, 0.9), generator_optimizer__lr=0.2).fit(X)
     players = gan.generator_optimizer_, gan.discriminator_optimizer_
@@ -528,5 +518,5 @@ def test_methods_explain_wrong_arguments() -> None:
         gan.score_samples(np.zeros((4, 3)))
     with pytest.raises(TypeError, match=r"fit must be given X alone; got \['sample_weight'\]"):
         gan.fit(X, sample_weight=np.ones(100))
-    with pytest.raises(ValueError, match="generator__out_features must be given to initialize without data"):
-        make().initialize()
+    with pytest.raises(ValueError, match=r"Invalid parameter 'alhpa' for estimator MixupGAN\. Did you mean"):
+        gan.set_params(alhpa=1)

@@ -1,11 +1,12 @@
 """Vicinities: policies that draw a plan (numpy), pure functions that apply it (torch)."""
 
 from sk_mixup.mixing.cutmix import CutMix, draw_boxes
+from sk_mixup.mixing.extrapolation import Extrapolation, FeatureExtrapolation, FeatureInterpolation
 from sk_mixup.mixing.functional import add_noise, mix, mix_pair, mix_rows, paste_boxes, soft_targets
 from sk_mixup.mixing.gan_plan import GanPlan, draw_gan_plan, mix_real_and_fake
 from sk_mixup.mixing.gaussian_noise import GaussianNoise
 from sk_mixup.mixing.kernel_partners import draw_kernel_partners
-from sk_mixup.mixing.manifold import Extrapolation, FeatureExtrapolation, FeatureInterpolation, ManifoldMixup
+from sk_mixup.mixing.manifold import ManifoldMixup
 from sk_mixup.mixing.mixture import Mixture
 from sk_mixup.mixing.mixup import ERM, Mixup, draw_lam
 from sk_mixup.mixing.operations import AddNoise, Operation, PasteBoxes, Sources

@@ -31,8 +31,8 @@ def mix_pair(x: Tensor, x_partner: Tensor, lam: Tensor) -> Tensor:
     Raises
     ------
     ValueError
-        If `lam` is neither a scalar nor one value per row, or if `x_partner` has not
-        the shape of `x`.
+        If `lam` is neither a scalar nor one value per row, or if the shape of `x_partner` is
+        not that of `x`.
 
     See Also
     --------
@@ -68,7 +68,7 @@ def mix_pair(x: Tensor, x_partner: Tensor, lam: Tensor) -> Tensor:
 
 
 def mix(rows: Tensor, lam: Tensor) -> Tensor:
-    """Add up several examples per row, each with its weight.
+    """Sum several examples per row, each with its weight.
 
     Computes ``sum_k lam[k] * rows[k]``: mixup of k examples, with weights from a
     Dirichlet distribution, which section 2 of [1]_ reports on.
@@ -78,7 +78,7 @@ def mix(rows: Tensor, lam: Tensor) -> Tensor:
     rows : Tensor of shape (k, n, *features)
         Example ``rows[j, i]`` is the j-th that goes into virtual example i.
     lam : Tensor of shape (k, n)
-        Weights of the dtype of `rows`; those of one virtual example add up to 1.
+        Weights of the dtype of `rows`; those of one virtual example sum to 1.
 
     Returns
     -------
@@ -88,7 +88,7 @@ def mix(rows: Tensor, lam: Tensor) -> Tensor:
     Raises
     ------
     ValueError
-        If `lam` has not one weight per example.
+        If `lam` does not hold one weight per example.
 
     See Also
     --------
@@ -136,7 +136,7 @@ def mix_rows(x: Tensor, index: Tensor, lam: Tensor) -> Tensor:
     index : Tensor of shape (k, n), dtype int64
         Rows of `x` that go into each virtual example, in [0, m).
     lam : Tensor of shape (k, n)
-        Their weights; those of one virtual example add up to 1.
+        Their weights; those of one virtual example sum to 1.
 
     Returns
     -------
@@ -149,11 +149,11 @@ def mix_rows(x: Tensor, index: Tensor, lam: Tensor) -> Tensor:
     TypeError
         If `x` is not of a floating dtype.
     ValueError
-        If `lam` has not one weight per index.
+        If `lam` does not hold one weight per index.
 
     See Also
     --------
-    mix : The same for rows that are gathered already.
+    mix : The same for rows that have been gathered.
 
     Notes
     -----
@@ -294,7 +294,7 @@ def add_noise(x: Tensor, noise: Tensor, std: Tensor) -> Tensor:
 
 
 def soft_targets(labels: Tensor, share: Tensor, n_classes: int) -> Tensor:
-    """Add up one-hot vectors, each with its share.
+    """Sum one-hot vectors, each with its share.
 
     Parameters
     ----------

@@ -48,12 +48,12 @@ def draw_kernel_partners(
     -----
     No matrix of all pairs is built. The rows are sorted by their targets (by the first
     principal component, if there are several) and binned in cells of half a bandwidth. A
-    row draws a cell by an upper bound of its weight, a row of that cell evenly, and accepts
+    row draws a cell by an upper bound of its weight, a row of that cell uniformly, and accepts
     it with its weight over the bound: rejection sampling, which is exact. Rows that refuse too
     many proposals are drawn from their full weights, a few at a time. Memory grows linearly
     with the number of rows: a million rows with one target took 0.3 s and 58 bytes each (one
-    thread of an AMD EPYC). With several targets that are many
-    bandwidths apart, time can grow with the square of the number of rows.
+    thread of an AMD EPYC). With several targets that are many bandwidths apart, time can grow
+    with the square of the number of rows.
 
     References
     ----------

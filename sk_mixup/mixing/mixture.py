@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +22,7 @@ __all__ = ["Mixture"]
 class Mixture(Vicinity):
     """Several vicinities, one of them drawn for each mini-batch or example.
 
-    ``Mixture((Mixup(0.8), CutMix(1.0)))`` takes mixup and CutMix in turns, as recipes for
+    ``Mixture((Mixup(0.8), CutMix(1.0)))`` takes mixup or CutMix for each batch, as recipes for
     ImageNet do since DeiT [1]_.
 
     Parameters
@@ -73,7 +72,7 @@ class Mixture(Vicinity):
         if not isinstance(given, tuple | list) or not all(isinstance(v, Vicinity) for v in given):
             raise TypeError(f"vicinities must be a tuple of policies; got {given!r}. {hint}")
         if not given:
-            raise ValueError(f"vicinities must hold a policy at least; got {given!r}. {hint}")
+            raise ValueError(f"vicinities must hold at least one policy; got {given!r}. {hint}")
         object.__setattr__(self, "vicinities", tuple(given))
         self._check_weights()
 
@@ -132,23 +131,21 @@ def _choose_layers(plans: Sequence[Plan], which: Index) -> tuple[str, ...]:
 def _merge(plans: Sequence[Plan], which: Index, layers: tuple[str, ...] | None) -> Plan:
     """Return one plan that follows ``plans[which[i]]`` at place i."""
     first = plans[0]
+    n_planned = int(first.bounds[-1])
     n_mixed = max(1 if plan.lam is None else len(plan.lam) for plan in plans)
-
-    def choose(get: Callable[[Plan], Any]) -> Any:
-        return np.choose(which, [get(plan) for plan in plans])
-
     operations = tuple(
         operation.keep(which == k) for k, plan in enumerate(plans) for operation in plan.operations
     )
     if n_mixed == 1:
         return Plan(first.bounds, first.order, operations=operations)
+    inputs = [plan.lam if plan.lam_x is None else plan.lam_x for plan in plans]
     return Plan(
         first.bounds,
         first.order,
-        choose(lambda plan: _pad_places(plan, n_mixed)),
-        choose(lambda plan: _pad_weights(plan.lam, plan, n_mixed)),
+        np.choose(which, [_pad_places(plan, n_mixed) for plan in plans]),
+        np.choose(which, [_pad_weights(plan.lam, n_mixed, n_planned) for plan in plans]),
         all(plan.place is None or plan.within_batch for plan in plans),
-        choose(lambda plan: _pad_weights(plan.lam if plan.lam_x is None else plan.lam_x, plan, n_mixed)),
+        np.choose(which, [_pad_weights(lam_x, n_mixed, n_planned) for lam_x in inputs]),
         operations,
         layers,
         _choose_absent(plans, which, n_mixed),
@@ -156,7 +153,7 @@ def _merge(plans: Sequence[Plan], which: Index, layers: tuple[str, ...] | None) 
 
 
 def _choose_absent(plans: Sequence[Plan], which: Index, n_mixed: int) -> NDArray[np.bool_] | None:
-    """Return which partners are none; None if all are there."""
+    """Return which partners are absent; None if all are there."""
     lacks = [n_mixed - 1 if plan.place is None else n_mixed - 1 - len(plan.place) for plan in plans]
     if not any(lacks):
         return None
@@ -171,9 +168,9 @@ def _pad_places(plan: Plan, n_mixed: int) -> Index:
     return own
 
 
-def _pad_weights(lam: Weights | None, plan: Plan, n_mixed: int) -> Weights:
+def _pad_weights(lam: Weights | None, n_mixed: int, n_planned: int) -> Weights:
     """Return weights of a plan, with zeros for the partners that it lacks."""
-    padded = np.zeros((n_mixed, int(plan.bounds[-1])))
+    padded = np.zeros((n_mixed, n_planned))
     if lam is None:
         padded[0] = 1.0
     else:

@@ -13,7 +13,7 @@ from sk_mixup.mixing.plan import Index, Plan, Weights
 from sk_mixup.mixing.row_facts import RowFacts
 from sk_mixup.mixing.vicinity import Vicinity, draw_partners
 
-__all__ = ["ERM", "LAM_PER", "Mixup", "draw_lam", "draw_weights"]
+__all__ = ["ERM", "LAM_PER", "Mixup", "check_weights", "draw_lam", "draw_weights"]
 
 LAM_PER = ("example", "batch")
 
@@ -69,11 +69,10 @@ class Mixup(Vicinity):
     Notes
     -----
     Measured against ERM (``python -m benchmarks ablation``): on 5,000 images of CIFAR-10 with
-    alpha 1, a test error lower by 2.4 points (of 53.0 %) and a likelihood better by 28 %; three
+    alpha 1, it lowered the test error by 2.4 points (of 53.0 %) and the test NLL by 28 %; three
     or four examples, one λ per batch, and partners from the class, or from 10 neighbours, did no
-    better. On eight tables with alpha 0.2 neither error nor likelihood differed clearly, nor did
-    they with k = 3 or 4, any alpha or other partners, but for 10 neighbours, whose likelihood was
-    better by 13 %.
+    better. On eight tables with alpha 0.2 there was no clear difference, nor with k = 3 or 4, any
+    alpha or other partners, but for 10 neighbours, which lowered the test NLL by 13 %.
 
     References
     ----------
@@ -95,9 +94,7 @@ class Mixup(Vicinity):
     partners: str | Partners = "batch"
 
     def __post_init__(self) -> None:
-        check_real("alpha", self.alpha, low=0.0, above=True, hint="For no mixing use the policy ERM.")
-        check_choice("lam_per", self.lam_per, LAM_PER)
-        check_integer("n_mixed", self.n_mixed, low=2, hint="Use 2 for pairs, as in the paper.")
+        check_weights(self.alpha, self.lam_per, self.n_mixed)
         as_partners(self.partners)
 
     def draw(self, generator: np.random.Generator, bounds: Index, order: Index, facts: RowFacts) -> Plan:
@@ -107,6 +104,13 @@ class Mixup(Vicinity):
             generator, bounds, order, facts, partners=self.partners, n_partners=self.n_mixed - 1
         )
         return Plan(bounds, order, place, lam, within_batch)
+
+
+def check_weights(alpha: object, lam_per: object, n_mixed: object = 2) -> None:
+    """Raise if weights cannot be drawn with these options of a policy."""
+    check_real("alpha", alpha, low=0.0, above=True, hint="For no mixing use the policy ERM.")
+    check_choice("lam_per", lam_per, LAM_PER)
+    check_integer("n_mixed", n_mixed, low=2, hint="Use 2 for pairs, as in the paper.")
 
 
 def draw_weights(
@@ -135,7 +139,7 @@ def draw_lam(generator: np.random.Generator, alpha: float, size: int, n_mixed: i
     Returns
     -------
     lam : ndarray of shape (n_mixed, size), dtype float64
-        Weights in [0, 1]; each column adds up to 1. For K = 2 the first row follows
+        Weights in [0, 1]; each column sums to 1. For K = 2 the first row follows
         Beta(alpha, alpha).
 
     Examples

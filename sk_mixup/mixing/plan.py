@@ -89,7 +89,7 @@ class Plan:
         Where each batch is mixed: the name of a submodule, whose output is mixed, or
         'input'. None mixes the inputs of all.
     absent : ndarray of shape (n_mixed - 1, n_planned), dtype bool, or None
-        Partners that are none, in a mixture of policies with different numbers of them.
+        Partners that an example lacks, in a mixture of policies with different numbers of them.
 
     Raises
     ------

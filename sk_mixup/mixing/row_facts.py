@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 from sklearn.neighbors import NearestNeighbors
 
 from sk_mixup.mixing.plan import INPUT
@@ -34,7 +35,7 @@ class RowFacts:
         Names of the submodules that can be mixed at. A callable is given what the policy
         asks for, 'auto' or names, and returns names or raises.
     is_dense : bool, default=False
-        Whether there is a label for each pixel.
+        Whether there is a label for each pixel: semantic segmentation.
     is_stream : bool, default=False
         Whether the rows come in an order of their own, a batch at a time: then a policy
         sees one batch only.
@@ -57,11 +58,11 @@ class RowFacts:
     def __init__(
         self,
         *,
-        labels: ArrayLike | Callable[[], Any] | None = None,
-        targets: ArrayLike | Callable[[], Any] | None = None,
-        inputs: Any = None,
+        labels: ArrayLike | Callable[[], ArrayLike] | None = None,
+        targets: ArrayLike | Callable[[], ArrayLike] | None = None,
+        inputs: ArrayLike | sparse.spmatrix | Callable[[], ArrayLike | sparse.spmatrix] | None = None,
         shape: tuple[int, ...] | None = None,
-        layers: Any = None,
+        layers: Sequence[str] | Callable[[str | tuple[str, ...]], Sequence[str]] | None = None,
         is_dense: bool = False,
         is_stream: bool = False,
     ) -> None:
@@ -72,7 +73,7 @@ class RowFacts:
         self.is_dense = is_dense
         self.is_stream = is_stream
 
-    def get_labels(self, user: str) -> NDArray[Any]:
+    def get_labels(self, user: str) -> np.ndarray:
         """Return the class of each row, an array of shape (n_samples,).
 
         Parameters
@@ -106,16 +107,15 @@ class RowFacts:
         return self._found["table"]
 
     def check_inputs(self, user: str) -> None:
-        """Raise a ValueError if the examples are not at hand; `user` is who asks."""
+        """Raise a ValueError if the examples are not given; `user` is who asks."""
         self._find("inputs", user, "Pass the examples as an array")
 
     def get_shape(self) -> tuple[int, ...] | None:
         """Return the shape of one example; None if it is not known."""
-        if self._shape is None and hasattr(self._sources["inputs"], "shape"):
-            return tuple(self._sources["inputs"].shape[1:])
-        return self._shape
+        shape = getattr(self._sources["inputs"], "shape", None)
+        return self._shape if self._shape is not None or shape is None else tuple(shape[1:])
 
-    def find_layers(self, wanted: Any, user: str) -> tuple[str, ...]:
+    def find_layers(self, wanted: str | tuple[str, ...], user: str) -> tuple[str, ...]:
         """Return the names of the places of a network that can be mixed at.
 
         Parameters
@@ -183,7 +183,7 @@ class RowFacts:
     def count_neighbors(
         self, n_neighbors: int, *, same_class: bool = False, user: str = ""
     ) -> NDArray[np.int64]:
-        """Return how many of a row's neighbours are different ones; 1 for a row that is its own.
+        """Return how many different neighbours each row has; 1 for a row that is its own.
 
         Parameters
         ----------
@@ -209,14 +209,16 @@ class RowFacts:
         return self._found[name]
 
 
-def _group(labels: NDArray[Any]) -> list[NDArray[np.int64]]:
+def _group(labels: np.ndarray) -> list[NDArray[np.int64]]:
     """Return the rows of each class."""
     order = np.argsort(labels, kind="stable")
     _, starts = np.unique(labels[order], return_index=True)
     return np.split(order, starts[1:])
 
 
-def _find_neighbors(table: Any, groups: list[NDArray[np.int64]], n_neighbors: int) -> NDArray[np.int64]:
+def _find_neighbors(
+    table: np.ndarray | sparse.csr_matrix, groups: list[NDArray[np.int64]], n_neighbors: int
+) -> NDArray[np.int64]:
     width = min(n_neighbors, max(1, max(map(len, groups)) - 1))
     neighbors = np.empty((table.shape[0], width), dtype=np.int64)
     for rows in groups:
@@ -233,9 +235,14 @@ def _find_neighbors(table: Any, groups: list[NDArray[np.int64]], n_neighbors: in
 
 
 def _drop_own(
-    search: NearestNeighbors, table: Any, part: NDArray[np.int64], rows: NDArray[np.int64], start: int, n: int
+    search: NearestNeighbors,
+    table: np.ndarray | sparse.csr_matrix,
+    part: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    start: int,
+    n: int,
 ) -> NDArray[np.int64]:
-    """Return the n nearest others of some rows, as places in their group."""
+    """Return the n nearest others of some rows, as positions in their group."""
     near = search.kneighbors(table[part], n_neighbors=n + 1, return_distance=False)
     own = near == np.arange(start, start + len(part))[:, None]
     # Among many equal rows a row need not be found itself; then the farthest goes.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -152,7 +151,7 @@ def draw_partners(
 
 
 def draw_layers(
-    generator: np.random.Generator, bounds: Index, layers: object, facts: RowFacts, user: str
+    generator: np.random.Generator, bounds: Index, layers: str | tuple[str, ...], facts: RowFacts, user: str
 ) -> tuple[str, ...] | None:
     """Draw for each batch, uniformly, where it is mixed; None if all are at the inputs."""
     names = facts.find_layers(layers, user)
@@ -161,7 +160,7 @@ def draw_layers(
     return tuple(names[k] for k in generator.integers(len(names), size=len(bounds) - 1))
 
 
-def check_layers(layers: object) -> Any:
+def check_layers(layers: object) -> str | tuple[str, ...]:
     """Return 'auto' or a tuple of names, or raise if `layers` is neither."""
     if layers == "auto":
         return "auto"

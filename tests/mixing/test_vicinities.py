@@ -517,7 +517,7 @@ MIXTURE = [
     ({"vicinities": (Mixup,)}, TypeError, r"vicinities must be a tuple of policies; got \(<class"),
     ({"vicinities": ("mixup",)}, TypeError, r"vicinities must be a tuple of policies; got \('mixup',\)"),
     ({"vicinities": None}, TypeError, r"vicinities must be a tuple of policies; got None"),
-    ({"vicinities": ()}, ValueError, r"vicinities must hold a policy at least; got \(\)"),
+    ({"vicinities": ()}, ValueError, r"vicinities must hold at least one policy; got \(\)"),
     ({"vicinities": TWO, "per": "row"}, ValueError, r"per must be one of 'batch', 'example'; got 'row'"),
     ({"vicinities": TWO, "weights": (1,)}, ValueError, r"weights must hold one .*; got \(1,\) for 2\. Give"),
     ({"vicinities": TWO, "weights": 0.5}, ValueError, r"weights must hold one number per .*; got 0\.5 for 2"),

@@ -1,25 +1,24 @@
-"""From records of the ablation to tables, a plot and a sentence."""
+"""From records of the ablation to tables, claims and a plot."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
 
-from benchmarks.ablation.methods import BASELINE, PUBLISHED, STANDARD
+from benchmarks.ablation.methods import BASELINE, PUBLISHED
 from benchmarks.data.small_images import IMAGE_TITLES
 from benchmarks.harness.figures import draw_intervals, make_figure, make_legend, pick_color, render_png
-from benchmarks.harness.intervals import (
-    Interval,
-    compute_corrected_interval,
-    compute_ratio_interval,
-    compute_t_interval,
-)
+from benchmarks.harness.intervals import Interval, compute_corrected_interval
 from benchmarks.harness.paired_differences import (
-    flatten_interval,
+    Metric,
+    compare_pairs,
+    fill_claim,
     format_difference,
     group_records,
     read_interval,
+    summarise_pairs,
 )
 
 __all__ = ["aggregate_tables", "describe_finding", "draw_changes", "summarise", "tabulate"]
@@ -27,6 +26,8 @@ __all__ = ["aggregate_tables", "describe_finding", "draw_changes", "summarise", 
 Row = Mapping[str, Any]
 DIGITS = {"error": 1, "nll": 3}
 COMPARED = {"error_diff": "error, points", "nll_change": "NLL, %"}
+METRICS = {"error": Metric(100.0), "nll": Metric(change="per cent")}
+CLAIM = "{where}, {metric}: clearly lower than ERM in {lower}, higher in {higher} of {n}; lowest: {best}."
 
 
 def summarise(records: Sequence[Row], *, test_ratio: float) -> list[dict[str, Any]]:
@@ -35,29 +36,18 @@ def summarise(records: Sequence[Row], *, test_ratio: float) -> list[dict[str, An
     Error in per cent and NLL in nats; ``error_diff`` in points and ``nll_change`` in per cent of ERM's,
     paired, with the ends of their 95 % intervals.
     """
-    groups = group_records(records, "dataset", "method")
-    return [
-        _summarise_method(group, groups[dataset, BASELINE], 0.0 if dataset == "cifar10" else test_ratio)
-        for (dataset, _), group in groups.items()
-    ]
-
-
-def _summarise_method(group: Sequence[Row], baseline: Sequence[Row], test_ratio: float) -> dict[str, Any]:
-    error, nll, base_error, base_nll = (
-        np.array([record[metric] for record in sorted(part, key=lambda record: record["repeat"])])
-        for part in (group, baseline)
-        for metric in ("error", "nll")
-    )
-    first = group[0]
-    row = {name: first[name] for name in ("dataset", "group", "method")} | {"n_repeats": len(group)}
-    row |= {"error": round(100 * float(error.mean()), 4), "nll": round(float(nll.mean()), 5)}
-    changes = {
-        "error_diff": 100 * (error - base_error),
-        "nll_change": 100 * (nll - base_nll) / base_nll.mean(),
-    }
-    for name, values in changes.items():
-        row |= flatten_interval(name, compute_corrected_interval(values, test_ratio))
-    return row
+    rows = []
+    for (dataset,), group in group_records(records, "dataset").items():
+        ratio = 0.0 if dataset == "cifar10" else test_ratio
+        rows += summarise_pairs(
+            group,
+            METRICS,
+            by=["dataset"],
+            baseline=BASELINE,
+            interval=partial(compute_corrected_interval, test_ratio=ratio),
+            describe=lambda own: {"group": own[0]["group"]},
+        )
+    return rows
 
 
 def aggregate_tables(summary: Sequence[Row]) -> dict[str, dict[str, Any]]:
@@ -76,8 +66,8 @@ def aggregate_tables(summary: Sequence[Row]) -> dict[str, dict[str, Any]]:
     ranks = [rankdata(values, axis=0).mean(axis=1) for values in (error, nll)]
     return {
         method: {
-            **flatten_interval("error_diff", compute_t_interval(error[place] - error[base])),
-            **flatten_interval("nll_change", compute_ratio_interval(nll[place], nll[base])),
+            **compare_pairs("error", error[place], error[base]),
+            **compare_pairs("nll", nll[place], nll[base], metric=Metric(change="ratio")),
             "error_rank": float(ranks[0][place]),
             "nll_rank": float(ranks[1][place]),
         }
@@ -114,7 +104,7 @@ def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
         "Against ERM; negative is better": [
             _format_comparison(method, group, columns) for method, group in methods.items()
         ],
-        "Test error in %; † where the 95 % interval of the difference from ERM excludes 0": _format_means(
+        "Test error in %; † clear: the 95 % interval of the difference from ERM excludes 0": _format_means(
             summary, methods, "error", "error_diff"
         ),
         "Test NLL in nats, † likewise": _format_means(summary, methods, "nll", "nll_change"),
@@ -153,22 +143,14 @@ def _format_mean(row: Row, metric: str, compared: str) -> str:
 
 
 def describe_finding(summary: Sequence[Row]) -> str:
-    """Return one sentence: how many rows are surely better than ERM, and worse, and where mixup stands."""
-    parts = [
-        f"{title}: by error {_describe_column(rows, 'error_diff', 'points')}; by NLL "
-        f"{_describe_column(rows, 'nll_change', '%')}"
-        for title, rows in _collect_columns(summary).items()
-    ]
-    return f"Rows whose 95 % interval against ERM excludes 0. {'. '.join(parts)}."
-
-
-def _describe_column(rows: Mapping[str, Row], name: str, unit: str) -> str:
-    intervals = {method: read_interval(row, name) for method, row in rows.items() if method != BASELINE}
-    signs = [interval.find_sign() for interval in intervals.values()]
-    best = min(intervals, key=lambda method: intervals[method].mean)
-    named = dict.fromkeys([best, STANDARD] if STANDARD in intervals else [best])
-    text = ", ".join(f"{method} {intervals[method].mean:+.1f} {unit}" for method in named)
-    return f"{signs.count(-1)} better and {signs.count(1)} worse of {len(signs)} (best and mixup: {text})"
+    """Return how many rows are better than ERM, and worse, for the tables together and each set of images."""
+    claims = []
+    for title, column in _collect_columns(summary).items():
+        rows = {method: row for method, row in column.items() if method != BASELINE}
+        for name, metric in COMPARED.items():
+            best = min(rows, key=lambda method: rows[method][name])
+            claims.append(fill_claim(CLAIM, list(rows.values()), name, where=title, metric=metric, best=best))
+    return "\n".join(claims)
 
 
 def draw_changes(summary: Sequence[Row]) -> bytes:

@@ -7,13 +7,14 @@ from matplotlib.axes import Axes
 import numpy as np
 
 from benchmarks.cifar.summary import COLORS, MARKERS, name_method
-from benchmarks.harness.figures import make_figure, render_png, tidy
+from benchmarks.harness.figures import add_legend, make_figure, render_png, tidy
 from benchmarks.harness.intervals import compute_t_interval
 from benchmarks.harness.paired_differences import (
     flatten_interval,
     format_difference,
     format_mean,
     group_records,
+    judge_difference,
     read_interval,
 )
 from benchmarks.image_training.kept_networks import name_problem
@@ -23,7 +24,7 @@ __all__ = ["PUBLISHED", "describe_finding", "draw_errors", "summarise", "tabulat
 Row = Mapping[str, Any]
 BASELINE = "ERM"
 BOXES = ("white", "black")
-SCORE_TITLES = {"top1_error": "Top-1", "top5_error": "Top-5"}
+SCORE_TITLES = {"top1_error": "top-1", "top5_error": "top-5"}
 SCORES = tuple(SCORE_TITLES)
 TITLES = {"none": "none", "fgsm": "FGSM", "i-fgsm": "I-FGSM", "pgd": "PGD"}
 PAPER_EPS = 4.0
@@ -34,7 +35,10 @@ PUBLISHED = {
     ("black", "fgsm"): ((57.0, 46.0), (24.8, 17.4)),
     ("black", "i-fgsm"): ((57.3, 40.9), (18.1, 11.8)),
 }
-WORDS = {-1: "clearly lower", 0: "not clearly different", 1: "clearly higher"}
+CLAIM = (
+    "{where}, {box} box, {attack} at ε = {eps:g}; {method}: {score} error {error:.1f} %, {gap:+.1f} points "
+    "from ERM; {verdict} (n = {n})."
+)
 
 
 def summarise(records: Sequence[Row]) -> list[dict[str, Any]]:
@@ -102,45 +106,26 @@ def _format_line(rows: Sequence[Row], with_paper: bool) -> dict[str, str]:
 
 
 def describe_finding(summary: Sequence[Row]) -> str:
-    """Return how mixup's errors stand to ERM's under each attack."""
+    """Return how mixup's errors stand to ERM's under each attack, at the paper's strength or the greatest."""
     strengths = {row["eps"] for row in summary}
     strength = PAPER_EPS if PAPER_EPS in strengths else max(strengths)
-    mixed = [
-        row
+    return "\n".join(
+        CLAIM.format(
+            where=name_problem(row["dataset"], row["network"]),
+            box=row["box"],
+            attack=TITLES[row["attack"]],
+            eps=strength,
+            score=title,
+            method=name_method(row["method"], row["weight_decay"]),
+            error=row[score],
+            gap=row[f"{score}_diff"],
+            verdict=judge_difference(row, f"{score}_diff"),
+            n=row["n_seeds"],
+        )
+        for score, title in SCORE_TITLES.items()
         for row in summary
         if row["method"] != BASELINE and row["eps"] == strength and row["attack"] != "none"
-    ]
-    if not mixed:
-        return "There is no network of mixup to compare."
-    sentences = [_describe_score(mixed, summary, score) for score in SCORES]
-    n_seeds = mixed[0]["n_seeds"]
-    return (
-        f"At ε = {strength:g}, {n_seeds} seeds, mixup against ERM with its lowest weight decay. "
-        + " ".join(sentences)
     )
-
-
-def _describe_score(mixed: Sequence[Row], summary: Sequence[Row], score: str) -> str:
-    """Return a sentence on the top-1 or the top-5 error."""
-    groups = group_records(mixed, "dataset", "network", "box")
-    parts = [
-        f"on {name_problem(dataset, network)}, {box} box, "
-        + ", ".join(_describe_attack(row, summary, score) for row in rows)
-        for (dataset, network, box), rows in groups.items()
-    ]
-    return f"{SCORE_TITLES[score]} error: {'; '.join(parts)}."
-
-
-def _describe_attack(row: Row, summary: Sequence[Row], score: str) -> str:
-    same = ("dataset", "network", "box", "attack", "eps")
-    erm = [
-        other
-        for other in summary
-        if other["method"] == BASELINE and all(other[name] == row[name] for name in same)
-    ]
-    sign = WORDS[read_interval(row, f"{score}_diff").find_sign()]
-    base = f"{min(erm, key=lambda other: other['weight_decay'])[score]:.1f}" if erm else "none"
-    return f"{TITLES[row['attack']]} {sign} ({row[score]:.1f} against {base} %)"
 
 
 def draw_errors(summary: Sequence[Row]) -> bytes:
@@ -161,8 +146,7 @@ def draw_errors(summary: Sequence[Row]) -> bytes:
         ax.set_xlabel("ε, largest change of a pixel of 0 to 255")
     where = name_problem(first["dataset"], first["network"])
     figure.suptitle(f"{where}: error on adversarial examples, {first['n_seeds']} seeds", fontweight="bold")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    add_legend(figure, axes[0, 0])
     return render_png(figure)
 
 

@@ -1,8 +1,8 @@
-"""From records of the comparison between examples to tables, a plot and a sentence."""
+"""From records of the comparison between examples to tables, claims and a plot."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.artist import getp
@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from benchmarks.data.small_images import IMAGE_TITLES
 from benchmarks.data.tables import TABLE_TITLES
-from benchmarks.harness.figures import make_figure, render_png, tidy
+from benchmarks.harness.figures import add_legend, make_figure, render_png, tidy
 from benchmarks.harness.intervals import compute_corrected_interval
 from benchmarks.harness.paired_differences import (
     flatten_interval,
     format_difference,
     format_mean,
     group_records,
+    judge_difference,
     read_interval,
 )
 from sk_mixup.inspection.between import BetweenDisplay
@@ -26,6 +27,7 @@ from sk_mixup.inspection.between import BetweenDisplay
 __all__ = ["BASELINE", "describe_finding", "draw_curves", "summarise", "tabulate"]
 
 Row = Mapping[str, Any]
+Cells = Mapping[tuple[str, float | None], Row]
 BASELINE = "ERM"
 TITLES = TABLE_TITLES | IMAGE_TITLES
 SCALES = {"error": 100.0, "nll": 1.0}
@@ -41,9 +43,9 @@ COLUMNS: tuple[tuple[str, float | None, str, int], ...] = (
     ("proba_gradient", 0.5, "probabilities' gradient at ½", 3),
     ("proba_gradient_mean", None, "probabilities' gradient", 3),
 )
-SENTENCE = ("error", "miss", "miss_mean", "logit_gradient_mean", "proba_gradient", "proba_gradient_mean")
+CLAIMED = ("error", "miss", "miss_mean", "logit_gradient_mean", "proba_gradient", "proba_gradient_mean")
+CLAIM = "{data}; {title}: ERM {erm:.{digits}f}, {method} {mixed:.{digits}f}, {verdict}."
 STYLE = ("color", "marker", "linestyle", "markersize", "linewidth")
-WORDS = {-1: "clearly lower", 0: "not clearly different", 1: "clearly higher"}
 
 
 def summarise(records: Sequence[Row], *, test_ratio: float) -> list[dict[str, Any]]:
@@ -86,18 +88,10 @@ def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
     """Return the printed tables, two for each set of data: means, and differences from ERM."""
     tables = {}
     for dataset, methods in _index_rows(document["summary"]).items():
-        title = TITLES[dataset]
-        tables[f"{title}; without λ, the mean over λ"] = [
-            _format_row(method, cells, is_difference=False) for method, cells in methods.items()
-        ]
-        differences = [
-            _format_row(method, cells, is_difference=True)
-            for method, cells in methods.items()
-            if method != BASELINE
-        ]
-        if differences:
-            tables[f"{title}, minus ERM"] = differences
-    return tables
+        title, mixed = TITLES[dataset], {name: methods[name] for name in methods if name != BASELINE}
+        tables[f"{title}; without λ, the mean over λ"] = _format_rows(methods, _format_value)
+        tables[f"{title}, minus ERM"] = _format_rows(mixed, _format_gap)
+    return {title: rows for title, rows in tables.items() if rows}
 
 
 def _index_rows(summary: Sequence[Row]) -> dict[str, dict[str, dict[tuple[str, float | None], Row]]]:
@@ -109,48 +103,43 @@ def _index_rows(summary: Sequence[Row]) -> dict[str, dict[str, dict[tuple[str, f
     return found
 
 
-def _format_row(
-    method: str, cells: Mapping[tuple[str, float | None], Row], *, is_difference: bool
-) -> dict[str, str]:
-    row = {"method": method, "n": str(cells["error", None]["n_repeats"])}
-    for quantity, lam, title, digits in COLUMNS:
-        cell = cells[quantity, lam]
-        if is_difference:
-            row[title] = format_difference(read_interval(cell, "diff"), digits)
-        else:
-            row[title] = format_mean(cell, "value", digits)
-    return row
+def _format_rows(
+    methods: Mapping[str, Cells], format_cell: Callable[[Row, int], str]
+) -> list[dict[str, str]]:
+    return [
+        {"method": method, "n": str(cells["error", None]["n_repeats"])}
+        | {title: format_cell(cells[quantity, lam], digits) for quantity, lam, title, digits in COLUMNS}
+        for method, cells in methods.items()
+    ]
+
+
+def _format_value(cell: Row, digits: int) -> str:
+    return format_mean(cell, "value", digits)
+
+
+def _format_gap(cell: Row, digits: int) -> str:
+    return format_difference(read_interval(cell, "diff"), digits)
 
 
 def describe_finding(summary: Sequence[Row]) -> str:
-    """Return one sentence: what the strongest mixing changes, for better and for worse."""
-    parts = []
+    """Return what the strongest mixing changes, for better and for worse: a claim for each quantity."""
+    claims = []
     for dataset, methods in _index_rows(summary).items():
-        *_, strongest = methods
-        changes = [
-            _describe_change(methods[BASELINE], methods[strongest], *column)
-            for column in COLUMNS
-            if column[0] in SENTENCE
+        baseline, (method, mixed) = methods[BASELINE], list(methods.items())[-1]
+        claims += [
+            CLAIM.format(
+                data=TITLES[dataset],
+                title=title,
+                digits=digits,
+                erm=baseline[quantity, lam]["value"],
+                mixed=mixed[quantity, lam]["value"],
+                method=method,
+                verdict=judge_difference(mixed[quantity, lam], "diff"),
+            )
+            for quantity, lam, title, digits in COLUMNS
+            if quantity in CLAIMED
         ]
-        parts.append(f"{TITLES[dataset]}, from {BASELINE} to {strongest}: {', '.join(changes)}")
-    return (
-        f"{'; '.join(parts)} (means over λ where none is named; clear where the 95 % interval of the "
-        "difference excludes 0)."
-    )
-
-
-def _describe_change(
-    baseline: Mapping[tuple[str, float | None], Row],
-    mixed: Mapping[tuple[str, float | None], Row],
-    quantity: str,
-    lam: float | None,
-    title: str,
-    digits: int,
-) -> str:
-    before, after = (cells[quantity, lam] for cells in (baseline, mixed))
-    values = f"{before['value']:.{digits}f} → {after['value']:.{digits}f}"
-    name, _, unit = title.partition(", ")
-    return f"{name} {values}{f' {unit}' if unit else ''} ({WORDS[read_interval(after, 'diff').find_sign()]})"
+    return "\n".join(claims)
 
 
 def draw_curves(summary: Sequence[Row]) -> bytes:
@@ -161,12 +150,11 @@ def draw_curves(summary: Sequence[Row]) -> bytes:
     for line, (dataset, methods) in zip(axes, datasets.items(), strict=True):
         _draw_line(line, methods)
         line[0].set_title(TITLES[dataset], loc="left", fontweight="bold")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    add_legend(figure, axes[0, 0])
     return render_png(figure)
 
 
-def _draw_line(axes: Sequence[Axes], methods: Mapping[str, Mapping[tuple[str, float | None], Row]]) -> None:
+def _draw_line(axes: Sequence[Axes], methods: Mapping[str, Cells]) -> None:
     """Draw the curves of one set of data, an axes for each."""
     curves = {name: _stack_curves(methods, name) for name in CURVES}
     lam = np.array([row["lam"] for row in _list_curve(methods[BASELINE], "miss")])
@@ -182,7 +170,9 @@ def _draw_line(axes: Sequence[Axes], methods: Mapping[str, Mapping[tuple[str, fl
     for ax, (_, lows, highs) in zip(axes, curves.values(), strict=True):
         for style, low, high in zip(styles, lows, highs, strict=True):
             ax.fill_between(lam, low, high, color=style.get_color(), alpha=0.2, linewidth=0)
-        _finish_panel(ax)
+        ax.autoscale(axis="y")  # for the intervals
+        ax.set_ylim(bottom=0)
+        tidy(ax, "y")
     axes[2].set_xlabel(axes[0].get_xlabel())
     axes[1].set_ylabel("Mean gradient norm, logits")
     axes[2].set_ylabel("Mean gradient norm, probabilities")
@@ -191,22 +181,14 @@ def _draw_line(axes: Sequence[Axes], methods: Mapping[str, Mapping[tuple[str, fl
     legend.remove()
 
 
-def _finish_panel(ax: Axes) -> None:
-    ax.autoscale(axis="y")  # for the intervals
-    ax.set_ylim(bottom=0)
-    tidy(ax, "y")
-
-
-def _stack_curves(
-    methods: Mapping[str, Mapping[tuple[str, float | None], Row]], quantity: str
-) -> NDArray[Any]:
+def _stack_curves(methods: Mapping[str, Cells], quantity: str) -> NDArray[Any]:
     """Return means, lower and upper ends, each of shape (n_methods, n_points)."""
     rows = [_list_curve(cells, quantity) for cells in methods.values()]
     ends = ("value", "value_low", "value_high")
     return np.array([[[row[end] for row in line] for line in rows] for end in ends])
 
 
-def _list_curve(cells: Mapping[tuple[str, float | None], Row], quantity: str) -> list[Row]:
+def _list_curve(cells: Cells, quantity: str) -> list[Row]:
     """Return the rows of a quantity in the order of λ."""
     found = [row for (name, _), row in cells.items() if name == quantity]
     return sorted(found, key=lambda row: float(row["lam"]))

@@ -3,21 +3,27 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 import numpy as np
 
 from benchmarks.data.cifar_images import IMAGE_SET_TITLES
-from benchmarks.harness.figures import make_figure, render_png, tidy
+from benchmarks.harness.figures import add_legend, make_grid, render_png
 from benchmarks.harness.intervals import compute_t_interval
 from benchmarks.harness.paired_differences import (
+    fill_columns,
     flatten_interval,
     format_difference,
     format_mean,
     group_records,
+    judge_difference,
     read_interval,
 )
-from benchmarks.harness.time_ratios import Line, format_timed_ratios, summarise_lines
+from benchmarks.harness.time_ratios import format_timed_ratios, summarise_lines
+from benchmarks.image_training.summaries import (
+    average_columns,
+    average_curves,
+    draw_error_bands,
+    list_training_lines,
+)
 from benchmarks.networks.cifar_networks import NETWORKS
 
 __all__ = [
@@ -46,15 +52,11 @@ PUBLISHED = {
 # ERM with weight decay 5e-4, from the authors' repository.
 PUBLISHED_FAIR = {("cifar10", "preact_resnet18", 5e-4): 5.18}
 BASELINE = "ERM"
-WORDS = {-1: "clearly lower than", 0: "not clearly different from", 1: "clearly higher than"}
-THROUGHPUT, OVERHEAD = "training throughput ÷ loop by hand", "mixup ÷ ERM, time of an epoch"
-THROUGHPUT_TARGET, OVERHEAD_TARGET = 0.97, 1.02
+CLAIM = "{where}; {method}: test error {error:.2f} %, {gap:+.2f} points from {other}; {verdict} (n = {n})."
 SCORES = ("error", "best_error")
 MEANS = {"last_error": 4, "train_loss": 4, "images_per_second": 1}
 COLORS = {"ERM": ("#D55E00", "#E69F00", "#A65628"), "mixup": ("#0072B2", "#56B4E9", "#009E73")}
 DASHES, MARKERS = ("-", "--", "-."), {"ERM": "o", "mixup": "s"}
-# Axes end at this multiple of the lowest error of the worst line, so that the last epochs can be read.
-HEADROOM = 2.5
 
 
 def summarise(records: Sequence[Row]) -> list[dict[str, Any]]:
@@ -65,12 +67,11 @@ def summarise(records: Sequence[Row]) -> list[dict[str, Any]]:
     paired by seed. Curves are means, lowest and highest over the seeds. Of ratios, the median and the
     quartiles. What a row does not have is None.
     """
-    trained = [record for record in records if record["part"] == "run"]
+    trained = _select(records, "run")
     groups = group_records(trained, "dataset", "network", "method", "weight_decay")
     rows = [_summarise_runs(group, _find_baselines(groups, key)) for key, group in groups.items()]
-    rows += _summarise_times([record for record in records if record["part"] == "speed"])
-    columns = dict.fromkeys(name for row in rows for name in row)
-    return [dict.fromkeys(columns) | row for row in rows]
+    rows += _summarise_times(_select(records, "speed"))
+    return fill_columns(rows)
 
 
 def _find_baselines(
@@ -94,30 +95,19 @@ def _summarise_runs(group: Sequence[Row], baselines: Mapping[str, Sequence[Row]]
         gaps = [record["error"] - other["error"] for record, other in zip(own, base, strict=True)]
         row |= flatten_interval(name, compute_t_interval(gaps))
     row["best_epoch"] = float(np.median([record["best_epoch"] for record in own]))
-    for name, digits in MEANS.items():
-        row[name] = round(float(np.mean([record[name] for record in own])), digits)
+    row |= average_columns(own, MEANS)
     row["minutes"] = round(float(np.mean([record["seconds"] for record in own])) / 60, 2)
-    curves = np.array([record["error_curve"] for record in own])
-    for name, reduce in (("curve", np.mean), ("curve_low", np.min), ("curve_high", np.max)):
-        row[name] = np.round(reduce(curves, axis=0), 3).tolist()
-    return row
+    return row | average_curves(own, "error_curve")
 
 
 def _summarise_times(records: Sequence[Row]) -> list[dict[str, Any]]:
-    lines = []
-    for case in dict.fromkeys(record["case"] for record in records):
-        for method in ("ERM", "mixup"):
-            label = f"{THROUGHPUT}, {method}"
-            # Throughput is images over time: ours over theirs is their time over ours.
-            ours, theirs = f"loop, {method}", f"estimator, {method}"
-            lines.append(Line(label, "speed", case, ours, theirs, THROUGHPUT_TARGET, at_least=True))
-        lines.append(Line(OVERHEAD, "speed", case, "estimator, mixup", "estimator, ERM", OVERHEAD_TARGET))
-    return summarise_lines(records, lines)
+    cases = dict.fromkeys(record["case"] for record in records)
+    return summarise_lines(records, [line for case in cases for line in list_training_lines(case)])
 
 
 def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
     """Return the printed tables: errors, then each method's best epochs and times, then ratios of times."""
-    rows, times = ([row for row in document["summary"] if row["part"] == part] for part in ("run", "speed"))
+    rows, times = (_select(document["summary"], part) for part in ("run", "speed"))
     methods = list(dict.fromkeys((row["method"], row["weight_decay"]) for row in rows))
     last = document["config"]["last_epochs"]
     heading = f"Test error, %: median of the last {last} of {rows[0]['epochs']} epochs; differences in points"
@@ -194,74 +184,53 @@ def _format_method(row: Row) -> dict[str, str]:
 
 
 def describe_finding(summary: Sequence[Row]) -> str:
-    """Return one sentence: how mixup's test error stands to that of ERM in each case."""
-    rows = [row for row in summary if row["part"] == "run"]
-    problems = group_records(rows, "dataset", "network").values()
-    parts = [part for group in problems for part in _describe_problem(group)]
-    return f"After {rows[0]['epochs']} epochs the test error of mixup is {'; '.join(parts)}."
-
-
-def _describe_problem(rows: Sequence[Row]) -> list[str]:
-    erm = sorted((row for row in rows if row["method"] == BASELINE), key=lambda row: row["weight_decay"])
-    where = "{data}, {network}".format(**_format_head(rows[0]))
-    compared = {"diff": erm[0], "fair_diff": erm[-1]} if len(erm) > 1 else {"diff": erm[0]}
-    mixed = [row for row in rows if row["method"] != BASELINE]
-    is_named = len(mixed) > 1
-    parts = []
-    for row in mixed:
-        clauses = [
-            f"{WORDS[read_interval(row, name).find_sign()]} that of {_name_erm(other)} "
-            f"({row['error']:.2f} against {other['error']:.2f} %)"
-            for name, other in compared.items()
+    """Return how mixup's test error stands to ERM's, with its lowest and its highest weight decay."""
+    claims = []
+    for rows in group_records(_select(summary, "run"), "dataset", "network").values():
+        decays = sorted(row["weight_decay"] for row in rows if row["method"] == BASELINE)
+        names = {"diff": decays[0]} | ({"fair_diff": decays[-1]} if len(decays) > 1 else {})
+        claims += [
+            CLAIM.format(
+                where="{data}, {network}".format(**_format_head(row)),
+                method=name_method(row["method"], row["weight_decay"]),
+                error=row["error"],
+                gap=row[name],
+                other=name_method(BASELINE, decay),
+                verdict=judge_difference(row, name),
+                n=row["n_seeds"],
+            )
+            for row in rows
+            if row["method"] != BASELINE
+            for name, decay in names.items()
         ]
-        decay = f", weight decay {_format_decay(row['weight_decay'])}" if is_named else ""
-        parts.append(f"{' and '.join(clauses)} on {where}{decay} ({row['n_seeds']} seeds)")
-    return parts
+    return "\n".join(claims)
 
 
-def _name_erm(row: Row) -> str:
-    return f"{BASELINE} with weight decay {_format_decay(row['weight_decay'])}"
+def _select(rows: Sequence[Row], part: str) -> list[Row]:
+    return [row for row in rows if row["part"] == part]
 
 
 def draw_errors(summary: Sequence[Row]) -> bytes:
     """Draw test errors by epochs as in Figure 3(b): a panel for each data set and network."""
-    rows = [row for row in summary if row["part"] == "run"]
+    rows = _select(summary, "run")
     groups = list(group_records(rows, "dataset", "network").values())
-    n_columns = min(3, len(groups))
-    n_lines = -(-len(groups) // n_columns)
-    figure = make_figure(0.9 + 3.4 * n_lines if len(groups) > 1 else 4.6)
-    axes = figure.subplots(n_lines, n_columns, squeeze=False).ravel()
-    for ax, group in zip(axes, groups, strict=False):
-        _draw_panel(ax, group)
-    for ax in axes[len(groups) :]:
-        ax.set_visible(False)
-    n_seeds = rows[0]["n_seeds"]
-    figure.suptitle(f"Test error by epochs, mean and range of {n_seeds} seeds")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    figure, axes = make_grid(len(groups), 3)
+    for ax, group in zip(axes, groups, strict=True):
+        labels = [name_method(row["method"], row["weight_decay"]) for row in group]
+        draw_error_bands(ax, group, labels, _list_styles(group))
+        ax.set_title("{data}, {network}".format(**_format_head(group[0])))
+    figure.suptitle(f"Test error by epochs, mean and range of {rows[0]['n_seeds']} seeds")
+    add_legend(figure, axes[0])
     return render_png(figure)
 
 
-def _draw_panel(ax: Axes, rows: Sequence[Row]) -> None:
-    epochs = np.arange(1, rows[0]["epochs"] + 1)
-    counts = dict.fromkeys(COLORS, 0)
+def _list_styles(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return the looks of each row: a colour for each method, a shade and dashes for each weight decay."""
+    counts = dict.fromkeys(COLORS, -1)
+    styles = []
     for row in rows:
-        number = counts[row["method"]]
-        counts[row["method"]] += 1
-        looks: dict[str, Any] = {"color": COLORS[row["method"]][number % 3], "linestyle": DASHES[number % 3]}
-        looks |= {"marker": MARKERS[row["method"]], "markersize": 3.5, "linewidth": 1.5}
-        label = name_method(row["method"], row["weight_decay"])
-        ax.plot(epochs, row["curve"], label=label, markevery=_space_markers(epochs), **looks)
-        ax.fill_between(
-            epochs, row["curve_low"], row["curve_high"], color=looks["color"], alpha=0.18, linewidth=0
-        )
-    worst = max(min(row["curve"]) for row in rows)
-    ax.set_ylim(0, min(100.0, HEADROOM * worst) or 1.0)
-    ax.set(title="{data}, {network}".format(**_format_head(rows[0])), xlabel="epoch", ylabel="test error, %")
-    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    tidy(ax)
-
-
-def _space_markers(epochs: np.ndarray) -> int:
-    """Return so many epochs from one marker to the next that there are twenty at most."""
-    return max(1, len(epochs) // 20)
+        method = row["method"]
+        counts[method] = (counts[method] + 1) % len(DASHES)
+        color, dashes = COLORS[method][counts[method]], DASHES[counts[method]]
+        styles.append({"color": color, "linestyle": dashes, "marker": MARKERS[method]})
+    return styles

@@ -1,4 +1,4 @@
-"""From records of training on images with corrupted labels to tables, a plot and a sentence."""
+"""From records of training on images with corrupted labels to tables, claims and a plot."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 import numpy as np
 
-from benchmarks.corrupted_tables.methods import BASELINE, PUBLISHED, find_family
-from benchmarks.corrupted_tables.summary import make_styles
+from benchmarks.corrupted_tables.methods import BASELINE, PUBLISHED
+from benchmarks.corrupted_tables.summary import group_families, make_styles
 from benchmarks.data.cifar_images import IMAGE_SET_TITLES
-from benchmarks.harness.figures import make_figure, render_png, tidy
+from benchmarks.harness.figures import add_legend, make_figure, render_png, tidy
 from benchmarks.harness.intervals import compute_t_interval
 from benchmarks.harness.paired_differences import (
     flatten_interval,
@@ -25,6 +25,10 @@ __all__ = ["describe_finding", "draw_errors", "summarise", "tabulate"]
 Row = Mapping[str, Any]
 METRICS = ("best_error", "last_error", "train_error_true", "train_error_corrupted")
 COMPARED = METRICS[:2]
+CLAIM = (
+    "{noise:g} % replaced: the lowest last test error of {method} is {error:.1f} %; it fits {fitted:.1f} % "
+    "of the corrupted labels."
+)
 
 
 def summarise(records: Sequence[Row]) -> list[dict[str, Any]]:
@@ -86,29 +90,23 @@ def _format_mean(row: Row, metric: str) -> str:
 
 
 def describe_finding(summary: Sequence[Row]) -> str:
-    """Return who has the lowest last test error at each share of noise, and what each memorised."""
-    parts = [
-        f"at {100 * noise:g} % {_describe_level(rows)}"
-        for (noise,), rows in group_records(summary, "noise").items()
-    ]
-    n_seeds = summary[0]["n_seeds"]
-    return (
-        "Last test error of each method with its best option, and in brackets the share of corrupted labels "
-        f"that it fits, lowest error first: {'; '.join(parts)} ({n_seeds} seed{'s' * (n_seeds > 1)}). The "
-        "options are compared on the clean test images, which nobody with corrupted labels alone has."
-    )
+    """Return each method's lowest last test error at each share of noise, and what it memorised.
 
-
-def _describe_level(rows: Sequence[Row]) -> str:
-    families: dict[str, list[Row]] = {}
-    for row in rows:
-        families.setdefault(find_family(row["method"]), []).append(row)
-    best = [min(part, key=lambda row: row["last_error"]) for part in families.values()]
-    best.sort(key=lambda row: row["last_error"])
-    return ", ".join(
-        f"{row['method']} {row['last_error']:.1f} % ({100 - row['train_error_corrupted']:.1f} %)"
-        for row in best
-    )
+    Options are compared on the clean test images, which nobody with corrupted labels has.
+    """
+    claims = []
+    for (noise,), rows in group_records(summary, "noise").items():
+        best = [min(part, key=lambda row: row["last_error"]) for part in group_families(rows).values()]
+        claims += [
+            CLAIM.format(
+                noise=100 * noise,
+                method=row["method"],
+                error=row["last_error"],
+                fitted=100 - row["train_error_corrupted"],
+            )
+            for row in sorted(best, key=lambda row: row["last_error"])
+        ]
+    return "\n".join(claims)
 
 
 def draw_errors(summary: Sequence[Row]) -> bytes:
@@ -123,8 +121,7 @@ def draw_errors(summary: Sequence[Row]) -> bytes:
     n_seeds = summary[0]["n_seeds"]
     where = IMAGE_SET_TITLES[summary[0]["dataset"]]
     figure.suptitle(f"{where}, corrupted labels, {n_seeds} seed{'s' * (n_seeds > 1)}", fontweight="bold")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False, fontsize="small")
+    add_legend(figure, axes[0, 0], 5, fontsize="small")
     return render_png(figure)
 
 

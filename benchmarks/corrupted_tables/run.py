@@ -274,13 +274,15 @@ def describe_protocol(config: Config) -> str:
         f"rows, net of hidden layers {layers} with ReLU, Adam with learning rate {config.lr:g} throughout, "
         f"batch {config.batch_size}, {config.max_epochs} epochs, no early stopping, no weight decay. "
         f"Dropout after each hidden layer with probability {dropouts}; label smoothing {smoothings}; mixup "
-        f"with alpha {alphas}. No option is chosen: each value has its row. All methods on the same splits, "
+        f"with alpha {alphas}. No option is chosen: each value has its row, and which is best is known from "
+        "the clean test rows only, which nobody with corrupted labels has. All methods on the same splits, "
         "labels and seeds. *Last* is the test error after the last epoch; *best* the lowest of all epochs, "
         "as in Table 2: its epoch is chosen on the test rows, so it is a bound and not what early stopping "
         "reaches. Training errors after the last epoch are against the label that was trained on: a low one "
         "on corrupted labels means that they were memorised. Means with 95 % intervals of the corrected "
         "resampled t-test (Nadeau and Bengio 2003), differences from ERM paired by split; over tables, "
-        "Student's interval of the tables' mean differences. Surely: the 95 % interval excludes 0."
+        "Student's interval of the tables' mean differences. A difference is clear where its 95 % interval "
+        "excludes 0."
     )
 
 

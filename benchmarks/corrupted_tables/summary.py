@@ -1,6 +1,7 @@
-"""From records of training on corrupted labels to tables, a plot and sentences."""
+"""From records of training on corrupted labels to tables, claims and a plot."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import cycle
 from typing import Any
 
@@ -11,22 +12,35 @@ import numpy as np
 
 from benchmarks.corrupted_tables.methods import BASELINE, FAMILIES, PUBLISHED, find_family
 from benchmarks.data.tables import TABLE_TITLES
-from benchmarks.harness.figures import draw_intervals, make_figure, render_png, tidy
+from benchmarks.harness.figures import add_legend, draw_intervals, make_figure, render_png, tidy
 from benchmarks.harness.intervals import Interval, compute_corrected_interval, compute_t_interval
 from benchmarks.harness.paired_differences import (
+    Metric,
     count_signs,
+    fill_claim,
     flatten_interval,
     format_difference,
     format_mean,
     group_records,
     read_interval,
+    summarise_pairs,
 )
 
-__all__ = ["aggregate_tables", "describe_finding", "draw_errors", "make_styles", "summarise", "tabulate"]
+__all__ = [
+    "aggregate_tables",
+    "describe_finding",
+    "draw_errors",
+    "group_families",
+    "make_styles",
+    "summarise",
+    "tabulate",
+]
 
 Row = Mapping[str, Any]
 METRICS = ("test_error_best", "test_error_last", "train_error_true", "train_error_corrupted")
 COMPARED = METRICS[:2]
+BEST = "{noise:g} % replaced: the lowest last test error of {method}, mean over tables, is {error:.1f} %."
+CLAIM = "{method}: {metric} test error clearly lower than ERM's on {lower}, higher on {higher} of {n}."
 CURVES = {
     "test_error_curve": "test error, %",
     "train_error_true_curve": "training error,\ntrue labels, %",
@@ -45,27 +59,23 @@ def summarise(
     Errors in per cent with the ends of their 95 % intervals; ``<metric>_diff`` is the difference from ERM
     in points, paired by split. Curves are means over the repeats, for the table whose records have them.
     """
-    groups = group_records(records, "dataset", "noise", "method")
-    return [
-        _summarise_method(group, groups[dataset, noise, BASELINE], test_ratio, list(epochs))
-        for (dataset, noise, _), group in groups.items()
-    ]
+    return summarise_pairs(
+        records,
+        dict.fromkeys(METRICS, Metric(100.0)),
+        by=("dataset", "noise"),
+        baseline=BASELINE,
+        interval=partial(compute_corrected_interval, test_ratio=test_ratio),
+        describe=partial(_describe_method, epochs=list(epochs)),
+    )
 
 
-def _summarise_method(
-    group: Sequence[Row], baseline: Sequence[Row], test_ratio: float, epochs: list[int]
-) -> dict[str, Any]:
-    own, base = (sorted(part, key=lambda record: record["repeat"]) for part in (group, baseline))
-    row = {name: own[0][name] for name in ("dataset", "noise", "method")} | {"n_repeats": len(own)}
-    for metric in METRICS:
-        values, others = (100 * np.array([record[metric] for record in part]) for part in (own, base))
-        row |= flatten_interval(metric, compute_corrected_interval(values, test_ratio))
-        if metric in COMPARED:
-            row |= flatten_interval(f"{metric}_diff", compute_corrected_interval(values - others, test_ratio))
-    row["median_best_epoch"] = float(np.median([record["best_epoch"] for record in own]))
-    row["seconds"] = round(float(np.mean([record["seconds"] for record in own])), 3)
-    row["curve_epochs"] = None if own[0]["test_error_curve"] is None else epochs
-    return row | {name: _average_curves([record[name] for record in own]) for name in CURVES}
+def _describe_method(own: Sequence[Row], epochs: list[int]) -> dict[str, Any]:
+    return {
+        "median_best_epoch": float(np.median([record["best_epoch"] for record in own])),
+        "seconds": round(float(np.mean([record["seconds"] for record in own])), 3),
+        "curve_epochs": None if own[0]["test_error_curve"] is None else epochs,
+        **{name: _average_curves([record[name] for record in own]) for name in CURVES},
+    }
 
 
 def _average_curves(curves: Sequence[Sequence[int] | None]) -> list[float] | None:
@@ -79,7 +89,7 @@ def aggregate_tables(summary: Sequence[Row]) -> list[dict[str, Any]]:
     """Return one row for each share of noise and method, over all tables.
 
     Mean differences from ERM with Student's interval over tables (of one table, its own), on how many
-    tables each difference is surely below and above 0, and mean training errors.
+    tables each difference is clearly below and above 0, and mean training errors.
     """
     groups = group_records(summary, "noise", "method")
     return [_aggregate_method(noise, method, rows) for (noise, method), rows in groups.items()]
@@ -116,7 +126,7 @@ def _format_over(row: Row) -> dict[str, str]:
         cells[f"{title} test error"] = f"{row[metric]:.1f}"
         cells[f"{title}, against ERM"] = "" if is_baseline else change
     counts = f"{row['test_error_last_lower']} / {row['test_error_last_higher']}"
-    cells["last surely lower / higher on"] = "" if is_baseline else counts
+    cells["last clearly lower / higher on"] = "" if is_baseline else counts
     cells["train, true / corrupted"] = f"{row['train_error_true']:.1f} / {row['train_error_corrupted']:.1f}"
     best, last, true, corrupted = PUBLISHED.get((row["noise"], row["method"]), (None,) * 4)
     cells["Table 2: best / last"] = "" if best is None else f"{best} / {last}"
@@ -142,43 +152,29 @@ def _format_head(row: Row) -> dict[str, str]:
 
 
 def describe_finding(summary: Sequence[Row]) -> str:
-    """Return who has the lowest last test error at each share of noise, and how mixup fares."""
-    groups = group_records(aggregate_tables(summary), "noise")
-    levels = [f"at {100 * noise:g} % {_describe_level(rows)}" for (noise,), rows in groups.items()]
-    n_tables = len({row["dataset"] for row in summary})
-    n_pairs = len(group_records(summary, "dataset", "noise"))
-    counts = "; ".join(
-        f"{metric.rpartition('_')[2]} test error, {_describe_counts(summary, metric)}"
-        for metric in reversed(COMPARED)
-    )
-    return (
-        f"Last test error of each method with its best option, mean over {n_tables} "
-        f"table{'s' * (n_tables > 1)}, lowest first: {'; '.join(levels)}. Against ERM, counted where the "
-        f"95 % interval of the difference excludes 0, of {n_pairs} pair{'s' * (n_pairs > 1)} of table and "
-        f"share: {counts}. Options and best epochs are compared on the clean test rows, which nobody with "
-        "corrupted labels alone has."
-    )
+    """Return each method's lowest last test error, then how its strongest option fares against ERM.
+
+    Options and best epochs are compared on the clean test rows, which nobody with corrupted labels has.
+    """
+    claims = []
+    for (noise,), rows in group_records(aggregate_tables(summary), "noise").items():
+        best = [min(part, key=lambda row: row["test_error_last"]) for part in group_families(rows).values()]
+        claims += [
+            BEST.format(noise=100 * noise, method=row["method"], error=row["test_error_last"])
+            for row in sorted(best, key=lambda row: row["test_error_last"])
+        ]
+    strongest = {rows[-1]["method"] for rows in group_families(summary).values()} - {BASELINE}
+    for metric in reversed(COMPARED):
+        title = metric.rpartition("_")[2]
+        claims += [
+            fill_claim(CLAIM, rows, f"{metric}_diff", method=method, metric=title)
+            for (method,), rows in group_records(summary, "method").items()
+            if method in strongest
+        ]
+    return "\n".join(claims)
 
 
-def _describe_level(rows: Sequence[Row]) -> str:
-    """Return the last test error of each method with its best option, the lowest first."""
-    best = [min(part, key=lambda row: row["test_error_last"]) for part in _group_families(rows).values()]
-    best.sort(key=lambda row: row["test_error_last"])
-    return ", ".join(f"{row['method']} {row['test_error_last']:.1f} %" for row in best)
-
-
-def _describe_counts(summary: Sequence[Row], metric: str) -> str:
-    """Return the counts for the last option of each method but ERM, which is its strongest."""
-    strongest = {rows[-1]["method"] for rows in _group_families(summary).values()} - {BASELINE}
-    parts = []
-    for (method,), rows in group_records(summary, "method").items():
-        if method in strongest:
-            lower, higher = count_signs(rows, f"{metric}_diff")
-            parts.append(f"{method} lower on {lower} and higher on {higher}")
-    return ", ".join(parts)
-
-
-def _group_families(rows: Sequence[Row]) -> dict[str, list[Row]]:
+def group_families(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Return the rows of each method, all options together."""
     families: dict[str, list[Row]] = {}
     for row in rows:
@@ -213,7 +209,7 @@ def make_styles(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
     styles : dict of str to dict
         A hue and dashes for each family, a darker shade and another marker for each option.
     """
-    families = _group_families([{"method": name} for name in methods])
+    families = group_families([{"method": name} for name in methods])
     styles = {}
     for family, rows in families.items():
         shades = np.linspace(0.45, 1.0, len(rows)) if len(rows) > 1 else [1.0]
@@ -242,8 +238,7 @@ def _draw_curves(
         ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         ax.set_xlabel("epoch")
     figure.suptitle(f"{TABLE_TITLES[columns[0][0]['dataset']]}, mean over repeats", fontweight="bold")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False, fontsize="small")
+    add_legend(figure, axes[0, 0], 5, fontsize="small")
 
 
 def _draw_differences(figure: SubFigure, rows: Sequence[Row], styles: Mapping[str, dict[str, Any]]) -> None:

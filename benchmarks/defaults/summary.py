@@ -1,4 +1,4 @@
-"""From records of the measurement of defaults to a table, a plot and a sentence."""
+"""From records of the measurement of defaults to a table, claims and a plot."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,13 +8,19 @@ import numpy as np
 from scipy.stats import rankdata
 
 from benchmarks.harness.figures import BETTER, WORSE, draw_intervals, make_figure, render_png
-from benchmarks.harness.intervals import compute_ratio_interval, compute_t_interval
-from benchmarks.harness.paired_differences import format_difference, read_interval
+from benchmarks.harness.paired_differences import (
+    Metric,
+    compare_pairs,
+    format_difference,
+    group_records,
+    read_interval,
+)
 
 __all__ = ["describe_finding", "draw_levels", "summarise", "tabulate"]
 
 Level = Mapping[str, Any]
 METRICS = ("nll", "error", "seconds")
+CLAIM = "{factor}: the lowest NLL is that of {level}, {nll_change:+.1f} % against the base point."
 
 
 def summarise(
@@ -60,17 +66,12 @@ def _find_base(levels: Mapping[str, Sequence[Level]], settings: Sequence[Level])
 
 def _compare(values: np.ndarray, base: np.ndarray) -> dict[str, Any]:
     """Return the means of one level and its distance from the base point, over tables."""
-    ratio = compute_ratio_interval(values[:, 0], base[:, 0])
-    error = compute_t_interval(100 * (values[:, 1] - base[:, 1]))
-    row = {
+    return {
         "base": bool(np.array_equal(values, base)),
-        "nll": values[:, 0].mean(),
-        "error": 100 * values[:, 1].mean(),
-        **dict(zip(("nll_change", "nll_change_low", "nll_change_high"), ratio, strict=True)),
-        **dict(zip(("error_diff", "error_diff_low", "error_diff_high"), error, strict=True)),
-        "time_ratio": np.exp(np.log(values[:, 2] / base[:, 2]).mean()),
+        **compare_pairs("nll", values[:, 0], base[:, 0], metric=Metric(change="ratio")),
+        **compare_pairs("error", values[:, 1], base[:, 1], metric=Metric(100.0)),
+        "time_ratio": round(float(np.exp(np.log(values[:, 2] / base[:, 2]).mean())), 4),
     }
-    return {key: value if isinstance(value, bool) else round(float(value), 4) for key, value in row.items()}
 
 
 def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
@@ -93,13 +94,9 @@ def _format_row(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def describe_finding(summary: Sequence[Mapping[str, Any]]) -> str:
-    """Return one sentence that names the best level of each factor."""
-    parts = []
-    for factor in dict.fromkeys(row["factor"] for row in summary):
-        rows = [row for row in summary if row["factor"] == factor]
-        best = min(rows, key=lambda row: row["nll_change"])
-        parts.append(f"{factor} {best['level']} ({best['nll_change']:+.1f} %)")
-    return f"Lowest NLL relative to the base point: {', '.join(parts)}."
+    """Return the best level of each factor."""
+    groups = group_records(summary, "factor").values()
+    return "\n".join(CLAIM.format(**min(rows, key=lambda row: row["nll_change"])) for rows in groups)
 
 
 def draw_levels(summary: Sequence[Mapping[str, Any]]) -> bytes:

@@ -1,4 +1,4 @@
-"""From records of the GANs to tables, a picture and sentences."""
+"""From records of the GANs to tables, claims and a picture."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,10 +10,12 @@ from benchmarks.gan.densities import DENSITIES
 from benchmarks.harness.figures import make_figure, render_png
 from benchmarks.harness.intervals import compute_t_interval
 from benchmarks.harness.paired_differences import (
+    fill_columns,
     flatten_interval,
     format_difference,
     format_mean,
     group_records,
+    judge_difference,
     read_interval,
 )
 from benchmarks.harness.time_ratios import Line, format_ratios, summarise_lines
@@ -24,7 +26,11 @@ Row = Mapping[str, Any]
 
 SCALES = {"energy": 1.0, "modes": 1.0, "near": 100.0}
 DIGITS = {"energy": 3, "modes": 1, "near": 1}
-WORDS = {-1: "clearly lower than", 0: "not clearly different from", 1: "clearly higher than"}
+LAST = "{density}, {loss}, alpha = {alpha:g}: energy distance {mixup:.2f}, plain {plain:.2f}, {verdict}."
+GRID = (
+    "{density}, {loss}, alpha = {alpha:g}: the lower mean energy distance in {lower} of {n} settings, at "
+    "worst {worst:.2f}; plain at worst {plain:.2f}."
+)
 # Energy distance after 4,000 generator steps, one seed: plain, mixup with alpha 0.2.
 PROTOTYPE = {"ring": (1.96, 0.19), "grid": (0.52, 0.23)}
 STEP, STACK = "step of MixupGAN ÷ loop by hand", "five seeds as one stack ÷ five fits in turn"
@@ -46,8 +52,7 @@ def summarise(records: Sequence[Row]) -> list[dict[str, Any]]:
     groups = group_records(fitted, *SETTING, "alpha")
     rows = [_summarise_setting(group, groups[(*key[:-1], 0.0)]) for key, group in groups.items()]
     rows += _summarise_times([record for record in records if record["contender"] is not None])
-    columns = dict.fromkeys(name for row in rows for name in row)
-    return [dict.fromkeys(columns) | row for row in rows]
+    return fill_columns(rows)
 
 
 def _summarise_setting(group: Sequence[Row], plain: Sequence[Row]) -> dict[str, Any]:
@@ -87,7 +92,7 @@ def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
     tables = {
         f"Samples after {last[0]['iteration']:,} generator steps": _format_pairs(last),
         "Energy distance by generator steps": _format_snapshots(_select(summary, "picture")),
-        "Grid: energy distance; † where the 95 % interval of the difference from plain excludes 0": (
+        "Grid: energy distance; † clear: the 95 % interval of the difference from plain excludes 0": (
             _format_grid(grid)
         ),
         "Grid: mean energy distances of all settings of learning rate and width": _format_spread(grid),
@@ -222,48 +227,37 @@ def _format_times(rows: Sequence[Row]) -> list[dict[str, str]]:
 
 
 def describe_finding(summary: Sequence[Row]) -> str:
-    """Return a sentence on the last samples and one on each density of the grid."""
-    last = _select_last(summary)
-    pairs = _pair_with_plain(last)
-    named = [name for name in ("generator_loss", "alpha") if len({mixup[name] for mixup, _ in pairs}) > 1]
-    parts = [_describe_pair(*pair, named) for pair in pairs]
-    start = f"After {last[0]['iteration']:,} generator steps the energy distance of mixup GANs is"
-    grids = group_records(_select(summary, "grid"), "dataset", "generator_loss")
-    sentences = [
-        f"{start} {'; '.join(parts)}",
-        *(_describe_grid(name, loss, rows) for (name, loss), rows in grids.items()),
+    """Return a claim for each density of the last samples, then one for each alpha of the grid."""
+    claims = [
+        _fill(
+            LAST,
+            mixup,
+            mixup=mixup["energy"],
+            plain=plain["energy"],
+            verdict=judge_difference(mixup, "energy_diff"),
+        )
+        for mixup, plain in _pair_with_plain(_select_last(summary))
     ]
-    return f"{'. '.join(sentences)}."
-
-
-def _describe_pair(mixup: Row, plain: Row, named: Sequence[str]) -> str:
-    """Return one comparison; the options that differ between comparisons are named."""
-    sign = read_interval(mixup, "energy_diff").find_sign()
-    options = {"generator_loss": f", {mixup['generator_loss']}", "alpha": f", alpha = {mixup['alpha']:g}"}
-    where = DENSITIES[mixup["dataset"]].title + "".join(options[name] for name in named)
-    text = (
-        f"{WORDS[sign]} that of plain ones on the {where} "
-        f"({mixup['energy']:.2f} against {plain['energy']:.2f}"
-    )
-    if mixup["modes"] is not None:
-        text += f"; {mixup['modes']:.1f} modes against {plain['modes']:.1f}"
-        text += f"; {mixup['near']:.0f} % of samples near a mode against {plain['near']:.0f} %"
-    return f"{text})"
-
-
-def _describe_grid(dataset: str, loss: str, rows: Sequence[Row]) -> str:
-    groups = {alpha: part for (alpha,), part in group_records(rows, "alpha").items()}
-    worst = {alpha: max(row["energy"] for row in part) for alpha, part in groups.items()}
-    parts = [
-        f"alpha = {alpha:g} has the lower mean in {sum(row['energy_diff'] < 0 for row in part)} and at worst "
-        f"{worst[alpha]:.2f}"
-        for alpha, part in groups.items()
-        if alpha
+    grid = group_records(_select(summary, "grid"), "dataset", "generator_loss", "alpha")
+    worst = {key: max(row["energy"] for row in rows) for key, rows in grid.items()}
+    claims += [
+        _fill(
+            GRID,
+            rows[0],
+            lower=sum(row["energy_diff"] < 0 for row in rows),
+            n=len(rows),
+            worst=worst[key],
+            plain=worst[(*key[:2], 0.0)],
+        )
+        for key, rows in grid.items()
+        if rows[0]["alpha"]
     ]
-    return (
-        f"Over {len(groups[0.0])} settings of learning rate and width on the {DENSITIES[dataset].title} "
-        f"({loss}) the plain GAN's distance is at worst {worst[0.0]:.2f}; {', '.join(parts)}"
-    )
+    return "\n".join(claims)
+
+
+def _fill(template: str, row: Row, **values: object) -> str:
+    density, loss = DENSITIES[row["dataset"]].title, row["generator_loss"]
+    return template.format(density=density, loss=loss, alpha=row["alpha"], **values)
 
 
 def draw_samples(pictures: Sequence[Mapping[str, Any]]) -> bytes:

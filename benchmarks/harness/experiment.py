@@ -194,4 +194,5 @@ def print_outcome(command: Command, document: dict[str, Any], paths: dict[str, P
     protocol = textwrap.fill(document["protocol"], LINE_WIDTH)
     print(f"\n{protocol}\n\n{format_tables(command.tabulate(document))}\n")
     print(f"Plot: {paths['png']}\nResults: {paths['json']}, {paths['csv'].name}\n")
-    print(textwrap.fill(document["finding"], LINE_WIDTH))
+    for claim in document["finding"].splitlines():
+        print(textwrap.fill(claim, LINE_WIDTH))

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
 
 from benchmarks.harness.intervals import Interval
@@ -16,9 +16,11 @@ __all__ = [
     "BETTER",
     "EVEN",
     "WORSE",
+    "add_legend",
     "draw_column",
     "draw_intervals",
     "make_figure",
+    "make_grid",
     "make_legend",
     "pick_color",
     "render_png",
@@ -33,6 +35,24 @@ def make_figure(height: float) -> Figure:
     figure = Figure(figsize=(9, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def make_grid(n_panels: int, n_columns: int) -> tuple[Figure, list[Axes]]:
+    """Return a figure of square panels in lines of at most `n_columns`; places left over stay empty."""
+    n_columns = min(n_columns, n_panels)
+    n_lines = -(-n_panels // n_columns)
+    figure = make_figure(0.9 + 3.4 * n_lines if n_panels > 1 else 4.6)
+    axes = figure.subplots(n_lines, n_columns, squeeze=False).ravel()
+    for ax in axes[n_panels:]:
+        ax.set_visible(False)
+    return figure, list(axes[:n_panels])
+
+
+def add_legend(figure: FigureBase, ax: Axes, n_columns: int | None = None, **options: Any) -> None:
+    """Put the legend of one panel below all panels, in one line unless a number of columns is given."""
+    handles, labels = ax.get_legend_handles_labels()
+    ncols = len(labels) if n_columns is None else n_columns
+    figure.legend(handles, labels, loc="outside lower center", ncols=ncols, frameon=False, **options)
 
 
 def render_png(figure: Figure) -> bytes:

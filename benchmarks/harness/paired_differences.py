@@ -10,14 +10,18 @@ from numpy.typing import NDArray
 from benchmarks.harness.intervals import Interval, compute_ratio_interval, compute_t_interval, count_wins
 
 __all__ = [
+    "VERDICTS",
+    "MakeInterval",
     "Metric",
     "compare_pairs",
     "count_signs",
     "fill_claim",
+    "fill_columns",
     "flatten_interval",
     "format_difference",
     "format_mean",
     "group_records",
+    "judge_difference",
     "read_interval",
     "summarise_pairs",
 ]
@@ -25,6 +29,7 @@ __all__ = [
 Row = Mapping[str, Any]
 Values = NDArray[np.float64]
 MakeInterval = Callable[[Values], Interval]
+VERDICTS = {-1: "clearly lower", 0: "not clearly different", 1: "clearly higher"}
 
 
 def _subtract(values: Values, base: Values, interval: MakeInterval) -> Interval:
@@ -166,6 +171,17 @@ def count_signs(rows: Sequence[Row], name: str) -> tuple[int, int]:
     """Return in how many rows the 95 % interval of a difference lies below 0, and above."""
     signs = [read_interval(row, name).find_sign() for row in rows]
     return signs.count(-1), signs.count(1)
+
+
+def judge_difference(row: Row, name: str) -> str:
+    """Return a difference in words; it is clear where its 95 % interval excludes 0."""
+    return VERDICTS[read_interval(row, name).find_sign()]
+
+
+def fill_columns(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return rows that all have the same columns; what a row lacks is None."""
+    columns = dict.fromkeys(name for row in rows for name in row)
+    return [{**dict.fromkeys(columns), **row} for row in rows]
 
 
 def fill_claim(template: str, rows: Sequence[Row], name: str, **values: object) -> str:

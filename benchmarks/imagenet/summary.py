@@ -9,10 +9,17 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 import numpy as np
 
-from benchmarks.harness.figures import make_figure, render_png, tidy
+from benchmarks.harness import time_ratios
+from benchmarks.harness.figures import make_grid, render_png, tidy
 from benchmarks.harness.intervals import Interval, compute_t_interval
-from benchmarks.harness.paired_differences import format_difference, group_records
+from benchmarks.harness.paired_differences import (
+    VERDICTS,
+    fill_columns,
+    format_difference,
+    group_records,
+)
 from benchmarks.harness.time_ratios import NOT_RUN, Line, format_timed_ratios, summarise_lines
+from benchmarks.image_training.summaries import average_columns, list_training_lines
 from benchmarks.networks.imagenet_networks import NETWORKS
 
 __all__ = ["PUBLISHED", "describe_finding", "draw_errors", "is_imagenet", "summarise", "tabulate"]
@@ -33,12 +40,12 @@ N_CLASSES, N_VAL, SIZE = 1000, 50_000, 224
 BASELINE, MIXED = "ERM", "mixup"
 SCORES = ("top1", "top5")
 MEANS = {"best_top1": 4, "train_loss": 4, "images_per_second": 1}
-LOADING, THROUGHPUT = (
-    "images/s of a core ÷ bare decode-and-transform loop",
-    "training throughput ÷ loop by hand",
+LOADING, LOADING_TARGET = "images/s of a core ÷ bare decode-and-transform loop", 0.9
+CLAIM = (
+    "{network}, {epochs} epochs: top-1 validation error of mixup {error:.2f} %, {gap:+.2f} points from ERM, "
+    "{verdict} (n = {n})."
 )
-OVERHEAD = "mixup ÷ ERM, time of an epoch"
-LOADING_TARGET, THROUGHPUT_TARGET, OVERHEAD_TARGET = 0.9, 0.97, 1.02
+NO_CLAIM = "{n_train:,} training images at {image_size} pixels can teach no network: no error is claimed."
 COLORS, DASHES = {"ERM": "#D55E00", "mixup": "#0072B2"}, {"top1": "-", "top5": "--"}
 MARKERS, NAMES = {"ERM": "o", "mixup": "s"}, {"top1": "top-1", "top5": "top-5"}
 
@@ -60,8 +67,7 @@ def summarise(records: Sequence[Row]) -> list[dict[str, Any]]:
     rows = [_summarise_runs(group, groups[(*key[:2], BASELINE, 0.0)]) for key, group in groups.items()]
     rows += _summarise_loading([record for record in records if record["part"] == "loader"])
     rows += _summarise_times([record for record in records if record["part"] == "speed"])
-    columns = dict.fromkeys(name for row in rows for name in row)
-    return [dict.fromkeys(columns) | row for row in rows]
+    return fill_columns(rows)
 
 
 def _summarise_runs(own: Sequence[Row], baseline: Sequence[Row]) -> dict[str, Any]:
@@ -77,8 +83,7 @@ def _summarise_runs(own: Sequence[Row], baseline: Sequence[Row]) -> dict[str, An
             np.mean([record[f"{score}_curve"] for record in own], axis=0).round(3).tolist()
         )
     row["best_epoch"] = float(np.median([record["best_epoch"] for record in own]))
-    for name, digits in MEANS.items():
-        row[name] = round(float(np.mean([record[name] for record in own])), digits)
+    row |= average_columns(own, MEANS)
     row["hours"] = round(float(np.mean([record["seconds"] for record in own])) / 3600, 4)
     return row
 
@@ -104,14 +109,8 @@ def _summarise_loading(records: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def _summarise_times(records: Sequence[Row]) -> list[dict[str, Any]]:
-    lines = []
-    for case in dict.fromkeys(record["case"] for record in records):
-        for method in (BASELINE, MIXED):
-            ours, theirs = f"loop, {method}", f"estimator, {method}"
-            label = f"{THROUGHPUT}, {method}"
-            lines.append(Line(label, "speed", case, ours, theirs, THROUGHPUT_TARGET, at_least=True))
-        lines.append(Line(OVERHEAD, "speed", case, "estimator, mixup", "estimator, ERM", OVERHEAD_TARGET))
-    return summarise_lines(records, lines)
+    cases = dict.fromkeys(record["case"] for record in records)
+    return summarise_lines(records, [line for case in cases for line in list_training_lines(case)])
 
 
 def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
@@ -169,36 +168,20 @@ def describe_finding(summary: Sequence[Row]) -> str:
     """Return what was found: errors of ImageNet's own images only, then the ratios of times."""
     rows = [row for row in summary if row["part"] == "run"]
     measured = [row for row in summary if row["part"] != "run" and row["met"] != NOT_RUN]
-    if all(map(is_imagenet, rows)):
-        parts = map(_describe_problem, group_records(rows, "network", "epochs").values())
-        text = f"The top-1 validation error of mixup is {'; '.join(parts)}."
-    else:
-        text = (
-            f"The runs show that the machinery works: {rows[0]['n_train']:,} training images at "
-            f"{rows[0]['image_size']} pixels can teach no network, and no error is claimed."
-        )
-    missed = [row for row in measured if row["met"] == "missed"]
-    if not measured:
-        return text
-    text += f" {len(measured) - len(missed)} of {len(measured)} ratios of times meet their target"
-    listed = [f"{row['label']}, {row['case']} ({row['ratio']:.2f})" for row in missed]
-    return f"{text}; missed: {'; '.join(listed)}." if missed else f"{text}."
+    claims = [_claim(row) for row in rows if row["method"] == MIXED]
+    if not all(map(is_imagenet, rows)):
+        claims = [NO_CLAIM.format(**rows[0])]
+    return "\n".join([*claims, *([time_ratios.describe_finding(measured)] if measured else [])])
 
 
-def _describe_problem(rows: Sequence[Row]) -> str:
-    by_method = {row["method"]: row for row in rows}
-    mixed, erm = by_method[MIXED], by_method[BASELINE]
-    interval = _read_interval(mixed, "top1_diff")
-    if math.isnan(interval.low):
-        word = f"{interval.mean:+.2f} points from"
-    else:
-        signs = {-1: "clearly lower than", 0: "not clearly different from", 1: "clearly higher than"}
-        word = signs[interval.find_sign()]
-    title, n_seeds = NETWORKS[mixed["network"]].title, mixed["n_seeds"]
-    seeds = "one seed" if n_seeds == 1 else f"{n_seeds} seeds"
-    return (
-        f"{word} that of ERM ({mixed['top1']:.2f} against {erm['top1']:.2f} %) for {title}, "
-        f"{mixed['epochs']} epochs ({seeds})"
+def _claim(row: Row) -> str:
+    return CLAIM.format(
+        network=NETWORKS[row["network"]].title,
+        epochs=row["epochs"],
+        error=row["top1"],
+        gap=row["top1_diff"],
+        verdict=VERDICTS[_read_interval(row, "top1_diff").find_sign()],
+        n=row["n_seeds"],
     )
 
 
@@ -206,14 +189,9 @@ def draw_errors(summary: Sequence[Row]) -> bytes:
     """Draw validation errors by epochs: a panel for each network and length."""
     rows = [row for row in summary if row["part"] == "run"]
     groups = list(group_records(rows, "network", "epochs").values())
-    n_columns = min(3, len(groups))
-    n_lines = -(-len(groups) // n_columns)
-    figure = make_figure(0.9 + 3.4 * n_lines if len(groups) > 1 else 4.6)
-    axes = figure.subplots(n_lines, n_columns, squeeze=False).ravel()
-    for ax, group in zip(axes, groups, strict=False):
+    figure, axes = make_grid(len(groups), 3)
+    for ax, group in zip(axes, groups, strict=True):
         _draw_panel(ax, group)
-    for ax in axes[len(groups) :]:
-        ax.set_visible(False)
     claim = "" if all(map(is_imagenet, rows)) else f"; {rows[0]['n_train']:,} images, no error is claimed"
     figure.suptitle(f"Validation error by epochs{claim}")
     handles, _ = axes[0].get_legend_handles_labels()

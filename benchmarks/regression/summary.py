@@ -1,26 +1,31 @@
-"""From records of the comparison on real-valued targets to tables, a plot and a sentence."""
+"""From records of the comparison on real-valued targets to tables, claims and a plot."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from benchmarks.harness.figures import draw_intervals, make_figure, make_legend, pick_color, render_png
-from benchmarks.harness.intervals import compute_corrected_interval, count_wins
+from benchmarks.harness.intervals import compute_corrected_interval
 from benchmarks.harness.paired_differences import (
-    count_signs,
-    flatten_interval,
+    Metric,
+    fill_claim,
     format_difference,
     format_mean,
     group_records,
     read_interval,
+    summarise_pairs,
 )
 from benchmarks.regression.data import REGRESSION_TITLES
 
 __all__ = ["PUBLISHED", "describe_finding", "draw_changes", "summarise", "tabulate"]
 
+Row = Mapping[str, Any]
 BASELINE = "ERM"
 METRICS = {"rmse": "RMSE", "mape": "MAPE, %"}
+OPTIONS = {"lr": "lr", "alpha": "alpha", "bandwidth": "h"}
+CLAIM = "{method}: test RMSE clearly lower than ERM's on {lower}, higher on {higher} of {n} tables."
 # RMSE and MAPE in % of C-Mixup's authors, as quoted in arXiv 2506.06853.
 PUBLISHED = {
     ("airfoil", "ERM"): (2.901, 1.753),
@@ -33,41 +38,33 @@ PUBLISHED = {
 NOT_RUN = "not run"
 
 
-def summarise(records: Sequence[Mapping[str, Any]], *, test_ratio: float) -> list[dict[str, Any]]:
+def summarise(records: Sequence[Row], *, test_ratio: float) -> list[dict[str, Any]]:
     """Return one flat row for each table and method.
 
     RMSE in the targets' unit, MAPE in per cent, changes in per cent of ERM's mean; every mean with the ends
     of its 95 % interval. Medians of what was chosen.
     """
-    groups = group_records(records, "dataset", "method")
-    return [
-        _summarise_method(dataset, method, group, groups[dataset, BASELINE], test_ratio)
-        for (dataset, method), group in groups.items()
-    ]
+    return summarise_pairs(
+        records,
+        dict.fromkeys(METRICS, Metric(change="per cent")),
+        by=["dataset"],
+        baseline=BASELINE,
+        interval=partial(compute_corrected_interval, test_ratio=test_ratio),
+        describe=_describe_method,
+    )
 
 
-def _summarise_method(
-    dataset: str,
-    method: str,
-    group: Sequence[Mapping[str, Any]],
-    baseline: Sequence[Mapping[str, Any]],
-    test_ratio: float,
-) -> dict[str, Any]:
-    row: dict[str, Any] = {"dataset": dataset, "method": method, "n_repeats": len(group)}
-    for option in ("lr", "alpha", "bandwidth"):
+def _describe_method(group: Sequence[Row]) -> dict[str, Any]:
+    """Return the medians of what was chosen, and the published figures."""
+    row: dict[str, Any] = {}
+    for option in OPTIONS:
         chosen = [record[option] for record in group]
         row[f"median_{option}"] = None if None in chosen else float(np.median(chosen))
-    published = PUBLISHED.get((dataset, method), (None, None))
-    for metric, figure in zip(METRICS, published, strict=True):
-        values, others = (np.array([record[metric] for record in part]) for part in (group, baseline))
-        change = 100 * (values - others) / others.mean()
-        row |= flatten_interval(metric, compute_corrected_interval(values, test_ratio))
-        row |= flatten_interval(f"{metric}_change", compute_corrected_interval(change, test_ratio))
-        row |= {f"{metric}_wins": round(count_wins(change), 3), f"published_{metric}": figure}
-    return row
+    published = PUBLISHED.get((group[0]["dataset"], group[0]["method"]), (None, None))
+    return row | {f"published_{metric}": figure for metric, figure in zip(METRICS, published, strict=True)}
 
 
-def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
+def tabulate(document: Row) -> dict[str, list[dict[str, str]]]:
     """Return the printed tables, one for each metric."""
     summary = document["summary"]
     return {
@@ -76,10 +73,9 @@ def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
     }
 
 
-def _format_row(row: Mapping[str, Any], metric: str) -> dict[str, str]:
+def _format_row(row: Row, metric: str) -> dict[str, str]:
     is_baseline = row["method"] == BASELINE
     change = format_difference(read_interval(row, f"{metric}_change"), 1)
-    chosen = {"lr": "lr", "alpha": "alpha", "bandwidth": "h"}
     return {
         "data": row["dataset"],
         "method": row["method"],
@@ -89,28 +85,22 @@ def _format_row(row: Mapping[str, Any], metric: str) -> dict[str, str]:
         "wins": "" if is_baseline else f"{row[f'{metric}_wins']:.0%}",
         "median choice": ", ".join(
             f"{short} {row[f'median_{option}']:g}"
-            for option, short in chosen.items()
+            for option, short in OPTIONS.items()
             if row[f"median_{option}"] is not None
         ),
         "published": _format_published(row[f"published_{metric}"]),
     }
 
 
-def _list_missing(summary: Sequence[Mapping[str, Any]], metric: str) -> list[dict[str, str]]:
+def _list_missing(summary: Sequence[Row], metric: str) -> list[dict[str, str]]:
     """Return rows with the published figures of sets that were not run."""
     done = {row["dataset"] for row in summary}
     place = list(METRICS).index(metric)
+    empty = dict.fromkeys(("against ERM, %", "wins", "median choice"), "")
     return [
-        {
-            "data": dataset,
-            "method": method,
-            "n": "",
-            "ours": NOT_RUN,
-            "against ERM, %": "",
-            "wins": "",
-            "median choice": "",
-            "published": _format_published(figures[place]),
-        }
+        {"data": dataset, "method": method, "n": "", "ours": NOT_RUN}
+        | empty
+        | {"published": _format_published(figures[place])}
         for (dataset, method), figures in PUBLISHED.items()
         if dataset not in done
     ]
@@ -120,20 +110,16 @@ def _format_published(figure: float | None) -> str:
     return "" if figure is None else f"{figure:.3f}"
 
 
-def describe_finding(summary: Sequence[Mapping[str, Any]]) -> str:
-    """Return one sentence: on how many tables each method is better than ERM, and on how many worse."""
-    parts = []
-    for (method,), rows in group_records(summary, "method").items():
-        if method != BASELINE:
-            lower, higher = count_signs(rows, "rmse_change")
-            parts.append(f"{method}'s is lower on {lower} and higher on {higher} of {len(rows)}")
-    return (
-        f"Test RMSE against ERM's, by tables: {'; '.join(parts)} (counted where the 95 % interval of the "
-        "difference excludes 0)."
+def describe_finding(summary: Sequence[Row]) -> str:
+    """Return on how many tables each method is better than ERM, and on how many worse."""
+    return "\n".join(
+        fill_claim(CLAIM, rows, "rmse_change", method=method)
+        for (method,), rows in group_records(summary, "method").items()
+        if method != BASELINE
     )
 
 
-def draw_changes(summary: Sequence[Mapping[str, Any]]) -> bytes:
+def draw_changes(summary: Sequence[Row]) -> bytes:
     """Draw each method's change from ERM with its 95 % interval: a column a metric, a row a table."""
     groups = group_records([row for row in summary if row["method"] != BASELINE], "dataset")
     figure = make_figure(1.3 + 1.2 * len(groups))

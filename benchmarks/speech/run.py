@@ -105,7 +105,7 @@ def _run_on(config: Config, speech: SpeechSet) -> int:
         journal=journal,
         data=[data],
         protocol=describe_protocol(config, data),
-        finding=describe_finding(summary, data),
+        finding=describe_finding(summary),
         summary=summary,
         records=records,
         picture=draw_errors(summary, config.warmup_epochs),

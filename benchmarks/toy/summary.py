@@ -1,4 +1,4 @@
-"""From records of the toy problems to tables, a picture and a sentence."""
+"""From records of the toy problems to tables, claims and a picture."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.inspection import DecisionBoundaryDisplay
 
-from benchmarks.harness.figures import make_figure, render_png
-from benchmarks.harness.intervals import compute_t_interval
+from benchmarks.harness.figures import add_legend, make_figure, render_png
 from benchmarks.harness.paired_differences import (
-    flatten_interval,
+    Metric,
     format_difference,
     format_mean,
     group_records,
+    judge_difference,
     read_interval,
+    summarise_pairs,
 )
 
 __all__ = [
@@ -36,14 +37,17 @@ __all__ = [
 Row = Mapping[str, Any]
 BASELINE, MIXED = "ERM", "mixup"
 TITLES = {"circles": "Circles", "moons": "Moons"}
-# Scale and digits after the point.
-METRICS = {
-    "error": ("Test error, %", 100.0, 1),
-    "nll": ("Test NLL, nats", 1.0, 3),
-    "band": ("Hesitation, % of the plane", 100.0, 1),
-    "slope": ("Slope of p at the boundary, per unit of length", 1.0, 2),
+METRICS = {"error": Metric(100.0), "nll": Metric(), "band": Metric(100.0), "slope": Metric()}
+# Heading and digits after the point.
+COLUMNS = {
+    "error": ("Test error, %", 1),
+    "nll": ("Test NLL, nats", 3),
+    "band": ("Hesitation, % of the plane", 1),
+    "slope": ("Slope of p at the boundary, per unit of length", 2),
 }
-WORDS = {-1: "clearly lower", 0: "not clearly different", 1: "clearly higher"}
+CLAIM = (
+    "{data}, {share:.0%} wrong labels; {metric}: ERM {erm:.{digits}f}, mixup {mixup:.{digits}f}, {verdict}."
+)
 # Okabe and Ito's green and vermilion, on the paper's blue shading.
 CLASS_STYLES = (("#009E73", "o"), ("#D55E00", "^"))
 LEVELS = np.linspace(0, 1, 11)
@@ -56,25 +60,7 @@ def summarise(records: Sequence[Row]) -> list[dict[str, Any]]:
     Error and hesitation in per cent, NLL in nats, slope per unit of length; means, and ``<metric>_diff``,
     the paired differences from ERM, with the ends of their 95 % intervals.
     """
-    groups = group_records(records, "dataset", "wrong_share", "method")
-    return [
-        dict(zip(("dataset", "wrong_share", "method"), key, strict=True))
-        | {"n_repeats": len(group)}
-        | _compare(group, groups[(*key[:2], BASELINE)])
-        for key, group in groups.items()
-    ]
-
-
-def _compare(group: Sequence[Row], baseline: Sequence[Row]) -> dict[str, float]:
-    row: dict[str, float] = {}
-    for metric, (_, scale, _) in METRICS.items():
-        values, others = (
-            scale * np.array([record[metric] for record in sorted(part, key=lambda record: record["repeat"])])
-            for part in (group, baseline)
-        )
-        row |= flatten_interval(metric, compute_t_interval(values))
-        row |= flatten_interval(f"{metric}_diff", compute_t_interval(values - others))
-    return row
+    return summarise_pairs(records, METRICS, by=("dataset", "wrong_share"), baseline=BASELINE)
 
 
 def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
@@ -82,7 +68,7 @@ def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
     pairs = _pair_methods(document["summary"])
     return {
         title: [_format_pair(*pair, metric, digits) for pair in pairs]
-        for metric, (title, _, digits) in METRICS.items()
+        for metric, (title, digits) in COLUMNS.items()
     }
 
 
@@ -105,26 +91,20 @@ def _format_pair(baseline: Row, mixed: Row, metric: str, digits: int) -> dict[st
 
 
 def describe_finding(summary: Sequence[Row]) -> str:
-    """Return one sentence: how soft both boundaries are, and what that does to error and NLL."""
-    parts = [_describe_pair(*pair) for pair in _pair_methods(summary)]
-    return f"From ERM to mixup: {'; '.join(parts)}."
-
-
-def _describe_pair(baseline: Row, mixed: Row) -> str:
-    changes = {
-        metric: f"{baseline[metric]:.{digits}f} → {mixed[metric]:.{digits}f}"
-        for metric, (_, _, digits) in METRICS.items()
-    }
-    error, nll = (WORDS[read_interval(mixed, f"{metric}_diff").find_sign()] for metric in ("error", "nll"))
-    return (
-        f"{_describe_problem(mixed)}, hesitation {changes['band']} % of the plane, slope at the boundary "
-        f"{changes['slope']}, test error {changes['error']} % ({error}), test NLL {changes['nll']} ({nll})"
+    """Return a claim for each problem and metric: the means of ERM and of mixup."""
+    return "\n".join(
+        CLAIM.format(
+            data=TITLES[mixed["dataset"]],
+            share=mixed["wrong_share"],
+            metric=title,
+            digits=digits,
+            erm=baseline[metric],
+            mixup=mixed[metric],
+            verdict=judge_difference(mixed, f"{metric}_diff"),
+        )
+        for baseline, mixed in _pair_methods(summary)
+        for metric, (title, digits) in COLUMNS.items()
     )
-
-
-def _describe_problem(row: Row) -> str:
-    labels = f"{row['wrong_share']:.0%} wrong labels" if row["wrong_share"] else "true labels"
-    return f"{TITLES[row['dataset']].lower()} with {labels}"
 
 
 @dataclass(frozen=True)
@@ -194,7 +174,4 @@ def _draw_panel(ax: Axes, panel: Panel) -> Any:
 
 def _draw_legend(figure: Figure, axes: NDArray[Any], surface: Any) -> None:
     figure.colorbar(surface, ax=axes, label="p(y = 1 | x)", ticks=[0, 0.5, 1], aspect=30, pad=0.01)
-    handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=2, frameon=False, markerscale=2, fontsize=9
-    )
+    add_legend(figure, axes.flat[0], markerscale=2, fontsize=9)

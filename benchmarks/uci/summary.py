@@ -1,4 +1,4 @@
-"""From records of the UCI comparison to a table and a sentence."""
+"""From records of the UCI comparison to tables and claims."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks.harness.intervals import compute_corrected_interval, count_wins
 from benchmarks.harness.paired_differences import (
-    count_signs,
+    fill_claim,
     flatten_interval,
     format_difference,
     format_mean,
@@ -17,6 +17,7 @@ from benchmarks.harness.paired_differences import (
 
 __all__ = ["OVERVIEW", "PAPER_ERRORS", "describe_finding", "summarise", "tabulate"]
 
+Row = Mapping[str, Any]
 # Table 4 of the paper: test error in %, ERM and mixup.
 PAPER_ERRORS = {
     "abalone": (74.0, 73.6),
@@ -26,12 +27,16 @@ PAPER_ERRORS = {
     "iris": (21.3, 17.3),
     "phishing": (16.3, 15.2),
 }
-OVERVIEW = "ERM → mixup: test error in %, test NLL in nats; † where the 95 % interval excludes 0"
+OVERVIEW = "ERM → mixup: test error in %, test NLL in nats; † clear: the 95 % interval excludes 0"
+PROTOCOLS = {"paper": "After the paper's few epochs", "converged": "Trained to convergence"}
+CLAIM = (
+    "{when}, test {metric} of mixup: clearly lower than ERM's on {lower}, higher on {higher} of {n} tables."
+)
 # Records hold the error as a share; tables show per cent.
 SCALES = {"error": 100.0, "nll": 1.0}
 
 
-def summarise(records: Sequence[Mapping[str, Any]], *, test_ratio: float) -> list[dict[str, Any]]:
+def summarise(records: Sequence[Row], *, test_ratio: float) -> list[dict[str, Any]]:
     """Return one flat row for each table and protocol.
 
     Errors in per cent, NLL in nats; every mean with the ends of its 95 % interval.
@@ -40,32 +45,20 @@ def summarise(records: Sequence[Mapping[str, Any]], *, test_ratio: float) -> lis
     return [_summarise_group(group, test_ratio) for group in groups.values()]
 
 
-def _summarise_group(group: list[Mapping[str, Any]], test_ratio: float) -> dict[str, Any]:
-    paper = PAPER_ERRORS.get(group[0]["dataset"], (None, None))
-    row = {
-        "dataset": group[0]["dataset"],
-        "protocol": group[0]["protocol"],
-        "n_repeats": len(group),
-        "median_alpha": float(np.median([record["alpha"] for record in group])),
-    }
+def _summarise_group(group: Sequence[Row], test_ratio: float) -> dict[str, Any]:
+    row = {name: group[0][name] for name in ("dataset", "protocol")} | {"n_repeats": len(group)}
+    row["median_alpha"] = float(np.median([record["alpha"] for record in group]))
     for metric, scale in SCALES.items():
-        row |= _summarise_metric(group, metric, scale, test_ratio)
-    return row | {"paper_erm_error": paper[0], "paper_mixup_error": paper[1]}
+        names = (f"erm_{metric}", f"mixup_{metric}")
+        erm, mixup = (scale * np.array([record[name] for record in group]) for name in names)
+        for name, values in zip((*names, f"{metric}_diff"), (erm, mixup, mixup - erm), strict=True):
+            row |= flatten_interval(name, compute_corrected_interval(values, test_ratio))
+        row[f"{metric}_wins"] = round(count_wins(mixup - erm), 3)
+    published = PAPER_ERRORS.get(row["dataset"], (None, None))
+    return row | dict(zip(("paper_erm_error", "paper_mixup_error"), published, strict=True))
 
 
-def _summarise_metric(
-    group: list[Mapping[str, Any]], metric: str, scale: float, test_ratio: float
-) -> dict[str, float]:
-    erm = scale * np.array([record[f"erm_{metric}"] for record in group])
-    mixup = scale * np.array([record[f"mixup_{metric}"] for record in group])
-    columns = {f"erm_{metric}": erm, f"mixup_{metric}": mixup, f"{metric}_diff": mixup - erm}
-    row: dict[str, float] = {}
-    for name, values in columns.items():
-        row |= flatten_interval(name, compute_corrected_interval(values, test_ratio))
-    return row | {f"{metric}_wins": round(count_wins(mixup - erm), 3)}
-
-
-def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
+def tabulate(document: Row) -> dict[str, list[dict[str, str]]]:
     """Return the printed tables, one for each metric."""
     summary = sorted(document["summary"], key=lambda row: row["protocol"] != "paper")
     return {
@@ -75,7 +68,7 @@ def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
     }
 
 
-def _format_overview(summary: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+def _format_overview(summary: Sequence[Row]) -> list[dict[str, str]]:
     """Return one row for each set of data, both protocols side by side."""
     rows: dict[str, dict[str, str]] = {}
     for row in summary:
@@ -88,20 +81,20 @@ def _format_overview(summary: Sequence[Mapping[str, Any]]) -> list[dict[str, str
     return [{title: cells.get(title, "") for title in titles} for cells in rows.values()]
 
 
-def _format_arrow(row: Mapping[str, Any], metric: str, digits: int) -> str:
+def _format_arrow(row: Row, metric: str, digits: int) -> str:
     star = "" if read_interval(row, f"{metric}_diff").find_sign() == 0 else " †"
     return f"{row[f'erm_{metric}']:.{digits}f} → {row[f'mixup_{metric}']:.{digits}f}{star}"
 
 
-def _format_error(row: Mapping[str, Any]) -> dict[str, str]:
+def _format_error(row: Row) -> dict[str, str]:
     return _format_metric(row, "error", 1) | {"paper's Table 4": _format_paper(row)}
 
 
-def _format_nll(row: Mapping[str, Any]) -> dict[str, str]:
+def _format_nll(row: Row) -> dict[str, str]:
     return _format_metric(row, "nll", 3) | {"median alpha": f"{row['median_alpha']:g}"}
 
 
-def _format_metric(row: Mapping[str, Any], metric: str, digits: int) -> dict[str, str]:
+def _format_metric(row: Row, metric: str, digits: int) -> dict[str, str]:
     return {
         "protocol": row["protocol"],
         "data": row["dataset"],
@@ -113,27 +106,19 @@ def _format_metric(row: Mapping[str, Any], metric: str, digits: int) -> dict[str
     }
 
 
-def _format_paper(row: Mapping[str, Any]) -> str:
+def _format_paper(row: Row) -> str:
     """Return the paper's figures; it knows one protocol and six of the sets."""
     if row["paper_erm_error"] is None or row["protocol"] != "paper":
         return ""
     return f"{row['paper_erm_error']:.1f} → {row['paper_mixup_error']:.1f}"
 
 
-def describe_finding(summary: Sequence[Mapping[str, Any]]) -> str:
-    """Return one sentence that says on how many tables mixup helped, and on how many it hurt."""
-    names = {"paper": "after the paper's few epochs", "converged": "trained to convergence"}
-    groups = {
-        words: [row for row in summary if row["protocol"] == protocol] for protocol, words in names.items()
-    }
-    parts = [_describe_group(words, rows) for words, rows in groups.items() if rows]
-    text = f"{'; '.join(parts)} (counted where the 95 % interval of the difference excludes 0)."
-    return text[0].upper() + text[1:]
-
-
-def _describe_group(words: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    error, nll = count_signs(rows, "error_diff"), count_signs(rows, "nll_diff")
-    return (
-        f"{words}, mixup's test error is lower than ERM's on {error[0]} and higher on {error[1]} "
-        f"of {len(rows)} tables, its test NLL lower on {nll[0]} and higher on {nll[1]}"
+def describe_finding(summary: Sequence[Row]) -> str:
+    """Return on how many tables mixup helped, and on how many it hurt, by protocol and metric."""
+    groups = group_records(summary, "protocol")
+    return "\n".join(
+        fill_claim(CLAIM, groups[protocol,], f"{metric}_diff", when=when, metric=title)
+        for protocol, when in PROTOCOLS.items()
+        if (protocol,) in groups
+        for metric, title in (("error", "error"), ("nll", "NLL"))
     )

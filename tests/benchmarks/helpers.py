@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.harness.paired_differences import VERDICTS
 from benchmarks.image_training.augment_and_schedule import CropAndFlip
 from benchmarks.networks.cifar_networks import PreActResNet18
 from sk_mixup import MixupClassifier
@@ -33,6 +34,11 @@ def make_tiny(**options: Any) -> MixupClassifier:
         "random_state": 5,
     }
     return MixupClassifier(PreActResNet18, **known | options)
+
+
+def list_verdicts(text: str) -> list[str]:
+    """Return the verdict of each claim that has one."""
+    return [word for claim in text.splitlines() for word in VERDICTS.values() if word in claim]
 
 
 def get_state(net: MixupClassifier) -> dict[str, Tensor]:

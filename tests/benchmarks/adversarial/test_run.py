@@ -191,18 +191,15 @@ def test_tables_have_the_papers_figures_beside() -> None:
 
 
 def test_finding_tells_attacks_and_scores_apart() -> None:
-    text = describe_finding(summarise(make_records()))
-    assert text.startswith("At ε = 4, 3 seeds, mixup against ERM with its lowest weight decay. Top-1 error: ")
-    top1, top5 = text.split("Top-5 error: ")
-    assert "FGSM clearly lower (45.0 against 55.0 %)" in top1
-    assert "PGD not clearly different (55.0 against 55.0 %)" in top1
-    assert "FGSM not clearly different (24.0 against 24.0 %)" in top5
-    assert top1.index("white box") < top1.index("black box")
+    claims = describe_finding(summarise(make_records())).splitlines()
+    lower = [claim for claim in claims if "clearly lower" in claim]
+    assert lower
+    assert lower == [claim for claim in claims if "top-1" in claim and ", FGSM" in claim]
 
 
 def test_networks_of_erm_alone_are_not_compared() -> None:
     summary = summarise([record for record in make_records() if record["method"] == "ERM"])
-    assert describe_finding(summary) == "There is no network of mixup to compare."
+    assert not describe_finding(summary)
 
 
 def test_networks_of_mixup_alone_have_no_difference() -> None:

@@ -106,14 +106,10 @@ def test_published_figures_are_of_the_papers_methods() -> None:
 
 
 def test_finding_is_clear_only_where_the_interval_is() -> None:
-    sentence = describe_finding(summarise(make_records()), DATA)
-    assert "clearly lower than that of ERM for alpha = 0.1 on LeNet (16.50 against 20.50 %)" in sentence
-    assert "not clearly different from that of ERM for alpha = 0.2 on VGG-11" in sentence
-    assert (
-        "1,200 training clips of 12 words, a part of the archive that says little about the whole,"
-        in sentence
-    )
-    assert "part" not in describe_finding(summarise(make_records()), DATA | {"n_absent": 0})
+    claims = describe_finding(summarise(make_records())).splitlines()
+    verdicts = {(claim.split(",")[0], "0.1" in claim.split(":")[0]): claim for claim in claims}
+    assert "clearly lower" in verdicts["LeNet", True]
+    assert "not clearly different" in verdicts["VGG-11", False]
 
 
 @pytest.mark.slow

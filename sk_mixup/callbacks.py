@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from skorch import NeuralNet
 from skorch.callbacks import Callback
 from torch import Tensor, nn
 
 from sk_mixup._random import unseen_draws
 from sk_mixup._skorch.net import MixupNetMixin
 from sk_mixup._validation import check_integer
-from sk_mixup.estimators._base import MixupEstimator
+from sk_mixup.estimators.gan import MixupGAN
 from sk_mixup.inspection.memorization import memorization_errors
 
 __all__ = ["MemorizationErrors", "Snapshots"]
@@ -77,17 +77,27 @@ class MemorizationErrors(Callback):
     True
     """
 
-    def __init__(self, X: Any, y: Any, y_true: Any, *, X_test: Any = None, y_test: Any = None) -> None:
+    def __init__(
+        self,
+        X: Sized,
+        y: ArrayLike | Tensor,
+        y_true: ArrayLike | Tensor,
+        *,
+        X_test: Sized | None = None,
+        y_test: ArrayLike | Tensor | None = None,
+    ) -> None:
         self.X = X
         self.y = y
         self.y_true = y_true
         self.X_test = X_test
         self.y_test = y_test
 
-    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, net: NeuralNet | MixupGAN, X: object = None, y: object = None, **kwargs: object
+    ) -> None:
         """Check rows and labels."""
         _check_rows(self.X, {"y": self.y, "y_true": self.y_true}, "X")
-        labels = {"y": self.y, "y_true": self.y_true}
+        labels: dict[str, object] = {"y": self.y, "y_true": self.y_true}
         if (self.X_test is None) != (self.y_test is None):
             given, missing = ("X_test", "y_test") if self.y_test is None else ("y_test", "X_test")
             raise ValueError(f"{missing} must be given with {given}; got None. Give both or none of them.")
@@ -98,7 +108,7 @@ class MemorizationErrors(Callback):
             _check_known(name, values, net)
 
     def on_epoch_end(
-        self, net: Any, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any
+        self, net: NeuralNet, dataset_train: object = None, dataset_valid: object = None, **kwargs: object
     ) -> None:
         """Predict the rows and record the errors."""
         # skorch's own iterators draw a seed from torch's global generator also in prediction; ours do not.
@@ -178,20 +188,18 @@ class Snapshots(Callback):
         for iteration in self.iterations:
             check_integer("iterations", iteration, low=1, hint=hint)
         check_integer("n_samples", self.n_samples, low=1, hint="Give how many samples to keep.")
-        self.samples_: dict[int, NDArray[Any]] = {}
+        self.samples_: dict[int, NDArray[np.floating]] = {}
         return self
 
-    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, net: NeuralNet | MixupGAN, X: object = None, y: object = None, **kwargs: object
+    ) -> None:
         """Raise unless the net can be sampled from."""
         if not hasattr(net, "sample"):
             raise TypeError(f"Snapshots must be given to a MixupGAN; got {type(net).__name__}. Leave it out.")
 
-    def find_next(self, n_iter: int) -> int | None:
-        """Return the next step after which samples are drawn; None if there is no more."""
-        return min((step for step in self.iterations if step > n_iter), default=None)
-
-    def on_iteration_end(self, net: Any) -> None:
-        """Draw samples if it is time."""
+    def on_iteration_end(self, net: MixupGAN) -> None:
+        """Draw samples if it is time; called at least after each of ``iterations``."""
         if net.n_iter_ in self.iterations:
             self.samples_[net.n_iter_] = net.sample(self.n_samples, random_state=self.random_state)
 
@@ -201,15 +209,15 @@ def _restore_modes(modes: list[tuple[nn.Module, bool]]) -> None:
         part.training = training
 
 
-def _to_array(labels: Any) -> NDArray[Any]:
+def _to_array(labels: object) -> np.ndarray:
     return labels.numpy(force=True) if isinstance(labels, Tensor) else np.asarray(labels)
 
 
-def _count_rows(X: Any) -> int:
+def _count_rows(X: Sized) -> int:
     return int(X.shape[0]) if hasattr(X, "shape") else len(X)
 
 
-def _check_rows(X: Any, labels: dict[str, Any], name_of_rows: str) -> None:
+def _check_rows(X: Sized, labels: dict[str, object], name_of_rows: str) -> None:
     """Raise unless there is one label for each row."""
     n_samples = _count_rows(X)
     for name, values in labels.items():
@@ -221,12 +229,13 @@ def _check_rows(X: Any, labels: dict[str, Any], name_of_rows: str) -> None:
             )
 
 
-def _check_known(name: str, labels: Any, net: Any) -> None:
+def _check_known(name: str, labels: object, net: NeuralNet) -> None:
     """Raise if a label is none that the net can predict: skorch's own nets predict codes."""
     values = _to_array(labels)
-    if isinstance(net, MixupEstimator):
-        known = np.isin(values, net.classes_)
-        rule = f"labels among the classes {net.classes_.tolist()}"
+    classes = getattr(net, "classes_", None) if isinstance(net, MixupNetMixin) else None
+    if classes is not None:
+        known = np.isin(values, classes)
+        rule = f"labels among the classes {classes.tolist()}"
     else:
         known = values >= 0 if values.dtype.kind in "iub" else np.zeros(values.shape, dtype=bool)
         rule = f"class codes 0, 1, 2, ... for {type(net).__name__}"

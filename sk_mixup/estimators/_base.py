@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset
 
 from sk_mixup._data.batches import Batch
-from sk_mixup._data.storage import Rows, align
+from sk_mixup._data.storage import Rows, split_padded
 from sk_mixup._random import draw_seed, unseen_draws
 from sk_mixup._skorch.datasets import is_mapped, unwrap_subset
 from sk_mixup._skorch.net import MixupNetMixin
@@ -629,14 +629,11 @@ class MixupEstimator(MixupNetMixin):
 
     def _predict_blocks(self, batch: Any, training: bool) -> Any:
         """Predict a part of a table block by block; the last block is padded."""
-        blocks = list(map(align, batch[0].split(BLOCK_SIZE)))
-        n_last = len(blocks[-1])
-        blocks[-1] = torch.cat([blocks[-1], blocks[-1][-1:].expand(BLOCK_SIZE - n_last, -1)])
-        *outputs, last = self._evaluate_blocks(blocks)
-        outputs.append(tuple(part[:n_last] for part in last) if isinstance(last, tuple) else last[:n_last])
-        if isinstance(last, tuple):
-            return tuple(torch.cat(parts) for parts in zip(*outputs, strict=True))
-        return torch.cat(outputs)
+        n_rows = len(batch[0])
+        outputs = self._evaluate_blocks(split_padded(batch[0], BLOCK_SIZE))
+        if isinstance(outputs[0], tuple):
+            return tuple(torch.cat(parts)[:n_rows] for parts in zip(*outputs, strict=True))
+        return torch.cat(outputs)[:n_rows]
 
     def _evaluate_blocks(self, blocks: list[Tensor]) -> list[Any]:
         if self.is_overridden("evaluation_step"):

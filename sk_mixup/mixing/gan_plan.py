@@ -74,8 +74,8 @@ def draw_gan_plan(
     generator : numpy.random.Generator
         Source of randomness.
     n_samples : int
-        Number of real rows, at least 1. They are dealt out in a random order, and again in
-        another when all are dealt.
+        Number of real rows, at least 1. They are drawn in a random order, in a new one when
+        all have been drawn.
     shape : tuple of int
         Generator steps, mini-batches of each with those of the discriminator, rows of a
         mini-batch.
@@ -99,8 +99,8 @@ def draw_gan_plan(
     n_iter, n_batches, batch_size = shape
     size = n_iter * n_batches * batch_size
     n_passes = -(-size // n_samples)
-    deals = np.tile(np.arange(n_samples), (n_passes, 1))
-    rows = generator.permuted(deals, axis=1).ravel()[:size].reshape(shape)
+    passes = np.tile(np.arange(n_samples), (n_passes, 1))
+    rows = generator.permuted(passes, axis=1).ravel()[:size].reshape(shape)
     n_weights = size if lam_per == "example" else n_iter * n_batches
     lam = np.ones(n_weights) if alpha == 0 else draw_lam(generator, alpha, n_weights)[0]
     lam = np.broadcast_to(lam.reshape(n_iter, n_batches, -1), shape).copy()
@@ -112,9 +112,9 @@ def mix_real_and_fake(real: Tensor, fake: Tensor, lam: Tensor) -> tuple[Tensor, 
     """Return what the discriminator is shown of each pair, and how real it is.
 
     Of a real x and a generated g(z) two virtual examples are made: λx + (1-λ)g(z) with target
-    λ, and (1-λ)x + λg(z) with target 1-λ. As λ ~ Beta(α, α) is symmetric, both follow the
-    law in the objective of [1]_, section 3.7; λ = 1 gives a batch of real and a batch of
-    generated examples: the plain GAN.
+    λ, and (1-λ)x + λg(z) with target 1-λ. As the distribution of λ ~ Beta(α, α) is symmetric,
+    both are distributed as in the objective of [1]_, section 3.7; λ = 1 gives a batch of real
+    and a batch of generated examples: the plain GAN.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ from sklearn.model_selection import ParameterGrid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
-from skorch.callbacks import Callback, GradientNormClipping
+from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -204,8 +204,10 @@ def test_clone_and_pickle() -> None:
     with pytest.raises(NotFittedError):
         fresh.sample()
     np.testing.assert_array_equal(fresh.fit(X).sample(4, 0), gan.sample(4, 0))
-    again.partial_fit(X)
+    for copied in (gan, again):
+        copied.partial_fit(X)
     assert again.n_iter_ == 28
+    np.testing.assert_array_equal(again.sample(4, 0), gan.sample(4, 0))
 
 
 def test_pipeline_after_a_scaler_samples_in_the_datas_scale() -> None:
@@ -280,6 +282,14 @@ def test_optimizers_share_options_but_for_their_own() -> None:
     assert clone(gan).lr == 0.3
 
 
+def test_an_optimizer_takes_options_for_weights_by_name() -> None:
+    slow = {"generator_optimizer__param_groups": [("layers.1.*", {"lr": 0.0})]}
+    gan, start = make(**slow).fit(X), make(max_epochs=0).fit(X)
+    first, last = (net.generator_.layers for net in (gan, start))
+    assert torch.equal(first[1].weight, last[1].weight)
+    assert not torch.equal(first[-1].weight, last[-1].weight)
+
+
 def test_another_optimizer_and_another_module_will_do() -> None:
     net = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.BatchNorm1d(8), nn.Linear(8, 2))
     gan = make(generator=net, generator__hidden_layer_sizes=None, noise_features=3, optimizer=torch.optim.SGD)
@@ -314,6 +324,11 @@ def test_gradients_can_be_clipped() -> None:
     clipped = make(callbacks=[GradientNormClipping(1e-12)], optimizer=torch.optim.SGD).fit(X)
     start = make(max_epochs=0).fit(X)
     np.testing.assert_allclose(clipped.sample(5, 0), start.sample(5, 0), atol=1e-6)
+
+
+def test_early_stopping_of_skorch_stops_by_a_loss() -> None:
+    stop = EarlyStopping(monitor="generator_loss", patience=1, threshold=1e9, threshold_mode="abs")
+    assert make(callbacks=[("stop", stop)], max_epochs=9).fit(X).n_iter_ == 14
 
 
 def test_a_callback_may_stop_the_training() -> None:
@@ -354,6 +369,14 @@ def test_snapshots_go_on_in_partial_fit_and_start_anew_in_fit() -> None:
 def test_snapshots_explain_wrong_options(options: dict[str, Any], error: type, message: str) -> None:
     with pytest.raises(error, match=message):
         make(callbacks=[Snapshots(**options)]).fit(X)
+
+
+def test_a_refused_fit_keeps_the_snapshots_of_an_earlier_one() -> None:
+    shots = Snapshots((1,))
+    gan = make(callbacks=[shots]).fit(X)
+    with pytest.raises(ValueError, match="discriminator must return one logit"):
+        gan.set_params(discriminator__out_features=2).fit(X)
+    assert list(shots.samples_) == [1]
 
 
 def test_snapshots_are_for_gans() -> None:

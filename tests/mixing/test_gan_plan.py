@@ -15,7 +15,7 @@ def draw(seed: int, n_samples: int, shape: tuple[int, int, int], alpha: float, l
 
 
 @given(st.integers(0, 99), st.integers(1, 20), SHAPES, st.sampled_from([0.0, 0.2, 1.0, np.inf]))
-def test_rows_are_dealt_out_evenly_and_weights_are_shares(seed, n_samples, shape, alpha) -> None:
+def test_rows_are_drawn_equally_often_and_weights_are_shares(seed, n_samples, shape, alpha) -> None:
     plan = draw(seed, n_samples, shape, alpha)
     counts = np.bincount(plan.rows.ravel(), minlength=n_samples)
     assert plan.rows.shape == plan.lam.shape == shape

@@ -32,7 +32,7 @@ def make_model(
     net : MixupClassifier or MixupRegressor
         The last step.
     numbers : sequence of str
-        Columns of numbers; missing ones are filled in with the median.
+        Columns of numbers; missing ones are replaced by the median.
     nominal : sequence of str
         Columns of a few categories each: one-hot, a category that is missing or new all zeros.
     many_valued : sequence of str

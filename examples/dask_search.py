@@ -1,4 +1,4 @@
-"""Nested cross-validation over a dask cluster: each worker trains the nets of its search as one.
+"""Nested cross-validation over a dask cluster: each worker trains the nets of its search stacked.
 
 Run ``pip install dask distributed`` and ``python examples/dask_search.py``.
 """
@@ -19,7 +19,7 @@ GRID = {"mixupclassifier__alpha": [0, 0.2, 1], "mixupclassifier__lr": [1e-2, 3e-
 
 
 class StackedSearch(GridSearchCV):
-    """A search that trains its nets as one, wherever it is fitted."""
+    """A search that trains its nets stacked, wherever it is fitted."""
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> Any:
         """Run the search."""

@@ -101,7 +101,7 @@ def make_words(n_clips: int = 180, n_samples: int = 4_000) -> tuple[NDArray[np.f
 
 
 def read_words(folder: Path, n_each: int = 100) -> tuple[NDArray[np.float32], NDArray[np.str_]]:
-    """Return the first clips of each word, filled up with zeros to a second, and their words.
+    """Return the first clips of each word, padded with zeros to a second, and their words.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def make_model(max_epochs: int = 20) -> Pipeline:
 
 
 def search_alpha(X: NDArray[np.float32], y: NDArray[np.str_], max_epochs: int = 20) -> GridSearchCV:
-    """Return a fitted search over ``ALPHAS`` by the likelihood of held-out words."""
+    """Return a fitted search over ``ALPHAS`` by the log loss on held-out words."""
     grid = {"mixupclassifier__alpha": ALPHAS}
     return GridSearchCV(make_model(max_epochs), grid, scoring="neg_log_loss", cv=3).fit(X, y)
 

@@ -34,9 +34,9 @@ def check_real(
     below: bool = False,
     hint: str,
 ) -> float:
-    """Return `value` as a float, or raise if it is no real number within the bounds.
+    """Return `value` as a float, or raise if it is not a real number within the bounds.
 
-    NaN fails every bound. Booleans are no numbers here.
+    NaN fails every bound. Booleans do not count as numbers.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def check_real(
 
 
 def check_integer(name: str, value: Any, *, low: int, hint: str) -> int:
-    """Return `value` as an int, or raise if it is no integer of at least `low`.
+    """Return `value` as an int, or raise if it is not an integer of at least `low`.
 
     Raises
     ------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 import copy
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 __all__ = [
+    "Classifier",
     "Logits",
     "as_frame_of",
     "check_classifier",
@@ -24,6 +25,16 @@ __all__ = [
     "find_slopes",
     "kept_mode",
 ]
+
+
+class Classifier(Protocol):
+    """What is asked of an estimator."""
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the label of each row."""
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the probability of each class for each row."""
 
 
 class Logits(nn.Module):
@@ -105,13 +116,13 @@ def find_slopes(total: Tensor, x: Tensor) -> Tensor | None:
     return torch.autograd.grad(total, x, retain_graph=True, allow_unused=True)[0]
 
 
-def as_frame_of(X: Any, values: NDArray[Any]) -> Any:
+def as_frame_of(X: Any, values: np.ndarray) -> Any:
     """Return values as a frame with the columns of X where X is one of pandas."""
     return type(X)(values, columns=X.columns) if hasattr(X, "iloc") else values
 
 
 @contextmanager
-def kept_mode(model: Any) -> Iterator[None]:
+def kept_mode(model: object) -> Iterator[None]:
     """Leave modules in their mode and torch's generator as it was; prediction by skorch changes both."""
     module = getattr(model, "module_", None)
     modes = [(part, part.training) for part in module.modules()] if isinstance(module, nn.Module) else []
@@ -123,7 +134,7 @@ def kept_mode(model: Any) -> Iterator[None]:
             part.training = training
 
 
-def check_fitted(name: str, model: Any) -> None:
+def check_fitted(name: str, model: object) -> None:
     """Raise if an estimator is not fitted."""
     if hasattr(model, "fit"):
         check_is_fitted(model)
@@ -131,10 +142,10 @@ def check_fitted(name: str, model: Any) -> None:
         raise NotFittedError(f"{name} must be fitted; got a {type(model).__name__} that is not. Call fit.")
 
 
-def check_classifier(name: str, model: Any) -> NDArray[Any]:
-    """Return the labels of a fitted classifier, or raise if it is none."""
+def check_classifier(name: str, model: object) -> np.ndarray:
+    """Return the labels of a fitted classifier, or raise if it is not one."""
     if not hasattr(model, "predict_proba"):
-        raise TypeError(f"{name} must be a classifier with predict_proba; got {model!r}. Give such a one.")
+        raise TypeError(f"{name} must be a classifier with predict_proba; got {model!r}. Give one.")
     check_fitted(name, model)
     classes = getattr(model, "classes_", None)
     if classes is None:
@@ -145,7 +156,7 @@ def check_classifier(name: str, model: Any) -> NDArray[Any]:
     return np.asarray(classes)
 
 
-def check_labels(name: str, y: ArrayLike) -> NDArray[Any]:
+def check_labels(name: str, y: ArrayLike) -> np.ndarray:
     """Return labels as a flat array, or raise unless at least two of them differ."""
     labels = y.numpy(force=True) if isinstance(y, Tensor) else np.asarray(y)
     if labels.ndim != 1:
@@ -155,11 +166,13 @@ def check_labels(name: str, y: ArrayLike) -> NDArray[Any]:
     return labels
 
 
-def encode_labels(name: str, labels: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64]:
+def encode_labels(name: str, labels: np.ndarray, classes: np.ndarray) -> NDArray[np.int64]:
     """Return the position of each label among the classes, or raise if one is not among them."""
     codes = {label: code for code, label in enumerate(classes.tolist())}
     unknown = [label for label in dict.fromkeys(labels.tolist()) if label not in codes]
     if unknown:
         known = f"{name} must hold labels that the model knows, {list(codes)}"
-        raise ValueError(f"{known}; got {unknown}. Drop their rows, or give codes 0, 1, 2, ... for a module.")
+        raise ValueError(
+            f"{known}; got {unknown}. Remove their rows, or give codes 0, 1, 2, ... for a module."
+        )
     return np.array([codes[label] for label in labels.tolist()], dtype=np.int64)

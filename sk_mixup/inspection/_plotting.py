@@ -46,7 +46,7 @@ def require(name: str, purpose: str) -> Any:
         ) from error
 
 
-def find_axes(ax: Any, n_axes: int, purpose: str) -> list[Any]:
+def find_axes(ax: object, n_axes: int, purpose: str) -> list[Any]:
     """Return the axes to draw on: those given, or a row of new ones.
 
     Parameters

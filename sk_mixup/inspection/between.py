@@ -7,7 +7,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_consistent_length
 import torch
@@ -30,7 +30,7 @@ __all__ = ["BetweenDisplay", "between_curves"]
 
 
 def between_curves(
-    model: Any,
+    model: object,
     X: ArrayLike,
     y: ArrayLike,
     *,
@@ -39,7 +39,7 @@ def between_curves(
     gradients: bool | str = "auto",
     output: str = "logits",
     batch_size: int = 256,
-    random_state: Any = None,
+    random_state: int | np.random.RandomState | None = None,
 ) -> Bunch:
     """Measure misses and gradient norms on the segments between random pairs of examples.
 
@@ -90,7 +90,7 @@ def between_curves(
     Raises
     ------
     TypeError
-        If `model` is no classifier with `predict_proba` and no module, or if `X` is not a
+        If `model` is neither a classifier with `predict_proba` nor a module, or if `X` is not a
         dense array of numbers.
     NotFittedError
         If the classifier is not fitted.
@@ -225,7 +225,7 @@ class BetweenDisplay:
 
     @classmethod
     def from_estimator(
-        cls, model: Any, X: ArrayLike, y: ArrayLike, *, name: str | None = None, **options: Any
+        cls, model: object, X: ArrayLike, y: ArrayLike, *, name: str | None = None, **options: Any
     ) -> BetweenDisplay:
         """Measure one model and plot it.
 
@@ -248,12 +248,12 @@ class BetweenDisplay:
     @classmethod
     def from_estimators(
         cls,
-        models: Mapping[str, Any] | Sequence[Any],
+        models: Mapping[str, object] | Sequence[object],
         X: ArrayLike,
         y: ArrayLike,
         *,
         names: Sequence[str] | None = None,
-        ax: Any = None,
+        ax: object = None,
         **options: Any,
     ) -> BetweenDisplay:
         """Measure several models on the same pairs and plot them.
@@ -290,7 +290,7 @@ class BetweenDisplay:
         labels = _check_names(list(models) if names is None else names, len(models))
         # One seed for all, also where random_state is None or a generator that each call would move on.
         seed = options.pop("random_state", None)
-        seed = seed if isinstance(seed, Integral) else check_random_state(seed).randint(2**31)
+        seed = int(seed) if isinstance(seed, Integral) else check_random_state(seed).randint(2**31)
         curves = [between_curves(model, X, y, random_state=seed, **options) for model in models.values()]
         lam, norms = curves[0].lam, [each.gradient_norm for each in curves]
         stacked = [np.full(len(lam), np.nan) if each is None else each for each in norms]
@@ -303,7 +303,7 @@ class BetweenDisplay:
         return display.plot(ax)
 
     def plot(
-        self, ax: Any = None, *, names: Sequence[str] | None = None, **line_kwargs: Any
+        self, ax: object = None, *, names: Sequence[str] | None = None, **line_kwargs: Any
     ) -> BetweenDisplay:
         """Draw the curves.
 
@@ -346,7 +346,7 @@ class BetweenDisplay:
         return self
 
 
-def _check_rows(X: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
+def _check_rows(X: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Check the examples and their labels."""
     data = X.numpy(force=True) if isinstance(X, Tensor) else X
     if hasattr(data, "toarray") or np.asarray(data).dtype.kind not in "fiub":
@@ -357,12 +357,12 @@ def _check_rows(X: ArrayLike, y: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]
     if data.ndim < 2 or len(data) < 2:
         raise ValueError(f"X must hold at least 2 rows of features; got shape {data.shape}. Give more rows.")
     if not np.all(np.isfinite(data)):
-        raise ValueError("X must be finite; got NaN or infinite values. Fill or drop them.")
+        raise ValueError("X must be finite; got NaN or infinite values. Fill or remove them.")
     check_consistent_length(data, y)
     return data, check_labels("y", y)
 
 
-def _draw_pairs(n_samples: int, n_pairs: int, random_state: Any) -> NDArray[Any]:
+def _draw_pairs(n_samples: int, n_pairs: int, random_state: int | np.random.RandomState | None) -> np.ndarray:
     """Draw pairs of different rows."""
     n_pairs = check_integer("n_pairs", n_pairs, low=1, hint="Use 1000 or so.")
     generator = check_random_state(random_state)
@@ -371,7 +371,7 @@ def _draw_pairs(n_samples: int, n_pairs: int, random_state: Any) -> NDArray[Any]
     return np.stack([first, (first + steps) % n_samples], axis=1)
 
 
-def _find_logits(model: Any) -> Logits | None:
+def _find_logits(model: object) -> Logits | None:
     """Return what gives a model's logits, or None where it has no torch module."""
     module = model if isinstance(model, nn.Module) else getattr(model, "module_", None)
     return Logits(model) if isinstance(module, nn.Module) else None
@@ -391,7 +391,7 @@ def _decide_gradients(gradients: bool | str, model: Any, logits: Logits | None) 
     return gradients is not False and logits is not None
 
 
-def _to_rows(data: NDArray[Any], logits: Logits | None) -> Tensor:
+def _to_rows(data: np.ndarray, logits: Logits | None) -> Tensor:
     """Turn rows into a tensor, of the dtype and on the device of the module."""
     rows = torch.as_tensor(np.array(data))
     device, dtype = (None, None) if logits is None else logits.get_device_and_dtype()
@@ -400,7 +400,7 @@ def _to_rows(data: NDArray[Any], logits: Logits | None) -> Tensor:
     return rows if rows.is_floating_point() else rows.double()
 
 
-def _find_classes(model: Any, logits: Logits | None, data: NDArray[Any]) -> NDArray[Any]:
+def _find_classes(model: Any, logits: Logits | None, data: np.ndarray) -> np.ndarray:
     """Return the labels that the columns of the predictions stand for."""
     if not isinstance(model, nn.Module) or logits is None:
         return check_classifier("model", model)
@@ -408,8 +408,8 @@ def _find_classes(model: Any, logits: Logits | None, data: NDArray[Any]) -> NDAr
         return np.arange(_compute_logits(logits, _to_rows(data[:1], logits)).shape[1])
 
 
-def _predict(model: Any, logits: Logits | None, x: Tensor, like: Any, n_classes: int) -> NDArray[Any]:
-    """Return the column of the likeliest class of each row; a classifier is given what X is like."""
+def _predict(model: Any, logits: Logits | None, x: Tensor, like: Any, n_classes: int) -> np.ndarray:
+    """Return the column of the most probable class of each row; a classifier is given what X is like."""
     if isinstance(model, nn.Module) and logits is not None:
         with torch.no_grad():
             scores = _compute_logits(logits, x).double().numpy(force=True)
@@ -435,7 +435,7 @@ def _compute_logits(logits: Logits, x: Tensor) -> Tensor:
     return output
 
 
-def _find_norms(logits: Logits, mixed: Tensor, output: str) -> NDArray[Any]:
+def _find_norms(logits: Logits, mixed: Tensor, output: str) -> np.ndarray:
     """Return the Frobenius norm of the Jacobian at each row."""
     x = mixed.detach().requires_grad_()
     squares = torch.zeros(len(x), dtype=torch.float64)
@@ -451,7 +451,7 @@ def _find_norms(logits: Logits, mixed: Tensor, output: str) -> NDArray[Any]:
     return squares.sqrt().numpy()
 
 
-def _check_curves(name: str, curves: ArrayLike, n_models: int, n_points: int) -> NDArray[Any]:
+def _check_curves(name: str, curves: ArrayLike, n_models: int, n_points: int) -> np.ndarray:
     """Return one row per model and one column per point."""
     rows = np.atleast_2d(np.asarray(curves, dtype=float))
     if rows.shape != (n_models, n_points):

@@ -85,7 +85,7 @@ def _average(wrong: NDArray[np.bool_]) -> float:
     return float(wrong.mean()) if wrong.size else float("nan")
 
 
-def _check_labels(name: str, labels: Any, n_samples: int | None) -> NDArray[Any]:
+def _check_labels(name: str, labels: ArrayLike, n_samples: int | None) -> np.ndarray:
     """Return one label per row as an array."""
     array = np.asarray(labels)
     if array.ndim != 1:
@@ -164,10 +164,10 @@ class MemorizationDisplay:
     def __init__(
         self,
         *,
-        epochs: NDArray[Any],
-        train_error_true: NDArray[Any],
-        train_error_corrupted: NDArray[Any],
-        test_error: NDArray[Any] | None = None,
+        epochs: np.ndarray,
+        train_error_true: np.ndarray,
+        train_error_corrupted: np.ndarray,
+        test_error: np.ndarray | None = None,
         names: Sequence[str] | None = None,
     ) -> None:
         self.epochs = epochs
@@ -177,7 +177,9 @@ class MemorizationDisplay:
         self.names = names
 
     @classmethod
-    def from_estimator(cls, net: Any, *, name: str | None = None, ax: Any = None) -> MemorizationDisplay:
+    def from_estimator(
+        cls, net: object, *, name: str | None = None, ax: object = None
+    ) -> MemorizationDisplay:
         """Draw the errors that one net has recorded.
 
         Parameters
@@ -204,7 +206,7 @@ class MemorizationDisplay:
         return cls.from_estimators({type(net).__name__ if name is None else name: net}, ax=ax)
 
     @classmethod
-    def from_estimators(cls, nets: Mapping[str, Any], *, ax: Any = None) -> MemorizationDisplay:
+    def from_estimators(cls, nets: Mapping[str, object], *, ax: object = None) -> MemorizationDisplay:
         """Draw the errors that several nets have recorded.
 
         Parameters
@@ -243,7 +245,7 @@ class MemorizationDisplay:
         )
         return display.plot(ax=ax)
 
-    def plot(self, ax: Any = None) -> MemorizationDisplay:
+    def plot(self, ax: object = None) -> MemorizationDisplay:
         """Draw the errors in percent; the best epoch by test error is marked.
 
         Parameters
@@ -277,14 +279,14 @@ class MemorizationDisplay:
             self.axes_[-1].legend()
         return self
 
-    def _draw_lines(self, axes: Any, error: NDArray[Any], names: Sequence[str | None]) -> list[Any]:
+    def _draw_lines(self, axes: Any, error: np.ndarray, names: Sequence[str | None]) -> list[Any]:
         every = max(1, len(self.epochs) // MOST_MARKERS)
         return [
             axes.plot(self.epochs, 100 * own, label=name, markevery=every, **style)[0]
             for own, name, style in zip(error, names, list_styles(len(error)), strict=True)
         ]
 
-    def _mark_best(self, axes: Any, error: NDArray[Any]) -> list[Any]:
+    def _mark_best(self, axes: Any, error: np.ndarray) -> list[Any]:
         """Put a ring round the least error of each line."""
         ring = {"marker": "o", "markersize": 10, "markerfacecolor": "none", "linestyle": "none"}
         marks: list[Any] = []

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_consistent_length
 from torch import Tensor
 
 from sk_mixup._validation import check_choice, check_integer, check_real
-from sk_mixup.inspection._logits import check_classifier, check_labels, encode_labels
+from sk_mixup.inspection._logits import Classifier, check_classifier, check_labels, encode_labels
 from sk_mixup.inspection._plotting import find_axes, list_styles, require
 
 __all__ = ["ReliabilityDisplay", "fit_temperature", "reliability_curve", "scale_temperature"]
@@ -38,14 +38,14 @@ def reliability_curve(
 ) -> Bunch:
     """Compare the confidence of predictions with how often they are right.
 
-    The reliability diagram of [1]_, section 2; confidence is the probability of the likeliest class.
+    The reliability diagram of [1]_, section 2; confidence is the probability of the most probable class.
 
     Parameters
     ----------
     y_true : array-like of shape (n_samples,)
         Labels, of two classes or more.
     y_prob : array-like of shape (n_samples, n_classes) or (n_samples,)
-        Predicted probabilities; rows add up to 1. One value per row is that of the second of two classes.
+        Predicted probabilities; rows sum to 1. One value per row is that of the second of two classes.
     labels : array-like of shape (n_classes,), default=None
         Label of each column; None takes the sorted labels of `y_true`.
     n_bins : int, default=15
@@ -115,7 +115,7 @@ def reliability_curve(
 
 
 def fit_temperature(y_true: ArrayLike, y_prob: ArrayLike, *, labels: ArrayLike | None = None) -> float:
-    """Find the temperature at which held-out probabilities have the greatest likelihood.
+    """Find the temperature at which held-out probabilities have the lowest NLL.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def fit_temperature(y_true: ArrayLike, y_prob: ArrayLike, *, labels: ArrayLike |
     return 1.0 / float(scaled.calibrated_classifiers_[0].calibrators[0].beta_)
 
 
-def scale_temperature(y_prob: ArrayLike, temperature: float) -> NDArray[Any]:
+def scale_temperature(y_prob: ArrayLike, temperature: float) -> np.ndarray:
     """Soften or sharpen probabilities: ``softmax(log(y_prob + 1e-12) / temperature)``, as scikit-learn does.
 
     Parameters
@@ -171,12 +171,12 @@ def scale_temperature(y_prob: ArrayLike, temperature: float) -> NDArray[Any]:
     Returns
     -------
     scaled : ndarray of shape (n_samples, n_classes), dtype float64
-        A new array; the likeliest class of a row stays the same.
+        A new array; the most probable class of a row stays the same.
 
     Raises
     ------
     ValueError
-        If a row is no distribution, or the temperature not positive and finite.
+        If a row is not a distribution, or the temperature is not positive and finite.
 
     Examples
     --------
@@ -251,8 +251,8 @@ class ReliabilityDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
-        X: Any,
+        estimator: Classifier,
+        X: ArrayLike,
         y: ArrayLike,
         *,
         X_calibration: Any = None,
@@ -284,7 +284,7 @@ class ReliabilityDisplay:
         Raises
         ------
         TypeError, NotFittedError, ImportError, ValueError
-            If `estimator` is no fitted classifier with `predict_proba`; or as :meth:`from_predictions`.
+            If `estimator` is not a fitted classifier with `predict_proba`; or as :meth:`from_predictions`.
         """
         classes = check_classifier("estimator", estimator)
         if X_calibration is not None:
@@ -304,7 +304,7 @@ class ReliabilityDisplay:
         n_bins: int = 15,
         strategy: str = "uniform",
         name: str | None = None,
-        ax: Any = None,
+        ax: object = None,
         **options: Any,
     ) -> ReliabilityDisplay:
         """Plot predicted probabilities.
@@ -346,7 +346,7 @@ class ReliabilityDisplay:
         return cls(curve=curve, scaled=scaled, temperature=temperature, name=name).plot(ax, **options)
 
     def plot(
-        self, ax: Any = None, *, name: str | None = None, ref_line: bool = True, **line_kwargs: Any
+        self, ax: object = None, *, name: str | None = None, ref_line: bool = True, **line_kwargs: Any
     ) -> ReliabilityDisplay:
         """Draw the diagram.
 
@@ -401,15 +401,15 @@ class ReliabilityDisplay:
 class _GivenProbabilities(ClassifierMixin, BaseEstimator):
     """A classifier whose features are its probabilities."""
 
-    def fit(self, X: NDArray[Any], y: Any = None) -> _GivenProbabilities:
+    def fit(self, X: np.ndarray, y: Any = None) -> _GivenProbabilities:
         self.classes_ = np.arange(X.shape[1])
         return self
 
-    def predict_proba(self, X: NDArray[Any]) -> NDArray[Any]:
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
         return X
 
 
-def _count_rows(confidence: NDArray[Any], n_bins: int, strategy: str) -> NDArray[Any]:
+def _count_rows(confidence: np.ndarray, n_bins: int, strategy: str) -> np.ndarray:
     """Count the rows of the bins that hold any, which calibration_curve does not tell."""
     edges = np.linspace(0.0, 1.0, n_bins + 1)
     if strategy == "quantile":
@@ -426,7 +426,7 @@ def _find_calibration_error(confidence: NDArray[np.float64], hits: NDArray[np.in
 
 def _check_predictions(
     y_true: ArrayLike, y_prob: ArrayLike, labels: ArrayLike | None
-) -> tuple[NDArray[Any], NDArray[Any]]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Return codes and probabilities."""
     proba, truth = _check_probabilities(y_prob), check_labels("y_true", y_true)
     check_consistent_length(truth, proba)
@@ -437,8 +437,8 @@ def _check_predictions(
     return encode_labels("y_true", truth, classes), proba
 
 
-def _check_probabilities(y_prob: ArrayLike) -> NDArray[Any]:
-    """Return probabilities as float64 of rows that add up to 1 exactly, a column per class."""
+def _check_probabilities(y_prob: ArrayLike) -> np.ndarray:
+    """Return probabilities as float64 of rows that sum to 1 exactly, a column per class."""
     proba = y_prob.numpy(force=True) if isinstance(y_prob, Tensor) else np.asarray(y_prob)
     if proba.ndim == 1:
         proba = np.stack([1 - proba, proba], axis=1)
@@ -450,5 +450,5 @@ def _check_probabilities(y_prob: ArrayLike) -> NDArray[Any]:
     sums = proba.sum(axis=1, dtype=np.float64, keepdims=True)
     if not (np.all(proba >= 0) and np.all(np.abs(sums - 1) <= tolerance)):
         found = f"values in [{proba.min():g}, {proba.max():g}] and sums in [{sums.min():g}, {sums.max():g}]"
-        raise ValueError(f"y_prob must hold rows of probabilities that add up to 1; got {found}. Drop NaN.")
+        raise ValueError(f"y_prob must hold rows of probabilities that sum to 1; got {found}. Remove NaN.")
     return np.asarray(proba / sums)

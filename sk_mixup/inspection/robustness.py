@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import sys
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,7 +13,14 @@ from torch import nn
 
 from sk_mixup._validation import check_integer, check_real
 from sk_mixup.inspection._attacks import ATTACKS, Attacker, Source, find_columns, predict_logits
-from sk_mixup.inspection._logits import Logits, as_frame_of, check_fitted, encode_labels, kept_mode
+from sk_mixup.inspection._logits import (
+    Classifier,
+    Logits,
+    as_frame_of,
+    check_fitted,
+    encode_labels,
+    kept_mode,
+)
 from sk_mixup.inspection._plotting import find_axes, list_styles
 
 __all__ = ["RobustnessDisplay", "adversarial_examples", "robustness_curve"]
@@ -24,7 +31,7 @@ EPS_HINT = "Give strengths in the units of X."
 
 
 def adversarial_examples(
-    model: Any,
+    model: object,
     X: ArrayLike,
     y: ArrayLike,
     *,
@@ -34,7 +41,7 @@ def adversarial_examples(
     step_size: float | None = None,
     clip: tuple[float, float] | None = None,
     batch_size: int = 256,
-    random_state: Any = None,
+    random_state: int | np.random.RandomState | None = None,
 ) -> NDArray[np.float32]:
     """Move examples so that the loss of a model grows.
 
@@ -90,7 +97,7 @@ def adversarial_examples(
 
 
 def robustness_curve(
-    model: Any,
+    model: object,
     X: ArrayLike,
     y: ArrayLike,
     *,
@@ -98,11 +105,11 @@ def robustness_curve(
     eps: ArrayLike = DEFAULT_EPS,
     n_steps: int = 10,
     step_size: float | None = None,
-    source: Any = None,
+    source: object = None,
     clip: tuple[float, float] | None = None,
     top_k: int = 1,
     batch_size: int = 256,
-    random_state: Any = None,
+    random_state: int | np.random.RandomState | None = None,
 ) -> Bunch:
     """Measure the error on adversarial examples, as a function of their strength.
 
@@ -200,13 +207,13 @@ def robustness_curve(
 
 
 def _measure(
-    models: Sequence[Any],
-    X: Any,
-    y: Any,
+    models: Sequence[object],
+    X: ArrayLike,
+    y: ArrayLike,
     attacker: Attacker,
     *,
     eps: NDArray[np.float64],
-    source: Any,
+    source: object,
     top_k: int,
 ) -> NDArray[np.float64]:
     """Return the error of each model at each strength."""
@@ -232,9 +239,9 @@ def _measure(
 class _Scorer:
     """Computes the error of a model."""
 
-    def __init__(self, model: Any, top_k: int, batch_size: int) -> None:
+    def __init__(self, model: object, top_k: int, batch_size: int) -> None:
         self.top_k = check_integer("top_k", top_k, low=1, hint="Use 1 for the usual error.")
-        self.model = model
+        self.model = cast(Classifier | nn.Module, model)
         self.batch_size = batch_size
         needed = "predict" if top_k == 1 else "predict_proba"
         if isinstance(model, nn.Module):
@@ -247,7 +254,7 @@ class _Scorer:
         else:
             check_fitted("model", model)
 
-    def compute_error(self, X: Any, y: NDArray[Any]) -> float:
+    def compute_error(self, X: Any, y: np.ndarray) -> float:
         """Return the share of rows whose label is not among the `top_k` most probable."""
         if isinstance(self.model, nn.Module):
             return self._compute_from(predict_logits(self.logits, np.asarray(X), self.batch_size), y, None)
@@ -256,7 +263,7 @@ class _Scorer:
                 return float(np.mean(np.asarray(self.model.predict(X)) != y))
             return self._compute_from(self.model.predict_proba(X), y, getattr(self.model, "classes_", None))
 
-    def _compute_from(self, scores: NDArray[Any], y: NDArray[Any], classes: Any) -> float:
+    def _compute_from(self, scores: np.ndarray, y: np.ndarray, classes: Any) -> float:
         n_classes = scores.shape[1]
         if self.top_k >= n_classes:
             raise ValueError(
@@ -267,7 +274,7 @@ class _Scorer:
         return float(np.mean(np.all(best != codes[:, None], axis=1)))
 
 
-def _check_data(X: Any, y: Any) -> tuple[NDArray[np.float32], NDArray[Any]]:
+def _check_data(X: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float32], np.ndarray]:
     rows = check_array(X, dtype=np.float32, allow_nd=True, input_name="X")
     labels = np.asarray(y)
     if labels.shape != rows.shape[:1]:
@@ -282,7 +289,7 @@ def _check_data(X: Any, y: Any) -> tuple[NDArray[np.float32], NDArray[Any]]:
     return rows, labels
 
 
-def _check_eps(eps: Any) -> NDArray[np.float64]:
+def _check_eps(eps: ArrayLike) -> NDArray[np.float64]:
     values = np.atleast_1d(np.asarray(eps, dtype=np.float64))
     hint = EPS_HINT
     if values.ndim != 1 or not values.size:
@@ -292,7 +299,7 @@ def _check_eps(eps: Any) -> NDArray[np.float64]:
     return values
 
 
-def _draw_seed(random_state: Any) -> int:
+def _draw_seed(random_state: int | np.random.RandomState | None) -> int:
     if random_state is None:  # check_random_state would draw on numpy's global generator
         return int(np.random.default_rng().integers(2**31 - 1))
     return int(check_random_state(random_state).randint(2**31 - 1))
@@ -349,8 +356,8 @@ class RobustnessDisplay:
     def __init__(
         self,
         *,
-        eps: NDArray[Any],
-        errors: NDArray[Any],
+        eps: np.ndarray,
+        errors: np.ndarray,
         names: Sequence[str] | None = None,
         attacks: Sequence[str] = ("fgsm",),
         black_box: bool = False,
@@ -366,13 +373,13 @@ class RobustnessDisplay:
     @classmethod
     def from_estimator(
         cls,
-        model: Any,
-        X: Any,
-        y: Any,
+        model: object,
+        X: ArrayLike,
+        y: ArrayLike,
         *,
         attack: str = "fgsm",
         name: str | None = None,
-        ax: Any = None,
+        ax: object = None,
         **options: Any,
     ) -> RobustnessDisplay:
         """Attack one model and draw its error.
@@ -396,20 +403,20 @@ class RobustnessDisplay:
     @classmethod
     def from_estimators(
         cls,
-        models: Mapping[str, Any],
-        X: Any,
-        y: Any,
+        models: Mapping[str, object],
+        X: ArrayLike,
+        y: ArrayLike,
         *,
         attacks: Sequence[str] = ("fgsm",),
         eps: ArrayLike = DEFAULT_EPS,
-        source: Any = None,
+        source: object = None,
         top_k: int = 1,
         n_steps: int = 10,
         step_size: float | None = None,
         clip: tuple[float, float] | None = None,
         batch_size: int = 256,
-        random_state: Any = None,
-        ax: Any = None,
+        random_state: int | np.random.RandomState | None = None,
+        ax: object = None,
     ) -> RobustnessDisplay:
         """Attack several models and draw their errors.
 
@@ -433,9 +440,9 @@ class RobustnessDisplay:
         NotFittedError, TypeError, ValueError, ImportError
             As :func:`robustness_curve`; if there is no model or no attack.
         """
-        for key, given in (("models", models), ("attacks", attacks)):
-            if not given:
-                raise ValueError(f"{key} must not be empty; got {given!r}. Give at least one.")
+        for key, options in (("models", models), ("attacks", attacks)):
+            if not options:
+                raise ValueError(f"{key} must not be empty; got {options!r}. Give at least one.")
         seed, strengths = _draw_seed(random_state), _check_eps(eps)
         attackers = [Attacker(attack, n_steps, step_size, clip, batch_size, seed) for attack in attacks]
         given = list(models.values())
@@ -453,7 +460,7 @@ class RobustnessDisplay:
         )
         return display.plot(ax=ax)
 
-    def plot(self, ax: Any = None) -> RobustnessDisplay:
+    def plot(self, ax: object = None) -> RobustnessDisplay:
         """Draw the errors in percent.
 
         Parameters

@@ -251,7 +251,7 @@ def test_between_curves_refuse(
 
 def test_between_curves_refuse_gradients_without_a_module(blobs: Table) -> None:
     pipeline = make_pipeline(StandardScaler(), MixupClassifier(**TINY))
-    with pytest.raises(NotFittedError):
+    with pytest.raises(NotFittedError, match="not fitted"):
         between_curves(pipeline, blobs.X, blobs.y, gradients=True)
     pipeline.fit(blobs.X, blobs.y)
     assert between_curves(pipeline, blobs.X, blobs.y, **FEW).gradient_norm is None

@@ -259,7 +259,7 @@ ROWS = [[0.5, 0.5], [0.9, 0.1]]
 @pytest.mark.parametrize(
     ("y", "proba", "options", "match"),
     [
-        ([0, 1], [[0.5, 0.4], [0.9, 0.1]], {}, "y_prob must hold rows of probabilities that add up to 1"),
+        ([0, 1], [[0.5, 0.4], [0.9, 0.1]], {}, "y_prob must hold rows of probabilities that sum to 1"),
         ([0, 1], [[2.0, -1.0], [0.9, 0.1]], {}, r"y_prob must hold rows.*values in \[-1, 2\]"),
         ([0, 1], [[np.nan, 0.5], [0.9, 0.1]], {}, "y_prob must hold rows of probabilities"),
         ([0, 1], [[1.0], [1.0]], {}, r"y_prob must hold a column for each of 2 classes.*shape \(2, 1\)"),

@@ -544,7 +544,7 @@ def test_models_without_gradients_raise(blobs: Any) -> None:
 )
 @pytest.mark.parametrize("source", [None, make_linear()])
 def test_unfitted_models_raise(blobs: Any, model: Any, source: Any) -> None:
-    with pytest.raises(NotFittedError):
+    with pytest.raises(NotFittedError, match="fitted"):
         robustness_curve(model, blobs.X, blobs.y, source=source)
 
 

@@ -19,28 +19,23 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from benchmarks.ablation.methods import BASELINE, Method, make_methods
 from benchmarks.ablation.summary import describe_finding, draw_changes, summarise, tabulate
-from benchmarks.data.cifar_files import N_TEST, N_TRAIN
-from benchmarks.data.small_images import IMAGE_TITLES, ConvNet, scale_images
-from benchmarks.data.tables import TABLE_TITLES, Table, check_names, needs_files
-from benchmarks.data.tables_and_images import Split, choose_names, holds_images, load_data, take_part
-from benchmarks.harness.command import BaseConfig, Command, check_range
+from benchmarks.data.small_images import scale_images
+from benchmarks.data.tables import Table, check_names
+from benchmarks.data.tables_and_images import Split, choose_names, holds_images, load_data
+from benchmarks.harness.command import Command, check_range
 from benchmarks.harness.experiment import run_experiment
-from benchmarks.harness.fitting import compute_scores, derive_seed, make_net, measure_time, split_rows
+from benchmarks.harness.fitting import compute_scores, derive_seed, make_net, measure_time
+from benchmarks.image_training.tables_and_images import TablesAndImagesConfig, make_split_tasks
 from sk_mixup import MixupClassifier, fit_stacked
 
 __all__ = ["COMMAND", "Config", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(BaseConfig):
+class Config(TablesAndImagesConfig):
     """Options of the ablation."""
-
-    datasets: tuple[str, ...] = ()
-    """Tables and images to use; none for all at hand (of UCI's, those of at most 5,000 rows)."""
 
     methods: tuple[str, ...] = ()
     """Rows to run beside ERM, such as "k = 3"; none for all."""
@@ -51,23 +46,8 @@ class Config(BaseConfig):
     image_alpha: float = 1.0
     """Mixup's alpha on images, where a row names no other; the paper's on CIFAR."""
 
-    lr: float = 1e-3
-    """Learning rate of Adam."""
-
-    weight_decay: float = 1e-4
-    """Weight decay; Table 5 has 1e-4 and 5e-4."""
-
-    hidden_layer_sizes: tuple[int, ...] = (128, 128)
-    """Units of the hidden layers on tables."""
-
-    table_epochs: int = 100
-    """Most epochs on tables."""
-
     patience: int = 20
     """Epochs without a better validation loss before a fit on a table stops."""
-
-    batch_size: int = 32
-    """Batch size on small tables."""
 
     batch_size_large: int = 128
     """Batch size on large tables."""
@@ -75,52 +55,12 @@ class Config(BaseConfig):
     large_rows: int = 2000
     """Rows from which a table is large."""
 
-    test_size: float = 0.2
-    """Share of a table's rows for testing, and of the digits."""
-
-    widths: tuple[int, ...] = (16, 32, 64)
-    """Channels of the net for images, one for each convolution of stride 2."""
-
-    image_epochs: int = 20
-    """Epochs on images."""
-
-    image_batch_size: int = 64
-    """Batch size on images."""
-
-    image_rows: int = 5000
-    """Rows of CIFAR-10 for training, others in each repeat."""
-
-    image_test_rows: int = 2000
-    """Rows of CIFAR-10 for testing, others in each repeat."""
-
-    seeds_tables: int = 10
-    """Repeats on each table, unless --seeds is given."""
-
-    seeds_images: int = 5
-    """Repeats on images, unless --seeds is given."""
-
-    def reads_files(self) -> bool:
-        """Return whether a set of data comes from files."""
-        return needs_files(self.datasets)
-
     def __post_init__(self) -> None:
         """Check every option."""
         super().__post_init__()
-        check_names(self.datasets, (*TABLE_TITLES, *IMAGE_TITLES))
         check_names(self.methods, tuple(self._make_all(is_image=True)), "--methods")
-        for name in ("table_alpha", "image_alpha", "lr"):
-            check_range(f"--{name.replace('_', '-')}", getattr(self, name), 1e-6)
-        check_range("--weight-decay", self.weight_decay, 0)
-        check_range("--test-size", self.test_size, 0.05, 0.5)
-        check_range("--seeds-tables", self.seeds_tables, 2)
-        check_range("--seeds-images", self.seeds_images, 2)
-        n_repeats = self.count_seeds(is_image=True)
-        check_range("--image-rows", self.image_rows, 10, N_TRAIN // n_repeats)
-        check_range("--image-test-rows", self.image_test_rows, 10, N_TEST // n_repeats)
-
-    def count_seeds(self, *, is_image: bool) -> int:
-        """Return the repeats on a set of data."""
-        return self.n_seeds or (self.seeds_images if is_image else self.seeds_tables)
+        check_range("--table-alpha", self.table_alpha, 1e-6)
+        check_range("--image-alpha", self.image_alpha, 1e-6)
 
     def make_methods(self, *, is_image: bool) -> dict[str, Method]:
         """Return the rows asked for, by name; ERM is always among them."""
@@ -138,35 +78,10 @@ class Config(BaseConfig):
         methods = make_methods(self.image_alpha if is_image else self.table_alpha, layers)
         return {name: method for name, method in methods.items() if is_image or not method.is_for_images}
 
-    def make_split(self, table: Table, repeat: int) -> Split:
-        """Return the rows of one repeat: of CIFAR-10 a part of its own, otherwise a random split."""
-        if table.name == "cifar10":
-            return take_part(table, repeat, self.image_rows, self.image_test_rows)
-        return Split(table, *split_rows(table.y, self.test_size, derive_seed(table.name, repeat)))
-
-    def make_options(self, table: Table) -> dict[str, Any]:
-        """Return the classifier's options, but those of one row and one split."""
-        shared = {
-            "lr": self.lr,
-            "optimizer__weight_decay": self.weight_decay,
-            "device": self.device,
-            "classes": np.unique(table.y).tolist(),
-        }
-        if holds_images(table):
-            return shared | {
-                "module": ConvNet,
-                "module__shape": table.X.shape[1:],
-                "module__widths": self.widths,
-                "max_epochs": self.image_epochs,
-                "batch_size": self.image_batch_size,
-                "early_stopping": False,
-            }
-        return shared | {
-            "module__hidden_layer_sizes": self.hidden_layer_sizes,
-            "max_epochs": self.table_epochs,
-            "n_iter_no_change": self.patience,
-            "batch_size": self.batch_size_large if len(table.X) >= self.large_rows else self.batch_size,
-        }
+    def make_table_options(self, table: Table) -> dict[str, Any]:
+        """Return how long a net is trained on a table, and in what batches."""
+        size = self.batch_size_large if len(table.X) >= self.large_rows else self.batch_size
+        return {"n_iter_no_change": self.patience, "batch_size": size}
 
 
 PRESETS = {
@@ -212,15 +127,9 @@ def run(config: Config) -> int:
 
 def make_tasks(config: Config, tables: list[Table]) -> dict[str, tuple[Any, ...]]:
     """Return the arguments of :func:`fit_methods`: on tables all rows at once, on images one."""
-    tasks = {}
-    for table in tables:
-        names = list(config.make_methods(is_image=holds_images(table)))
-        for repeat in range(config.count_seeds(is_image=holds_images(table))):
-            split = config.make_split(table, repeat)
-            for group in [[name] for name in names] if holds_images(table) else [names]:
-                key = "/".join([table.name, str(repeat), *(group if holds_images(table) else [])])
-                tasks[key] = (config, split, group, repeat)
-    return tasks
+    return make_split_tasks(
+        config, tables, lambda table: list(config.make_methods(is_image=holds_images(table)))
+    )
 
 
 def fit_methods(config: Config, split: Split, names: Sequence[str], repeat: int) -> dict[str, Any]:

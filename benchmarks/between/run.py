@@ -21,17 +21,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.between.summary import BASELINE, describe_finding, draw_curves, summarise, tabulate
-from benchmarks.data.cifar_files import BATCHES, FOLDER, N_TEST, N_TRAIN
-from benchmarks.data.small_images import IMAGE_TITLES, ConvNet, scale_images
-from benchmarks.data.tables import TABLE_TITLES, Table, check_names, needs_files
-from benchmarks.data.tables_and_images import Split, holds_images, load_data, take_part
-from benchmarks.harness.command import BaseConfig, Command, UserError, check_range
+from benchmarks.data.cifar_files import BATCHES, FOLDER
+from benchmarks.data.small_images import scale_images
+from benchmarks.data.tables import Table
+from benchmarks.data.tables_and_images import Split, holds_images, load_data
+from benchmarks.harness.command import Command, UserError, check_range
 from benchmarks.harness.experiment import run_experiment
-from benchmarks.harness.fitting import compute_scores, derive_seed, make_net, measure_time, split_rows
+from benchmarks.harness.fitting import compute_scores, derive_seed, make_net, measure_time
+from benchmarks.image_training.tables_and_images import TablesAndImagesConfig, make_split_tasks
 from sk_mixup import MixupClassifier, fit_stacked
 from sk_mixup.inspection.between import between_curves
 
@@ -42,11 +42,8 @@ N_DIGITS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(BaseConfig):
+class Config(TablesAndImagesConfig):
     """Options of the comparison between examples."""
-
-    datasets: tuple[str, ...] = ()
-    """Tables and images to use; none for the digits and, where it is at hand, CIFAR-10."""
 
     alphas: tuple[float, ...] = (0.2, 1.0)
     """Mixup's values of alpha; ERM stands beside them."""
@@ -57,104 +54,21 @@ class Config(BaseConfig):
     n_points: int = 21
     """Values of λ on each segment, from 0 to 1; an odd number, so that 1/2 is among them."""
 
-    lr: float = 1e-3
-    """Learning rate of Adam."""
-
-    weight_decay: float = 1e-4
-    """Weight decay; the paper's on CIFAR-10."""
-
-    hidden_layer_sizes: tuple[int, ...] = (128, 128)
-    """Units of the hidden layers on tables."""
-
-    table_epochs: int = 100
-    """Epochs on tables; the last one is measured."""
-
-    batch_size: int = 32
-    """Batch size on tables."""
-
-    test_size: float = 0.2
-    """Share of a table's rows for testing."""
-
-    widths: tuple[int, ...] = (16, 32, 64)
-    """Channels of the net for images, one for each convolution of stride 2."""
-
-    image_epochs: int = 20
-    """Epochs on images; the last one is measured."""
-
-    image_batch_size: int = 64
-    """Batch size on images."""
-
-    image_rows: int = 5000
-    """Rows of CIFAR-10 for training, others in each repeat."""
-
-    image_test_rows: int = 2000
-    """Rows of CIFAR-10 for testing, others in each repeat."""
-
-    seeds_tables: int = 10
-    """Repeats on each table, unless --seeds is given."""
-
-    seeds_images: int = 5
-    """Repeats on images, unless --seeds is given."""
-
-    def reads_files(self) -> bool:
-        """Return whether a set of data comes from files."""
-        return needs_files(self.datasets)
-
     def __post_init__(self) -> None:
         """Check every option."""
         super().__post_init__()
-        check_names(self.datasets, (*TABLE_TITLES, *IMAGE_TITLES))
         if not self.alphas:
             raise UserError("--alphas must hold at least 1 value; got none. Use 1 for the paper's.")
         for alpha in self.alphas:
             check_range("--alphas", alpha, 1e-6)
-        lowest = {"n_pairs": 1, "n_points": 3, "lr": 1e-6, "weight_decay": 0}
-        lowest |= {"seeds_tables": 2, "seeds_images": 2}
-        for name, low in lowest.items():
-            check_range(f"--{name.replace('_', '-')}", getattr(self, name), low)
+        check_range("--n-pairs", self.n_pairs, 1)
+        check_range("--n-points", self.n_points, 3)
         if self.n_points % 2 == 0:
             raise UserError(f"--n-points must be odd; got {self.n_points}. Then λ = 1/2 is among them.")
-        check_range("--test-size", self.test_size, 0.05, 0.5)
-        n_repeats = self.count_seeds(is_image=True)
-        check_range("--image-rows", self.image_rows, 10, N_TRAIN // n_repeats)
-        check_range("--image-test-rows", self.image_test_rows, 10, N_TEST // n_repeats)
-
-    def count_seeds(self, *, is_image: bool) -> int:
-        """Return the repeats on a set of data."""
-        return self.n_seeds or (self.seeds_images if is_image else self.seeds_tables)
 
     def list_alphas(self) -> dict[str, float]:
         """Return alpha of each method by its name: ERM first, then from weak to strong mixing."""
         return {BASELINE: 0.0} | {f"mixup {alpha:g}": alpha for alpha in sorted(self.alphas)}
-
-    def make_split(self, table: Table, repeat: int) -> Split:
-        """Return the rows of one repeat: of CIFAR-10 a part of its own, otherwise a random split."""
-        if table.name == "cifar10":
-            return take_part(table, repeat, self.image_rows, self.image_test_rows)
-        return Split(table, *split_rows(table.y, self.test_size, derive_seed(table.name, repeat)))
-
-    def make_options(self, table: Table) -> dict[str, Any]:
-        """Return the classifier's options, but alpha and the seed."""
-        shared = {
-            "lr": self.lr,
-            "optimizer__weight_decay": self.weight_decay,
-            "device": self.device,
-            "classes": np.unique(table.y).tolist(),
-            "early_stopping": False,
-        }
-        if holds_images(table):
-            return shared | {
-                "module": ConvNet,
-                "module__shape": table.X.shape[1:],
-                "module__widths": self.widths,
-                "max_epochs": self.image_epochs,
-                "batch_size": self.image_batch_size,
-            }
-        return shared | {
-            "module__hidden_layer_sizes": self.hidden_layer_sizes,
-            "max_epochs": self.table_epochs,
-            "batch_size": self.batch_size,
-        }
 
 
 PRESETS = {
@@ -198,16 +112,7 @@ def choose_names(names: Sequence[str], data_dir: Path | None) -> tuple[str, ...]
 
 def make_tasks(config: Config, tables: list[Table]) -> dict[str, tuple[Any, ...]]:
     """Return the arguments of :func:`fit_methods`: on tables all methods at once, on images one."""
-    tasks = {}
-    names = list(config.list_alphas())
-    for table in tables:
-        is_image = holds_images(table)
-        for repeat in range(config.count_seeds(is_image=is_image)):
-            split = config.make_split(table, repeat)
-            for group in [[name] for name in names] if is_image else [names]:
-                key = "/".join([table.name, str(repeat), *(group if is_image else [])])
-                tasks[key] = (config, split, group, repeat)
-    return tasks
+    return make_split_tasks(config, tables, lambda _: list(config.list_alphas()))
 
 
 def fit_methods(config: Config, split: Split, names: Sequence[str], repeat: int) -> dict[str, Any]:

@@ -83,18 +83,7 @@ class Run:
 
 
 def run(config: Config) -> int:
-    """Train, print tables, a plot's path and a sentence, and write the results.
-
-    Parameters
-    ----------
-    config : Config
-        What to run.
-
-    Returns
-    -------
-    status : int
-        0.
-    """
+    """Train, print tables, a plot's path and a sentence, and write the results."""
     config.check_device()
     images = {name: _load(config, name) for name in config.datasets}
     data = [images[name].describe() for name in config.datasets]
@@ -158,26 +147,7 @@ def make_tasks(config: Config, images: dict[str, ImageSet], folder: Path) -> dic
 def train_once(config: Config, images: ImageSet, item: Run, folder: Path) -> dict[str, Any]:
     """Train a network, from its checkpoint on if there is one, and return its errors epoch by epoch.
 
-    Parameters
-    ----------
-    config : Config
-        The options.
-    images : ImageSet
-        The data.
-    item : Run
-        What is trained.
-    folder : Path
-        Where its checkpoint is kept.
-
-    Returns
-    -------
-    record : dict
-        Errors and curves in per cent of the test images, seconds of training without tests.
-
-    Raises
-    ------
-    UserError
-        If the checkpoint cannot be used, or the device has too little memory.
+    Errors and curves in per cent of the test images, seconds of training without tests.
     """
     scaled = normalize_images(images)
     callbacks = [

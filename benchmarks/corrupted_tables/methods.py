@@ -29,20 +29,6 @@ def make_methods(
 ) -> dict[str, dict[str, Any]]:
     """Return each method's options of the classifier by its name; ERM is the first.
 
-    Parameters
-    ----------
-    dropouts : sequence of float
-        Probabilities that a hidden unit is zeroed.
-    smoothings : sequence of float
-        Shares of each label that are spread over all classes.
-    alphas : sequence of float
-        Of mixup.
-
-    Returns
-    -------
-    methods : dict of str to dict
-        In the order of the tables; a name begins with one of ``FAMILIES``.
-
     Examples
     --------
     >>> from benchmarks.corrupted_tables.methods import make_methods

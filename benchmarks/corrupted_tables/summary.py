@@ -197,18 +197,7 @@ def draw_errors(summary: Sequence[Row]) -> bytes:
 
 
 def make_styles(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return how the line of each method looks.
-
-    Parameters
-    ----------
-    methods : sequence of str
-        Names that begin with one of ``FAMILIES``.
-
-    Returns
-    -------
-    styles : dict of str to dict
-        A hue and dashes for each family, a darker shade and another marker for each option.
-    """
+    """Return how the line of each method looks."""
     families = group_families([{"method": name} for name in methods])
     styles = {}
     for family, rows in families.items():

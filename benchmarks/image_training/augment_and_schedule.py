@@ -145,20 +145,7 @@ class HeldOutErrors(Callback):
 
 
 def predict_codes(net: Any, rows: Any) -> Tensor:
-    """Return the most probable class of each row, as a code; the device is not waited for.
-
-    Parameters
-    ----------
-    net : MixupClassifier
-        Initialized.
-    rows : Dataset
-        From ``net.get_dataset``; predicted in batches of ``iterator_valid__batch_size``.
-
-    Returns
-    -------
-    codes : Tensor of shape (n_samples,), dtype int64
-        On the net's device.
-    """
+    """Return the most probable class of each row, as a code; the device is not waited for."""
     batches = net.get_iterator(rows, training=False)
     return torch.cat([net.evaluation_step(batch).argmax(1) for batch in batches])
 

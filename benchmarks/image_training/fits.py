@@ -38,27 +38,7 @@ def make_image_net(
     weight_decay: float,
     callbacks: list[Any] | None = None,
 ) -> MixupClassifier:
-    """Return an untrained classifier.
-
-    Parameters
-    ----------
-    config : ImageConfig
-        The options.
-    network : str
-        Key of ``NETWORKS``.
-    sizes : mapping of str to Any
-        What its class is called with.
-    fill : tuple of float
-        Value of black in each channel.
-    seed : int
-        Of initial weights and of all draws.
-    alpha : float
-        Mixup's; 0 for plain training.
-    weight_decay : float
-        Of the optimizer.
-    callbacks : list, default=None
-        skorch callbacks.
-    """
+    """Return an untrained classifier."""
     options: dict[str, Any] = {f"module__{name}": value for name, value in sizes.items()}
     if config.compile:
         options |= {"compile": True, "compile__dynamic": False}
@@ -95,28 +75,7 @@ def train_images(
     folder: Path,
     key: str,
 ) -> None:
-    """Train a classifier for all epochs, from its checkpoint on if there is one.
-
-    Parameters
-    ----------
-    config : ImageConfig
-        The options.
-    net : MixupClassifier
-        From :func:`make_image_net`.
-    X, y : ndarray
-        Training images and labels.
-    network : str
-        Key of ``NETWORKS``.
-    folder : Path
-        Where its checkpoint is kept; the folder's name stands for the configuration.
-    key : str
-        Names the run.
-
-    Raises
-    ------
-    UserError
-        If the checkpoint cannot be used, or the device has too little memory.
-    """
+    """Train a classifier for all epochs, from its checkpoint on if there is one."""
     with (
         use_threads(config.n_threads),
         repeatable_convolutions(),
@@ -178,15 +137,7 @@ def describe_curves(net: MixupClassifier, n_images: int) -> dict[str, Any]:
 
 
 def describe_training(config: ImageConfig, networks: Sequence[str]) -> str:
-    """Return how all networks are trained, in words, to stand before the numbers.
-
-    Parameters
-    ----------
-    config : ImageConfig
-        The options.
-    networks : sequence of str
-        Keys of ``NETWORKS``.
-    """
+    """Return how all networks are trained, in words, to stand before the numbers."""
     precision = "bfloat16 autocast" if config.bfloat16 else "float32"
     layout = ", channels last" if config.channels_last else ""
     drops = "; ".join(

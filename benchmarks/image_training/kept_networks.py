@@ -35,51 +35,23 @@ ORIGIN = "sk_mixup.benchmarks.origin"
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """How a network came about: what it takes to build it anew, and to find its test images.
+    """How a network came about: what it takes to build it anew, and to find its test images."""
 
-    Parameters
-    ----------
-    network : str
-        Key of the ``NETWORKS`` of ``cifar`` or, for ImageNet's images, of ``imagenet``.
-    options : dict
-        What the network was built with.
-    dataset : str
-        Name of the images.
-    train_rows, test_rows : int or None
-        The most images of each part; None for all.
-    sha256 : str
-        Digest of those images.
-    mean, std : tuple of float
-        Of each channel of the training images, in units of a pixel's bytes.
-    method : str
-        How it was trained.
-    weight_decay : float
-        Of the optimizer.
-    alpha : float
-        Mixup's; 0 for ERM.
-    repeat, seed : int
-        Which of the repeats.
-    epochs : int
-        How long.
-    image_size : int, default=None
-        Pixels of a side of ImageNet's images; None for images of one size.
-    """
-
-    network: str
-    options: dict[str, Any]
+    network: str  # Key of the ``NETWORKS`` of ``cifar`` or, for ImageNet's images, of ``imagenet``
+    options: dict[str, Any]  # What the network was built with
     dataset: str
-    train_rows: int | None
+    train_rows: int | None  # The most images of each part; None for all
     test_rows: int | None
-    sha256: str
-    mean: tuple[float, ...]
+    sha256: str  # Of those images
+    mean: tuple[float, ...]  # Of each channel of the training images, in units of a pixel's bytes
     std: tuple[float, ...]
     method: str
     weight_decay: float
-    alpha: float
+    alpha: float  # Mixup's; 0 for ERM
     repeat: int
     seed: int
     epochs: int
-    image_size: int | None = None
+    image_size: int | None = None  # Pixels of a side of ImageNet's images; None for images of one size
 
 
 class PixelNet(nn.Module):
@@ -122,35 +94,14 @@ def find_trained(folder: Path, key: str) -> Path:
 
 
 def save_trained(path: Path, module: nn.Module, origin: Origin) -> None:
-    """Write weights and origin into one safetensors file, in one piece.
-
-    Parameters
-    ----------
-    path : Path
-        The file; its folder is made if need be.
-    module : nn.Module
-        The network, compiled or not.
-    origin : Origin
-        How it came about.
-    """
+    """Write weights and origin into one safetensors file, in one piece."""
     plain: Any = getattr(module, "_orig_mod", module)  # compiled modules keep the plain one
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in plain.state_dict().items()}
     write_bytes(path, save(weights, {ORIGIN: json.dumps(asdict(origin))}))
 
 
 def list_trained(folder: Path) -> dict[Path, Origin]:
-    """Return the origin of every network in a folder, in the order of the names.
-
-    Parameters
-    ----------
-    folder : Path
-        Where :func:`save_trained` wrote them.
-
-    Raises
-    ------
-    UserError
-        If there is none, or a file is not whole or not one of ours.
-    """
+    """Return the origin of every network in a folder, in the order of the names."""
     paths = sorted(folder.glob(f"*{SUFFIX}"))
     if not paths:
         raise UserError(
@@ -199,25 +150,7 @@ def _build(origin: Origin) -> nn.Module:
 
 
 def load_trained(path: Path, origin: Origin) -> PixelNet:
-    """Build a network anew, with its weights, to be called on pixels from 0 to 1.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    origin : Origin
-        From :func:`list_trained`.
-
-    Returns
-    -------
-    module : PixelNet
-        In evaluation mode.
-
-    Raises
-    ------
-    UserError
-        If the weights are not those of such a network.
-    """
+    """Build a network anew, with its weights, to be called on pixels from 0 to 1."""
     try:
         net = _build(origin)
         with safe_open(path, framework="pt") as file:

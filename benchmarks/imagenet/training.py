@@ -149,17 +149,6 @@ class HeldOutErrors(Callback):
 def count_errors(logits: Tensor, y: Tensor) -> Tensor:
     """Return for how many rows the class is not the first, and not among the first five.
 
-    Parameters
-    ----------
-    logits : Tensor of shape (n, n_classes)
-        Outputs; of fewer than five classes all are among the first five.
-    y : Tensor of shape (n,), dtype int64
-        Class codes.
-
-    Returns
-    -------
-    counts : Tensor of shape (2,), dtype int64
-
     Examples
     --------
     >>> import torch

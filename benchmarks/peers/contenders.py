@@ -72,24 +72,7 @@ def make_net(module: Any, alpha: float, **options: Any) -> MixupClassifier:
 def make_fits(
     X: np.ndarray, y: np.ndarray, *, batch_size: int, epochs: int, device: str = "cpu", **options: Any
 ) -> dict[str, Callable[[], Any]]:
-    """Return what fits the same net with the same optimizer: one contender a library.
-
-    Parameters
-    ----------
-    X, y : ndarray
-        A table and its labels.
-    batch_size, epochs : int
-        Of every fit.
-    device : str, default="cpu"
-        Torch device; scikit-learn takes part on the CPU only.
-    **options : Any
-        Further options of the estimator under test.
-
-    Returns
-    -------
-    fits : dict of str to callable
-        By contender.
-    """
+    """Return what fits the same net with the same optimizer: one contender a library."""
     shared: dict[str, Any] = {"batch_size": batch_size, "max_epochs": epochs, "device": device}
     ours = shared | options
     skorch_options = shared | {"lr": LR, "train_split": None, "verbose": 0, "optimizer": torch.optim.Adam}
@@ -137,22 +120,7 @@ def fit_by_hand(
 
 
 def time_epochs(n_rounds: int, make_net: Callable[[float], Any], X: np.ndarray, y: np.ndarray) -> Seconds:
-    """Return the time of all epochs but the first, of mixup and of plain training in turns.
-
-    Parameters
-    ----------
-    n_rounds : int
-        Rounds that count.
-    make_net : callable
-        Gives a classifier for an alpha.
-    X, y : ndarray
-        The training set.
-
-    Returns
-    -------
-    seconds : dict of str to list of float
-        A round each.
-    """
+    """Return the time of all epochs but the first, of mixup and of plain training in turns."""
     epochs: Seconds = {"mixup": [], "erm": []}
 
     def fit(name: str, alpha: float) -> None:

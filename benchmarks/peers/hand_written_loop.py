@@ -34,24 +34,7 @@ def time_trainings(
 ) -> Iterator[dict[str, Any]]:
     """Yield times of estimators and of loops written by hand, all in turns.
 
-    Parameters
-    ----------
-    nets : mapping of str to MixupClassifier
-        Untrained classifiers by the name of their method.
-    make_contender : callable
-        Returns, for an alpha, a loop that trains a new network for `n_epochs` epochs more whenever
-        it is called.
-    data : sequence
-        What ``partial_fit`` is given; its first item tells the number of rows.
-    n_rounds : int
-        Rounds that count.
-    n_epochs : int
-        Epochs of each fit; the next round goes on from there.
-
-    Yields
-    ------
-    record : dict
-        Contender ("estimator, ..." or "loop, ..."), round and microseconds per row.
+    Contender ("estimator, ..." or "loop, ..."), round and microseconds per row.
     """
     contenders: dict[str, Callable[[], None]] = {}
     for method, net in nets.items():
@@ -76,17 +59,7 @@ def _wait_for(train: Callable[[], Any], device: str) -> Callable[[], None]:
 
 
 def lay_out(module: nn.Module, device: str, *, channels_last: bool) -> torch.memory_format:
-    """Move a network to a device, to be trained there, and return the layout of its images.
-
-    Parameters
-    ----------
-    module : nn.Module
-        Changed in place.
-    device : str
-        Torch device.
-    channels_last : bool
-        Whether weights and images have their channels last in memory.
-    """
+    """Move a network to a device, to be trained there, and return the layout of its images."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     model: Any = module.to(device).train()
     model.to(memory_format=layout)
@@ -98,23 +71,7 @@ def make_step(
 ) -> Step:
     """Return a training step with the paper's own mixup: one λ and one permutation for each batch.
 
-    Parameters
-    ----------
-    module : nn.Module
-        On the device.
-    optimizer : torch.optim.Optimizer
-        Of the network's parameters.
-    alpha : float
-        Of λ's Beta distribution; 0 for plain training.
-    device : str
-        Torch device.
-    bfloat16 : bool
-        Whether the forward pass is autocast.
-
-    Returns
-    -------
-    step : callable
-        Takes a batch and returns its loss, which is not waited for.
+    Takes a batch and returns its loss, which is not waited for.
     """
     generator = np.random.default_rng(0)
 

@@ -27,6 +27,7 @@ class _FeatureStep(Vicinity):
     layers: str | tuple[str, ...] = (INPUT,)
     partners: str | Partners = NEAR
 
+    lam_per: ClassVar[str] = "batch"  # all weights are equal
     # The weight of the partner, in units of lam, and the largest lam.
     direction: ClassVar[float]
     largest: ClassVar[float]

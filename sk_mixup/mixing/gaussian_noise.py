@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 import sys
+from typing import ClassVar
 
 import numpy as np
 
@@ -56,6 +57,8 @@ class GaussianNoise(Vicinity):
     >>> [noise.values.tolist() for noise in plan.operations]
     [[0.5, 0.5, 0.5]]
     """
+
+    lam_per: ClassVar[str] = "batch"  # all weights are equal
 
     std: float = 0.1
 

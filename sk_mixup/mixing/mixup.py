@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -30,6 +31,8 @@ class ERM(Vicinity):
     >>> [batch.rows.tolist() for batch in plan]
     [[2, 4], [3, 0, 1]]
     """
+
+    lam_per: ClassVar[str] = "batch"  # all weights are equal
 
     def draw(self, generator: np.random.Generator, bounds: Index, order: Index, facts: RowFacts) -> Plan:
         """Return the order of one epoch; see :meth:`Vicinity.draw`."""

@@ -20,6 +20,11 @@ class Vicinity(ABC):
     Called, it draws the plan of one epoch. Vicinal risk minimisation [1]_ trains on such
     draws in place of the examples.
 
+    For a vicinity of your own, subclass it as a frozen dataclass and write `draw`;
+    :func:`draw_partners` finds partners, and an :class:`Operation` of your own in the plan
+    changes the inputs after they are mixed. If all examples of a mini-batch share their
+    weights, set `lam_per` to 'batch'.
+
     References
     ----------
     .. [1] O. Chapelle, J. Weston, L. Bottou and V. Vapnik, "Vicinal Risk Minimization",
@@ -71,8 +76,8 @@ class Vicinity(ABC):
 
     @property
     def has_one_lam_per_batch(self) -> bool:
-        """Whether all examples of a mini-batch have the same weights."""
-        return getattr(self, "lam_per", "batch") == "batch"
+        """Whether all examples of a mini-batch have the same weights: if `lam_per` says so."""
+        return getattr(self, "lam_per", "example") == "batch"
 
     def may_mix_hidden(self, facts: RowFacts) -> bool:
         """Whether some mini-batches may be mixed inside the network."""

@@ -137,6 +137,19 @@ def test_nets_of_a_stack_equal_slow_loops(stacks: list[int], float64: None, vici
         assert_trained_slowly(net, module, np.ones(N))
 
 
+class Whole(nn.Module):
+    """A criterion without losses per row."""
+
+    def forward(self, y_pred: Tensor, y: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(y_pred, y)
+
+
+def test_weights_of_a_batch_are_not_taken_for_equal(float64: None) -> None:
+    net, _ = make_pair(Pull(), 0, criterion=Whole)
+    with pytest.raises(ValueError, match="criterion must offer reduction='none' for lam_per='example'"):
+        net.set_params(vicinity=Pull()).fit(*draw_data())
+
+
 @EVERY
 def test_rows_of_a_data_set_equal_a_slow_loop(float64: None, vicinity: Vicinity) -> None:
     net, module = make_pair(vicinity, 0)

@@ -103,30 +103,9 @@ def read_cifar10(data_dir: Path | None) -> tuple[np.ndarray, np.ndarray]:
 def read_cifar(name: str, data_dir: Path | None, *, download: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Return all images and labels, the 50,000 training rows first.
 
-    Parameters
-    ----------
-    name : {'cifar10', 'cifar100'}
-        Which set.
-    data_dir : Path or None
-        The folder that the archive unpacks to, or one that holds this folder or the archive.
-    download : bool, default=False
-        Whether to fetch the set if ``data_dir`` does not hold it.
+    Images are (60000, 3, 32, 32) bytes, labels int64 (the fine ones of CIFAR-100). `data_dir` is what the
+    archive unpacks to, or holds that folder or the archive.
 
-    Returns
-    -------
-    X : ndarray of shape (60000, 3, 32, 32), dtype uint8
-        Red, green and blue from 0 to 255.
-    y : ndarray of shape (60000,), dtype int64
-        Classes from 0 to 9, or the fine ones of CIFAR-100 from 0 to 99.
-
-    Raises
-    ------
-    UserError
-        If a file is missing, is cut short, is no such batch, does not have the official
-        checksum, or cannot be fetched.
-
-    Notes
-    -----
     ``pickle.load`` runs what a file tells it to. Here a file may name numpy's arrays and
     nothing else. An archive is read where it is; nothing is unpacked to disk.
     """
@@ -219,23 +198,7 @@ def _explain(error: Exception) -> str:
 
 
 def fetch_cifar(name: str) -> Path:
-    """Fetch a set through torchvision, unless it is there, and return the folder that holds it.
-
-    Parameters
-    ----------
-    name : {'cifar10', 'cifar100'}
-        Which set.
-
-    Returns
-    -------
-    folder : Path
-        In scikit-learn's data home.
-
-    Raises
-    ------
-    UserError
-        If torchvision or the network is missing, or the archive is not the official one.
-    """
+    """Fetch a set through torchvision, unless it is there, and return the folder that holds it."""
     cifar = CIFAR_SETS[name]
     folder = Path(get_data_home()) / "sk_mixup"
     try:

@@ -58,25 +58,7 @@ def load_image_set(
 ) -> ImageSet:
     """Load a set, or the first rows of its two parts.
 
-    Parameters
-    ----------
-    name : str
-        Key of ``IMAGE_SET_TITLES``. The digits are scikit-learn's, split once and for all.
-    data_dir : Path or None
-        Folder with CIFAR; the digits need none.
-    download : bool, default=False
-        Fetch what ``data_dir`` lacks.
-    train_rows, test_rows : int, default=None
-        The most rows of each part; None for all.
-
-    Returns
-    -------
-    images : ImageSet
-
-    Raises
-    ------
-    UserError
-        If a file is missing or damaged, or cannot be fetched.
+    The digits are scikit-learn's, split once and for all; CIFAR is read from `data_dir`.
     """
     if name == DIGITS:
         digits = load_images(DIGITS, None)
@@ -119,11 +101,6 @@ class NormalizedImages:
 
 def normalize_images(images: ImageSet) -> NormalizedImages:
     """Return images with mean 0 and deviation 1 for each channel of the training rows.
-
-    Parameters
-    ----------
-    images : ImageSet
-        The images as bytes.
 
     Examples
     --------

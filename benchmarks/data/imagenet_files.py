@@ -41,18 +41,7 @@ RESIZE = 256 / 224
 
 
 def find_torchvision(name: str) -> Any:
-    """Return a module of torchvision.
-
-    Parameters
-    ----------
-    name : str
-        Such as "models.resnet".
-
-    Raises
-    ------
-    UserError
-        If torchvision is not installed.
-    """
+    """Return a module of torchvision."""
     try:
         return import_torchvision(name)
     except ImportError:
@@ -115,18 +104,7 @@ class ImageFolders:
 
 
 def find_folder(data_dir: Path | None) -> Path:
-    """Return the folder that holds train and val: `data_dir` or its folder imagenet.
-
-    Parameters
-    ----------
-    data_dir : Path or None
-        What the user typed.
-
-    Raises
-    ------
-    UserError
-        If one of the two is missing.
-    """
+    """Return the folder that holds train and val: `data_dir` or its folder imagenet."""
     hint = "Unpack ILSVRC2012 (https://image-net.org) to DIR/train/CLASS and DIR/val/CLASS."
     if data_dir is None:
         raise UserError(f"--data-dir must hold ImageNet as folders train and val; got none. {hint}")
@@ -143,20 +121,7 @@ def find_folder(data_dir: Path | None) -> Path:
 def load_folders(folder: Path) -> ImageFolders:
     """List the images of both parts; no image is read.
 
-    Parameters
-    ----------
-    folder : Path
-        Holds train and val, each with a folder for each class.
-
-    Returns
-    -------
-    folders : ImageFolders
-        Codes follow the sorted names of the training classes.
-
-    Raises
-    ------
-    UserError
-        If a part has no classes, a class has no images, or val has a class that train lacks.
+    Codes follow the sorted names of the training classes.
     """
     train, val = (_list_part(folder / part) for part in PARTS)
     unknown = sorted(set(val.classes) - set(train.classes))
@@ -223,18 +188,7 @@ class ImageError(UserError):
 
 
 def read_image(path: bytes) -> Image.Image:
-    """Return an image in red, green and blue.
-
-    Parameters
-    ----------
-    path : bytes
-        The file.
-
-    Raises
-    ------
-    ImageError
-        If the file cannot be read or does not decode.
-    """
+    """Return an image in red, green and blue."""
     name = os.fsdecode(path)
     try:
         with open(name, "rb") as file:  # noqa: PTH123  (a Path would be made for each image)
@@ -305,13 +259,8 @@ def _seeded_draws(numbers: Sequence[int]) -> Iterator[None]:
 def make_training_transform(size: int, *, as_pixels: bool = True) -> Any:
     """Return section 3.1's: scale and aspect-ratio distortion, a crop, a flip.
 
-    Parameters
-    ----------
-    size : int
-        Pixels of a side.
-    as_pixels : bool, default=True
-        Whether to return bytes, a quarter of the memory on their way to the device; False for
-        floats normalised one image at a time, as is usual.
+    `as_pixels` returns bytes, a quarter of the memory on their way to the device; else floats
+    normalised one image at a time, as is usual.
     """
     transforms = find_torchvision("transforms")
     crop = transforms.RandomResizedCrop(size, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3))
@@ -322,10 +271,7 @@ def make_training_transform(size: int, *, as_pixels: bool = True) -> Any:
 def make_test_transform(size: int) -> Any:
     """Return section 3.1's: the crop in the middle, of 224 from 256 pixels, as bytes.
 
-    Parameters
-    ----------
-    size : int
-        Pixels of a side; the shorter side of an image is brought to 256/224 of it.
+    The shorter side of an image is brought to 256/224 of `size`.
     """
     transforms = find_torchvision("transforms")
     resize = transforms.Resize(round(RESIZE * size))
@@ -338,17 +284,7 @@ def _take_pixels(image: Image.Image) -> Tensor:
 
 
 def write_made_up_images(folder: Path, *, n_classes: int = 3, n_train: int = 4, n_val: int = 2) -> None:
-    """Write noise as JPEG files into train and val, the same in every call.
-
-    Parameters
-    ----------
-    folder : Path
-        Where; it is made if need be.
-    n_classes : int, default=3
-        Classes of each part.
-    n_train, n_val : int
-        Images of each class.
-    """
+    """Write noise as JPEG files into train and val, the same in every call."""
     generator = np.random.default_rng(0)
     for part, count in (("train", n_train), ("val", n_val)):
         for code in range(n_classes):

@@ -46,25 +46,7 @@ class ConvNet(nn.Module):
 
 
 def load_images(name: str, data_dir: Path | None) -> Table:
-    """Return images as bytes: CIFAR-10, its training rows first, or scikit-learn's digits.
-
-    Parameters
-    ----------
-    name : str
-        Key of ``IMAGE_TITLES``.
-    data_dir : Path or None
-        Folder with CIFAR-10; the digits need none.
-
-    Returns
-    -------
-    table : Table
-        With `X` of shape (n_samples, channels, height, width).
-
-    Raises
-    ------
-    UserError
-        If a file of CIFAR-10 is missing or damaged.
-    """
+    """Return images as bytes: CIFAR-10, its training rows first, or scikit-learn's digits."""
     if name == "cifar10":
         return Table(name, *read_cifar10(data_dir), "CIFAR-10's own files")
     digits = load_digits()

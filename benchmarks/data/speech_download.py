@@ -26,18 +26,7 @@ TIMEOUT = 60
 
 
 def fetch_speech() -> Path:
-    """Return the folder with the whole archive, fetched unless it is there.
-
-    Returns
-    -------
-    folder : Path
-        In scikit-learn's data home.
-
-    Raises
-    ------
-    UserError
-        If the network fails, or the archive is not the official one.
-    """
+    """Return the folder with the whole archive, fetched unless it is there."""
     folder = Path(get_data_home()) / "sk_mixup" / FOLDER
     if folder.exists():
         return folder
@@ -53,20 +42,7 @@ def fetch_speech() -> Path:
 def download(url: str, path: Path, sha256: str) -> None:
     """Fetch a file, from where an earlier attempt ended.
 
-    Parameters
-    ----------
-    url : str
-        Where it is.
-    path : Path
-        Where it goes, once it is whole; until then it grows beside, as ``PATH.part``.
-    sha256 : str
-        Of the whole file.
-
-    Raises
-    ------
-    UserError
-        If the network fails, and what came is kept for the next attempt; or if the file has
-        another checksum, and it is deleted.
+    Until it is whole it grows beside, as ``PATH.part``; one with another checksum is deleted.
     """
     part = path.with_name(f"{path.name}.part")
     part.parent.mkdir(parents=True, exist_ok=True)
@@ -122,20 +98,6 @@ def _read_blocks(response: HTTPResponse, n_done: int) -> Iterator[bytes]:
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack an archive to a folder that is there only when it is whole.
 
-    Parameters
-    ----------
-    archive : Path
-        A compressed tar file.
-    folder : Path
-        What it becomes; must not exist.
-
-    Raises
-    ------
-    UserError
-        If the archive is damaged, or has a member that would lie outside the folder.
-
-    Notes
-    -----
     Python's filter for data refuses absolute paths, those that lead outside, devices and links to
     other places.
     """

@@ -67,13 +67,7 @@ class Clips:
 
 
 def find_folder(data_dir: Path | None) -> Path | None:
-    """Return the folder that holds one of the lists: ``data_dir`` or the archive's folder in it; else None.
-
-    Parameters
-    ----------
-    data_dir : Path or None
-        What the user named.
-    """
+    """Return the folder that holds a list: ``data_dir`` or the archive's folder in it; else None."""
     candidates = () if data_dir is None else (data_dir, data_dir / FOLDER)
     return next(
         (path for path in candidates if any((path / name).is_file() for name in LISTS.values())), None
@@ -88,24 +82,8 @@ def _list_lists(folder: Path) -> list[str]:
 def find_clips(folder: Path, *, subset: bool = False) -> Clips:
     """Return the clips of a folder by the official lists; what they do not name is for training.
 
-    Parameters
-    ----------
-    folder : Path
-        Holds ``validation_list.txt``, ``testing_list.txt`` and a folder for each word;
-        ``_background_noise_`` is no word.
-    subset : bool, default=False
-        Whether the folder may lack files that the lists name. If it then has no test clips, the
-        validation clips take their place.
-
-    Returns
-    -------
-    clips : Clips
-
-    Raises
-    ------
-    UserError
-        If a list is missing, the two share a file or name one that is not there, or a word has
-        no clips, or none for a part. One error names all of it.
+    ``_background_noise_`` is no word. A `subset` may lack files that the lists name; without test clips
+    the validation clips take their place. One error names all that is wrong.
     """
     listed = _read_lists(folder)
     found = _find_words(folder)
@@ -183,25 +161,8 @@ def _name_some(names: Iterable[str]) -> str:
 def read_clips(folder: Path, names: Sequence[str], block: int | None = None) -> Iterator[np.ndarray]:
     """Yield the waveforms of clips, those shorter than a second with zeros at their ends.
 
-    Parameters
-    ----------
-    folder : Path
-        What the names start from.
-    names : sequence of str
-        ``WORD/FILE.wav``: mono, 16 kHz, a second at most.
-    block : int, default=None
-        Clips to yield at once; None for all.
-
-    Yields
-    ------
-    waves : ndarray of shape (n_clips, 16000), dtype float32
-        In [-1, 1].
-
-    Raises
-    ------
-    UserError
-        If a file is no such clip, or cut short. One error, after the last clip, names all such
-        files.
+    They are float32 in [-1, 1], of shape (n_clips, 16000), `block` clips at once or all. One error, after
+    the last clip, names all files that are no such clips.
     """
     soundfile = import_soundfile()
     problems: dict[str, str] = {}
@@ -251,13 +212,7 @@ def _refuse(folder: Path, problems: Mapping[str, str]) -> None:
 
 
 def import_soundfile() -> ModuleType:
-    """Return the package soundfile.
-
-    Raises
-    ------
-    UserError
-        If it is not installed.
-    """
+    """Return the package soundfile."""
     try:
         import soundfile
     except ImportError:

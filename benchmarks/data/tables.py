@@ -106,26 +106,8 @@ def load_tables(
 ) -> list[Table]:
     """Load the embedded tables, or the UCI sets when told where they are.
 
-    Parameters
-    ----------
-    names : sequence of str, default=()
-        The tables; empty for all.
-    data_dir : Path or None, default=None
-        Folder with UCI's files, or with a folder ``uci`` that holds them.
-    download : bool, default=False
-        Fetch the sets that ``data_dir`` lacks.
-
-    Returns
-    -------
-    tables : list of Table
-        With neither ``data_dir`` nor ``download`` all come from scikit-learn. Otherwise the
-        paper's sets are UCI's own (Iris too: scikit-learn's differs in two rows), and others may
-        be named.
-
-    Raises
-    ------
-    UserError
-        If a name is unknown, a file is missing or damaged, or a download fails.
+    With neither ``data_dir`` nor ``download`` all come from scikit-learn. Otherwise the paper's sets are
+    UCI's own (Iris too: scikit-learn's differs in two rows), and others may be named.
     """
     if data_dir is None and not download:
         check_names(names, EMBEDDED_NAMES)

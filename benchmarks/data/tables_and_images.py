@@ -53,19 +53,7 @@ def load_data(names: Sequence[str], *, data_dir: Path | None, download: bool) ->
 def take_part(table: Table, repeat: int, n_train: int, n_test: int) -> Split:
     """Return rows of CIFAR-10 that no other repeat has.
 
-    Parameters
-    ----------
-    table : Table
-        All of CIFAR-10, the training rows first.
-    repeat : int
-        Number of the part.
-    n_train, n_test : int
-        Rows for training, from the official training rows, and for testing, from the test rows.
-
-    Returns
-    -------
-    split : Split
-        With a table of its own, so that a task carries no more than its rows.
+    The table is one of its own, so that a task carries no more than its rows.
     """
     # One permutation for all repeats, so that their parts share no row.
     generator = np.random.default_rng(derive_seed(table.name, 0))

@@ -13,18 +13,6 @@ OPERATORS = ("nms", "qnms")
 def import_torchvision(name: str) -> Any:
     """Return a module of torchvision.
 
-    Parameters
-    ----------
-    name : str
-        Such as "transforms.v2".
-
-    Raises
-    ------
-    ImportError
-        If torchvision is not installed.
-
-    Notes
-    -----
     On import torchvision describes two operators for detection, and fails where they could not be
     loaded. Nothing here calls them: they are then declared, without a kernel.
 

@@ -37,41 +37,12 @@ CONTENT_DIGESTS: Mapping[str, str] = {
 
 
 def fetch_tables(names: Sequence[str]) -> dict[str, SourcedArrays]:
-    """Return sets from the cache, or from the network.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Keys of ``SETS``.
-
-    Returns
-    -------
-    arrays : dict of str to tuple
-        Inputs, labels and the source's name, which says whether the rows are UCI's own.
-
-    Raises
-    ------
-    UserError
-        If a set cannot be fetched, has another size than UCI's, or changed in the cache.
-    """
+    """Return sets from the cache, or from the network."""
     return {name: _fetch_cached(name) for name in names}
 
 
 def compute_content_digest(X: np.ndarray, y: np.ndarray) -> str:
-    """Return a digest of a table that ignores the order of rows and the names of labels.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-        Inputs, compared in float32.
-    y : ndarray of shape (n_samples,)
-        Labels, compared by their rank.
-
-    Returns
-    -------
-    digest : str
-        SHA-256 in hexadecimal.
-    """
+    """Return a digest of a table that ignores the order of rows and the names of labels."""
     codes = np.unique(y, return_inverse=True)[1]
     # Adding 0 turns -0 into 0, which differ in their bytes.
     rows = np.column_stack([codes, X]).astype(np.float32) + np.float32(0)

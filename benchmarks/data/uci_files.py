@@ -77,25 +77,7 @@ class UciSet:
 
 
 def read_files(names: Sequence[str], data_dir: Path | None) -> dict[str, SourcedArrays]:
-    """Read sets from a folder in UCI's formats.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Keys of ``SETS``.
-    data_dir : Path or None
-        The folder, or the one above a folder ``uci``; None only without names.
-
-    Returns
-    -------
-    arrays : dict of str to tuple
-        Inputs, labels and the source's name.
-
-    Raises
-    ------
-    UserError
-        If a file is not the one that UCI serves.
-    """
+    """Read sets from a folder in UCI's formats."""
     return {name: (*_parse(name, data_dir), _name_source(name)) for name in names}
 
 
@@ -110,27 +92,7 @@ def _name_source(name: str) -> str:
 
 
 def find_missing(names: Sequence[str], data_dir: Path | None, *, download: bool) -> list[str]:
-    """Return the sets that a folder lacks.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Keys of ``SETS``.
-    data_dir : Path or None
-        The folder; None lacks all.
-    download : bool
-        Whether they can be fetched.
-
-    Returns
-    -------
-    missing : list of str
-        The sets of which at least one file is not there.
-
-    Raises
-    ------
-    UserError
-        If the folder does not exist, or if files are missing and may not be fetched.
-    """
+    """Return the sets that a folder lacks."""
     if data_dir is not None and not data_dir.is_dir():
         raise UserError(f"--data-dir must be a folder; got '{data_dir}', which is not a folder.")
     lacking = {
@@ -206,18 +168,7 @@ def _parse_abalone(content: bytes) -> Arrays:
 
 
 def encode_abalone(features: pd.DataFrame) -> np.ndarray:
-    """Return abalone's inputs with its first column, the sex, as three 0/1 columns.
-
-    Parameters
-    ----------
-    features : DataFrame of shape (n_samples, 8)
-        Sex (F, I or M), then seven measures.
-
-    Returns
-    -------
-    X : ndarray of shape (n_samples, 10), float64
-        F, I, M, then the measures.
-    """
+    """Return abalone's inputs with its first column, the sex, as three 0/1 columns."""
     sex = features.iloc[:, [0]].to_numpy() == np.array(["F", "I", "M"])
     return np.hstack([sex, features.iloc[:, 1:]]).astype(np.float64)
 

@@ -14,8 +14,8 @@ from skorch import NeuralNetClassifier
 import torch
 
 from sk_mixup import MixupClassifier
-from sk_mixup._training.stacked_trainer import LockstepTrainer
-from sk_mixup.stacking import _engine
+from sk_mixup._training.module import ModuleTrainer
+from sk_mixup._training.stacked_trainer import StackedTrainer
 from tests.helpers.nets import USER, Make, Net
 
 # The same examples every time, and no clock: a shared machine is slow now and then.
@@ -57,21 +57,21 @@ def float64() -> Iterator[None]:
 @pytest.fixture
 def stack_two(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stack any two nets, whether or not that is the faster."""
-    monkeypatch.setattr(_engine, "FEWEST_MODULES", 2)
+    monkeypatch.setattr(ModuleTrainer, "fewest_stacked", 2)
 
 
 @pytest.fixture
 def stacks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Numbers of nets in all stacks that were trained for an epoch."""
     sizes: list[int] = []
-    run_epoch = LockstepTrainer.run_epoch
+    run_epoch = StackedTrainer.run_epoch
 
-    def run_noted(self: LockstepTrainer, *args: Any) -> bool:
+    def run_noted(self: StackedTrainer, *args: Any) -> bool:
         done = run_epoch(self, *args)
         sizes.extend([len(self.epochs)] * done)
         return done
 
-    monkeypatch.setattr(LockstepTrainer, "run_epoch", run_noted)
+    monkeypatch.setattr(StackedTrainer, "run_epoch", run_noted)
     return sizes
 
 

@@ -113,9 +113,9 @@ class HiddenMixing:
         """Return the mixed output, of n rows; autograd goes through it."""
         return mix(hidden[self.index], self.lam.to(hidden.dtype))
 
-    def unmix(self, gradient: Tensor, n_rows: int) -> Tensor:
+    def unmix(self, gradient: Tensor) -> Tensor:
         """Return the gradient of the output from that of the mixed output."""
-        own = gradient.new_zeros(n_rows, *gradient.shape[1:])
+        own = gradient.new_zeros(self.n_rows, *gradient.shape[1:])
         for index, lam in zip(self.index, self.lam, strict=True):
             own.index_add_(0, index, gradient * lam.unsqueeze(1))
         return own

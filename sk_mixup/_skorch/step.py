@@ -20,10 +20,11 @@ from sk_mixup._data.batches import Batch, PlannedBatches, RowSlices
 from sk_mixup._data.storage import Rows, map_features
 from sk_mixup._data.virtual_examples import mixing_at
 from sk_mixup._training.averages import mix_losses
-from sk_mixup._training.epoch import HIDDEN
 from sk_mixup._training.losses import Loss
-from sk_mixup._training.module_structure import find_chain, find_levels
-from sk_mixup._training.trainer import ChainTrainer, ModuleTrainer, Trainer
+from sk_mixup._training.module import ModuleTrainer
+from sk_mixup._training.module_structure import find_levels, find_linear_layers
+from sk_mixup._training.perceptron import PerceptronTrainer
+from sk_mixup._training.trainer import HIDDEN, Trainer
 from sk_mixup.mixing.plan import INPUT
 
 __all__ = ["AUTOCAST", "MixedStepMixin", "NetBase", "can_fuse", "is_foreign"]
@@ -98,12 +99,12 @@ class MixedStepMixin(NetBase):
             return HIDDEN
         return self._find_own_step() or self._build_trainer(batches.rows, training=True, hidden=hidden)
 
-    def get_evaluator(self, batches: Any, fit_params: dict[str, Any]) -> ChainTrainer | None:
+    def get_evaluator(self, batches: Any, fit_params: dict[str, Any]) -> PerceptronTrainer | None:
         """Return what computes the losses of a validation set faster than step by step, if there is such."""
         if fit_params or not isinstance(batches, RowSlices) or self.is_overridden("validation_step"):
             return None
         trainer = self._find_own_step() or self._build_trainer(batches.rows)
-        return trainer if isinstance(trainer, ChainTrainer) else None
+        return trainer if isinstance(trainer, PerceptronTrainer) else None
 
     def _build_trainer(
         self, rows: Rows, *, training: bool = False, hidden: Collection[str] = ()
@@ -116,7 +117,7 @@ class MixedStepMixin(NetBase):
             return "X is no array of the dtype of the weights"
         graph = {"cuda_graph": self.cuda_graph}
         autocasts = self.autocast or torch.is_autocast_enabled(self._torch_device.type)
-        layers = None if autocasts else find_chain(self.module_, rows.x.ndim)
+        layers = None if autocasts else find_linear_layers(self.module_, rows.x.ndim)
         levels = find_levels(self.module_) if hidden else {}
         if not levels.keys() >= set(hidden):
             layers = None
@@ -129,7 +130,7 @@ class MixedStepMixin(NetBase):
         sizes = layers[0].in_features, layers[-1].out_features
         if not alike or parameters != trained or sizes != (math.prod(rows.x.shape[1:]), self._n_outputs):
             return "the module's weights are not those that are trained"
-        return ChainTrainer(layers, loss, self.optimizer_, levels=levels, **graph)
+        return PerceptronTrainer(layers, loss, self.optimizer_, levels=levels, **graph)
 
     def _get_closed_form_loss(self, training: bool) -> Loss | None:
         """Return the loss of training, or of validation, in closed form, where it has one."""

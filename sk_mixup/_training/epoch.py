@@ -1,25 +1,84 @@
-"""A training epoch that a net is ready for, and which of them can be run as one."""
+"""A training epoch that a net is ready for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
-import copy
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 import time
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor
 
 from sk_mixup._random import TorchStream
-from sk_mixup._training.module_structure import describe_module
-from sk_mixup._training.stacked_optimizer_step import describe_optimizer
-from sk_mixup._training.trainer import ChainTrainer, ModuleTrainer
 
-HIDDEN = "hidden layers are mixed"
+__all__ = ["Check", "Epoch", "EpochTrainer", "Record", "Stack"]
 
-__all__ = ["Epoch", "count_flops", "describe_epoch", "iterate_layers"]
+# Takes the losses of the batches of an epoch, a tensor of shape (n_batches,), and their sizes.
+Record = Callable[[Tensor, list[int]], None]
+# Called before each step of a stack; raises to break off.
+Check = Callable[[], None]
+
+
+class Stack(Protocol):
+    """Several nets that are trained as one."""
+
+    def run_epoch(self, check: Check) -> bool:
+        """Train all nets for an epoch; they are as they were if it is not done.
+
+        Parameters
+        ----------
+        check : callable
+            Called before each step; raises to break off.
+
+        Returns
+        -------
+        done : bool
+            False if the modules' first output was not what the loss knows.
+        """
+
+
+class EpochTrainer(Protocol):
+    """What trains one net for an epoch, and knows how several are trained as one.
+
+    The batches are of the kind that the trainer takes.
+
+    Attributes
+    ----------
+    draws : bool
+        Whether training draws on torch's global generator, so that the net is not trained
+        beside others by threads, but for as part of a stack.
+    fewest_stacked : int
+        Fewest nets that are stacked on the CPU, even if what they read and write does not fit
+        into the cache.
+    """
+
+    draws: ClassVar[bool]
+    fewest_stacked: ClassVar[int]
+
+    def get_device(self) -> torch.device:
+        """Return where the weights are."""
+
+    def run_epoch(self, batches: Any, record: Record) -> bool:
+        """Train on the batches of one epoch; see :meth:`Trainer.run_epoch`."""
+
+    def describe(self, batches: Any) -> Hashable:
+        """Return what trainers and batches share that can be run as one.
+
+        Raises
+        ------
+        TypeError
+            If they must be run one by one; the message says why.
+        """
+
+    def stack(self, epochs: Sequence[Epoch]) -> Stack:
+        """Return what runs the epochs of trainers and batches of one description as one."""
+
+    def is_worth_stacking(self, batches: Any, n_nets: int) -> bool:
+        """Whether a stack of so many nets is faster than one net after the other."""
+
+    def count_step_bytes(self, batches: Any) -> int:
+        """Return about how much a step reads and writes."""
 
 
 @dataclass(eq=False)
@@ -28,7 +87,7 @@ class Epoch:
 
     Parameters
     ----------
-    trainer : Trainer or GanTrainer
+    trainer : EpochTrainer
         Would train the net alone.
     batches : PlannedBatches or GanBatches
         The batches.
@@ -55,9 +114,9 @@ class Epoch:
         The net's share of the time.
     """
 
-    trainer: Any
+    trainer: EpochTrainer
     batches: Any
-    record: Callable[[Tensor, list[int]], None]
+    record: Record
     stream: TorchStream
     number: int = 1
     n_epochs: int = 1
@@ -86,72 +145,3 @@ class Epoch:
         except Exception as error:
             self.error = error
         self.seconds = time.perf_counter() - start
-
-
-def describe_epoch(epoch: Epoch) -> Hashable:
-    """Return what epochs share that can be run as one.
-
-    Raises
-    ------
-    TypeError
-        If the epoch must be run alone; the message says why.
-    """
-    trainer, batches = epoch.trainer, epoch.batches
-    hidden = _describe_hidden(epoch)
-    parts: tuple[Hashable, ...]
-    if isinstance(trainer, ChainTrainer):
-        sizes = [(layer.in_features, layer.out_features, layer.bias is None) for layer in trainer.layers]
-        names = {p: f"{k}.{name}" for k, p, name in iterate_layers(trainer.layers)}
-        parts = ("chain", *sizes)
-    elif isinstance(trainer, ModuleTrainer):
-        names = {p: name for name, p in trainer.module.named_parameters()}
-        autocast: Any = trainer.autocast
-        options = getattr(autocast, "args", ()), repr(getattr(autocast, "keywords", autocast))
-        parts = ("module", describe_module(trainer.module), options)
-    else:
-        raise TypeError(f"{type(trainer).__name__} trains one net only")
-    x, targets = batches.rows.x, batches.rows.targets
-    return (
-        *parts,
-        describe_optimizer(trainer.optimizer, names),
-        (trainer.loss.describe(), trainer.n_outputs, trainer.dtype, trainer.cuda_graph),
-        (tuple(x.shape[1:]), getattr(x, "dtype", trainer.dtype), tuple(targets.shape[1:]), targets.device),
-        int(batches.plan.bounds[1]),
-        hidden,
-    )
-
-
-def _describe_hidden(epoch: Epoch) -> Hashable:
-    """Return how a chain is mixed at its hidden layers; what else is mixed there is run alone."""
-    plan = epoch.batches.plan
-    if not plan.mixes_hidden:
-        return None
-    if not isinstance(epoch.trainer, ChainTrainer):
-        raise TypeError(f"{HIDDEN} of a module that is no plain multilayer perceptron")
-    if not plan.within_batch:
-        raise TypeError(f"{HIDDEN} with partners from outside the mini-batch")
-    if not epoch.batches.rows.on_device:
-        raise TypeError(f"{HIDDEN} of rows that are sent batch by batch")
-    return len(plan.hidden_weights), tuple(epoch.trainer.levels.values())
-
-
-def iterate_layers(layers: Sequence[nn.Linear]) -> Iterator[tuple[int, Tensor, str]]:
-    """Yield number, parameter and name of all parameters of some layers."""
-    for k, layer in enumerate(layers):
-        for name, p in layer.named_parameters():
-            yield k, p, name
-
-
-def count_flops(epoch: Epoch) -> int:
-    """Return the operations of a module's matrix products and convolutions for one batch; 0 if unknown."""
-    trainer, batches = epoch.trainer, epoch.batches
-    if not isinstance(trainer, ModuleTrainer):
-        return 0
-    module = copy.deepcopy(trainer.module).eval()
-    x = torch.zeros(int(batches.plan.bounds[1]), *batches.rows.x.shape[1:], dtype=trainer.dtype)
-    try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            module(x.to(batches.rows.targets.device))
-    except Exception:  # whatever is wrong with the module shows when it is trained
-        return 0
-    return int(counter.get_total_flops())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 import math
-from typing import Protocol
+from typing import ClassVar, Protocol, cast
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from sk_mixup._data.storage import align
 from sk_mixup._tensors import gather_rows, send
 from sk_mixup._training.epoch import Epoch
-from sk_mixup._training.module_structure import describe_module, find_chain
+from sk_mixup._training.module_structure import describe_module, find_linear_layers
 from sk_mixup._training.optimizer_step import FusedUpdate
 from sk_mixup._training.stacked_optimizer_step import StackedUpdate, describe_optimizer, read_options
 from sk_mixup.mixing import GanPlan, mix_real_and_fake
@@ -180,14 +180,31 @@ class GanTrainer:
     generator_loss: str
     look: Callable[[nn.Module], None] | None = None
 
-    @property
-    def optimizer(self) -> torch.optim.Optimizer:
-        """The discriminator's optimizer."""
-        return self.discriminator.optimizer
+    draws: ClassVar[bool] = False
+    # Five GANs of three layers of 128 units take 0.8 of the time of one after the other, those
+    # of 256 and more units as much or more (`python -m benchmarks gan`): they stay single.
+    fewest_stacked: ClassVar[int] = 1
 
-    def list_groups(self) -> list[dict[str, list[Tensor]]]:
-        """Return the groups of parameters of both optimizers."""
-        return [*self.generator.optimizer.param_groups, *self.discriminator.optimizer.param_groups]
+    def get_device(self) -> torch.device:
+        """Return where the weights are."""
+        return self._list_weights()[0].device
+
+    def _list_weights(self) -> list[Tensor]:
+        groups = [*self.discriminator.optimizer.param_groups, *self.generator.optimizer.param_groups]
+        return [p for group in groups for p in group["params"]]
+
+    def stack(self, epochs: Sequence[Epoch]) -> StackedGanTrainer:
+        """Return what runs epochs of one description as one."""
+        return StackedGanTrainer(epochs)
+
+    def is_worth_stacking(self, batches: GanBatches, n_nets: int) -> bool:
+        """Whether a stack of so many GANs is faster than one after the other."""
+        has_mlps = self.find_layers(batches.rows.ndim) is not None
+        return has_mlps or (n_nets > 1 and self.get_device().type != "cpu")
+
+    def count_step_bytes(self, batches: GanBatches) -> int:
+        """Return about how much a step reads and writes: weights, gradients and two moments."""
+        return 4 * sum(p.nbytes for p in self._list_weights())
 
     def find_layers(self, ndim: int) -> tuple[list[nn.Linear], list[nn.Linear]] | None:
         """Return the layers of both nets where both are plain MLPs, else None.
@@ -197,7 +214,10 @@ class GanTrainer:
         ndim : int
             Number of axes of a mini-batch of examples.
         """
-        layers = find_chain(self.generator.module), find_chain(self.discriminator.module, ndim)
+        layers = (
+            find_linear_layers(self.generator.module),
+            find_linear_layers(self.discriminator.module, ndim),
+        )
         return None if layers[0] is None or layers[1] is None else (layers[0], layers[1])
 
     def run_epoch(self, batches: GanBatches, record: Callable[[Tensor, list[int]], None]) -> bool:
@@ -295,8 +315,8 @@ class StackedGanTrainer:
 
     def __init__(self, epochs: Sequence[Epoch]) -> None:
         # Nets with equal options of the optimizers share the calls of the kernel: side by side.
-        self.epochs = sorted(epochs, key=lambda epoch: str(_read_options(epoch.trainer)))
-        trainers: list[GanTrainer] = [epoch.trainer for epoch in self.epochs]
+        self.epochs = sorted(epochs, key=lambda epoch: str(_read_options(cast("GanTrainer", epoch.trainer))))
+        trainers = [cast("GanTrainer", epoch.trainer) for epoch in self.epochs]
         layers = trainers[0].find_layers(epochs[0].batches.rows.ndim) or (None, None)
         self.nets = (
             _StackedNet([trainer.generator for trainer in trainers], layers[0]),

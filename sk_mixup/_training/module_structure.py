@@ -13,10 +13,10 @@ from torch.nn.modules import module as _module
 
 from sk_mixup.modules import MLP
 
-__all__ = ["describe_attributes", "describe_module", "find_chain", "find_levels", "is_hooked"]
+__all__ = ["describe_attributes", "describe_module", "find_levels", "find_linear_layers", "is_hooked"]
 
 
-def find_chain(module: nn.Module, ndim: int = 2) -> list[nn.Linear] | None:
+def find_linear_layers(module: nn.Module, ndim: int = 2) -> list[nn.Linear] | None:
     """Return the linear layers of a plain multilayer perceptron, or None for another module.
 
     Parameters
@@ -36,11 +36,11 @@ def find_chain(module: nn.Module, ndim: int = 2) -> list[nn.Linear] | None:
     Examples
     --------
     >>> from torch import nn
-    >>> from sk_mixup._training.module_structure import find_chain
+    >>> from sk_mixup._training.module_structure import find_linear_layers
     >>> from sk_mixup.modules import MLP
-    >>> [layer.out_features for layer in find_chain(MLP(4, 3))]
+    >>> [layer.out_features for layer in find_linear_layers(MLP(4, 3))]
     [128, 128, 3]
-    >>> find_chain(nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))) is None
+    >>> find_linear_layers(nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))) is None
     True
     """
     container = module.layers if type(module) is MLP else module
@@ -69,7 +69,7 @@ def find_levels(module: nn.Module) -> dict[str, int]:
     Parameters
     ----------
     module : torch.nn.Module
-        One in which :func:`find_chain` finds layers.
+        One in which :func:`find_linear_layers` finds layers.
 
     Examples
     --------

@@ -67,7 +67,7 @@ def describe_optimizer(optimizer: torch.optim.Optimizer, names: dict[Tensor, str
     return type(optimizer), tuple(groups)
 
 
-def read_options(optimizer: torch.optim.Optimizer) -> Hashable:
+def read_options(optimizer: torch.optim.Optimizer) -> str:
     """Return what must be equal for one call of the kernel: options, and steps done so far."""
     options = [
         tuple((name, value) for name, value in sorted(group.items()) if name != "params")

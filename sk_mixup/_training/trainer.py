@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from itertools import chain
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 import math
-from types import MappingProxyType
-from typing import Any
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from sk_mixup._data.batches import Batch, Block, PlannedBatches, RowSlices
+from sk_mixup._data.batches import Batch, Block, PlannedBatches
 from sk_mixup._data.storage import ALIGNMENT
-from sk_mixup._data.virtual_examples import HiddenMixing, mixing_at
+from sk_mixup._data.virtual_examples import HiddenMixing
 from sk_mixup._training.averages import sum_batches
+from sk_mixup._training.cuda_graph import GraphedStep
+from sk_mixup._training.epoch import Epoch, Record, Stack
 from sk_mixup._training.losses import Loss
 from sk_mixup._training.optimizer_step import FusedUpdate
+from sk_mixup._training.stacked_optimizer_step import describe_optimizer
 
-__all__ = ["ChainTrainer", "GraphedStep", "ModuleTrainer", "Trainer"]
+__all__ = ["HIDDEN", "Trainer"]
 
+HIDDEN = "hidden layers are mixed"
 # Batches are mixed in blocks of about so many numbers: enough to make the cost of the calls
 # vanish, few enough to stay in the cache. Targets are prepared, and losses computed, for more.
 BLOCK_ELEMENTS = 2**18
@@ -48,7 +50,11 @@ class Trainer(ABC):
         Whether the step is recorded as a CUDA graph, once an epoch, and replayed.
     """
 
-    guard: Callable[[], AbstractContextManager[Any]] = torch.no_grad
+    draws: ClassVar[bool] = False
+    fewest_stacked: ClassVar[int] = 2
+    block_elements = BLOCK_ELEMENTS
+    target_elements = TARGET_ELEMENTS
+    guard: Callable[[], AbstractContextManager[None]] = torch.no_grad
     hidden: HiddenMixing | None = None
 
     def __init__(
@@ -60,15 +66,48 @@ class Trainer(ABC):
         self.optimizer = optimizer
         self.cuda_graph = cuda_graph
 
-    def list_groups(self) -> list[dict[str, Any]]:
-        """Return the optimizer's groups of parameters."""
-        return self.optimizer.param_groups
+    def get_device(self) -> torch.device:
+        """Return where the weights are."""
+        return self.list_weights()[0].device
+
+    def list_weights(self) -> list[Tensor]:
+        """Return what the optimizer trains."""
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    @abstractmethod
+    def describe_module(self, batches: PlannedBatches) -> tuple[Hashable, dict[Tensor, str]]:
+        """Return what modules share that can be stacked, and names of the parameters."""
+
+    def describe(self, batches: PlannedBatches) -> Hashable:
+        """Return what can be run as one; see :meth:`EpochTrainer.describe`."""
+        module, names = self.describe_module(batches)
+        x, targets = batches.rows.x, batches.rows.targets
+        return (
+            type(self),
+            module,
+            describe_optimizer(self.optimizer, names),
+            (self.loss.describe(), self.n_outputs, self.dtype, self.cuda_graph),
+            (tuple(x.shape[1:]), getattr(x, "dtype", self.dtype), tuple(targets.shape[1:]), targets.device),
+            int(batches.plan.bounds[1]),
+        )
+
+    @abstractmethod
+    def stack(self, epochs: Sequence[Epoch]) -> Stack:
+        """Return what runs epochs of one description as one."""
+
+    def is_worth_stacking(self, batches: PlannedBatches, n_nets: int) -> bool:
+        """Whether a stack of so many nets is faster than one net after the other."""
+        return True
+
+    def count_step_bytes(self, batches: PlannedBatches) -> int:
+        """Return about how much a step reads and writes: weights, gradients and two moments."""
+        return 4 * sum(p.nbytes for p in self.list_weights())
 
     def bind(self) -> None:
         """Get ready for an epoch."""
         self.update = FusedUpdate(self.optimizer)
 
-    def run_epoch(self, batches: PlannedBatches, record: Callable[[Tensor, list[int]], None]) -> bool:
+    def run_epoch(self, batches: PlannedBatches, record: Record) -> bool:
         """Train on the batches of one epoch.
 
         Parameters
@@ -88,8 +127,8 @@ class Trainer(ABC):
         self.bind()
         full, features = int(batches.plan.bounds[1]), math.prod(batches.rows.x.shape[1:])
         steps = {full: GraphedStep(self.step)} if self.cuda_graph else {}
-        n_mixed = max(1, BLOCK_ELEMENTS // max(1, full * features))
-        n_joined = max(1, TARGET_ELEMENTS // (full * 2 * self.n_outputs))
+        n_mixed = max(1, self.block_elements // max(1, full * features))
+        n_joined = max(1, self.target_elements // (full * 2 * self.n_outputs))
         if not batches.rows.on_device:  # other rows are loaded before they are mixed
             n_joined = min(n_joined, n_mixed)
         # One tensor for the whole epoch: small ones that outlive a block scatter the memory.
@@ -162,216 +201,3 @@ class Trainer(ABC):
         done : bool
             False if the output of the module was not what the loss knows.
         """
-
-
-class ModuleTrainer(Trainer):
-    """Trains any module that returns outputs of shape (n, n_outputs), by autograd.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        The module, in training mode.
-    loss, n_outputs, optimizer, cuda_graph
-        As in :class:`Trainer`.
-    autocast : callable, default=contextlib.nullcontext
-        Returns the context of the forward pass, such as ``torch.autocast("cuda")``; the loss
-        is computed in the precision of the inputs.
-    """
-
-    def __init__(
-        self,
-        module: nn.Module,
-        loss: Loss,
-        n_outputs: int,
-        optimizer: torch.optim.Optimizer,
-        *,
-        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
-        cuda_graph: bool = False,
-    ) -> None:
-        super().__init__(loss, n_outputs, optimizer, cuda_graph=cuda_graph)
-        self.module = module
-        self.autocast = autocast
-        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
-
-    def step(self, x: Tensor, kept: Tensor, *target: Tensor) -> bool:
-        """Do one step; see :meth:`Trainer.step`."""
-        with torch.enable_grad(), self.autocast(), mixing_at(self.module, self.hidden):
-            output = self.module(x)
-            if isinstance(output, Tensor) and output.ndim == 1 and self.n_outputs == 1:
-                output = output.unsqueeze(1)
-        if not isinstance(output, Tensor) or output.shape != kept.shape or not output.is_floating_point():
-            return False
-        gradient = self.loss.compute_gradient(output.detach().to(kept.dtype), kept, *target)
-        for parameter in self.parameters:
-            parameter.grad = None
-        torch.autograd.backward(output, gradient.to(output.dtype))
-        self.update()
-        return True
-
-
-class ChainTrainer(Trainer):
-    """Trains a chain of linear layers with ReLUs between them, without autograd.
-
-    For small batches autograd's own work takes longer than the arithmetic
-    (``python -m benchmarks speed``). Here a step is twenty-odd tensor operations, those
-    that autograd would call, in its order.
-
-    Parameters
-    ----------
-    layers : list of torch.nn.Linear
-        The layers, from the input on, as :func:`sk_mixup.modules.find_chain` gives them.
-    levels : mapping of str to int, default={}
-        Number of each ReLU, from 1, by its name in the module: where mixing can take place,
-        as :func:`sk_mixup.modules.find_levels` gives them.
-    loss, optimizer, cuda_graph
-        As in :class:`Trainer`.
-    """
-
-    guard = torch.inference_mode
-
-    def __init__(
-        self,
-        layers: Sequence[nn.Linear],
-        loss: Loss,
-        optimizer: torch.optim.Optimizer,
-        *,
-        levels: Mapping[str, int] = MappingProxyType({}),
-        cuda_graph: bool = False,
-    ) -> None:
-        super().__init__(loss, layers[-1].out_features, optimizer, cuda_graph=cuda_graph)
-        self.layers = layers
-        self.levels = levels
-
-    def bind(self) -> None:
-        """Take up weights and gradients, which stay where they are in memory."""
-        layers = self.layers
-        for parameter in chain.from_iterable(layer.parameters() for layer in layers):
-            if parameter.grad is None:
-                parameter.grad = torch.empty_like(parameter)
-        linear = [(layer.weight.detach(), _detach(layer.bias)) for layer in layers]
-        self.update = FusedUpdate(self.optimizer, in_place=True)
-        *self.inner, self.last = ((weight.t(), bias) for weight, bias in linear)
-        gradients = [(layer.weight.grad, None if layer.bias is None else layer.bias.grad) for layer in layers]
-        self.backward = [(k, linear[k][0], *gradients[k]) for k in reversed(range(len(layers)))]
-
-    def shape_inputs(self, x: Tensor) -> Tensor:
-        """Flatten the features."""
-        return x.flatten(1)
-
-    def evaluate(self, batches: RowSlices, record: Callable[[Tensor, list[int]], None]) -> None:
-        """Compute the losses of the batches of a validation set; nothing is trained.
-
-        Parameters
-        ----------
-        batches : RowSlices
-            The batches.
-        record : callable
-            As in :meth:`run_epoch`.
-        """
-        n_joined = max(
-            1, BLOCK_ELEMENTS // (batches.batch_size * max(layer.out_features for layer in self.layers))
-        )
-        with self.guard():
-            for x, y, weight, sizes in batches.iterate_joined(n_joined):
-                lam = torch.ones(1, len(y), dtype=self.dtype, device=y.device)
-                prepared = self.loss.prepare(y.unsqueeze(0), lam, weight, sizes)
-                output = self.shape_inputs(x)
-                for layer in self.layers[:-1]:
-                    output = _apply_linear(output, layer.weight.t(), layer.bias).relu_()
-                last = self.layers[-1]
-                output = _apply_linear(output, last.weight.t(), last.bias)
-                kept = torch.empty_like(output)
-                self.loss.compute_gradient(output, kept, *prepared)
-                record(sum_batches(self.loss.compute_values(kept, *prepared), sizes), sizes)
-
-    def step(self, x: Tensor, kept: Tensor, *target: Tensor) -> bool:
-        """Do one step; see :meth:`Trainer.step`."""
-        mixing = self.hidden
-        level, clean = (0 if mixing is None else self.levels[mixing.layer]), x
-        hidden = [x]
-        for weight, bias in self.inner:
-            hidden.append(_apply_linear(hidden[-1], weight, bias).relu_())
-            if mixing is not None and len(hidden) == level + 1:
-                clean, hidden[level] = hidden[level], mixing.mix(hidden[level])
-        gradient = self.loss.compute_gradient(_apply_linear(hidden[-1], *self.last), kept, *target)
-        for k, weight, weight_gradient, bias_gradient in self.backward:
-            torch.mm(gradient.t(), hidden[k], out=weight_gradient)
-            if bias_gradient is not None:
-                torch.sum(gradient, 0, out=bias_gradient)
-            if k:
-                gradient, output = torch.mm(gradient, weight), hidden[k]
-                if mixing is not None and k == level:
-                    gradient, output = mixing.unmix(gradient, len(clean)), clean
-                _threshold_backward(gradient, output, 0, grad_input=gradient)
-        self.update()
-        return True
-
-
-class GraphedStep:
-    """A training step, recorded as a CUDA graph and replayed: one launch instead of dozens.
-
-    The first steps are run as they are, on the stream that the recording needs; recording
-    itself computes nothing. What the step reads from Python, such as the learning rate,
-    stays what it was when it was recorded.
-
-    Parameters
-    ----------
-    step : callable
-        The ``step`` of a :class:`Trainer`, for batches of one size.
-    """
-
-    n_warmup = 3
-
-    def __init__(self, step: Callable[..., bool]) -> None:
-        cuda: Any = torch.cuda  # its streams carry no types
-        self.step = step
-        self.stream = cuda.Stream()
-        self.n_done = 0
-        self.graph: Any = None
-        self.inputs: list[Tensor] = []
-
-    def __call__(self, x: Tensor, kept: Tensor, *target: Tensor) -> bool:
-        """Do one step; see :meth:`Trainer.step`."""
-        if self.n_done < self.n_warmup:
-            self.n_done += 1
-            return self._run_as_it_is(x, kept, *target)
-        if self.graph is None:
-            self._record(x, kept, *target)
-        x_read, kept_written, *target_read = self.inputs
-        x_read.copy_(x)
-        for read, part in zip(target_read, target, strict=True):
-            read.copy_(part)
-        self.graph.replay()
-        kept.copy_(kept_written)
-        return True
-
-    def _run_as_it_is(self, *tensors: Tensor) -> bool:
-        current = torch.cuda.current_stream()
-        self.stream.wait_stream(current)
-        with torch.cuda.stream(self.stream):
-            done = self.step(*tensors)
-        current.wait_stream(self.stream)
-        return done
-
-    def _record(self, *tensors: Tensor) -> None:
-        self.inputs = [tensor.clone() for tensor in tensors]
-        self.stream.wait_stream(torch.cuda.current_stream())
-        graph: Any = torch.cuda.CUDAGraph()
-        with torch.cuda.stream(self.stream):
-            graph.capture_begin()
-            try:
-                self.step(*self.inputs)
-            finally:
-                graph.capture_end()
-        self.graph = graph
-
-
-_threshold_backward: Any = torch.ops.aten.threshold_backward.grad_input
-
-
-def _detach(bias: Tensor | None) -> Tensor | None:
-    return None if bias is None else bias.detach()
-
-
-def _apply_linear(x: Tensor, transposed: Tensor, bias: Tensor | None) -> Tensor:
-    return torch.mm(x, transposed) if bias is None else torch.addmm(bias, x, transposed)

@@ -13,21 +13,13 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sk_mixup._training.epoch import Epoch, count_flops, describe_epoch
-from sk_mixup._training.gan import GanTrainer, StackedGanTrainer
-from sk_mixup._training.stacked_trainer import make_lockstep_trainer
-from sk_mixup._training.trainer import ChainTrainer, ModuleTrainer
+from sk_mixup._training.epoch import Epoch
 
 __all__ = ["Engine", "count_bytes"]
 
 # What a step of a stack reads and writes should stay in the cache.
 STACK_BYTES = 2**23
-FEWEST, MOST = 2, 32
-# On the CPU `vmap` pays for small nets only: measured at batch 16 with layers of 128 units, stacks
-# of 2, 5 and 20 took 1.8, 0.9 and 0.6 of the time of single nets; convolutions of 32x32 images at
-# batch 128 took twice that time.
-FEWEST_MODULES = 4
-MOST_FLOPS = 2**21
+MOST = 32
 
 
 class Engine:
@@ -49,7 +41,7 @@ class Engine:
         self.bar = tqdm(disable=not verbose, desc="stacked", unit="epoch", total=0)
         self.pool = ThreadPoolExecutor(n_threads, thread_name_prefix="sk_mixup")
         self.refused: dict[Hashable, str] = {}
-        self.costs: dict[Hashable, int] = {}
+        self.gains: dict[tuple[Hashable, int], bool] = {}
 
     def train(self, epochs: Sequence[Epoch], check: Callable[[], None]) -> None:
         """Run the epochs; what came of each is written there.
@@ -98,7 +90,7 @@ class Engine:
         single = []
         for epoch in epochs:
             try:
-                key = _describe(epoch)
+                key = epoch.trainer.describe(epoch.batches)
             except Exception as error:
                 epoch.reason = _describe_error(error)
                 single.append(epoch)
@@ -118,47 +110,36 @@ class Engine:
 
     def _is_worth_it(self, key: Hashable, group: list[Epoch]) -> bool:
         """Whether a stack is faster than one net after the other."""
-        trainer = group[0].trainer
-        if isinstance(trainer, GanTrainer):
-            has_mlps = trainer.find_layers(group[0].batches.rows.ndim) is not None
-            return has_mlps or (len(group) > 1 and _get_device(trainer).type != "cpu")
-        if not isinstance(trainer, ModuleTrainer):
-            return True
-        if len(group) == 1:
-            return False
-        if _get_device(trainer).type != "cpu":
-            return True
-        if key not in self.costs:
-            self.costs[key] = count_flops(group[0])
-        return len(group) >= FEWEST_MODULES and self.costs[key] <= MOST_FLOPS
+        pair = key, len(group)
+        if pair not in self.gains:
+            self.gains[pair] = group[0].trainer.is_worth_stacking(group[0].batches, len(group))
+        return self.gains[pair]
 
     def _deal(self, group: list[Epoch]) -> list[list[Epoch]]:
         """Deal a group out to the threads: equal work, no stack too large for the cache."""
         trainer = group[0].trainer
-        if _get_device(trainer).type != "cpu":
+        if trainer.get_device().type != "cpu":
             return [group]
-        # Five GANs of three layers of 128 units take 0.8 of the time of one after the other, those
-        # of 256 and more units as much or more (`python -m benchmarks gan`): they stay alone.
-        fewest = 1 if isinstance(trainer, GanTrainer) else FEWEST
-        largest = min(max(STACK_BYTES // _count_step_bytes(group[0]), fewest), MOST)
+        in_cache = STACK_BYTES // trainer.count_step_bytes(group[0].batches)
+        largest = min(max(in_cache, trainer.fewest_stacked), MOST)
         # Threads hold Python's lock between operations: small stacks in many threads wait for it.
         n_threads = min(self.n_threads, max(2, math.isqrt(len(group))))
         n_stacks = -(-len(group) // largest)
         n_stacks = -(-n_stacks // n_threads) * n_threads
-        if isinstance(trainer, ModuleTrainer):
-            n_stacks = min(n_stacks, len(group) // FEWEST_MODULES)
+        if trainer.draws:
+            n_stacks = min(n_stacks, len(group) // trainer.fewest_stacked)
         ordered = sorted(group, key=lambda epoch: -epoch.n_batches)
         return [stack for k in range(n_stacks) if (stack := ordered[k::n_stacks])]
 
     def _run_stack(self, key: Hashable, stack: list[Epoch], check: Callable[[], None]) -> None:
-        if len(stack) == 1 and not isinstance(stack[0].trainer, ModuleTrainer):
+        if len(stack) == 1 and not stack[0].trainer.draws:
             check()
             stack[0].run_single()
             return
         start = time.perf_counter()
         states = [epoch.stream.generator.get_state() for epoch in stack]
         try:
-            done = _make_lockstep(stack).run_epoch(check)
+            done = stack[0].trainer.stack(stack).run_epoch(check)
         except Exception as error:
             if isinstance(error, torch.OutOfMemoryError) and len(stack) > 1:
                 _rewind(stack, states)
@@ -188,36 +169,12 @@ class Engine:
             torch.set_num_threads(n_threads)
 
 
-def _describe(epoch: Epoch) -> Hashable:
-    trainer = epoch.trainer
-    return trainer.describe(epoch.batches) if isinstance(trainer, GanTrainer) else describe_epoch(epoch)
-
-
-def _make_lockstep(stack: list[Epoch]) -> Any:
-    is_gan = isinstance(stack[0].trainer, GanTrainer)
-    return StackedGanTrainer(stack) if is_gan else make_lockstep_trainer(stack)
-
-
-def _count_step_bytes(epoch: Epoch) -> int:
-    """Return about how much a step of a net reads and writes: weights, gradients, moments, units."""
-    weights = [p for part in epoch.trainer.list_groups() for p in part["params"]]
-    n_bytes = 4 * sum(p.nbytes for p in weights)
-    if isinstance(epoch.trainer, ChainTrainer):
-        n_units = sum(layer.in_features + layer.out_features for layer in epoch.trainer.layers)
-        n_bytes += 2 * int(epoch.batches.plan.bounds[1]) * n_units * weights[0].itemsize
-    return n_bytes
-
-
 def count_bytes(epoch: Epoch) -> int:
     """Return about how much memory a net in training takes on its device: what a step uses, and its rows."""
     rows = epoch.batches.rows
     kept = [rows] if isinstance(rows, Tensor) else [rows.x, rows.targets]
-    return _count_step_bytes(epoch) + sum(part.nbytes for part in kept if isinstance(part, Tensor))
-
-
-def _get_device(trainer: Any) -> torch.device:
-    device: torch.device = trainer.optimizer.param_groups[0]["params"][0].device
-    return device
+    own = sum(part.nbytes for part in kept if isinstance(part, Tensor))
+    return epoch.trainer.count_step_bytes(epoch.batches) + own
 
 
 def _describe_error(error: Exception) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 from sk_mixup import MixupClassifier
 from sk_mixup._data.storage import HostRows
+from sk_mixup._training.trainer import Trainer
 from tests.helpers.nets import QUICK, Sum
 
 N = 2000
@@ -22,7 +23,7 @@ OPTIONS = {**QUICK, "max_epochs": 1, "batch_size": 50, "module__hidden_layer_siz
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Join two batches in training, and two blocks in prediction."""
-    monkeypatch.setattr("sk_mixup._training.trainer.BLOCK_ELEMENTS", 100 * (300 + 2 * 3))
+    monkeypatch.setattr(Trainer, "block_elements", 100 * (300 + 2 * 3))
     monkeypatch.setattr("sk_mixup.estimators._base.TABLE_SIZE", 128)
     monkeypatch.setattr("sk_mixup.estimators._base.BLOCK_SIZE", 64)
 

@@ -18,6 +18,7 @@ from torch.utils.data import Subset
 from sk_mixup import MixupClassifier, MixupNetMixin, MixupRegressor
 from sk_mixup._data.batches import PlannedBatches, PlannedLoader
 from sk_mixup._data.storage import HostRows, Rows
+from sk_mixup._training.trainer import Trainer
 from sk_mixup.mixing import GaussianNoise, KernelPartners, ManifoldMixup, Mixup, NeighborPartners
 from tests.helpers.architectures import (
     assert_close_nets,
@@ -140,8 +141,8 @@ def test_training_does_not_depend_on_the_blocks(
 ) -> None:
     expected = fit(name, IMAGES, CODES, batch_size=4)
     epochs = note_epochs(monkeypatch)
-    monkeypatch.setattr("sk_mixup._training.trainer.BLOCK_ELEMENTS", block)
-    monkeypatch.setattr("sk_mixup._training.trainer.TARGET_ELEMENTS", target)
+    monkeypatch.setattr(Trainer, "block_elements", block)
+    monkeypatch.setattr(Trainer, "target_elements", target)
     assert_same_nets(fit(name, IMAGES, CODES, batch_size=4), expected)
     assert len(epochs) == 2
 

@@ -19,6 +19,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import torch
 
 from sk_mixup import MixupClassifier, MixupRegressor, fit_stacked, stacked
+from sk_mixup._training.stacked_trainer import StackedTrainer
 from sk_mixup.mixing import (
     ERM,
     CutMix,
@@ -269,7 +270,7 @@ def test_all_vicinities_are_trained_as_one_stack(
 def test_stacks_of_many_blocks_have_the_same_noise(
     monkeypatch: pytest.MonkeyPatch, float64: None, elements: int
 ) -> None:
-    monkeypatch.setattr("sk_mixup._training.stacked_trainer.BLOCK_ELEMENTS", elements)
+    monkeypatch.setattr(StackedTrainer, "block_elements", elements)
     names = ["noise", "mixture_with_noise", "cutmix", "mixture_of_images"]
     nets = [make(name, random_state=k) for k, name in enumerate(names)]
     assert_equal(*fit_both(nets, *get_data("noise")))

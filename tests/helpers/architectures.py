@@ -65,11 +65,11 @@ def build_normed(n: int) -> nn.Module:
 
 
 ARCHITECTURES = {
-    "mlp": Architecture(partial(MLP, 6), trainer="ChainTrainer"),
-    "linear": Architecture(partial(MLP, 6, hidden_layer_sizes=()), trainer="ChainTrainer"),
-    "deep": Architecture(partial(MLP, 6, hidden_layer_sizes=(7, 5)), trainer="ChainTrainer"),
-    "flattened": Architecture(build_flattened, (2, 3), "ChainTrainer"),
-    "unbiased": Architecture(build_unbiased, trainer="ChainTrainer"),
+    "mlp": Architecture(partial(MLP, 6), trainer="PerceptronTrainer"),
+    "linear": Architecture(partial(MLP, 6, hidden_layer_sizes=()), trainer="PerceptronTrainer"),
+    "deep": Architecture(partial(MLP, 6, hidden_layer_sizes=(7, 5)), trainer="PerceptronTrainer"),
+    "flattened": Architecture(build_flattened, (2, 3), "PerceptronTrainer"),
+    "unbiased": Architecture(build_unbiased, trainer="PerceptronTrainer"),
     "tanh": Architecture(build_tanh),
     "convolution": Architecture(build_convolution, (2, 4, 4)),
     "channels_last": Architecture(build_convolution, (2, 4, 4), options={"channels_last": True}),

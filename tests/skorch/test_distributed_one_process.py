@@ -75,7 +75,7 @@ def test_one_process_is_trained_as_without_an_accelerator(
     assert is_equal(get_weights(net), get_weights(plain))
     assert net.loss_curve_ == plain.loss_curve_
     np.testing.assert_array_equal(net.predict_proba(X), plain.predict_proba(X))
-    assert trainers == ["ChainTrainer"] * (12 if fast else 0)
+    assert trainers == ["PerceptronTrainer"] * (12 if fast else 0)
 
 
 def test_one_process_stops_early_as_without_an_accelerator(

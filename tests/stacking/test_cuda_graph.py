@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from sk_mixup._random import TorchStream
+from sk_mixup._training.cuda_graph import GraphedStep
 from sk_mixup._training.epoch import Epoch
-from sk_mixup._training.stacked_trainer import make_lockstep_trainer
-from sk_mixup._training.trainer import GraphedStep
 from tests.helpers.architectures import PROBLEMS, assert_same_nets, draw_batches, fit, make_rows
 from tests.helpers.fake_cuda import EmulatedGraph, emulate_graphs
 
@@ -25,7 +24,7 @@ def train(
         trainer = net.get_trainer(batches, {})
         trainer.cuda_graph = cuda_graph
         epochs.append(Epoch(trainer, batches, lambda losses, sizes: None, TorchStream(0)))
-    assert make_lockstep_trainer(epochs).run_epoch()
+    assert epochs[0].trainer.stack(epochs).run_epoch(lambda: None)
     return nets
 
 

@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from sk_mixup import MixupClassifier, fit_stacked
-from sk_mixup._training.epoch import Epoch, count_flops
-from sk_mixup._training.stacked_trainer import LockstepTrainer
+from sk_mixup._training.epoch import Epoch
+from sk_mixup._training.module import ModuleTrainer
+from sk_mixup._training.stacked_trainer import StackedTrainer
 from sk_mixup.modules import MLP
-from sk_mixup.stacking._engine import FEWEST_MODULES, MOST, Engine, count_bytes
+from sk_mixup.stacking._engine import MOST, Engine, count_bytes
 from tests.helpers.architectures import draw_batches
 from tests.helpers.nets import QUICK
 
@@ -66,9 +67,10 @@ def test_many_threads_get_no_stacks_that_are_too_small(stacks: list[int], use_th
     assert sorted(stacks) == [5] * 5
 
 
-@pytest.mark.parametrize(
-    ("n_nets", "expected"), [(FEWEST_MODULES - 1, []), (FEWEST_MODULES, [FEWEST_MODULES])]
-)
+FEWEST = ModuleTrainer.fewest_stacked
+
+
+@pytest.mark.parametrize(("n_nets", "expected"), [(FEWEST - 1, []), (FEWEST, [FEWEST])])
 def test_few_modules_are_trained_one_by_one_without_a_warning(
     stacks: list[int], n_nets: int, expected: list[int]
 ) -> None:
@@ -77,13 +79,14 @@ def test_few_modules_are_trained_one_by_one_without_a_warning(
 
 
 def test_large_modules_are_trained_one_by_one_without_a_warning(stacks: list[int]) -> None:
-    fit(FEWEST_MODULES, make_wide)
+    fit(FEWEST, make_wide)
     assert stacks == []
 
 
 def test_operations_are_counted_for_a_batch() -> None:
-    assert count_flops(make_epoch(make_tanh, 16)) == 2 * 16 * (6 * 8 + 8 * 3)
-    assert count_flops(make_epoch(make_tanh, 40)) == 2 * 40 * (6 * 8 + 8 * 3)
+    for size in (16, 40):
+        epoch: Any = make_epoch(make_tanh, size)
+        assert epoch.trainer.count_flops(epoch.batches) == 2 * size * (6 * 8 + 8 * 3)
 
 
 def test_memory_of_a_net_is_that_of_its_weights_units_and_rows() -> None:
@@ -95,10 +98,10 @@ def test_memory_of_a_net_is_that_of_its_weights_units_and_rows() -> None:
 
 
 def test_counting_leaves_a_module_as_it_is() -> None:
-    epoch = make_epoch(lambda: nn.Sequential(nn.BatchNorm1d(6), nn.Dropout(0.5), nn.Linear(6, 3)), 16)
-    module: Any = epoch.trainer.module  # type: ignore[attr-defined]
+    epoch: Any = make_epoch(lambda: nn.Sequential(nn.BatchNorm1d(6), nn.Dropout(0.5), nn.Linear(6, 3)), 16)
+    module: Any = epoch.trainer.module
     before, state = [t.clone() for t in module.state_dict().values()], torch.get_rng_state()
-    count_flops(epoch)
+    epoch.trainer.count_flops(epoch.batches)
     assert all(torch.equal(*pair) for pair in zip(before, module.state_dict().values(), strict=True))
     assert torch.equal(torch.get_rng_state(), state)
     assert module.training
@@ -106,16 +109,16 @@ def test_counting_leaves_a_module_as_it_is() -> None:
 
 def test_memory_that_is_too_small_halves_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    run_epoch = LockstepTrainer.run_epoch
+    run_epoch = StackedTrainer.run_epoch
 
-    def run_small(self: LockstepTrainer, check: Callable[[], None]) -> bool:
+    def run_small(self: StackedTrainer, check: Callable[[], None]) -> bool:
         sizes.append(len(self.epochs))
         if len(self.epochs) > 2:
             raise torch.OutOfMemoryError("too large")
         return run_epoch(self, check)
 
     single = fit(5)
-    monkeypatch.setattr(LockstepTrainer, "run_epoch", run_small)
+    monkeypatch.setattr(StackedTrainer, "run_epoch", run_small)
     for one, other in zip(single, fit(5), strict=True):
         torch.testing.assert_close(one.module_.state_dict(), other.module_.state_dict())
     assert sizes == [5, 3, 2, 2]

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from sk_mixup import MixupClassifier, MixupRegressor, fit_stacked, stacked
 from sk_mixup._random import TorchStream
 from sk_mixup._training.epoch import Epoch
+from sk_mixup._training.stacked_trainer import StackedTrainer
 from sk_mixup.modules import MLP
 from sk_mixup.stacking._engine import Engine
 from sk_mixup.stacking._scheduler import Aborted
@@ -250,7 +251,7 @@ def test_nets_of_a_stack_have_sparse_rows(float64: None, stacks: list[int], arch
 def test_nets_of_many_blocks_equal_single_ones(
     monkeypatch: pytest.MonkeyPatch, float64: None, architecture: str
 ) -> None:
-    monkeypatch.setattr("sk_mixup._training.stacked_trainer.BLOCK_ELEMENTS", 1)
+    monkeypatch.setattr(StackedTrainer, "block_elements", 1)
     jobs = make_jobs([{"batch_size": 4}] * 4, architecture)
     assert_equal(*fit_both([(net, X, y, {"sample_weight": WEIGHT[: len(X)]}) for net, X, y in jobs]))
 

@@ -11,7 +11,7 @@ from torch import nn
 from sk_mixup import MixupClassifier, MixupGAN, fit_stacked
 from sk_mixup._training.gan import StackedGanTrainer
 from sk_mixup._training.stacked_optimizer_step import StackedUpdate
-from sk_mixup._training.stacked_trainer import LockstepTrainer
+from sk_mixup._training.stacked_trainer import StackedTrainer
 
 QUICK = {"max_epochs": 2, "batch_size": 8}
 
@@ -46,7 +46,7 @@ def test_a_stack_is_freed_at_once(
 
         monkeypatch.setattr(owner, name, call_noted)
 
-    note(LockstepTrainer, "run_epoch")
+    note(StackedTrainer, "run_epoch")
     note(StackedGanTrainer, "run_epoch")
     note(StackedUpdate, "commit")
     gc.disable()

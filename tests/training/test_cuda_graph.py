@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sk_mixup import MixupClassifier, MixupRegressor
-from sk_mixup._training.trainer import GraphedStep
+from sk_mixup._training.cuda_graph import GraphedStep
 from tests.helpers.architectures import (
     ALL_PROBLEMS,
     ARCHITECTURES,

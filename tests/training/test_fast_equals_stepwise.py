@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from sk_mixup import MixupClassifier, MixupRegressor
-from sk_mixup._training import trainer as trainers
+from sk_mixup._training.trainer import Trainer
 from tests.helpers.architectures import (
     ARCHITECTURES,
     EPOCHS,
@@ -129,8 +129,8 @@ def test_size_of_blocks_changes_nothing(
 ) -> None:
     options = MIXING[mixing] | {"batch_size": 8}
     expected = fit(architecture, **options)
-    monkeypatch.setattr(trainers, "BLOCK_ELEMENTS", block_elements)
-    monkeypatch.setattr(trainers, "TARGET_ELEMENTS", block_elements)
+    monkeypatch.setattr(Trainer, "block_elements", block_elements)
+    monkeypatch.setattr(Trainer, "target_elements", block_elements)
     net = fit(architecture, **options)
     assert_same_nets(net, expected)
     assert_same_history(net, expected)
@@ -212,4 +212,4 @@ def test_history_of_an_epoch_has_a_row_for_each_batch(epochs: list[str]) -> None
     net = fit(batch_size=16)
     assert read_batches(net)[0] == [16, 16, 13] * EPOCHS
     assert net.history[:, "train_batch_count"] == [3] * EPOCHS
-    assert epochs == ["ChainTrainer"] * EPOCHS
+    assert epochs == ["PerceptronTrainer"] * EPOCHS

@@ -117,7 +117,7 @@ CHAINS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("kind", CHAINS)
 def test_multilayer_perceptron_is_trained_as_a_chain(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    assert find_trainers(monkeypatch, MixupClassifier(**ONCE | CHAINS[kind])) == ["ChainTrainer"]
+    assert find_trainers(monkeypatch, MixupClassifier(**ONCE | CHAINS[kind])) == ["PerceptronTrainer"]
 
 
 # -- autograd, but the loss --------------------------------------------------------------
@@ -181,7 +181,7 @@ def test_hook_of_all_modules_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
         names = find_trainers(monkeypatch, net)
     finally:
         handle.remove()
-    assert "ChainTrainer" not in names
+    assert "PerceptronTrainer" not in names
     parts = set(net.module_.modules())
     assert sum(module in parts for module in calls) == 3 * len(parts)
 
@@ -200,7 +200,7 @@ def test_hook_of_a_gradient_is_called() -> None:
 def test_autocast_of_the_user_is_in_force(monkeypatch: pytest.MonkeyPatch, alpha: float) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         names = find_trainers(monkeypatch, MixupClassifier(**ONCE, alpha=alpha))
-    assert "ChainTrainer" not in names
+    assert "PerceptronTrainer" not in names
 
 
 # -- step by step ------------------------------------------------------------------------
@@ -297,12 +297,12 @@ class Partly(MixupClassifier):
 
 def test_net_trained_in_part_keeps_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     net, start = Partly(**ONCE), MixupClassifier(**ONCE | {"lr": 0.0}).fit(X, Y).module_.state_dict()
-    assert "ChainTrainer" not in find_trainers(monkeypatch, net)
+    assert "PerceptronTrainer" not in find_trainers(monkeypatch, net)
     kept = {name for name, value in net.module_.state_dict().items() if torch.equal(value, start[name])}
     assert kept == {name for name in start if name.endswith("weight")}
 
 
-@pytest.mark.parametrize(("step_every", "names"), [("epoch", ["ChainTrainer"]), ("batch", [])])
+@pytest.mark.parametrize(("step_every", "names"), [("epoch", ["PerceptronTrainer"]), ("batch", [])])
 def test_scheduler_slows_training_only_where_it_looks_at_batches(
     monkeypatch: pytest.MonkeyPatch, step_every: str, names: list[str]
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from sk_mixup._training.module_structure import find_chain
+from sk_mixup._training.module_structure import find_linear_layers
 from sk_mixup.modules import MLP
 
 
@@ -66,13 +66,13 @@ class OwnSequential(nn.Sequential):
 def test_chain_is_found_where_there_is_one(
     module: nn.Module, ndim: int, expected: list[nn.Linear] | None
 ) -> None:
-    assert find_chain(module, ndim) == expected
+    assert find_linear_layers(module, ndim) == expected
 
 
 @pytest.mark.parametrize("sizes", [(), (8,), (8, 7)])
 @pytest.mark.parametrize("ndim", [2, 4])
 def test_chain_of_the_default_network_is_found(sizes: tuple[int, ...], ndim: int) -> None:
-    chain = find_chain(MLP(4, 3, hidden_layer_sizes=sizes), ndim)
+    chain = find_linear_layers(MLP(4, 3, hidden_layer_sizes=sizes), ndim)
     assert chain is not None
     assert [layer.out_features for layer in chain] == [*sizes, 3]
 
@@ -82,10 +82,10 @@ def test_chain_of_the_default_network_is_found(sizes: tuple[int, ...], ndim: int
 def test_chain_with_a_hooked_weight_is_none(name: str, register: str) -> None:
     module = MLP(4, 3)
     getattr(getattr(module.layers[1], name), register)(lambda *_: None)
-    assert find_chain(module) is None
+    assert find_linear_layers(module) is None
 
 
 def test_chain_that_is_compiled_is_none() -> None:
     module = MLP(4, 3)
     module._compiled_call_impl = module.forward  # as nn.Module.compile leaves it
-    assert find_chain(module) is None
+    assert find_linear_layers(module) is None

@@ -17,7 +17,9 @@ from sk_mixup._data import storage as rows
 from sk_mixup._data.batches import PlannedBatches
 from sk_mixup._data.storage import Rows
 from sk_mixup._training.losses import BinaryCrossEntropy, CrossEntropy, Loss, SquaredError
-from sk_mixup._training.trainer import ChainTrainer, ModuleTrainer, Trainer
+from sk_mixup._training.module import ModuleTrainer
+from sk_mixup._training.perceptron import PerceptronTrainer
+from sk_mixup._training.trainer import Trainer
 from sk_mixup.mixing import ERM, Mixup
 from tests.helpers.architectures import (
     ALL_PROBLEMS,
@@ -198,7 +200,7 @@ def make_trainer(kind: str, loss: Loss) -> Trainer:
     if kind == "chain":
         layers = [module[0], module[2]]
         # Its fused kernel has a fake counterpart.
-        return ChainTrainer(layers, loss, torch.optim.Adam(module.parameters(), fused=True))
+        return PerceptronTrainer(layers, loss, torch.optim.Adam(module.parameters(), fused=True))
     # Autograd takes no parameters on a device that is not there: the forward half is left.
     trainer = ModuleTrainer(module, loss, N_OUTPUTS, torch.optim.SGD(module.parameters()))
     trainer.update = lambda: None  # type: ignore[assignment]

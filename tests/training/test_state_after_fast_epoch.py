@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sk_mixup import MixupClassifier, MixupRegressor
-from sk_mixup._training import trainer as trainers
+from sk_mixup._training.perceptron import PerceptronTrainer
 from tests.helpers.architectures import (
     ARCHITECTURES,
     EPOCHS,
@@ -78,7 +78,9 @@ def test_layer_that_is_frozen_for_a_while_is_trained_as_step_by_step(
     nets = [MixupClassifier(callbacks=callbacks + added, **options) for added in ([], [Look()])]
     fast, slow = (net.fit(make_rows("mlp"), PROBLEMS["classes"].y) for net in nets)
     assert_same_nets(fast, slow)
-    assert epochs == [f"{kind}Trainer" for kind in ("Chain", "Module", "Module", "Chain", "Chain")]
+    assert epochs == [
+        f"{kind}Trainer" for kind in ("Perceptron", "Module", "Module", "Perceptron", "Perceptron")
+    ]
 
 
 @pytest.mark.parametrize("architecture", ONE_OF_EACH)
@@ -136,7 +138,7 @@ def test_interrupt_between_the_layers_of_a_chain_keeps_the_steps_done(
 ) -> None:
     X, y = make_rows("mlp"), PROBLEMS["classes"].y
     net, slow = make_net().fit(X, y), make_net(stepwise=True).fit(X, y)
-    step, calls = trainers.ChainTrainer.step, []
+    step, calls = PerceptronTrainer.step, []
 
     def interrupt(*args: Any) -> bool:
         calls.append(len(calls))
@@ -144,7 +146,7 @@ def test_interrupt_between_the_layers_of_a_chain_keeps_the_steps_done(
             raise KeyboardInterrupt
         return step(*args)
 
-    monkeypatch.setattr(trainers.ChainTrainer, "step", interrupt)
+    monkeypatch.setattr(PerceptronTrainer, "step", interrupt)
     net.partial_fit(X, y)
     counts = {float(state["step"]) for state in net.optimizer_.state_dict()["state"].values()}
     assert counts == {3 * EPOCHS + 2}

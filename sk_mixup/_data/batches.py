@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -14,11 +16,12 @@ from torch.utils.data import DataLoader, Dataset
 from sk_mixup._data.storage import Rows, map_features
 from sk_mixup._data.virtual_examples import PLAIN, HiddenBlock, HiddenMixing, Variation, send_operations
 from sk_mixup._tensors import send
-from sk_mixup.mixing.plan import INPUT, Plan, PlannedBatch
+from sk_mixup.mixing.plan import INPUT, Plan
 
-__all__ = ["Batch", "Block", "PlannedBatches", "PlannedLoader", "RowSlices", "join_features", "make_batch"]
+__all__ = ["Batch", "Block", "PlannedBatches", "PlannedLoader", "RowSlices", "SentPlan", "join_features"]
 
 Features = Tensor | Mapping[str, Tensor]
+Order = NDArray[np.int64] | Tensor
 
 
 class Batch(tuple[Any, Tensor]):
@@ -236,6 +239,117 @@ class RowSlices:
             yield (*self.rows.slice(start, stop), [after - before for before, after in pairwise(edges)])
 
 
+class SentPlan:
+    """A plan that was sent to the device once, and is cut there.
+
+    Parameters
+    ----------
+    plan : Plan
+        What an epoch does.
+    device : torch.device
+        Where to.
+    dtype : torch.dtype
+        Floating dtype of the mixing weights.
+    """
+
+    def __init__(self, plan: Plan, device: torch.device, dtype: torch.dtype) -> None:
+        self.plan = plan
+        self.device = device
+        self.dtype = dtype
+        self.bounds: list[int] = plan.bounds.tolist()
+        self.lam = self._send_weights(plan.lam)
+        self.absent = None if plan.absent is None else send(plan.absent, device)
+        self.operations = send_operations(plan.operations, device, dtype)
+
+    def _send_weights(self, weights: NDArray[np.float64] | None) -> Tensor | None:
+        return None if weights is None else send(weights, self.device, self.dtype)
+
+    @cached_property
+    def place(self) -> Tensor | None:
+        """Places of the partners."""
+        return None if self.plan.place is None else send(self.plan.place, self.device)
+
+    @cached_property
+    def lam_x(self) -> Tensor | None:
+        """Weights of what is mixed where others than those of the targets."""
+        return self._send_weights(self.plan.lam_x)
+
+    @cached_property
+    def input_weights(self) -> Tensor | None:
+        """The same for the inputs, which are left alone in batches that are mixed further on."""
+        return self._send_weights(self.plan.input_weights)
+
+    @cached_property
+    def hidden(self) -> tuple[Tensor, Tensor] | None:
+        """Positions in its batch, and weights, of what is mixed inside the network."""
+        plan = self.plan
+        if not plan.mixes_hidden or plan.place is None:
+            return None
+        starts = np.repeat(plan.bounds[:-1], np.diff(plan.bounds))
+        position = np.concatenate([np.arange(plan.bounds[-1])[None], plan.place]) - starts
+        return send(position, self.device), send(plan.hidden_weights, self.device, self.dtype)
+
+    def list_rows(self, order: Order, first: int, last: int) -> Order:
+        """Return the rows that some batches load: their own, then partners from elsewhere.
+
+        Parameters
+        ----------
+        order : ndarray or Tensor of shape (n_samples,)
+            Where the rows of the plan's order stand.
+        first, last : int
+            The batches from `first` on, before `last`.
+        """
+        part = slice(self.bounds[first], self.bounds[last])
+        if self.plan.place is None or self.plan.within_batch:
+            return order[part]
+        if isinstance(order, np.ndarray):
+            return np.append(order[part], order[self.plan.place[:, part]])
+        assert self.place is not None
+        return torch.cat([order[part], order[self.place[:, part].reshape(-1)]])
+
+    def make_batch(self, x: Features, y: Tensor, weight: Tensor | None, first: int, last: int) -> Batch:
+        """Return some batches as one, from the rows that were loaded for them."""
+        start, stop = self.bounds[first], self.bounds[last]
+        position = None
+        if self.plan.within_batch and self.place is not None:
+            position = self.place[:, start:stop] - start
+        elif self.plan.place is not None:
+            position = torch.arange(stop - start, len(y), device=self.device).view(-1, stop - start)
+        layer = INPUT if self.plan.layers is None else self.plan.layers[first]
+        lam, variation = self._cut_weights(start, stop, self.lam_x, layer)
+        return Batch(x, y, weight, position, lam, variation)
+
+    def make_block(self, rows: Rows, order: Tensor, first: int, last: int) -> Block:
+        """Return some batches side by side, of rows on the device that are gathered as they are mixed."""
+        start, stop = self.bounds[first], self.bounds[last]
+        index = order[start:stop].unsqueeze(0)
+        if self.place is not None:
+            index = torch.cat([index, order[self.place[:, start:stop]]])
+        lam, variation = self._cut_weights(start, stop, self.input_weights, INPUT)
+        return Block(rows, index, lam, variation, self._cut_hidden(first, last))
+
+    def _cut_weights(
+        self, start: int, stop: int, lam_x: Tensor | None, layer: str
+    ) -> tuple[Tensor | None, Variation]:
+        lam = None if self.lam is None else self.lam[:, start:stop]
+        if lam_x is self.absent is None and not self.operations and layer == INPUT:
+            return lam, PLAIN
+        variation = Variation(
+            None if lam_x is None else lam_x[:, start:stop],
+            [(operation, values[..., start:stop]) for operation, values in self.operations],
+            start,
+            layer,
+            None if self.absent is None else self.absent[:, start:stop],
+        )
+        return lam, variation
+
+    def _cut_hidden(self, first: int, last: int) -> HiddenBlock | None:
+        if self.hidden is None or self.plan.layers is None:
+            return None
+        position, lam = (part[:, self.bounds[first] : self.bounds[last]] for part in self.hidden)
+        return HiddenBlock(self.plan.layers[first:last], position, lam)
+
+
 class PlannedBatches:
     """The batches of one epoch, cut from whole arrays.
 
@@ -260,7 +374,7 @@ class PlannedBatches:
         return len(self.plan)
 
     def __iter__(self) -> Iterator[Batch]:
-        return self._load_spans(self.plan.bounds)
+        return (batch for batch, _ in self._load(range(len(self) + 1)))
 
     def iterate_blocks(self, n_batches: int) -> Iterator[tuple[Batch | Block, list[int]]]:
         """Yield several batches at a time, joined, with their sizes.
@@ -278,95 +392,28 @@ class PlannedBatches:
         sizes : list of int
             Rows in each batch; only the last of the epoch may differ from the others.
         """
-        bounds = self.plan.bounds
-        cuts = self.rows.on_device and (self.plan.within_batch or not self.plan.mixes_hidden)
-        edges = [*range(0, len(self), n_batches if cuts or not self.plan.mixes_hidden else 1), len(self)]
-        blocks = self._cut_spans if cuts else self._load_spans
-        sizes = np.diff(bounds).tolist()
-        spans = (sizes[start:stop] for start, stop in pairwise(edges))
-        yield from zip(blocks(bounds[edges]), spans, strict=True)
+        mixes_hidden = self.plan.mixes_hidden
+        gathers = self.rows.on_device and (self.plan.within_batch or not mixes_hidden)
+        edges = [*range(0, len(self), n_batches if gathers or not mixes_hidden else 1), len(self)]
+        yield from self._gather(edges) if gathers else self._load(edges)
 
-    def _cut_spans(self, bounds: Any) -> Iterator[Block]:
-        """Yield what the plan holds between one bound and the next, still to be gathered."""
+    def _gather(self, edges: Sequence[int]) -> Iterator[tuple[Block, list[int]]]:
+        """Yield the batches from one edge to the next, whose rows are gathered as they are mixed."""
+        sent, sizes = self._send_plan(), np.diff(self.plan.bounds).tolist()
+        order = send(self.rows.locate(self.plan.order), sent.device)
+        for first, last in pairwise(edges):
+            yield sent.make_block(self.rows, order, first, last), sizes[first:last]
+
+    def _load(self, edges: Sequence[int]) -> Iterator[tuple[Batch, list[int]]]:
+        """Yield the batches from one edge to the next, with their rows loaded."""
+        sent, sizes = self._send_plan(), np.diff(self.plan.bounds).tolist()
         order = self.rows.stage(self.rows.locate(self.plan.order))
-        place = self._send(self.plan.place)
-        spans = pairwise(bounds.tolist())
-        weights, inside = self._iterate_weights(bounds, joined=True), self._iterate_hidden(bounds)
-        for (start, stop), (lam, variation), hidden in zip(spans, weights, inside, strict=True):
-            index = order[start:stop].unsqueeze(0)
-            if place is not None:
-                index = torch.cat([index, order[place[:, start:stop]]])
-            yield Block(self.rows, index, lam, variation, hidden)
+        for first, last in pairwise(edges):
+            loaded = self.rows.load(sent.list_rows(order, first, last))
+            yield sent.make_batch(*loaded, first, last), sizes[first:last]
 
-    def _iterate_hidden(self, bounds: Any) -> Iterator[HiddenBlock | None]:
-        """Yield what is mixed inside the network between one bound and the next."""
-        plan = self.plan
-        if not plan.mixes_hidden or plan.layers is None or plan.place is None:
-            yield from [None] * (len(bounds) - 1)
-            return
-        starts = np.repeat(plan.bounds[:-1], np.diff(plan.bounds))
-        rows = np.concatenate([np.arange(plan.bounds[-1])[None], plan.place]) - starts
-        index, lam = self._send(rows), self._send(plan.hidden_weights)
-        assert index is not None
-        assert lam is not None
-        lam = lam.to(self.dtype)
-        numbers = np.searchsorted(plan.bounds, bounds).tolist()
-        for (start, stop), (first, last) in zip(pairwise(bounds.tolist()), pairwise(numbers), strict=True):
-            yield HiddenBlock(plan.layers[first:last], index[:, start:stop], lam[:, start:stop])
-
-    def _load_spans(self, bounds: Any) -> Iterator[Batch]:
-        """Yield what the plan holds between one bound and the next, with its rows loaded."""
-        plan, device = self.plan, self.rows.targets.device
-        order = self.rows.stage(self.rows.locate(plan.order))
-        place: Any = plan.place
-        if plan.within_batch or self.rows.on_device:
-            place = self._send(place)
-        spans = pairwise(bounds.tolist())
-        for (start, stop), (lam, variation) in zip(spans, self._iterate_weights(bounds), strict=True):
-            rows, position = order[start:stop], None
-            if place is not None and plan.within_batch:
-                position = place[:, start:stop] - start
-            elif place is not None:
-                partners = place[:, start:stop]
-                rows = _join(rows, order[partners.reshape(-1)])
-                position = torch.arange(stop - start, len(rows), device=device).view(partners.shape)
-            yield Batch(*self.rows.load(rows), position, lam, variation)
-
-    def _iterate_weights(
-        self, bounds: Any, *, joined: bool = False
-    ) -> Iterator[tuple[Tensor | None, Variation]]:
-        """Yield mixing weights and variation between one bound and the next.
-
-        Batches that are `joined` are not mixed at the input where they are mixed further on.
-        """
-        plan, weights = self.plan, self.plan.input_weights if joined else self.plan.lam_x
-        layers = None if joined else plan.layers
-        lam, lam_x, absent = (self._send(part) for part in (plan.lam, weights, plan.absent))
-        operations = send_operations(plan.operations, self.rows.targets.device, self.dtype)
-        is_plain = not operations and all(part is None for part in (lam_x, absent, layers))
-        first = {start: number for number, start in enumerate(plan.bounds.tolist())}
-        for start, stop in pairwise(bounds.tolist()):
-            own = None if lam is None else lam[:, start:stop].to(self.dtype)
-            if is_plain:
-                yield own, PLAIN
-                continue
-            yield (
-                own,
-                Variation(
-                    None if lam_x is None else lam_x[:, start:stop].to(self.dtype),
-                    [(operation, values[..., start:stop]) for operation, values in operations],
-                    start,
-                    INPUT if layers is None else layers[first[start]],
-                    None if absent is None else absent[:, start:stop],
-                ),
-            )
-
-    def _send(self, values: Any) -> Tensor | None:
-        return None if values is None else send(values, self.rows.targets.device)
-
-
-def _join(rows: Any, others: Any) -> Any:
-    return torch.cat([rows, others]) if isinstance(rows, Tensor) else np.concatenate([rows, others])
+    def _send_plan(self) -> SentPlan:
+        return SentPlan(self.plan, self.rows.targets.device, self.dtype)
 
 
 class PlannedLoader:
@@ -389,33 +436,20 @@ class PlannedLoader:
     def __init__(
         self, dataset: Dataset[Any], plan: Plan, device: torch.device, dtype: torch.dtype, **kwargs: Any
     ) -> None:
-        self.plan = list(plan)
-        self.device = device
-        self.dtype = dtype
+        self.sent = SentPlan(plan, device, dtype)
         # A generator of its own keeps the loader from drawing on torch's global one.
         self.loader = DataLoader(
             dataset,
-            batch_sampler=[batch.rows.tolist() for batch in self.plan],
+            batch_sampler=[self.sent.list_rows(plan.order, k, k + 1).tolist() for k in range(len(plan))],
             generator=torch.Generator(),
             **kwargs,
         )
 
     def __len__(self) -> int:
-        return len(self.plan)
+        return len(self.sent.plan)
 
     def __iter__(self) -> Iterator[Batch]:
-        for (x, y), planned in zip(self.loader, self.plan, strict=True):
-            x = map_features(lambda t: send(t, self.device), x)
-            yield make_batch(x, send(y, self.device), None, planned, self.dtype)
-
-
-def make_batch(x: Any, y: Tensor, weight: Tensor | None, planned: PlannedBatch, dtype: torch.dtype) -> Batch:
-    """Join loaded rows with their part of the plan."""
-    floats, others = (planned.lam, planned.lam_x), (planned.position, planned.absent)
-    lam, lam_x = (None if part is None else send(part, y.device, dtype) for part in floats)
-    position, absent = (None if part is None else send(part, y.device) for part in others)
-    operations = send_operations(planned.operations, y.device, dtype)
-    if planned.layer == INPUT and lam_x is absent is None and not operations:
-        return Batch(x, y, weight, position, lam)
-    variation = Variation(lam_x, operations, planned.start, planned.layer, absent)
-    return Batch(x, y, weight, position, lam, variation)
+        device = self.sent.device
+        for number, (x, y) in enumerate(self.loader):
+            x = map_features(lambda t: send(t, device), x)
+            yield self.sent.make_batch(x, send(y, device), None, number, number + 1)

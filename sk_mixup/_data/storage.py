@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,40 @@ from torch.utils.data import Dataset
 
 from sk_mixup._tensors import gather_rows, send
 
-__all__ = ["ALIGNMENT", "HostRows", "Rows", "SparseRows", "align", "map_features", "split_padded"]
+__all__ = ["ALIGNMENT", "HostRows", "Rows", "SparseRows", "Storage", "align", "map_features", "split_padded"]
 
 ALIGNMENT = 64
 
+Index = int | Sequence[int] | NDArray[np.int64] | Tensor
+A = TypeVar("A")
+B = TypeVar("B")
 
-def map_features(function: Any, x: Any) -> Any:
+
+class Storage(Protocol):
+    """Rows that are kept anywhere; those of a batch are put on the device.
+
+    A new kind of storage is a class like this, whatever it reads from: :class:`Rows` takes it
+    in the place of a tensor.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of all rows, (n_samples, *features)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Index) -> Tensor:
+        """Return the rows at `index`, a new tensor on the device, or a single one."""
+
+
+Features = Tensor | Storage | Mapping[str, Tensor | Storage]
+
+
+@overload
+def map_features(function: Callable[[A], B], x: Mapping[str, A]) -> dict[str, B]: ...
+@overload
+def map_features(function: Callable[[A], B], x: A) -> B: ...
+def map_features(function: Callable[[A], B], x: A | Mapping[str, A]) -> B | dict[str, B]:
     """Apply `function` to a tensor, or to each tensor of a mapping."""
     if isinstance(x, Mapping):
         return {name: function(value) for name, value in x.items()}
@@ -56,7 +84,7 @@ class SparseRows:
         Floating dtype of the values.
     """
 
-    def __init__(self, matrix: Any, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, matrix: sparse.spmatrix, device: torch.device, dtype: torch.dtype) -> None:
         rows = sparse.csr_matrix(matrix)
         if not rows.has_canonical_format:
             rows = rows.copy()  # the matrix may be the user's own
@@ -70,12 +98,12 @@ class SparseRows:
     def __len__(self) -> int:
         return int(self.shape[0])
 
-    def to_matrix(self) -> Any:
+    def to_matrix(self) -> sparse.csr_matrix:
         """Return the rows as a scipy sparse matrix in host memory."""
         parts = self.values.numpy(force=True), self.columns.numpy(force=True), self.starts
         return sparse.csr_matrix(parts, shape=self.shape)
 
-    def __getitem__(self, index: Any) -> Tensor:
+    def __getitem__(self, index: Index) -> Tensor:
         """Return the rows at `index` as a dense tensor of shape (len(index), n_features)."""
         rows = np.atleast_1d(np.asarray(index, dtype=np.int64))
         lengths = self.starts[rows + 1] - self.starts[rows]
@@ -106,7 +134,7 @@ class HostRows:
 
     def __init__(
         self,
-        array: NDArray[Any],
+        array: np.ndarray,
         device: torch.device,
         dtype: torch.dtype | None,
         memory_format: torch.memory_format = torch.contiguous_format,
@@ -129,31 +157,31 @@ class HostRows:
     def __len__(self) -> int:
         return len(self.array)
 
-    def _take(self, index: Any) -> NDArray[Any]:
+    def _take(self, index: Index) -> np.ndarray:
         # np.take is the faster, but copies all of an array that is not laid out row by row.
         if self.array.flags.c_contiguous and self.array.flags.aligned:
             return np.take(self.array, index, axis=0)
         return self.array[np.asarray(index)]
 
-    def __getitem__(self, index: Any) -> Tensor:
+    def __getitem__(self, index: Index) -> Tensor:
         """Return the rows at `index`, a tensor of its own on the device."""
         rows = send(_to_plain(self._take(index)), self.device, self.dtype)
         return rows.contiguous(memory_format=self.memory_format) if np.ndim(index) else rows
 
 
-def _to_plain(values: NDArray[Any]) -> NDArray[Any]:
+def _to_plain(values: np.ndarray) -> np.ndarray:
     """Return numbers that torch takes: of the machine's byte order, of 64 bits at most."""
     if values.dtype.kind == "f" and values.dtype.itemsize > 8:
         return values.astype(np.float64)
     return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
 
 
-class Rows(Dataset[Any]):
+class Rows(Dataset[tuple[Features, Tensor]]):
     """A training or validation set of arrays.
 
     Parameters
     ----------
-    x : Tensor, SparseRows or HostRows of shape (n_samples, *features), or a mapping of such
+    x : Tensor or Storage of shape (n_samples, *features), or a mapping of such
         The examples.
     y : Tensor of shape (n_samples, ...)
         Class codes (int64) or real targets, on the device.
@@ -167,14 +195,14 @@ class Rows(Dataset[Any]):
 
     def __init__(
         self,
-        x: Any,
+        x: Features,
         y: Tensor,
         weight: Tensor | None = None,
         *,
-        decode: Callable[[Tensor], Any] | None = None,
+        decode: Callable[[Tensor], np.ndarray] | None = None,
         index: NDArray[np.int64] | None = None,
     ) -> None:
-        self.x = x
+        self.x: Any = x  # one tensor or storage in all that is read of it, but for a mapping
         self.targets = y
         self.weight = weight
         self.decode = decode
@@ -185,18 +213,18 @@ class Rows(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.targets) if self.index is None else len(self.index)
 
-    def __getitem__(self, row: Any) -> tuple[Any, Tensor]:
+    def __getitem__(self, row: Index) -> tuple[Any, Tensor]:
         place = row if self.index is None else self.index[row]
         return map_features(lambda t: t[place], self.x), self.targets[place]
 
     # skorch's helpers look for a data set's content under the names X and y.
     @property
-    def X(self) -> Any:  # noqa: N802
+    def X(self) -> Tensor | dict[str, Tensor]:  # noqa: N802
         """The examples of the set."""
         return self.take(np.arange(len(self)))[0]
 
     @property
-    def y(self) -> Any:
+    def y(self) -> np.ndarray | Tensor:
         """The targets of the set, as the user gave them."""
         targets = self.get_targets()
         return targets if self.decode is None else self.decode(targets)
@@ -209,18 +237,14 @@ class Rows(Dataset[Any]):
         """Return where rows of the set stand in the tensors."""
         return rows if self.index is None else self.index[rows]
 
-    def stage(self, located: NDArray[np.int64]) -> Any:
+    def stage(self, located: NDArray[np.int64]) -> NDArray[np.int64] | Tensor:
         """Return located rows in the form in which :meth:`load` takes them fastest."""
         return send(located, self.targets.device) if self.on_device else located
 
-    def load(self, staged: Any) -> tuple[Any, Tensor, Tensor | None]:
+    def load(self, staged: NDArray[np.int64] | Tensor) -> tuple[Any, Tensor, Tensor | None]:
         """Return examples, targets and weights of rows that were located and staged."""
-        if self.on_device:
-            index = staged
-            x = map_features(lambda t: gather_rows(t, index), self.x)
-        else:
-            index = send(staged, self.targets.device)
-            x = map_features(lambda t: gather_rows(t, index) if isinstance(t, Tensor) else t[staged], self.x)
+        index = send(staged, self.targets.device)
+        x = map_features(lambda t: gather_rows(t, index) if isinstance(t, Tensor) else t[staged], self.x)
         weight = None if self.weight is None else self.weight.index_select(0, index)
         return x, self.targets.index_select(0, index), weight
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
-from sk_mixup._data.batches import Batch, PlannedBatches, PlannedLoader, RowSlices, join_features, make_batch
+from sk_mixup._data.batches import Batch, PlannedBatches, PlannedLoader, RowSlices, SentPlan, join_features
 from sk_mixup._data.storage import HostRows, Rows, SparseRows, map_features
 from sk_mixup._data.virtual_examples import find_layers
 from sk_mixup._random import draw_seed
@@ -257,8 +257,8 @@ class FeedMixin(NetBase):
             dense = getattr(self, "_dense", False)
             facts = RowFacts(shape=shape, layers=self._find_layers, is_dense=dense, is_stream=True)
             policy.check(facts)
-            (planned,) = policy(generator, get_len(y), -1, facts=facts, shuffle=False)
-            yield make_batch(x, y, None, planned, self.float_dtype)
+            plan = policy(generator, get_len(y), -1, facts=facts, shuffle=False)
+            yield SentPlan(plan, y.device, self.float_dtype).make_batch(x, y, None, 0, 1)
 
     def get_iterator(self, dataset: Any, training: bool = False) -> Any:
         """Return the batches of a data set, in order; see ``skorch.NeuralNet``."""

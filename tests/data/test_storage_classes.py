@@ -5,8 +5,15 @@ import pytest
 from scipy import sparse
 import torch
 
+from sk_mixup._data.batches import PlannedBatches, RowSlices
 from sk_mixup._data.storage import HostRows, Rows, SparseRows, map_features
 from sk_mixup._tensors import gather_rows, send
+from sk_mixup._training.losses import CrossEntropy
+from sk_mixup._training.module import ModuleTrainer
+from sk_mixup._training.module_structure import find_linear_layers
+from sk_mixup._training.perceptron import PerceptronTrainer
+from sk_mixup.mixing import ERM, Mixup
+from sk_mixup.modules import MLP
 
 CPU = torch.device("cpu")
 N = 11
@@ -211,3 +218,60 @@ def test_taken_rows_are_tensors_of_their_own(kind):
     rows = make_rows(kind)
     map_features(lambda t: t.fill_(100), rows.take(np.arange(4))[0])
     assert_same_rows(rows.take(np.arange(N)), make_rows(kind).take(np.arange(N)))
+
+
+# -- a storage from outside --------------------------------------------------------------
+
+
+class Chunks:
+    """Rows in arrays of a few rows each."""
+
+    def __init__(self, array, size=4):
+        self.shape = array.shape
+        self.parts = [array[start : start + size].copy() for start in range(0, len(array), size)]
+        self.size = size
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, index):
+        rows = np.atleast_1d(np.asarray(index))
+        taken = [self.parts[row // self.size][row % self.size] for row in rows]
+        return torch.as_tensor(np.stack(taken) if np.ndim(index) else taken[0])
+
+
+def train_steps(x, policy, trained):
+    """Return weights and losses after an epoch on rows, the fast way."""
+    torch.manual_seed(0)
+    module = trained(6, 3)
+    rows = Rows(x, torch.arange(45) % 3, 0.5 + torch.arange(45) % 2)
+    plan = policy(np.random.default_rng(0), 45, 16)
+    optimizer = torch.optim.Adam(module.parameters(), lr=0.05)
+    layers = find_linear_layers(module)
+    if layers is None:
+        trainer = ModuleTrainer(module, CrossEntropy(3), 3, optimizer)
+    else:
+        trainer = PerceptronTrainer(layers, CrossEntropy(3), optimizer)
+    losses = []
+    assert trainer.run_epoch(PlannedBatches(rows, plan, torch.float32), lambda *given: losses.append(given))
+    return [*module.parameters(), losses[0][0]]
+
+
+@pytest.mark.parametrize("policy", [ERM(), Mixup(), Mixup(partners="dataset")], ids=str)
+@pytest.mark.parametrize("trained", [MLP, torch.nn.Linear])
+def test_storage_from_outside_trains_as_a_tensor(policy, trained):
+    array = np.random.default_rng(1).normal(size=(45, 6)).astype(np.float32)
+    kept = [train_steps(x, policy, trained) for x in (torch.as_tensor(array), Chunks(array))]
+    assert all(map(torch.equal, *kept))
+
+
+def test_storage_from_outside_is_read_as_a_tensor():
+    array = make_array((N, 3))
+    rows, expected = (Rows(x, torch.arange(N)) for x in (Chunks(array), torch.as_tensor(array)))
+    assert torch.equal(rows.X, expected.X)
+    for one, other in zip(RowSlices(rows, 4), RowSlices(expected, 4), strict=True):
+        assert torch.equal(one[0], other[0])
+        assert torch.equal(one[1], other[1])
+    part, other = (both.subset(np.array([7, 2])) for both in (rows, expected))
+    assert torch.equal(part.X, other.X)
+    assert torch.equal(part[1][0], other[1][0])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -204,7 +203,7 @@ class JointBatches:
             batch.lam = batch.joint_lam[:, : len(batch.targets)]
             yield batch
 
-    def _load(self, labeled: Any, unlabeled: Any) -> JointBatch:
+    def _load(self, labeled: Index | Tensor, unlabeled: Index | Tensor) -> JointBatch:
         x, y, weight = self.labeled.load(labeled)
         x_unlabeled, _, weight_unlabeled = self.unlabeled.load(unlabeled)
         batch = JointBatch(x, y, weight)

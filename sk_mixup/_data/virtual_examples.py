@@ -1,4 +1,4 @@
-"""What a virtual example is beside a weighted sum of examples: cut, noisy, mixed inside the network."""
+"""How virtual examples are made: weighted sums and operations on them, at the input or inside the network."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class HiddenBlock:
         ]
 
     def weigh(self, sizes: Sequence[int], levels: Mapping[str, int]) -> tuple[Tensor, Tensor]:
-        """Return what is done at each of a chain's layers, where most leave the rows as they are.
+        """Return the mixing at each hidden layer of an MLP, the identity at most of them.
 
         Parameters
         ----------
@@ -236,7 +236,7 @@ def find_layers(module: nn.Module, wanted: str | tuple[str, ...]) -> tuple[str, 
     module : torch.nn.Module
         The network.
     wanted : 'auto' or tuple of str
-        Names of submodules, or 'input'. 'auto' is, in a chain of layers, the input and
+        Names of submodules, or 'input'. 'auto' is, in an ``nn.Sequential``, the input and
         what each further layer with a matrix of weights is given; in another network the
         input and its parts that have parts, but the last.
 

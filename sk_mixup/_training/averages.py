@@ -81,7 +81,7 @@ def mix_losses(losses: Tensor, lam: Tensor, weight: Tensor | None = None) -> Ten
 
 
 def mix_dense_losses(losses: Tensor, lam: Tensor, counts: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Average the losses of pixels towards each mixed target, those without a label left out.
+    """Average the losses of pixels towards each mixed target, ignoring those without a label.
 
     Computes ``sum_i w_i sum_k lam_ki sum_p m_kip l_kip`` over ``sum_i w_i sum_k lam_ki sum_p
     m_kip``, where pixel p of the k-th target of row i has the loss ``l_kip`` and ``m_kip`` is

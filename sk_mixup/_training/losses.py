@@ -170,7 +170,7 @@ class _Differentiable(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class CrossEntropy(Loss):
-    """Cross-entropy of logits against mixed classes, less the weighted entropy of the prediction.
+    """Cross-entropy of logits against mixed classes, minus an entropy bonus.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ class CrossEntropy(Loss):
     label_smoothing : float, default=0.0
         Share of each label that is spread over all classes, in [0, 1] (Szegedy et al. 2016).
     confidence_penalty : float, default=0.0
-        Weight of the entropy; see :func:`average_entropy`.
+        Weight of the entropy bonus; see :func:`average_entropy`.
     class_weight : Tensor of shape (n_classes,), default=None
         Weight of each class, by which the weights of its rows are multiplied; None means 1.
     """
@@ -208,7 +208,7 @@ class CrossEntropy(Loss):
         return gradient
 
     def compute_values(self, kept: Tensor, *prepared: Tensor) -> Tensor:
-        """Return ``-sum_c target_c log softmax(output)_c`` by the share, less the weighted entropies."""
+        """Return ``-sum_c target_c log softmax(output)_c`` by the share, minus the weighted entropies."""
         target, *penalty = prepared
         values = (kept * target).sum(dim=-1)
         for weight in penalty:
@@ -233,7 +233,7 @@ class CrossEntropy(Loss):
 
 @dataclass(frozen=True)
 class BinaryCrossEntropy(Loss):
-    """Binary cross-entropy of logits against mixed indicators, less the weighted entropies.
+    """Binary cross-entropy of logits against mixed indicators, minus an entropy bonus.
 
     Averaged over rows and outputs.
 
@@ -242,7 +242,7 @@ class BinaryCrossEntropy(Loss):
     label_smoothing : float, default=0.0
         Share of each indicator that is replaced by 1/2, in [0, 1].
     confidence_penalty : float, default=0.0
-        Weight of the entropies; see :func:`average_entropy`.
+        Weight of the entropy bonus; see :func:`average_entropy`.
     """
 
     targets: ClassVar[str] = INDICATORS
@@ -266,7 +266,7 @@ class BinaryCrossEntropy(Loss):
         return gradient
 
     def compute_values(self, kept: Tensor, *prepared: Tensor) -> Tensor:
-        """Return the cross-entropies over the divisor, less the weighted entropies."""
+        """Return the cross-entropies over the divisor, minus the weighted entropies."""
         target, divisor, *penalty = prepared
         losses = F.binary_cross_entropy_with_logits(kept, target, reduction="none")
         values = (losses / divisor).sum(dim=-1)
@@ -311,7 +311,7 @@ class LossOptions:
     label_smoothing : float, default=0.0
         Smoothing of indicators; cross-entropy brings its own.
     confidence_penalty : float, default=0.0
-        Weight of the prediction's entropy, which the loss of classes is lessened by.
+        Weight of the entropy bonus subtracted from the cross-entropy.
     """
 
     n_outputs: int
@@ -368,7 +368,7 @@ def find_loss(criterion: nn.Module, options: LossOptions) -> Loss | None:
 
 
 def smooth_targets(target: Tensor, label_smoothing: float, n_classes: int) -> Tensor:
-    """Spread a share of distributions evenly over all classes.
+    """Spread a share of distributions uniformly over all classes.
 
     Parameters
     ----------
@@ -454,7 +454,7 @@ def mix_targets(targets: Tensor, lam: Tensor) -> Tensor:
 
 
 def average_entropy(logits: Tensor, weight: Tensor | None = None, *, binary: bool = False) -> Tensor:
-    """Average the entropy of predictions, in nats: what the confidence penalty [1]_ rewards.
+    """Average the entropy of predictions, in nats: the bonus of the confidence penalty [1]_.
 
     Parameters
     ----------

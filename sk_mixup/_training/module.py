@@ -203,15 +203,17 @@ class _DrawNoise(torch.autograd.Function):
         return _draw_noise(x, p, streams[0])
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: object, output: Tensor) -> None:
         ctx.mark_non_differentiable(output)
 
     @staticmethod
-    def backward(ctx: Any, *_: Any) -> tuple[None, None, None]:
+    def backward(ctx: object, *_: Tensor) -> tuple[None, None, None]:
         return None, None, None
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, x: Tensor, p: float, streams: list[TorchStream]) -> tuple[Tensor, int]:
+    def vmap(
+        info: object, in_dims: tuple[int, ...], x: Tensor, p: float, streams: list[TorchStream]
+    ) -> tuple[Tensor, int]:
         nets = x.movedim(in_dims[0], 0)
         return torch.stack([_draw_noise(part, p, s) for part, s in zip(nets, streams, strict=True)]), 0
 

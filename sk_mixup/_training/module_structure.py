@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from enum import Enum
 from types import BuiltinFunctionType, FunctionType
-from typing import Any
 
 import torch
 from torch import nn
@@ -174,7 +173,7 @@ def describe_attributes(module: nn.Module, name: str = "") -> Hashable:
     return tuple((key, _describe_value(f"{name}.{key}", own[key])) for key in sorted(own))
 
 
-def _describe_value(name: str, value: Any) -> Hashable:
+def _describe_value(name: str, value: object) -> Hashable:
     """Return something that is equal for equal options of a module."""
     if value is None or isinstance(value, PLAIN_TYPES + TORCH_TYPES):
         return (type(value), value)

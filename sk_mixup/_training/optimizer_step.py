@@ -74,7 +74,7 @@ class _AdamKernel:
         self.shares_count = self.steps[0].device.type == "cpu"
         self.counts = [self.steps[0].clone()] * len(self.steps) if self.shares_count else self.steps
         decoupled = group.get("decoupled_weight_decay", isinstance(optimizer, torch.optim.AdamW))
-        self.kernel: Callable[..., Any] = torch._fused_adamw_ if decoupled else torch._fused_adam_
+        self.kernel: Callable[..., object] = torch._fused_adamw_ if decoupled else torch._fused_adam_
         self.options = self._read_options()
 
     def _read_options(self) -> dict[str, Any]:
@@ -102,21 +102,21 @@ class _AdamKernel:
                 step.copy_(self.counts[0])
 
 
-def _has_state(optimizer: Any) -> bool:
+def _has_state(optimizer: torch.optim.Optimizer) -> bool:
     """Whether ``step`` was called before, by the same schedulers, for every parameter."""
     if "step" in vars(optimizer) and not getattr(optimizer, "_opt_called", False):
         return False
     return all(optimizer.state.get(p) for group in optimizer.param_groups for p in group["params"])
 
 
-def _has_plain_adam_step(optimizer: Any) -> bool:
+def _has_plain_adam_step(optimizer: torch.optim.Optimizer) -> bool:
     """Whether ``step`` is Adam's own, and nothing looks on."""
     if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW) or not is_plain_step(optimizer):
         return False
     return all(_is_plain_group(optimizer, group) for group in optimizer.param_groups)
 
 
-def is_plain_step(optimizer: Any) -> bool:
+def is_plain_step(optimizer: torch.optim.Optimizer) -> bool:
     """Whether ``step`` is that of the optimizer's class, and nothing looks on."""
     # A learning-rate scheduler wraps `step` only to see that it is called at all.
     patch, own_step = vars(optimizer).get("step"), type(optimizer).step
@@ -127,7 +127,7 @@ def is_plain_step(optimizer: Any) -> bool:
     return not any((*own, *shared))
 
 
-def _is_plain_group(optimizer: Any, group: dict[str, Any]) -> bool:
+def _is_plain_group(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> bool:
     if not group["fused"] or group["differentiable"] or isinstance(group["lr"], Tensor):
         return False
     if not group["params"] or any(p.grad is None for p in group["params"]):

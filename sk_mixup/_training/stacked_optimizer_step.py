@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from typing import Any
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -28,7 +28,9 @@ ELEMENTWISE = (
     torch.optim.Rprop,
     torch.optim.SGD,
 )
-# Entries of an optimizer's state that are one number for a whole parameter.
+# What an optimizer keeps of one parameter.
+State = dict[str, Tensor | float]
+# Entries of it that are one number for a whole parameter.
 COUNTS = ("step", "mu_product", "eta", "mu")
 
 
@@ -81,7 +83,7 @@ def read_options(optimizer: torch.optim.Optimizer) -> str:
     return repr((options, counts))
 
 
-def _read_count(name: str, value: Any) -> Any:
+def _read_count(name: str, value: Tensor | float) -> float | str:
     """Return a count; of what is stacked, no more than that it is there."""
     if not isinstance(value, Tensor):
         return value
@@ -165,11 +167,11 @@ class _Part:
         owner: StackedUpdate,
         start: int,
         stop: int,
-        states: Sequence[dict[str, Any]] | None = None,
+        states: Sequence[State] | None = None,
     ) -> None:
         self.owner, self.start, self.stop = owner, start, stop
         first = owner.optimizers[start]
-        groups: list[dict[str, Any]] = []
+        groups: list[dict[str, object]] = []
         self.stacked: list[Tensor] = []
         template: list[Tensor] = []
         for group, mine in zip(first.param_groups, owner.optimizers[0].param_groups, strict=True):
@@ -177,8 +179,8 @@ class _Part:
             template.extend(group["params"])
             self.stacked.extend(views)
             groups.append({**group, "params": views})
-        build: Any = type(first)
-        self.optimizer: torch.optim.Optimizer = build(groups)
+        build: Callable[[list[dict[str, object]]], torch.optim.Optimizer] = type(first)
+        self.optimizer = build(groups)
         if states is None:
             states = [self._stack_states(number) for number in range(len(template))]
         for view, state in zip(self.stacked, states, strict=True):
@@ -192,17 +194,21 @@ class _Part:
         view.grad = None if gradient is None else gradient[self.start : self.stop]
         return view.requires_grad_(p.requires_grad)
 
-    def _list_states(self, number: int) -> list[dict[str, Any]]:
+    def _list_states(self, number: int) -> list[State]:
         """Return the state of one parameter in each net of the part."""
         return [
             optimizer.state.get(_list_parameters(optimizer)[number], {})
             for optimizer in self.owner.optimizers[self.start : self.stop]
         ]
 
-    def _stack_states(self, number: int) -> dict[str, Any]:
+    def _stack_states(self, number: int) -> State:
         states = self._list_states(number)
+
+        def stack(name: str) -> Tensor:
+            return torch.stack([torch.as_tensor(state[name]) for state in states])
+
         return {
-            name: torch.stack([state[name] for state in states]) if _is_stacked(name, value) else _copy(value)
+            name: stack(name) if _is_stacked(value, name) else _copy(value)
             for name, value in states[0].items()
         }
 
@@ -213,7 +219,7 @@ class _Part:
             return self
         states = [
             {
-                name: value[: stop - self.start] if _is_stacked(name, value) else _copy(value)
+                name: value[: stop - self.start] if _is_stacked(value, name) else _copy(value)
                 for name, value in self.optimizer.state.get(view, {}).items()
             }
             for view in self.stacked
@@ -225,7 +231,7 @@ class _Part:
         nets = range(start, self.stop)
         for number, view in enumerate(self.stacked):
             for name, value in self.optimizer.state.get(view, {}).items():
-                parts = value.unbind() if _is_stacked(name, value) else None
+                parts = value.unbind() if _is_stacked(value, name) else None
                 for k in nets:
                     optimizer = self.owner.optimizers[k]
                     state = optimizer.state[_list_parameters(optimizer)[number]]
@@ -246,15 +252,15 @@ def _list_parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [p for group in optimizer.param_groups for p in group["params"]]
 
 
-def _is_stacked(name: str, value: Any) -> bool:
+def _is_stacked(value: Tensor | float, name: str) -> TypeGuard[Tensor]:
     return isinstance(value, Tensor) and name not in COUNTS
 
 
-def _copy(value: Any) -> Any:
+def _copy(value: Tensor | float) -> Tensor | float:
     return value.clone() if isinstance(value, Tensor) else value
 
 
-def _put(state: dict[str, Any], name: str, value: Any) -> None:
+def _put(state: State, name: str, value: Tensor | float) -> None:
     """Write into a tensor that is there, put a copy where there is none."""
     held = state.get(name)
     if isinstance(value, Tensor) and isinstance(held, Tensor):

@@ -10,6 +10,7 @@ from sk_mixup._data.batches import Batch, PlannedBatches, PlannedLoader, RowSlic
 from sk_mixup._data.storage import HostRows, Rows, SparseRows
 from sk_mixup.mixing import ERM, Mixup, RowFacts
 from tests.helpers.reference import mix_row
+from tests.helpers.sampling import each_pair
 
 N = 23
 CPU = torch.device("cpu")
@@ -160,9 +161,7 @@ class Joined:
         return torch.cat(y, dim=1), torch.cat(lam, dim=1), torch.cat(weight)
 
 
-@pytest.mark.parametrize("n_batches", [1, 2, 3, 100])
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("policy", POLICIES, ids=str)
+@each_pair({"policy": POLICIES, "kind": KINDS, "n_batches": [1, 2, 3, 100]})
 def test_blocks_join_the_batches_of_the_plan(policy, kind, n_batches):
     rows, _ = make_rows(kind)
     batches = PlannedBatches(rows, draw_plan(policy), torch.float64)
@@ -181,10 +180,14 @@ def test_blocks_join_the_batches_of_the_plan(policy, kind, n_batches):
 SIZES = [(1, 4), (2, 1), (3, 5), (20, 5), (21, 5), (23, 5), (24, 5), (23, -1), (9, 4), (8, 8)]
 
 
-@pytest.mark.parametrize("n_batches", [1, 2, 3, 100])
-@pytest.mark.parametrize("drop_last", [False, True])
-@pytest.mark.parametrize(("n_samples", "batch_size"), SIZES)
-@pytest.mark.parametrize("kind", ["device", "host"])
+@each_pair(
+    {
+        "kind": ["device", "host"],
+        "n_samples,batch_size": SIZES,
+        "drop_last": [False, True],
+        "n_batches": [1, 2, 3, 100],
+    }
+)
 def test_blocks_hold_the_batches_of_the_plan(kind, n_samples, batch_size, drop_last, n_batches):
     rows, _ = make_rows(kind, n_samples)
     plan = draw_plan(Mixup(), n_samples, batch_size, drop_last=drop_last)

@@ -14,6 +14,7 @@ from sk_mixup._training.module_structure import find_linear_layers
 from sk_mixup._training.perceptron import PerceptronTrainer
 from sk_mixup.mixing import ERM, Mixup
 from sk_mixup.modules import MLP
+from tests.helpers.sampling import each_pair, each_value
 
 CPU = torch.device("cpu")
 N = 11
@@ -59,8 +60,7 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.uint8, np.int64, np.bool_])
-@pytest.mark.parametrize("name", FORMS)
+@each_value({"name": FORMS, "dtype": [np.float16, np.float32, np.float64, np.uint8, np.int64, np.bool_]})
 def test_host_rows_of_every_layout_are_read(name, dtype):
     array = make_array(dtype=dtype)
     rows = HostRows(FORMS[name](array), CPU, None)
@@ -105,9 +105,13 @@ def test_sent_values_are_the_values(dtype):
 # -- rows of a tensor --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("index", [[0], [3, 1, 1, 10], list(range(N)), []], ids=str)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("format", [torch.contiguous_format, torch.channels_last])
+@each_pair(
+    {
+        "format": [torch.contiguous_format, torch.channels_last],
+        "shape": SHAPES,
+        "index": [[0], [3, 1, 1, 10], list(range(N)), []],
+    }
+)
 def test_gathered_rows_are_those_of_the_index_and_keep_their_layout(shape, index, format):
     x = torch.as_tensor(make_array(shape))
     if len(shape) == 4:
@@ -157,10 +161,14 @@ def assert_same_rows(taken, other):
         assert values.stride() == expected.stride()
 
 
-@pytest.mark.parametrize(("start", "stop"), [(0, N), (2, 5), (10, 11), (3, 3)])
-@pytest.mark.parametrize("index", [None, np.arange(N)[::-1].copy()], ids=["all", "subset"])
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("kind", KINDS)
+@each_pair(
+    {
+        "kind": KINDS,
+        "weighted": [False, True],
+        "index": [None, np.arange(N)[::-1].copy()],
+        "start,stop": [(0, N), (2, 5), (10, 11), (3, 3)],
+    }
+)
 def test_slice_is_what_is_taken_at_its_rows(kind, weighted, index, start, stop):
     rows = make_rows(kind, weighted, index)
     assert_same_rows(rows.slice(start, stop), rows.take(np.arange(start, stop)))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sk_mixup import MixupClassifier, MixupNetMixin, MixupRegressor
 from tests.helpers.nets import ESTIMATORS, QUICK, USER, Net, Sum, get_weights, is_equal
+from tests.helpers.sampling import each_pair, each_value
 
 pytestmark = pytest.mark.usefixtures("warn_always")
 
@@ -114,9 +115,7 @@ FORMS: dict[str, Callable[[np.ndarray], Any]] = {
 }
 
 
-@pytest.mark.parametrize("storage", ["auto", "host"])
-@pytest.mark.parametrize("convert", [pytest.param(form, id=name) for name, form in FORMS.items()])
-@pytest.mark.parametrize("owner", ESTIMATORS)
+@each_pair({"owner": ESTIMATORS, "convert": list(FORMS.values()), "storage": ["auto", "host"]})
 def test_storage_of_a_table_changes_nothing(blobs: Any, owner: Any, convert: Any, storage: str) -> None:
     X = convert(blobs.X)
     assert_same_fit(owner(**QUICK), X, blobs.y, X, storage)
@@ -129,9 +128,13 @@ def test_storage_of_a_tensor_changes_nothing(blobs: Any, dtype: Any, storage: st
     assert_same_fit(MixupClassifier(**QUICK), X.numpy(), blobs.y, X, storage)
 
 
-@pytest.mark.parametrize("storage", ["auto", "device", "host"])
-@pytest.mark.parametrize("mode", ["r", "r+", "c"])
-@pytest.mark.parametrize("name", [name for name in FORMS if name not in ("read-only", "list", "columns")])
+@each_pair(
+    {
+        "name": [name for name in FORMS if name not in ("read-only", "list", "columns")],
+        "mode": ["r", "r+", "c"],
+        "storage": ["auto", "device", "host"],
+    }
+)
 def test_mapped_table_is_learned_as_an_array(
     blobs: Any, mapped: Mapped, name: str, mode: str, storage: str
 ) -> None:
@@ -180,8 +183,7 @@ MIXED: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("options", MIXED, ids=str)
-@pytest.mark.parametrize("storage", ["auto", "host"])
+@each_value({"storage": ["auto", "host"], "options": MIXED})
 def test_storage_changes_nothing_with_any_option(
     blobs: Any, mapped: Mapped, options: dict[str, Any], storage: str
 ) -> None:

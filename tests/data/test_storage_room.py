@@ -13,6 +13,7 @@ import torch
 from sk_mixup import MixupClassifier, MixupNetMixin, MixupRegressor
 from sk_mixup._data.storage import HostRows, SparseRows
 from tests.helpers.nets import ESTIMATORS, QUICK, USER, Net, Sum, get_weights, is_equal
+from tests.helpers.sampling import each_pair
 
 pytestmark = pytest.mark.usefixtures("warn_always")
 
@@ -58,9 +59,9 @@ FORMS: dict[str, Callable[[np.ndarray], Any]] = {
 }
 
 
-@pytest.mark.parametrize("options", [{}, {"early_stopping": True}, {"partners": "dataset"}], ids=str)
-@pytest.mark.parametrize("name", FORMS)
-@pytest.mark.parametrize("owner", ESTIMATORS)
+@each_pair(
+    {"owner": ESTIMATORS, "name": FORMS, "options": [{}, {"early_stopping": True}, {"partners": "dataset"}]}
+)
 def test_data_too_large_for_the_device_are_streamed(
     blobs: Any, limit: Limit, owner: Any, name: str, options: dict[str, Any]
 ) -> None:
@@ -224,13 +225,7 @@ BAD = [
 ]
 
 
-def _name(options: Any) -> str:
-    return ",".join(f"{key}={value!r}" for key, value in options.items())
-
-
-@pytest.mark.parametrize("method", ["fit", "partial_fit"])
-@pytest.mark.parametrize(("options", "error", "match"), [pytest.param(*row, id=_name(row[0])) for row in BAD])
-@pytest.mark.parametrize("owner", OWNERS)
+@each_pair({"owner": OWNERS, "options,error,match": BAD, "method": ["fit", "partial_fit"]})
 def test_bad_option_is_refused_before_training(
     blobs: Any, owner: Any, options: dict[str, Any], error: type[Exception], match: str, method: str
 ) -> None:
@@ -240,9 +235,7 @@ def test_bad_option_is_refused_before_training(
     assert not net.initialized_
 
 
-@pytest.mark.parametrize("method", ["fit", "partial_fit"])
-@pytest.mark.parametrize(("options", "error"), [pytest.param(*row[:2], id=_name(row[0])) for row in BAD])
-@pytest.mark.parametrize("owner", OWNERS)
+@each_pair({"owner": OWNERS, "options,error": [row[:2] for row in BAD], "method": ["fit", "partial_fit"]})
 def test_bad_option_leaves_an_earlier_fit_as_it_was(
     blobs: Any, owner: Any, options: dict[str, Any], error: type[Exception], method: str
 ) -> None:

@@ -29,6 +29,7 @@ from tests.helpers.architectures import (
 )
 from tests.helpers.datasets import Pairs, Stream, make_tensor_dataset
 from tests.helpers.nets import QUICK, Sum
+from tests.helpers.sampling import each_value
 from tests.helpers.vicinities import INF, OF_TARGETS, VICINITIES, Noted, make_facts
 
 N = 21
@@ -61,8 +62,7 @@ def collect(batches: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 # -- batches, blocks, loaders ------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("name", PLANS)
+@each_value({"name": PLANS, "dtype": [torch.float32, torch.float64, torch.bfloat16]})
 def test_virtual_examples_do_not_depend_on_how_batches_are_joined(name: str, dtype: torch.dtype) -> None:
     plan, rows = draw_plan(name), draw_rows(dtype)
     expected = collect(PlannedBatches(rows, plan, dtype))
@@ -71,8 +71,7 @@ def test_virtual_examples_do_not_depend_on_how_batches_are_joined(name: str, dty
         assert all(map(torch.equal, collect(blocks), expected))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("name", PLANS)
+@each_value({"name": PLANS, "dtype": [torch.float32, torch.float64]})
 def test_parts_of_a_block_are_the_block(name: str, dtype: torch.dtype) -> None:
     plan, rows = draw_plan(name), draw_rows(dtype)
     ((whole, sizes),) = PlannedBatches(rows, plan, dtype).iterate_blocks(99)
@@ -180,8 +179,7 @@ WRAPS: dict[str, Callable[..., Any]] = {
 }
 
 
-@pytest.mark.parametrize("wrap", WRAPS)
-@pytest.mark.parametrize("name", WITHOUT_ARRAYS)
+@each_value({"name": WITHOUT_ARRAYS, "wrap": WRAPS})
 def test_data_sets_are_trained_on_as_arrays_are(name: str, wrap: str) -> None:
     net = fit(name, WRAPS[wrap](IMAGES, CODES))
     assert_close_nets(net, fit(name, IMAGES, CODES), rtol=1e-5, atol=1e-5)

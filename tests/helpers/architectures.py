@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-import itertools
-import random
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,7 @@ from sk_mixup._data.batches import PlannedBatches
 from sk_mixup._training.trainer import Trainer
 from sk_mixup.modules import MLP
 from tests.helpers.nets import QUICK
+from tests.helpers.sampling import cover_pairs
 
 N = 45  # 2 batches of 16 and one of 13
 EPOCHS = 2
@@ -127,20 +126,6 @@ MIXING: dict[str, dict[str, Any]] = {
 def has_classes(problem: str, mixing: str) -> bool:
     """Whether partners can be chosen so."""
     return mixing != "same_class" or ALL_PROBLEMS[problem].owner is MixupClassifier
-
-
-def cover_pairs(*axes: Any, allowed: Callable[..., bool] = lambda *_: True) -> list[tuple[Any, ...]]:
-    """Return few cases of a cross product, in which any two values meet that meet in an allowed case."""
-    cases = [case for case in itertools.product(*axes) if allowed(*case)]
-    random.Random(0).shuffle(cases)
-    pairs = {case: set(itertools.combinations(enumerate(case), 2)) for case in cases}
-    left, chosen = set().union(*pairs.values()), []
-    for n_new in range(len(axes) * (len(axes) - 1) // 2, 0, -1):
-        for case in cases:
-            if len(pairs[case] & left) >= n_new:
-                chosen.append(case)
-                left -= pairs[case]
-    return chosen
 
 
 def cover(architectures: Any = ARCHITECTURES) -> list[tuple[str, str, str, bool]]:

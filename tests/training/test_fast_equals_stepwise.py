@@ -30,6 +30,7 @@ from tests.helpers.architectures import (
     note_epochs,
     read_batches,
 )
+from tests.helpers.sampling import each_pair
 
 ONE_OF_EACH = ["mlp", "tanh"]
 
@@ -79,23 +80,23 @@ def test_epoch_of_weighted_classes_equals_its_steps(
     assert read_batches(fast) == read_batches(slow)
 
 
-@pytest.mark.parametrize("architecture", ONE_OF_EACH)
-@pytest.mark.parametrize("mixing", ["plain", "mixup", "four_of_dataset"])
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"batch_size": 44},  # the row that is left joins
-        {"batch_size": -1},
-        {"batch_size": 100},
-        {"batch_size": 1},
-        {"iterator_train__drop_last": True},
-        {"iterator_train__shuffle": False},
-        {"iterator_train__batch_size": 24},
-        {"storage": "host"},
-        {"early_stopping": True, "validation_fraction": 0.2},
-        {"warmup_epochs": 1, "cooldown_epochs": 1},
-    ],
-    ids=str,
+@each_pair(
+    {
+        "options": [
+            {"batch_size": 44},  # the row that is left joins
+            {"batch_size": -1},
+            {"batch_size": 100},
+            {"batch_size": 1},
+            {"iterator_train__drop_last": True},
+            {"iterator_train__shuffle": False},
+            {"iterator_train__batch_size": 24},
+            {"storage": "host"},
+            {"early_stopping": True, "validation_fraction": 0.2},
+            {"warmup_epochs": 1, "cooldown_epochs": 1},
+        ],
+        "mixing": ["plain", "mixup", "four_of_dataset"],
+        "architecture": ONE_OF_EACH,
+    }
 )
 def test_epoch_of_any_batches_equals_its_steps(
     epochs: list[str], architecture: str, mixing: str, options: dict[str, Any]
@@ -121,9 +122,7 @@ def test_epoch_of_sparse_rows_equals_its_steps(epochs: list[str], architecture: 
     assert epochs == [ARCHITECTURES[architecture].trainer] * EPOCHS
 
 
-@pytest.mark.parametrize("block_elements", [1, 1000])
-@pytest.mark.parametrize("architecture", ONE_OF_EACH)
-@pytest.mark.parametrize("mixing", MIXING)
+@each_pair({"mixing": MIXING, "architecture": ONE_OF_EACH, "block_elements": [1, 1000]})
 def test_size_of_blocks_changes_nothing(
     monkeypatch: pytest.MonkeyPatch, architecture: str, mixing: str, block_elements: int
 ) -> None:

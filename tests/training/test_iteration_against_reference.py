@@ -12,6 +12,7 @@ from sk_mixup import MixupClassifier, MixupRegressor
 from sk_mixup.mixing import ERM, RowFacts
 from sk_mixup.modules import MLP
 from tests.helpers import reference
+from tests.helpers.sampling import each_pair
 
 N, D, C, EPOCHS, BATCH = 27, 3, 3, 3, 8
 
@@ -143,9 +144,7 @@ def one_step(**options):
     return options | fixed | {"random_state": 3}
 
 
-@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("mixing", MIXING, ids=str)
+@each_pair({"mixing": MIXING, "weighted": [False, True], "label_smoothing": [0.0, 0.1]})
 def test_classifier_step_equals_reference(data, float64, mixing, weighted, label_smoothing):
     X, y = data[0].astype(float), data[1]
     weight = np.random.default_rng(1).uniform(0.5, 2, N) if weighted else None
@@ -158,9 +157,7 @@ def test_classifier_step_equals_reference(data, float64, mixing, weighted, label
     assert after.loss_curve_ == pytest.approx([loss], rel=1e-9)
 
 
-@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("mixing", MIXING, ids=str)
+@each_pair({"mixing": MIXING, "weighted": [False, True], "label_smoothing": [0.0, 0.1]})
 def test_multilabel_step_equals_reference(data, float64, mixing, weighted, label_smoothing):
     X = data[0].astype(float)
     y = (X > 0).astype(int)

@@ -28,13 +28,13 @@ from tests.helpers.architectures import (
     PROBLEMS,
     WEIGHT,
     cover,
-    cover_pairs,
     draw_batches,
     fit,
     make_net,
     make_rows,
 )
 from tests.helpers.fake_cuda import Waiting, fake_cuda
+from tests.helpers.sampling import each_pair
 
 # -- operations that wait ----------------------------------------------------------------
 
@@ -73,7 +73,7 @@ def test_epoch_waits_for_nothing(mixing: str, problem: str, way: tuple[str, bool
 STORED = [("sparse", "auto"), ("sparse", "host"), ("dense", "host"), ("dense", "device")]
 
 
-@pytest.mark.parametrize(("mixing", "stored", "way"), cover_pairs(MIXING, STORED, WAYS))
+@each_pair({"mixing": list(MIXING), "stored": STORED, "way": WAYS})
 def test_epoch_of_any_storage_waits_for_nothing(
     mixing: str, stored: tuple[str, str], way: tuple[str, bool]
 ) -> None:
@@ -83,9 +83,13 @@ def test_epoch_of_any_storage_waits_for_nothing(
     assert run_watched(net, X, y, WEIGHT, stepwise=stepwise).waits == []
 
 
-@pytest.mark.parametrize("stepwise", [False, True])
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("optimizer", [torch.optim.AdamW, torch.optim.SGD])
+@each_pair(
+    {
+        "optimizer": [torch.optim.AdamW, torch.optim.SGD],
+        "architecture": ARCHITECTURES,
+        "stepwise": [False, True],
+    }
+)
 def test_epoch_of_any_module_waits_for_nothing(architecture: str, optimizer: Any, stepwise: bool) -> None:
     net = fit(architecture, optimizer=optimizer, max_epochs=1)
     assert run_watched(net, make_rows(architecture), PROBLEMS["classes"].y, stepwise=stepwise).waits == []
@@ -208,10 +212,7 @@ def make_trainer(kind: str, loss: Loss) -> Trainer:
     return trainer
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("policy", POLICIES, ids=str)
-@pytest.mark.parametrize("loss", LOSSES, ids=str)
-@pytest.mark.parametrize("kind", ["chain", "module"])
+@each_pair({"kind": ["chain", "module"], "loss": LOSSES, "policy": POLICIES, "weighted": [False, True]})
 def test_epoch_runs_on_the_device(cuda: Waiting, kind: str, loss: Loss, policy: Any, weighted: bool) -> None:
     devices: list[str] = []
     trainer = make_trainer(kind, loss)

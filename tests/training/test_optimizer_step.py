@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import StepLR
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from sk_mixup._training.optimizer_step import FusedUpdate
+from tests.helpers.sampling import each_pair
 
 N_STEPS = 6
 SHAPES = [(4, 3), (4,), (2, 4), ()]
@@ -136,19 +137,19 @@ def test_option_that_is_changed_on_the_way_is_followed(build: Build, change: dic
     assert_updates_are_steps(build, before_step=change_last_group)
 
 
-@pytest.mark.parametrize("build", [build_fused("adam"), build_groups], ids=["one_group", "groups"])
-@pytest.mark.parametrize("n_per_epoch", [2, N_STEPS])
-@pytest.mark.parametrize(
-    "missing",
-    [
-        {0: {1}},
-        {1: {1}},
-        {2: {0, 1}, 3: {3}},
-        {0: {0}, 1: {0}, 2: {0}},
-        {step: {2} for step in range(N_STEPS)},
-        {4: {0, 1, 2, 3}},
-    ],
-    ids=str,
+@each_pair(
+    {
+        "missing": [
+            {0: {1}},
+            {1: {1}},
+            {2: {0, 1}, 3: {3}},
+            {0: {0}, 1: {0}, 2: {0}},
+            {step: {2} for step in range(N_STEPS)},
+            {4: {0, 1, 2, 3}},
+        ],
+        "n_per_epoch": [2, N_STEPS],
+        "build": [build_fused("adam"), build_groups],
+    }
 )
 def test_parameter_without_a_gradient_is_left_out(
     build: Build, missing: dict[int, set[int]], n_per_epoch: int

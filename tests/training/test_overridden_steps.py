@@ -12,6 +12,7 @@ from skorch.callbacks import Callback
 
 from sk_mixup import MixupClassifier, MixupRegressor
 from tests.helpers.architectures import PROBLEMS, make_rows
+from tests.helpers.sampling import each_pair
 
 X, Y = make_rows("mlp"), PROBLEMS["classes"].y
 # Three batches, of 16, 16 and 13 rows.
@@ -43,9 +44,13 @@ def count_calls_in_disguise(method: Any, calls: list[str]) -> Any:
     return wraps(method)(count_calls(method, calls))
 
 
-@pytest.mark.parametrize("disguise", [count_calls, count_calls_in_disguise])
-@pytest.mark.parametrize("owner", [MixupClassifier, MixupRegressor])
-@pytest.mark.parametrize("name", OVERRIDABLE)
+@each_pair(
+    {
+        "name": OVERRIDABLE,
+        "owner": [MixupClassifier, MixupRegressor],
+        "disguise": [count_calls, count_calls_in_disguise],
+    }
+)
 def test_step_of_a_subclass_is_called_for_each_batch(owner: Any, name: str, disguise: Any) -> None:
     calls: list[str] = []
     changed = type("Changed", (owner,), {name: disguise(getattr(owner, name), calls)})

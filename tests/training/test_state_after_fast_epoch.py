@@ -28,6 +28,7 @@ from tests.helpers.architectures import (
     make_rows,
     note_epochs,
 )
+from tests.helpers.sampling import each_pair
 
 ONE_OF_EACH = ["mlp", "tanh"]
 
@@ -51,9 +52,13 @@ def test_gradients_are_left_as_step_by_step(architecture: str) -> None:
         assert not parameter.grad.requires_grad
 
 
-@pytest.mark.parametrize("architecture", ONE_OF_EACH)
-@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.SGD, torch.optim.NAdam])
-@pytest.mark.parametrize("stepwise", ["01", "10", "0101", "1010", "0110", "1001"])
+@each_pair(
+    {
+        "stepwise": ["01", "10", "0101", "1010", "0110", "1001"],
+        "optimizer": [torch.optim.Adam, torch.optim.SGD, torch.optim.NAdam],
+        "architecture": ONE_OF_EACH,
+    }
+)
 def test_epochs_and_steps_take_turns(
     epochs: list[str], architecture: str, optimizer: Any, stepwise: str
 ) -> None:

@@ -331,11 +331,12 @@ class SentPlan:
     def _cut_weights(
         self, start: int, stop: int, lam_x: Tensor | None, layer: str
     ) -> tuple[Tensor | None, Variation]:
-        lam = None if self.lam is None else self.lam[:, start:stop]
+        # Sums round by the layout of their terms, which follows that of the weights.
+        lam = None if self.lam is None else self.lam[:, start:stop].contiguous()
         if lam_x is self.absent is None and not self.operations and layer == INPUT:
             return lam, PLAIN
         variation = Variation(
-            None if lam_x is None else lam_x[:, start:stop],
+            None if lam_x is None else lam_x[:, start:stop].contiguous(),
             [(operation, values[..., start:stop]) for operation, values in self.operations],
             start,
             layer,

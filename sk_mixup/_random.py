@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 import threading
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 __all__ = ["TorchStream", "draw_seed", "find_stream", "make_generator", "seeded_torch", "unseen_draws"]
 
 
-def make_generator(random_state: Any) -> np.random.Generator:
+def make_generator(random_state: object) -> np.random.Generator:
     """Return the generator of one fit.
 
     Parameters
@@ -86,18 +87,18 @@ def _seed_all(seed: int) -> None:
         torch.default_generator.manual_seed(seed)
 
 
-def _modules_in_use() -> list[Any]:
+def _modules_in_use() -> list[ModuleType]:
     cuda: Any = torch.cuda  # its functions carry no types
     accelerators = [cuda] if cuda.is_available() and cuda.is_initialized() else []
     mps = [torch.mps] if torch.backends.mps.is_available() else []
     return [torch, *accelerators, *mps]
 
 
-def _get_states(module: Any) -> Any:
+def _get_states(module: ModuleType) -> Any:
     return module.get_rng_state_all() if module is torch.cuda else module.get_rng_state()
 
 
-def _set_states(module: Any, states: Any) -> None:
+def _set_states(module: ModuleType, states: Any) -> None:
     setter = module.set_rng_state_all if module is torch.cuda else module.set_rng_state
     setter(states)
 

@@ -26,7 +26,7 @@ __all__ = [
 
 def check_real(
     name: str,
-    value: Any,
+    value: object,
     *,
     low: float,
     high: float = math.inf,
@@ -54,7 +54,7 @@ def check_real(
     return number
 
 
-def check_integer(name: str, value: Any, *, low: int, hint: str) -> int:
+def check_integer(name: str, value: object, *, low: int, hint: str) -> int:
     """Return `value` as an int, or raise if it is not an integer of at least `low`.
 
     Raises
@@ -71,7 +71,7 @@ def check_integer(name: str, value: Any, *, low: int, hint: str) -> int:
     return int(value)
 
 
-def check_bool(name: str, value: Any, *, hint: str) -> bool:
+def check_bool(name: str, value: object, *, hint: str) -> bool:
     """Return `value`, or raise if it is neither True nor False.
 
     Raises
@@ -84,7 +84,7 @@ def check_bool(name: str, value: Any, *, hint: str) -> bool:
     raise TypeError(f"{name} must be True or False; got {value!r}. {hint}")
 
 
-def check_choice(name: str, value: Any, choices: Collection[str]) -> str:
+def check_choice(name: str, value: object, choices: Collection[str]) -> str:
     """Return `value`, or raise if it is not one of `choices`.
 
     Raises
@@ -125,7 +125,7 @@ def check_losses_finite(name: str, losses: Iterable[float], epoch: int, hint: st
         raise ValueError(f"{name} must stay finite; got {bad} in epoch {epoch}. {hint}")
 
 
-def did_you_mean(name: Any, known: Collection[str]) -> str:
+def did_you_mean(name: object, known: Collection[str]) -> str:
     """Return ``Did you mean ...?`` for the closest known name, or an empty string."""
     close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.6)
     return f"Did you mean {close[0]!r}?" if close else ""

@@ -221,7 +221,7 @@ def _load_small_images(config: Config, origin: Origin) -> Images:
 
 
 def _load_photographs(config: Config, origin: Origin) -> Images:
-    """Return validation images of ImageNet, evenly spaced, so that they are of all classes."""
+    """Return validation images of ImageNet, uniformly spaced, so that they are of all classes."""
     assert origin.image_size is not None, "imagenet says it"
     folders = load_folders(find_folder(config.data_dir))
     photographs = FolderImages(folders.val, make_test_transform(origin.image_size))
@@ -246,7 +246,7 @@ def find_victims(source: Target, targets: list[Target]) -> list[Target]:
     """Return the networks that a network makes black-box examples for.
 
     Of ERM with the lowest weight decay, the paper's, each seed attacks all networks of the seed before it,
-    the first those of the last; other networks, and a lone seed, none.
+    the first those of the last; other networks, and a single seed, none.
     """
     alike = [target for target in targets if target.problem == source.problem]
     erm = [target for target in alike if target.origin.method == BASELINE]
@@ -324,7 +324,7 @@ def describe_protocol(config: Config, targets: list[Target]) -> str:
     sizes = ", ".join("all" if count is None else f"{count}" for count in rows)
     return (
         f"{networks}, trained for {epochs} epochs on {sizes} training images, see `cifar` and `imagenet`. "
-        f"The first {config.test_rows} test images (of ImageNet so many validation images, evenly spaced) "
+        f"The first {config.test_rows} test images (of ImageNet so many validation images, uniformly spaced) "
         "are attacked in float32; no pixel of 0 to 255 is changed by "
         f"more than ε = {strengths}, and none leaves that range. FGSM is one step along the sign of the "
         "gradient of the true label's cross-entropy; I-FGSM takes "

@@ -109,7 +109,7 @@ class Config(BaseConfig):
         return make_methods(dropouts=self.dropouts, smoothings=self.smoothings, alphas=self.alphas)
 
     def list_epochs(self) -> list[int]:
-        """Return the epochs that are kept for the plot: about ten, as evenly as a log axis shows them."""
+        """Return the epochs that are kept for the plot: about ten, as uniformly as a log axis shows them."""
         epochs = np.unique(np.geomspace(1, self.max_epochs, 20).round().astype(int))
         return epochs[(len(epochs) - 1) % 2 :: 2].tolist()
 

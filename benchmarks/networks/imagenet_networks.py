@@ -100,7 +100,7 @@ class PixelResNet(nn.Module):
     """A network that normalises its images itself: what the estimator trains.
 
     Images are mixed before they are normalised, which gives the same virtual examples as mixing
-    after it: normalisation is affine, and the weights of a mixture add up to 1.
+    after it: normalisation is affine, and the weights of a mixture sum to 1.
 
     Parameters
     ----------

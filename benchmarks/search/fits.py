@@ -42,7 +42,7 @@ def time_works(works: Mapping[str, Work], n_rounds: int) -> dict[str, list[float
 
 
 def make_alphas(n_candidates: int) -> list[float]:
-    """Return strengths of the mixing from 0.05 to 1, evenly spaced on the scale of logarithms."""
+    """Return strengths of the mixing from 0.05 to 1, uniformly spaced on a logarithmic scale."""
     return [float(alpha) for alpha in np.geomspace(0.05, 1, n_candidates)]
 
 

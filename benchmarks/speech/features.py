@@ -59,7 +59,7 @@ def compute_spectrograms(waves: Tensor) -> Tensor:
     of these clips for PyTorch takes: a (periodic) Hamming window of 20 ms each 10 ms, frames
     centred on their times, log(1 + x), mean and deviation of each whole clip. Two choices are
     ours. A window of 320 samples has 161 frequencies; the last one, of 8 kHz, is left out. Beyond
-    the ends of a clip there are zeros, which are also what a short clip is filled up with before
+    the ends of a clip there are zeros, which are also what a short clip is padded with before
     the transform: the same as zeros in the spectrogram's columns, but for the one at the clip's
     end.
 

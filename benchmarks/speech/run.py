@@ -258,7 +258,7 @@ def describe_protocol(config: Config, data: dict[str, Any]) -> str:
         f"{data['n_train']} clips of {data['n_classes']} words for training, {held_out}{data['n_test']} for "
         f"testing: {data['source']}. Log-spectrograms log(1 + magnitude) of {N_BINS} x {N_FRAMES} at "
         f"{SAMPLE_RATE} Hz: Hamming window of {1000 * N_FFT // SAMPLE_RATE} ms each "
-        f"{1000 * HOP // SAMPLE_RATE} ms, the frequency of 8 kHz left out, short clips filled up with zeros, "
+        f"{1000 * HOP // SAMPLE_RATE} ms, the frequency of 8 kHz left out, short clips padded with zeros, "
         f"each clip with mean 0 and deviation 1. LeNet with dropout; VGG-11 with batch normalisation{width}. "
         f"{config.epochs} epochs (30 in the paper) of Adam, batches of {config.batch_size}, learning rate "
         f"{config.lr:g}{lr}, divided by ten after every {config.decay_every} epochs. Mixup: one λ and one "

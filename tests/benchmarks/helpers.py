@@ -1,7 +1,10 @@
 """A tiny convolutional net with all that draws, for tests of training in pieces."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -34,6 +37,27 @@ def make_tiny(**options: Any) -> MixupClassifier:
         "random_state": 5,
     }
     return MixupClassifier(PreActResNet18, **known | options)
+
+
+class KilledError(Exception):
+    """Stands for the end of a process."""
+
+
+@contextmanager
+def killed_after(module: Any, n_checkpoints: int) -> Iterator[None]:
+    """Kill what runs inside after so many checkpoints that `module` saves."""
+    save, written = module.save_checkpoint, []
+
+    def save_and_die(*args: Any) -> None:
+        save(*args)
+        written.append(args)
+        if len(written) == n_checkpoints:
+            raise KilledError("killed")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "save_checkpoint", save_and_die)
+        with pytest.raises(KilledError, match="killed"):
+            yield
 
 
 def list_verdicts(text: str) -> list[str]:

@@ -34,7 +34,7 @@ from benchmarks.image_training.augment_and_schedule import (
 from benchmarks.image_training.fits import explain_lack_of_memory
 from benchmarks.networks.cifar_networks import PreActResNet18
 from benchmarks.peers.hand_written_loop import make_loop
-from tests.benchmarks.helpers import N_CLASSES, get_state, make_tiny
+from tests.benchmarks.helpers import N_CLASSES, get_state, killed_after, make_tiny
 
 TINY = dataclasses.replace(
     PRESETS["smoke"], epochs=2, last_epochs=1, checkpoint_every=1, width=1, train_rows=70, test_rows=20
@@ -193,23 +193,6 @@ def test_repeatable_convolutions_puts_the_flag_back() -> None:
     assert torch.backends.cudnn.deterministic == before
 
 
-class KilledError(Exception):
-    """Stands for the end of a process."""
-
-
-def kill_after(monkeypatch: pytest.MonkeyPatch, n_pieces: int) -> None:
-    """Let training end with :class:`KilledError` after so many checkpoints."""
-    save, written = checkpoints.save_checkpoint, []
-
-    def save_and_die(*args: Any) -> None:
-        save(*args)
-        written.append(args)
-        if len(written) == n_pieces:
-            raise KilledError
-
-    monkeypatch.setattr(checkpoints, "save_checkpoint", save_and_die)
-
-
 def read_errors(out: Path) -> list[Any]:
     """Return what a run found, without its times."""
     document = json.loads((out / "cifar-embedded-smoke-cpu.json").read_text())
@@ -232,13 +215,11 @@ def test_run_writes_its_results_and_leaves_nothing_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_broken_command_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_command_goes_on_where_it_was(tmp_path: Path) -> None:
     whole, broken = (dataclasses.replace(TINY, preset="smoke", out=tmp_path / name) for name in ("a", "b"))
     run(whole)
-    with monkeypatch.context() as patch:
-        kill_after(patch, 3)  # in the midst of the second run
-        with pytest.raises(KilledError):
-            run(broken)
+    with killed_after(checkpoints, 3):  # in the midst of the second run
+        run(broken)
     folder, journal = sorted(broken.out.iterdir())
     assert [path.name for path in folder.iterdir()] == ["digit_images-preact_resnet18-ERM-0.0005-0.pt"]
     assert journal.suffix == ".jsonl"

@@ -13,6 +13,7 @@ from benchmarks.corrupted_tables.methods import corrupt_labels
 from benchmarks.data.cifar_images import load_image_set, normalize_images
 from benchmarks.harness import checkpoints
 from benchmarks.harness.command import UserError
+from tests.benchmarks.helpers import killed_after
 
 TINY = dataclasses.replace(
     PRESETS["smoke"],
@@ -50,21 +51,11 @@ def test_run_writes_its_results_and_leaves_nothing_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_broken_command_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_command_goes_on_where_it_was(tmp_path: Path) -> None:
     whole, broken = (dataclasses.replace(TINY, out=tmp_path / name) for name in ("a", "b"))
     run(whole)
-    save, written = checkpoints.save_checkpoint, []
-
-    def save_and_die(*args: Any) -> None:
-        save(*args)
-        written.append(args)
-        if len(written) == 4:  # all epochs of the second run are done, and nothing is recorded of it
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "save_checkpoint", save_and_die)
-        with pytest.raises(KeyboardInterrupt):
-            run(broken)
+    with killed_after(checkpoints, 4):  # all epochs of the second run are done, and nothing is recorded of it
+        run(broken)
     assert not (broken.out / f"{STEM}.json").exists()
     run(broken)
     assert read_records(whole.out) == read_records(broken.out)

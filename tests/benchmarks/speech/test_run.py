@@ -25,6 +25,7 @@ from benchmarks.speech.run import (
     run,
     time_network,
 )
+from tests.benchmarks.helpers import killed_after
 
 pytest.importorskip("soundfile")
 
@@ -63,31 +64,15 @@ def test_run_writes_its_results_and_leaves_nothing_else(tmp_path: Path) -> None:
     assert "made-up tones" in document["protocol"]
 
 
-class KilledError(Exception):
-    """Stands for the end of a process."""
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("few_clips")
 @pytest.mark.parametrize("level", ["spectrogram", "waveform"])
-def test_a_broken_command_goes_on_where_it_was(
-    tmp_path: Path, level: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_broken_command_goes_on_where_it_was(tmp_path: Path, level: Any) -> None:
     options = {"level": level, "epochs": 3, "warmup_epochs": 2}  # a warm-up of two pieces
     whole, broken = (dataclasses.replace(TINY, out=tmp_path / name, **options) for name in ("a", "b"))
     run(whole)
-    save, written = checkpoints.save_checkpoint, []
-
-    def save_and_die(*args: Any) -> None:
-        save(*args)
-        written.append(args)
-        if len(written) == 4:  # in the midst of the second run
-            raise KilledError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "save_checkpoint", save_and_die)
-        with pytest.raises(KilledError):
-            run(broken)
+    with killed_after(checkpoints, 4):  # in the midst of the second run
+        run(broken)
     folder, journal = sorted(broken.out.iterdir())
     assert [path.name for path in folder.iterdir()] == ["vgg11-0.2-0.pt"]
     assert journal.suffix == ".jsonl"

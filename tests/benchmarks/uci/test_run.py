@@ -158,11 +158,11 @@ def test_run_goes_on_after_a_kill_with_the_same_records(
     def compare_until_killed(*arguments: Any) -> dict[str, Any]:
         calls.append(arguments)
         if len(calls) == 2:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("killed")
         return compare(*arguments)
 
     monkeypatch.setattr(uci, "compare", compare_until_killed)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="killed"):
         uci.run(broken)
     (journal,) = broken.out.iterdir()
     assert journal.name.endswith(".partial.jsonl")

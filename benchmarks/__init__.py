@@ -1,1 +1,1 @@
-"""Benchmarks of sk_mixup: one file, one claim; ``python -m benchmarks`` lists them."""
+"""Benchmarks of sk_mixup: one folder, one claim; ``python -m benchmarks`` lists them."""

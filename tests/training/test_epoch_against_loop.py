@@ -83,14 +83,14 @@ def make_virtual_rows(plan: Plan, X: NDArray[Any]) -> list[tuple[str, list[int],
     return made
 
 
-def predict_row(chain: nn.Sequential, layer: str, inputs: Any, lam_x: Any) -> Tensor:
+def predict_row(module: nn.Sequential, layer: str, inputs: Any, lam_x: Any) -> Tensor:
     """Run each input through the first layers alone, mix what comes out, and run that through the others."""
     k = 0 if layer == "input" else int(layer) + 1
-    hidden = [chain[:k](torch.as_tensor(x)[None]) for x in inputs]
+    hidden = [module[:k](torch.as_tensor(x)[None]) for x in inputs]
     mixed = torch.zeros_like(hidden[0])
     for h, weight in zip(hidden, lam_x, strict=True):
         mixed = mixed + weight * h
-    return chain[k:](mixed)[0]
+    return module[k:](mixed)[0]
 
 
 def compute_loss(problem: str, output: Tensor, targets: Any, lam: list[float]) -> Tensor:
@@ -110,7 +110,7 @@ def compute_loss(problem: str, output: Tensor, targets: Any, lam: list[float]) -
 
 
 def train_slowly(
-    chain: nn.Sequential, plan: Plan, X: NDArray[Any], y: NDArray[Any], problem: str, weight: Any
+    module: nn.Sequential, plan: Plan, X: NDArray[Any], y: NDArray[Any], problem: str, weight: Any
 ) -> list[float]:
     """Train for an epoch of a plan, row by row, by gradient descent; return the losses of the batches."""
     virtual, history = make_virtual_rows(plan, X), []
@@ -118,11 +118,11 @@ def train_slowly(
         total, divisor = torch.zeros(()), 0.0
         for layer, rows, inputs, lam_x, lam in virtual[start:stop]:
             w = 1.0 if weight is None else float(np.prod([weight[row] for row in rows]))
-            output = predict_row(chain, layer, inputs, lam_x)
+            output = predict_row(module, layer, inputs, lam_x)
             total = total + w * compute_loss(problem, output, [y[row] for row in rows], lam)
             divisor += w
         loss = total / divisor
-        parameters = list(chain.parameters())
+        parameters = list(module.parameters())
         gradients = torch.autograd.grad(loss, parameters)
         with torch.no_grad():
             for p, gradient in zip(parameters, gradients, strict=True):
@@ -352,7 +352,7 @@ def test_lbfgs_evaluates_the_same_virtual_examples_in_a_step(name: str) -> None:
     class Looking(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.chain = nn.Sequential(nn.Flatten(), nn.Linear(32, 3))
+            self.module = nn.Sequential(nn.Flatten(), nn.Linear(32, 3))
             self.add_module("0", nn.Identity())
             self.add_module("1", nn.Identity())
 
@@ -360,7 +360,7 @@ def test_lbfgs_evaluates_the_same_virtual_examples_in_a_step(name: str) -> None:
             x = self.get_submodule("1")(x)
             if self.training:
                 seen[-1].append(x.clone())
-            return self.chain(x)
+            return self.module(x)
 
     class Net(MixupClassifier):
         def train_step(self, batch: Any, **fit_params: Any) -> Any:

@@ -89,10 +89,10 @@ class OnEpochs(Callback):
         pass
 
 
-# -- a chain of linear layers ------------------------------------------------------------
+# -- linear layers with ReLUs between them ------------------------------------------------
 
 
-CHAINS: dict[str, dict[str, Any]] = {
+PERCEPTRONS: dict[str, dict[str, Any]] = {
     "default": {},
     "no_hidden_layer": {"module__hidden_layer_sizes": ()},
     "sequence": {"module": build(FIRST, nn.ReLU, LAST)},
@@ -115,9 +115,11 @@ CHAINS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("kind", CHAINS)
-def test_multilayer_perceptron_is_trained_as_a_chain(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    assert find_trainers(monkeypatch, MixupClassifier(**ONCE | CHAINS[kind])) == ["PerceptronTrainer"]
+@pytest.mark.parametrize("kind", PERCEPTRONS)
+def test_multilayer_perceptron_is_trained_without_autograd(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    assert find_trainers(monkeypatch, MixupClassifier(**ONCE | PERCEPTRONS[kind])) == ["PerceptronTrainer"]
 
 
 # -- autograd, but the loss --------------------------------------------------------------

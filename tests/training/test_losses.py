@@ -522,7 +522,7 @@ def test_penalty_is_there_where_a_loss_is_overridden(float64: None, problem: str
         assert_close_nets(*nets, rtol=1e-7, atol=1e-9)
 
 
-def test_stack_of_different_penalties_equals_lone_fits(float64: None) -> None:
+def test_stack_of_different_penalties_equals_single_fits(float64: None) -> None:
     X, y = load_iris(return_X_y=True)
     penalties = (0.0, 0.1, 0.1, 0.9)
     options: dict[str, Any] = {"max_epochs": 5, "early_stopping": False}

@@ -63,7 +63,7 @@ class OwnSequential(nn.Sequential):
         (MLP(4, 3, dropout=0.5), 2, None),
     ],
 )
-def test_chain_is_found_where_there_is_one(
+def test_linear_layers_are_found_where_there_are_some(
     module: nn.Module, ndim: int, expected: list[nn.Linear] | None
 ) -> None:
     assert find_linear_layers(module, ndim) == expected
@@ -71,21 +71,21 @@ def test_chain_is_found_where_there_is_one(
 
 @pytest.mark.parametrize("sizes", [(), (8,), (8, 7)])
 @pytest.mark.parametrize("ndim", [2, 4])
-def test_chain_of_the_default_network_is_found(sizes: tuple[int, ...], ndim: int) -> None:
-    chain = find_linear_layers(MLP(4, 3, hidden_layer_sizes=sizes), ndim)
-    assert chain is not None
-    assert [layer.out_features for layer in chain] == [*sizes, 3]
+def test_linear_layers_of_the_default_network_are_found(sizes: tuple[int, ...], ndim: int) -> None:
+    layers = find_linear_layers(MLP(4, 3, hidden_layer_sizes=sizes), ndim)
+    assert layers is not None
+    assert [layer.out_features for layer in layers] == [*sizes, 3]
 
 
 @pytest.mark.parametrize("name", ["weight", "bias"])
 @pytest.mark.parametrize("register", ["register_hook", "register_post_accumulate_grad_hook"])
-def test_chain_with_a_hooked_weight_is_none(name: str, register: str) -> None:
+def test_hooked_weight_leaves_no_linear_layers(name: str, register: str) -> None:
     module = MLP(4, 3)
     getattr(getattr(module.layers[1], name), register)(lambda *_: None)
     assert find_linear_layers(module) is None
 
 
-def test_chain_that_is_compiled_is_none() -> None:
+def test_compiled_module_has_no_linear_layers() -> None:
     module = MLP(4, 3)
     module._compiled_call_impl = module.forward  # as nn.Module.compile leaves it
     assert find_linear_layers(module) is None

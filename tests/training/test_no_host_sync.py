@@ -52,7 +52,7 @@ def run_watched(net: Any, *table: Any, stepwise: bool = False) -> Waiting:
     return waiting
 
 
-# A chain of layers, autograd, and step by step.
+# Without autograd, by autograd, and step by step.
 WAYS = [("mlp", False), ("tanh", False), ("tanh", True)]
 FORMS: dict[str, Callable[..., Any]] = {
     "dense": lambda X: X,
@@ -190,7 +190,7 @@ def make_batches(loss: Loss, policy: Any, *, weighted: bool) -> PlannedBatches:
 
 
 def make_module(*, trained: bool) -> nn.Sequential:
-    """Return a chain of layers on the device."""
+    """Return linear layers with a ReLU between them, on the device."""
     layers = [nn.Linear(N_FEATURES, 5, device="meta"), nn.Linear(5, N_OUTPUTS, device="meta")]
     for layer in layers:
         for name, parameter in list(layer.named_parameters()):
@@ -200,8 +200,8 @@ def make_module(*, trained: bool) -> nn.Sequential:
 
 
 def make_trainer(kind: str, loss: Loss) -> Trainer:
-    module = make_module(trained=kind == "chain")
-    if kind == "chain":
+    module = make_module(trained=kind == "perceptron")
+    if kind == "perceptron":
         layers = [module[0], module[2]]
         # Its fused kernel has a fake counterpart.
         return PerceptronTrainer(layers, loss, torch.optim.Adam(module.parameters(), fused=True))
@@ -212,7 +212,7 @@ def make_trainer(kind: str, loss: Loss) -> Trainer:
     return trainer
 
 
-@each_pair({"kind": ["chain", "module"], "loss": LOSSES, "policy": POLICIES, "weighted": [False, True]})
+@each_pair({"kind": ["perceptron", "module"], "loss": LOSSES, "policy": POLICIES, "weighted": [False, True]})
 def test_epoch_runs_on_the_device(cuda: Waiting, kind: str, loss: Loss, policy: Any, weighted: bool) -> None:
     devices: list[str] = []
     trainer = make_trainer(kind, loss)
@@ -245,7 +245,7 @@ class Homesick(CrossEntropy):
         return torch.empty_like(gradient).copy_(gradient.cpu())
 
 
-@pytest.mark.parametrize("kind", ["chain", "module"])
+@pytest.mark.parametrize("kind", ["perceptron", "module"])
 @pytest.mark.parametrize("owner", [Forgetful, Hasty])
 def test_loss_that_leaves_the_device_is_refused(cuda: Waiting, kind: str, owner: Any) -> None:
     loss = owner(N_OUTPUTS)
@@ -253,7 +253,7 @@ def test_loss_that_leaves_the_device_is_refused(cuda: Waiting, kind: str, owner:
         make_trainer(kind, loss).run_epoch(make_batches(loss, ERM(), weighted=False), lambda *_: None)
 
 
-@pytest.mark.parametrize("kind", ["chain", "module"])
+@pytest.mark.parametrize("kind", ["perceptron", "module"])
 def test_loss_that_goes_to_the_host_and_back_is_caught(cuda: Waiting, kind: str) -> None:
     loss = Homesick(N_OUTPUTS)
     make_trainer(kind, loss).run_epoch(make_batches(loss, ERM(), weighted=False), lambda *_: None)

@@ -138,7 +138,7 @@ def test_interrupt_leaves_the_net_of_the_steps_done(at: int, optimizer: Any) -> 
     assert_same_nets(fast.partial_fit(X, y), slow.partial_fit(X, y))
 
 
-def test_interrupt_between_the_layers_of_a_chain_keeps_the_steps_done(
+def test_interrupt_between_the_layers_keeps_the_steps_done(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     X, y = make_rows("mlp"), PROBLEMS["classes"].y

@@ -13,11 +13,13 @@ import warnings
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
-from skorch.callbacks import EarlyStopping, EpochScoring
+from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 from skorch.dataset import Dataset as SkorchDataset
 from skorch.dataset import ValidSplit
+from skorch.exceptions import NotInitializedError
 from skorch.utils import data_from_dataset, is_dataset, params_for, to_device
 import torch
 from torch import Tensor, nn
@@ -41,6 +43,7 @@ from sk_mixup._validation import (
 from sk_mixup.estimators._holdout import count_held_out, watches_validation
 from sk_mixup.estimators._inputs import (
     DatasetTargets,
+    FoundTargets,
     check_mapping,
     count_rows,
     first_pair,
@@ -49,8 +52,9 @@ from sk_mixup.estimators._inputs import (
     to_host,
 )
 from sk_mixup.estimators._options import check_options_of, check_prefixes, list_options
-from sk_mixup.estimators._persistence import from_json, read_header, to_json, whole_files, write_state
-from sk_mixup.estimators._targets import ClassWeight, TargetOptions, Targets, check_length
+from sk_mixup.estimators._persistence import File, from_json, read_header, to_json, whole_files, write_state
+from sk_mixup.estimators._targets import ClassWeight, OpaqueTargets, TargetOptions, Targets, check_length
+from sk_mixup.mixing import Vicinity
 from sk_mixup.stacking._scheduler import rejoin_scheduler
 
 __all__ = ["MixupEstimator"]
@@ -63,6 +67,10 @@ BLOCK_SIZE = 256
 TABLE_SIZE = 64 * BLOCK_SIZE
 # What a fit learns beside the weights and the targets.
 LEARNED = ("feature_names_in_", "n_features_in_", "_shape_in")
+
+
+class NotReadyError(NotInitializedError, NotFittedError):
+    """An estimator is asked to predict that was neither fitted nor initialized."""
 
 
 class MixupEstimator(MixupNetMixin):
@@ -110,8 +118,9 @@ class MixupEstimator(MixupNetMixin):
 
     def _get_param_names(self) -> list[str]:
         options = self._get_option_names()
-        extra = set(vars(self)) - set(options)
-        return [*options, *sorted(k for k in extra if not k.startswith("_") and not k.endswith("_"))]
+        extra = {name for name in vars(self) if not name.startswith("_") and not name.endswith("_")}
+        replaced = {name for name in extra if inspect.isfunction(getattr(type(self), name, None))}
+        return [*options, *sorted(extra - replaced - set(options))]
 
     @property
     def _params_to_validate(self) -> set[str]:
@@ -153,7 +162,7 @@ class MixupEstimator(MixupNetMixin):
             "validation_fraction", self.validation_fraction, **limits, above=True, below=True, hint=hint
         )
         check_real("lr", self.lr, low=0.0, hint="Use 1e-3 for Adam, say.")
-        if self.train_split not in ("auto", None) and not callable(self.train_split):
+        if self.train_split and self.train_split != "auto" and not callable(self.train_split):
             raise TypeError(
                 f"train_split must be 'auto', None or callable; got {self.train_split!r}. Use "
                 "skorch.dataset.ValidSplit for a split of your own."
@@ -246,7 +255,13 @@ class MixupEstimator(MixupNetMixin):
         """Do nothing: data was checked at the edge."""
 
     def _check_training_data(
-        self, X: Any, y: Any, sample_weight: object, *, reset: bool, classes: Sequence[object] | None = None
+        self,
+        X: Any,
+        y: object,
+        sample_weight: object,
+        *,
+        reset: bool,
+        classes: Sequence[object] | None = None,
     ) -> tuple[Any, Any, np.ndarray | None]:
         """Check the data and turn targets into codes."""
         if is_dataset(X):
@@ -268,7 +283,7 @@ class MixupEstimator(MixupNetMixin):
                 f"class_weight must be None for a Dataset; got {self.class_weight!r}. Pass X and y as arrays."
             )
 
-    def _check_arrays(self, X: Any, y: object, *, reset: bool) -> Any:
+    def _check_arrays(self, X: object, y: object, *, reset: bool) -> Any:
         """Check X, and that y is there; remember the features of X."""
         if y is None:
             raise ValueError(
@@ -279,7 +294,7 @@ class MixupEstimator(MixupNetMixin):
             return check_mapping(X)
         return self._validate(X, reset=reset, ensure_min_samples=2 if reset else 1)
 
-    def _validate(self, X: Any, *, reset: bool, ensure_min_samples: int = 1) -> Any:
+    def _validate(self, X: object, *, reset: bool, ensure_min_samples: int = 1) -> Any:
         checked = validate_data(
             self,
             to_host(X),
@@ -318,9 +333,10 @@ class MixupEstimator(MixupNetMixin):
                 if x.ndim:
                     self.n_features_in_ = int(x.shape[0])
             targets = DatasetTargets(dataset, y)
-            kind = next(kind for kind in self.kinds if kind.accepts_one(targets.first))
+            kind = next(kind for kind in self._list_kinds() if kind.accepts_one(targets.first))
             self._targets = kind.learn_codes(targets, self._get_target_options(classes))
-            y = targets.known
+            if y is None and targets.known is not None:
+                return np.asarray(to_host(targets.known)).view(FoundTargets)
         return None if y is None else np.asarray(to_host(y))
 
     def _encode_targets(
@@ -328,7 +344,7 @@ class MixupEstimator(MixupNetMixin):
     ) -> np.ndarray:
         """Check targets, learn their kind where they are the first, and turn them into codes."""
         y = np.asarray(y.toarray() if hasattr(y, "toarray") else to_host(y))
-        kind = next(kind for kind in self.kinds if kind.accepts(y))
+        kind = next(kind for kind in self._list_kinds() if kind.accepts(y))
         y = kind.check(y)
         check_length(y, n_samples)
         if reset:
@@ -339,6 +355,10 @@ class MixupEstimator(MixupNetMixin):
             )
         return self._targets.encode(y)
 
+    def _list_kinds(self) -> tuple[type[Targets], ...]:
+        """Return the kinds of targets that are taken; a loss of the user's own takes others too."""
+        return (OpaqueTargets, *self.kinds) if self.is_overridden("get_loss") else self.kinds
+
     def _get_target_options(self, classes: Sequence[object] | None) -> TargetOptions:
         ignored = self.get_params_for("criterion").get("ignore_index", TargetOptions.ignored)
         return TargetOptions(self.classes if classes is None else classes, int(ignored))
@@ -348,7 +368,7 @@ class MixupEstimator(MixupNetMixin):
         """Whether features and targets are known; an initialized net need not have seen any."""
         return "_targets" in vars(self)
 
-    def get_dataset(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+    def get_dataset(self, X: object, y: object = None, sample_weight: object = None) -> Any:
         """Return the data as whole tensors on the device where that can be done."""
         dataset = super().get_dataset(X, y, sample_weight)
         if isinstance(dataset, Rows):
@@ -370,8 +390,10 @@ class MixupEstimator(MixupNetMixin):
         split = self._get_split(dataset, y)
         if split is None:
             return dataset, None
-        train, valid = split(dataset, **params) if y is None else split(dataset, y, **params)
-        return unwrap_subset(train), self._encode_foreign(unwrap_subset(valid))
+        known = y is not None and not (split is self.train_split and isinstance(y, FoundTargets))
+        train, valid = split(dataset, y, **params) if known else split(dataset, **params)
+        valid = unwrap_subset(valid)
+        return unwrap_subset(train), self._encode_foreign(valid) if isinstance(dataset, Rows) else valid
 
     def _get_split(self, dataset: Any, y: np.ndarray | None) -> Any:
         """Return what splits the training rows, or None for no held-out rows."""
@@ -412,7 +434,7 @@ class MixupEstimator(MixupNetMixin):
 
     # -- training ------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, **fit_params: Any) -> Self:
+    def fit(self, X: object, y: object = None, sample_weight: object = None, **fit_params: object) -> Self:
         """Train on a table, an array of any rank, or a torch data set.
 
         Parameters
@@ -439,6 +461,7 @@ class MixupEstimator(MixupNetMixin):
         TypeError, ValueError
             If an option or the data break a rule; the message names it.
         """
+        self.check_training_readiness()
         self.check_options()
         self._check_schedule()
         fresh = not self.warm_start or not self.initialized_
@@ -454,7 +477,7 @@ class MixupEstimator(MixupNetMixin):
             super().partial_fit(X, y, _routing_method="fit", sample_weight=weight, **fit_params)
         return self
 
-    def _count_trainable(self, X: Any, y: np.ndarray, weight: np.ndarray | None) -> int:
+    def _count_trainable(self, X: Any, y: Any, weight: np.ndarray | None) -> int:
         """Return how many rows may be held out."""
         if is_dataset(X):
             return len(X)
@@ -463,11 +486,11 @@ class MixupEstimator(MixupNetMixin):
 
     def partial_fit(
         self,
-        X: Any,
-        y: Any = None,
+        X: object,
+        y: object = None,
         classes: Sequence[object] | None = None,
-        sample_weight: Any = None,
-        **fit_params: Any,
+        sample_weight: object = None,
+        **fit_params: object,
     ) -> Self:
         """Train for ``max_epochs`` more epochs, without starting anew.
 
@@ -487,6 +510,7 @@ class MixupEstimator(MixupNetMixin):
         self : object
             The fitted estimator.
         """
+        self.check_training_readiness()
         self.check_options()
         reset = not self.initialized_ or not self._has_seen_data
         with self._unchanged_if_refused():
@@ -513,27 +537,21 @@ class MixupEstimator(MixupNetMixin):
         finally:
             self.__dict__.pop("_before", None)
 
-    def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **params: Any) -> Self:
+    def fit_loop(self, X: object, y: object = None, epochs: int | None = None, **params: Any) -> Self:
         """Run the epochs; early stopping is for ``fit``, not for a call of ``partial_fit``."""
         self._stops_early = self.early_stopping and params.get("_routing_method") == "fit"
-        n_epochs = self.max_epochs if epochs is None else epochs
-        # A module whose forward wants more than X cannot be looked at beforehand.
-        if n_epochs and not params.keys() - {"sample_weight", "_routing_method"}:
-            self._look_at_output(X)
         super().fit_loop(X, y, epochs, **params)
         return self
 
-    def _look_at_output(self, X: Any) -> None:
-        """Check what the module returns, on one example."""
-        if self.is_overridden("get_loss") or is_mapping(X):
-            return
-        x = torch.as_tensor(first_pair(X)[0])[None] if is_dataset(X) else X[:1].copy()
-        rows = self.get_dataset(x, np.zeros(1, dtype=np.int64))
-        if not isinstance(rows, Rows):
-            return
+    def _look_at_output(self, dataset: Any) -> None:
+        """Check what the module returns for one example."""
+        if isinstance(dataset, Rows):
+            x = dataset.slice(0, 1)[0]
+        else:
+            x = torch.as_tensor(first_pair(dataset)[0])[None]
         rejoin_scheduler()
         with unseen_draws():
-            (output,) = self.forward_iter(rows)
+            output = self.evaluation_step((x, None))
         if isinstance(output, Tensor):  # several are for a get_loss of the user's own
             self._targets.check_output(output, self.criterion_)
             self._warn_if_probabilities(output)
@@ -550,25 +568,43 @@ class MixupEstimator(MixupNetMixin):
                 stacklevel=6,
             )
 
-    def _run_epochs(self, n_epochs: int, policy: Any, *, valid: Any, **run: Any) -> bool:
-        self.__dict__.pop("_before", None)  # nothing is refused from here on; the memory is needed
+    def _run_epochs(
+        self,
+        n_epochs: int,
+        policy: Vicinity,
+        *,
+        train: Any,
+        valid: Any,
+        fit_params: dict[str, object],
+        **run: object,
+    ) -> bool:
+        if n_epochs and "_before" in vars(self):
+            # A module whose forward wants more than X cannot be looked at beforehand.
+            if not fit_params and not self.is_overridden("get_loss"):
+                self._look_at_output(train)
+            del self.__dict__["_before"]  # nothing is refused from here on; the memory is needed
         stops = self._stops_early and valid is not None
         with self._without_callbacks(lambda name, _: name == "early_stopping" and not stops):
-            stopped: bool = super()._run_epochs(n_epochs, policy, valid=valid, **run)
+            stopped: bool = super()._run_epochs(
+                n_epochs, policy, train=train, valid=valid, fit_params=fit_params, **run
+            )
             return stopped
 
     def _on_nonfinite_loss(self, message: str) -> None:
-        raise ValueError(message)
+        """Raise, unless the criterion is the user's own, who may mean it."""
+        if type(self.criterion_) is self._targets.criterion:
+            raise ValueError(message)
+        super()._on_nonfinite_loss(message)
 
     # -- losses --------------------------------------------------------------------------
 
-    def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
+    def get_loss(self, y_pred: Any, y_true: Any, X: object = None, training: bool = False) -> Tensor:
         """Return the loss of plain targets; see ``skorch.NeuralNet``."""
         y_pred, y_true = self._targets.align(y_pred, y_true, self.criterion_, self.label_smoothing)
         loss: Tensor = super().get_loss(y_pred, y_true, X=X, training=training)
         return loss
 
-    def get_batch_loss(self, y_pred: Any, batch: Batch, x: Any = None, training: bool = False) -> Tensor:
+    def get_batch_loss(self, y_pred: Any, batch: Batch, x: object = None, training: bool = False) -> Tensor:
         """Return the loss of a batch; in training, less the weighted entropy of the predictions."""
         if self._targets.is_dense and not self.is_overridden("get_loss"):
             y, lam, weight = batch.get_mixed_targets()
@@ -591,7 +627,7 @@ class MixupEstimator(MixupNetMixin):
         lam: Tensor,
         weight: Tensor | None = None,
         *,
-        x: Any = None,
+        x: object = None,
         training: bool = False,
     ) -> Tensor:
         """Return the loss of mixed targets; see :class:`MixupNetMixin`."""
@@ -609,7 +645,10 @@ class MixupEstimator(MixupNetMixin):
 
     def _get_closed_form_loss(self, training: bool) -> Loss | None:
         penalty = self.confidence_penalty if training else 0.0
-        return self._targets.find_closed_form(self.criterion_, self.label_smoothing, penalty)
+        criterion = vars(self).get("criterion_")
+        if criterion is None:
+            return None
+        return self._targets.find_closed_form(criterion, self.label_smoothing, penalty)
 
     # -- prediction ----------------------------------------------------------------------
 
@@ -619,21 +658,30 @@ class MixupEstimator(MixupNetMixin):
         if not isinstance(rows, Rows):
             yield from super().forward_iter(rows, training=training, device=device)
             return
+        batch_size = self._get_valid_batch_size(len(rows))
         table = getattr(rows.x, "ndim", None) == 2 and not training
-        size = TABLE_SIZE if table else self._get_valid_batch_size(len(rows))
-        predict = self._predict_blocks if table else self.evaluation_step
+        size = TABLE_SIZE if table else batch_size
         for start in range(0, len(rows), size):
-            n = min(size, len(rows) - start)
-            output = predict((rows.slice(start, start + n)[0], None), training=training)
-            yield to_device(output, device=device)
+            x = rows.slice(start, min(start + size, len(rows)))[0]
+            if table:
+                outputs = self._predict_table(x, batch_size)
+            else:
+                outputs = [self.evaluation_step((x, None), training=training)]
+            for output in outputs:
+                yield to_device(output, device=device)
 
-    def _predict_blocks(self, batch: Any, training: bool) -> Any:
-        """Predict a part of a table block by block; the last block is padded."""
-        n_rows = len(batch[0])
-        outputs = self._evaluate_blocks(split_padded(batch[0], BLOCK_SIZE))
-        if isinstance(outputs[0], tuple):
-            return tuple(torch.cat(parts)[:n_rows] for parts in zip(*outputs, strict=True))
-        return torch.cat(outputs)[:n_rows]
+    def _predict_table(self, x: Tensor, batch_size: int) -> list[Any]:
+        """Predict a part of a table in padded blocks; what goes to code of the user's, in its batches."""
+        outputs = self._evaluate_blocks(split_padded(x, BLOCK_SIZE))
+        if isinstance(outputs[0], Tensor):
+            output = torch.cat(outputs)[: len(x)]
+            return list(torch.split(output, batch_size)) if callable(self.predict_nonlinearity) else [output]
+        if any(len(part) != BLOCK_SIZE for part in outputs[0]):
+            return [self.evaluation_step((part, None)) for part in torch.split(x, batch_size)]
+        parts = [
+            torch.split(torch.cat(column)[: len(x)], batch_size) for column in zip(*outputs, strict=True)
+        ]
+        return list(zip(*parts, strict=True))
 
     def _evaluate_blocks(self, blocks: list[Tensor]) -> list[Any]:
         if self.is_overridden("evaluation_step"):
@@ -642,9 +690,17 @@ class MixupEstimator(MixupNetMixin):
         with torch.no_grad(), self._get_autocast():
             return [self._to_full_precision(self.infer(block)) for block in blocks]
 
-    def _as_rows(self, X: Any) -> Dataset[Any]:
+    def _check_ready(self) -> None:
+        """Raise what callers of skorch and of scikit-learn expect of a net that cannot predict yet."""
+        if not self.initialized_:
+            raise NotReadyError(
+                f"This {type(self).__name__} instance is not initialized yet. Call 'initialize' or 'fit' "
+                "with appropriate arguments before using this method."
+            )
+
+    def _as_rows(self, X: object) -> Dataset[Any]:
         """Return checked examples as a data set, of ours where the option `dataset` leaves that open."""
-        check_is_fitted(self)
+        self._check_ready()
         X = check_mapping(X) if is_mapping(X) else self._validate(X, reset=False)
         rows: Dataset[Any] = self.get_dataset(X, np.zeros(count_rows(X), dtype=np.int64))
         return rows
@@ -654,11 +710,12 @@ class MixupEstimator(MixupNetMixin):
         return n_samples if size == -1 else size
 
     def _get_predict_nonlinearity(self) -> Callable[[Tensor], Tensor]:
-        link = self._targets.get_link(self.criterion_) if self.predict_nonlinearity == "auto" else None
+        criterion = vars(self).get("criterion_")  # a subclass may have another name for it
+        link = self._targets.get_link(criterion) if self.predict_nonlinearity == "auto" else None
         own: Callable[[Tensor], Tensor] = super()._get_predict_nonlinearity()
         return own if link is None else link
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: object) -> np.ndarray:
         """Predict the probability of each class.
 
         Parameters
@@ -672,11 +729,11 @@ class MixupEstimator(MixupNetMixin):
             Column j belongs to ``classes_[j]``. For several labels per row, the
             probability of each label; those do not sum to 1.
         """
-        check_is_fitted(self)
+        self._check_ready()
         values: np.ndarray = super().predict_proba(X)
         return values
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: object) -> np.ndarray:
         """Predict the label of each row.
 
         Parameters
@@ -693,7 +750,7 @@ class MixupEstimator(MixupNetMixin):
         codes = self._targets.choose(self.predict_proba(X))
         return codes if is_dataset(X) else self._targets.decode(codes)
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: object, y: object, sample_weight: object = None) -> float:
         """Return how well the targets of rows are predicted.
 
         Parameters
@@ -717,6 +774,8 @@ class MixupEstimator(MixupNetMixin):
     def classes_(self) -> np.ndarray:
         """Labels seen in fit; column j of ``predict_proba`` is ``classes_[j]``."""
         classes = getattr(self._targets, "classes", None)
+        if self.classes is not None and len(self.classes) == 0:
+            raise AttributeError(f"{type(self).__name__} has no attribute 'classes_'")
         if classes is None:
             raise AttributeError(f"{type(self).__name__} has no classes_ before it is fitted.")
         return np.asarray(classes)
@@ -745,12 +804,12 @@ class MixupEstimator(MixupNetMixin):
 
     def save_params(
         self,
-        f_params: Any = None,
-        f_optimizer: Any = None,
-        f_criterion: Any = None,
-        f_history: Any = None,
+        f_params: File | None = None,
+        f_optimizer: File | None = None,
+        f_criterion: File | None = None,
+        f_history: File | None = None,
         use_safetensors: bool = False,
-        **kwargs: Any,
+        **kwargs: File | None,
     ) -> None:
         """Save the module's weights, and what else is asked for.
 
@@ -785,13 +844,13 @@ class MixupEstimator(MixupNetMixin):
 
     def load_params(
         self,
-        f_params: Any = None,
-        f_optimizer: Any = None,
-        f_criterion: Any = None,
-        f_history: Any = None,
-        checkpoint: Any = None,
+        f_params: File | None = None,
+        f_optimizer: File | None = None,
+        f_criterion: File | None = None,
+        f_history: File | None = None,
+        checkpoint: Callback | None = None,
         use_safetensors: bool = False,
-        **kwargs: Any,
+        **kwargs: File | None,
     ) -> None:
         """Load what :meth:`save_params` wrote.
 
@@ -826,7 +885,7 @@ class MixupEstimator(MixupNetMixin):
         targets = {part.name: to_json(getattr(self._targets, part.name)) for part in fields(self._targets)}
         return learned | {"targets": {"kind": type(self._targets).__name__, **targets}}
 
-    def _restore_learned(self, file: Any) -> None:
+    def _restore_learned(self, file: File) -> None:
         """Take over classes and features from the header of a safetensors file.
 
         A net that already has them, and weights of those shapes, is left as it is.
@@ -841,7 +900,7 @@ class MixupEstimator(MixupNetMixin):
             self.__dict__.pop(name, None)
         self.__dict__.update({name: from_json(learned[name]) for name in LEARNED if name in learned})
         values = {name: from_json(value) for name, value in learned["targets"].items()}  # type: ignore[attr-defined]
-        kind = {kind.__name__: kind for kind in self.kinds}[str(values.pop("kind"))]
+        kind = {kind.__name__: kind for kind in self._list_kinds()}[str(values.pop("kind"))]
         self._targets = kind(**values)
         # A new module, so that weights that do not fit leave the one at hand as it was.
         history, self.history_ = self.history_, None

@@ -169,8 +169,9 @@ class Labels(ClassTargets):
         return self.encode_labels(y)
 
     def decode(self, codes: np.ndarray | Tensor) -> np.ndarray:
-        """Return the label of each code."""
-        return self.known[to_numpy(codes)]
+        """Return the label of each code; of a net that has seen none, the codes."""
+        known: np.ndarray = to_numpy(codes)
+        return known if self.classes is None else np.asarray(self.classes[known])
 
     def weigh(
         self, codes: np.ndarray, weight: np.ndarray | None, class_weight: ClassWeight
@@ -212,7 +213,7 @@ class Labels(ClassTargets):
         loss = find_loss(criterion, LossOptions(self.n_outputs or 0, label_smoothing, confidence_penalty))
         return loss if loss is not None and loss.targets == CLASSES else None
 
-    def get_link(self, criterion: nn.Module) -> Callable[[Tensor], Tensor] | None:
+    def get_link(self, criterion: nn.Module | None) -> Callable[[Tensor], Tensor] | None:
         """Return the link of one logit for two classes; skorch knows the others."""
         return _sigmoid_columns if isinstance(criterion, nn.BCEWithLogitsLoss) else None
 
@@ -285,7 +286,7 @@ class Indicators(ClassTargets):
         loss = find_loss(criterion, LossOptions(self.n_outputs or 0, label_smoothing, confidence_penalty))
         return loss if loss is not None and loss.targets == INDICATORS else None
 
-    def get_link(self, criterion: nn.Module) -> Callable[[Tensor], Tensor] | None:
+    def get_link(self, criterion: nn.Module | None) -> Callable[[Tensor], Tensor] | None:
         """Return the sigmoid of a binary criterion."""
         return torch.sigmoid if isinstance(criterion, nn.BCEWithLogitsLoss) else None
 
@@ -417,7 +418,7 @@ class PixelLabels(ClassTargets):
         losses = torch.stack([_get_row_losses(criterion, output, y_k) for y_k in y])
         return mix_dense_losses(losses, lam, y.ne(criterion.ignore_index), weight)
 
-    def get_link(self, criterion: nn.Module) -> Callable[[Tensor], Tensor] | None:
+    def get_link(self, criterion: nn.Module | None) -> Callable[[Tensor], Tensor] | None:
         """Return the softmax over the classes of each pixel."""
         return partial(torch.softmax, dim=1)
 

@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 import numpy as np
 from scipy import sparse
 from sklearn.utils.validation import assert_all_finite
+from skorch.dataset import unpack_data
 from skorch.utils import data_from_dataset
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch.utils.data import Dataset, IterableDataset, Subset
 
 __all__ = [
     "DatasetTargets",
+    "FoundTargets",
     "check_mapping",
     "count_rows",
     "first_pair",
@@ -64,7 +66,12 @@ def first_pair(dataset: Dataset[tuple[object, object]]) -> tuple[object, object]
         pair = next(iter(dataset)) if isinstance(dataset, IterableDataset) else dataset[0]
     except (IndexError, StopIteration):
         raise ValueError("X must hold at least one pair; got an empty Dataset. Give it rows.") from None
-    return pair
+    x, y = unpack_data(pair if isinstance(pair, tuple | list) else (pair,))
+    return x, y
+
+
+class FoundTargets(np.ndarray):
+    """Targets that nobody gave: a Dataset was read for them."""
 
 
 class DatasetTargets:

@@ -40,6 +40,9 @@ def store_options(estimator: object, options: Mapping[str, object]) -> None:
     """
     kwargs = options["kwargs"]
     assert isinstance(kwargs, dict), "a constructor takes **kwargs"
+    history = kwargs.pop("history", None)  # skorch's, to be written to
+    if history is not None:
+        vars(estimator)["history_"] = history
     own = {name: value for name, value in options.items() if name not in ("self", "__class__", "kwargs")}
     vars(estimator).update(own | kwargs)
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from sk_mixup._training.losses import IGNORED, VALUES, Loss, LossOptions, find_loss, mix_columns
 from sk_mixup.estimators._inputs import DatasetTargets, get_input_dtype
 
-__all__ = ["ClassWeight", "RealValues", "TargetOptions", "Targets", "check_length"]
+__all__ = ["ClassWeight", "OpaqueTargets", "RealValues", "TargetOptions", "Targets", "check_length"]
 
 ClassWeight = Mapping[object, float] | str | None
 
@@ -162,7 +162,7 @@ class Targets(ABC):
 
     # -- prediction ----------------------------------------------------------------------
 
-    def get_link(self, criterion: nn.Module) -> Callable[[Tensor], Tensor] | None:
+    def get_link(self, criterion: nn.Module | None) -> Callable[[Tensor], Tensor] | None:
         """Return the link from outputs to predictions; None for skorch's own."""
         return None
 
@@ -270,6 +270,64 @@ class RealValues(Targets):
     ) -> float:
         """Return R²."""
         return float(r2_score(y, y_pred, sample_weight=sample_weight))
+
+
+@dataclass(frozen=True, eq=False)
+class OpaqueTargets(Targets):
+    """Targets that a loss of the user's own alone understands, such as sequences of varying length."""
+
+    criterion = nn.MSELoss
+
+    @classmethod
+    def accepts(cls, y: np.ndarray) -> bool:
+        """Whether an array holds sequences, or more than two axes of real numbers."""
+        is_ragged = y.dtype.kind == "O" and y.size > 0 and np.ndim(y.flat[0]) > 0
+        return is_ragged or (y.ndim > 2 and y.dtype.kind == "f")
+
+    @classmethod
+    def accepts_one(cls, target: np.ndarray) -> bool:
+        """Whether the target of one example of a Dataset holds real numbers, more than one of them."""
+        return target.ndim > 0 and target.dtype.kind == "f"
+
+    @classmethod
+    def check(cls, y: np.ndarray) -> np.ndarray:
+        """Return y."""
+        return y
+
+    @classmethod
+    def learn(cls, y: np.ndarray, options: TargetOptions) -> Self:
+        """Remember nothing."""
+        return cls()
+
+    @classmethod
+    def learn_codes(cls, targets: DatasetTargets, options: TargetOptions) -> Self:
+        """Remember nothing."""
+        return cls()
+
+    @property
+    def n_outputs(self) -> None:
+        """None: the module is what it is given as."""
+        return
+
+    def describe(self) -> str:
+        """Return in words what y must be."""
+        return "what get_loss takes"
+
+    def encode(self, y: np.ndarray) -> np.ndarray:
+        """Return y."""
+        return y
+
+    def decode(self, codes: np.ndarray | Tensor) -> np.ndarray:
+        """Return what was predicted."""
+        return _to_array(codes)
+
+    def score(
+        self, y: object, y_pred: np.ndarray, sample_weight: object = None, *, coded: bool = False
+    ) -> float:
+        """Raise: nothing is known of these targets."""
+        raise TypeError(
+            "score must be overridden where get_loss is, for such y. Give the net a method `score`."
+        )
 
 
 def check_length(y: np.ndarray, n_samples: int) -> None:

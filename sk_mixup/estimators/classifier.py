@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 import sys
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from sklearn.utils import Tags
 from skorch import NeuralNetClassifier
 from skorch.dataset import Dataset
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from sk_mixup._validation import check_real
@@ -280,12 +280,12 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
 
     def __init__(
         self,
-        module: Any = MLP,
+        module: type[nn.Module] | nn.Module = MLP,
         *,
         alpha: float = 0.2,
         lam_per: str = "example",
         n_mixed: int = 2,
-        partners: Any = "batch",
+        partners: object = "batch",
         vicinity: Vicinity | None = None,
         warmup_epochs: int = 0,
         cooldown_epochs: int = 0,
@@ -299,15 +299,15 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
         lr: float = 1e-3,
         max_epochs: int = 200,
         batch_size: int = 32,
-        optimizer: Any = torch.optim.Adam,
-        criterion: Any = "auto",
-        train_split: Any = "auto",
-        callbacks: Any = None,
-        classes: Sequence[Any] | None = None,
-        iterator_train: Any = DataLoader,
-        iterator_valid: Any = DataLoader,
-        dataset: Any = Dataset,
-        predict_nonlinearity: Any = "auto",
+        optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
+        criterion: str | Callable[..., nn.Module] = "auto",
+        train_split: object = "auto",
+        callbacks: object = None,
+        classes: Sequence[object] | None = None,
+        iterator_train: object = DataLoader,
+        iterator_valid: object = DataLoader,
+        dataset: object = Dataset,
+        predict_nonlinearity: object = "auto",
         warm_start: bool = False,
         verbose: int = 0,
         device: str = "cpu",
@@ -316,10 +316,10 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
         storage: str = "auto",
         channels_last: bool = False,
         cuda_graph: bool = False,
-        use_caching: Any = "auto",
-        torch_load_kwargs: dict[str, Any] | None = None,
-        random_state: Any = None,
-        **kwargs: Any,
+        use_caching: bool | str = "auto",
+        torch_load_kwargs: dict[str, object] | None = None,
+        random_state: object = None,
+        **kwargs: object,
     ) -> None:
         store_options(self, locals())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, NoReturn
+from typing import ClassVar, NoReturn
 
 import numpy as np
 from sklearn.utils import Tags
@@ -236,12 +236,12 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
 
     def __init__(
         self,
-        module: Any = MLP,
+        module: type[nn.Module] | nn.Module = MLP,
         *,
         alpha: float = 0.2,
         lam_per: str = "example",
         n_mixed: int = 2,
-        partners: Any = "batch",
+        partners: object = "batch",
         vicinity: Vicinity | None = None,
         warmup_epochs: int = 0,
         cooldown_epochs: int = 0,
@@ -252,14 +252,14 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
         lr: float = 1e-3,
         max_epochs: int = 200,
         batch_size: int = 32,
-        optimizer: Any = torch.optim.Adam,
-        criterion: Any = nn.MSELoss,
-        train_split: Any = "auto",
-        callbacks: Any = None,
-        iterator_train: Any = DataLoader,
-        iterator_valid: Any = DataLoader,
-        dataset: Any = Dataset,
-        predict_nonlinearity: Any = "auto",
+        optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
+        criterion: str | Callable[..., nn.Module] = nn.MSELoss,
+        train_split: object = "auto",
+        callbacks: object = None,
+        iterator_train: object = DataLoader,
+        iterator_valid: object = DataLoader,
+        dataset: object = Dataset,
+        predict_nonlinearity: object = "auto",
         warm_start: bool = False,
         verbose: int = 0,
         device: str = "cpu",
@@ -268,14 +268,14 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
         storage: str = "auto",
         channels_last: bool = False,
         cuda_graph: bool = False,
-        use_caching: Any = "auto",
-        torch_load_kwargs: dict[str, Any] | None = None,
-        random_state: Any = None,
-        **kwargs: Any,
+        use_caching: bool | str = "auto",
+        torch_load_kwargs: dict[str, object] | None = None,
+        random_state: object = None,
+        **kwargs: object,
     ) -> None:
         store_options(self, locals())
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: object) -> np.ndarray:
         """Predict the targets of each row.
 
         Parameters

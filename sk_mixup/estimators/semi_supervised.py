@@ -12,7 +12,7 @@ import numpy as np
 from skorch import NeuralNetClassifier
 from skorch.dataset import Dataset as SkorchDataset
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from sk_mixup._data.batches import Batch
@@ -285,7 +285,7 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
 
     def __init__(
         self,
-        module: Any = MLP,
+        module: type[nn.Module] | nn.Module = MLP,
         *,
         method: str = "mixmatch",
         alpha: float = 0.75,
@@ -306,11 +306,11 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
         max_epochs: int = 100,
         batch_size: int = 32,
         unlabeled_batch_size: int = 64,
-        optimizer: Any = torch.optim.Adam,
-        train_split: Any = "auto",
-        callbacks: Any = None,
-        classes: Sequence[Any] | None = None,
-        iterator_valid: Any = DataLoader,
+        optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
+        train_split: object = "auto",
+        callbacks: object = None,
+        classes: Sequence[object] | None = None,
+        iterator_valid: object = DataLoader,
         warm_start: bool = False,
         verbose: int = 0,
         device: str = "cpu",
@@ -318,10 +318,10 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
         autocast: str | None = None,
         storage: str = "auto",
         channels_last: bool = False,
-        use_caching: Any = "auto",
-        torch_load_kwargs: dict[str, Any] | None = None,
-        random_state: Any = None,
-        **kwargs: Any,
+        use_caching: bool | str = "auto",
+        torch_load_kwargs: dict[str, object] | None = None,
+        random_state: object = None,
+        **kwargs: object,
     ) -> None:
         store_options(self, locals())
 
@@ -369,7 +369,7 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
 
     # -- data ----------------------------------------------------------------------------
 
-    def _check_arrays(self, X: Any, y: object, *, reset: bool) -> Any:
+    def _check_arrays(self, X: object, y: object, *, reset: bool) -> Any:
         if is_mapping(X):
             raise TypeError(
                 f"X must be an array or a sparse matrix for {type(self).__name__}; got a mapping of arrays. "
@@ -447,7 +447,7 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
         super().load_params(*args, **kwargs)
         self._weights = None
 
-    def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **params: Any) -> Self:
+    def fit_loop(self, X: object, y: object = None, epochs: int | None = None, **params: Any) -> Self:
         """Run the epochs; see :class:`MixupNetMixin`."""
         super().fit_loop(X, y, epochs, **params)
         # What early stopping puts back, once this is done, is where a further fit begins.
@@ -544,7 +544,7 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
 
     # -- fit -----------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, **fit_params: Any) -> Self:
+    def fit(self, X: object, y: object = None, sample_weight: object = None, **fit_params: object) -> Self:
         """Train on labelled and unlabelled rows.
 
         Parameters

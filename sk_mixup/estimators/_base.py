@@ -45,13 +45,14 @@ from sk_mixup.estimators._inputs import (
     DatasetTargets,
     FoundTargets,
     check_mapping,
+    check_weights,
     count_rows,
     first_pair,
     get_input_dtype,
     is_mapping,
     to_host,
 )
-from sk_mixup.estimators._options import check_options_of, check_prefixes, list_options
+from sk_mixup.estimators._options import check_options_of, check_prefixes, check_sizes_known, list_options
 from sk_mixup.estimators._persistence import File, from_json, read_header, to_json, whole_files, write_state
 from sk_mixup.estimators._targets import ClassWeight, OpaqueTargets, TargetOptions, Targets, check_length
 from sk_mixup.mixing import Vicinity
@@ -232,7 +233,7 @@ class MixupEstimator(MixupNetMixin):
     def initialize_module(self) -> Self:
         """Build the module; an instance is copied, so that every fit starts from it alike."""
         kwargs = self.get_params_for("module")
-        _check_sizes_known(self.module, kwargs)
+        check_sizes_known(self.module, kwargs)
         module = copy.deepcopy(self.module) if isinstance(self.module, nn.Module) else self.module
         self.module_ = self.initialized_instance(module, kwargs)
         self._set_memory_format()
@@ -269,7 +270,7 @@ class MixupEstimator(MixupNetMixin):
             return X, self._check_dataset(X, y, reset=reset, classes=classes), None
         X = self._check_arrays(X, y, reset=reset)
         y = self._encode_targets(y, count_rows(X), reset=reset, classes=classes)
-        weight = _check_weights(sample_weight, len(y))
+        weight = check_weights(sample_weight, len(y))
         weight = self._targets.weigh(y, weight, self.class_weight)
         # The products of mixed rows' weights must not overflow.
         return X, y, None if weight is None else weight / weight[weight > 0].mean()
@@ -909,39 +910,3 @@ class MixupEstimator(MixupNetMixin):
 
     def _get_shapes(self) -> dict[str, list[int]]:
         return {name: list(tensor.shape) for name, tensor in self.module_.state_dict().items()}
-
-
-def _check_sizes_known(module: object, kwargs: Mapping[str, object]) -> None:
-    """Raise if a class of modules needs sizes that no data has told."""
-    if not inspect.isclass(module):
-        return
-    parameters = inspect.signature(module).parameters
-    if "in_features" not in parameters or parameters["in_features"].default is not inspect.Parameter.empty:
-        return
-    missing = [f"module__{key}" for key in ("in_features", "out_features") if key not in kwargs]
-    if missing:
-        raise ValueError(
-            f"{' and '.join(missing)} must be given to initialize without data; got none. Call fit, "
-            "load_params on a safetensors file, or set them."
-        )
-
-
-def _check_weights(sample_weight: object, n_samples: int) -> np.ndarray | None:
-    """Return one weight per row, or None where all rows count alike."""
-    if sample_weight is None:
-        return None
-    weight = np.asarray(to_host(sample_weight), dtype=np.float64)
-    if weight.shape != (n_samples,):
-        raise ValueError(
-            f"sample_weight must be 1-dimensional, one weight per row; got shape {weight.shape} for "
-            f"{n_samples} rows. Give an array of shape ({n_samples},)."
-        )
-    if not np.all(weight >= 0) or not np.all(np.isfinite(weight)):
-        bad = weight[~(weight >= 0) | ~np.isfinite(weight)][0]
-        raise ValueError(
-            f"sample_weight must be finite and at least 0; got {bad}. Negative values in sample_weight "
-            "have no meaning here: leave such rows out."
-        )
-    if not weight.any():
-        raise ValueError("sample_weight must hold a weight above 0; got only zeros. Remove the argument.")
-    return None if np.all(weight == weight[0]) else weight

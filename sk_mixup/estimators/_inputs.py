@@ -18,6 +18,7 @@ __all__ = [
     "DatasetTargets",
     "FoundTargets",
     "check_mapping",
+    "check_weights",
     "count_rows",
     "first_pair",
     "get_input_dtype",
@@ -120,3 +121,24 @@ def _read_targets(dataset: Dataset[tuple[object, object]]) -> np.ndarray:
         )
     rows: Iterable[int] = range(len(dataset))  # type: ignore[arg-type]
     return np.asarray([to_host(dataset[row][1]) for row in rows])
+
+
+def check_weights(sample_weight: object, n_samples: int) -> np.ndarray | None:
+    """Return one weight per row, or None where all rows count alike."""
+    if sample_weight is None:
+        return None
+    weight = np.asarray(to_host(sample_weight), dtype=np.float64)
+    if weight.shape != (n_samples,):
+        raise ValueError(
+            f"sample_weight must be 1-dimensional, one weight per row; got shape {weight.shape} for "
+            f"{n_samples} rows. Give an array of shape ({n_samples},)."
+        )
+    if not np.all(weight >= 0) or not np.all(np.isfinite(weight)):
+        bad = weight[~(weight >= 0) | ~np.isfinite(weight)][0]
+        raise ValueError(
+            f"sample_weight must be finite and at least 0; got {bad}. Negative values in sample_weight "
+            "have no meaning here: leave such rows out."
+        )
+    if not weight.any():
+        raise ValueError("sample_weight must hold a weight above 0; got only zeros. Remove the argument.")
+    return None if np.all(weight == weight[0]) else weight

@@ -13,6 +13,7 @@ from sk_mixup._validation import check_names, check_real
 __all__ = [
     "check_options_of",
     "check_prefixes",
+    "check_sizes_known",
     "check_smoothing",
     "list_options",
     "store_options",
@@ -118,3 +119,18 @@ def check_options_of(prefix: str, component: object, given: Collection[str]) -> 
 def check_smoothing(label_smoothing: object) -> None:
     """Raise unless the smoothing of labels is a share."""
     check_real("label_smoothing", label_smoothing, low=0.0, high=1.0, hint="Use 0 for hard labels.")
+
+
+def check_sizes_known(module: object, kwargs: Mapping[str, object]) -> None:
+    """Raise if a class of modules needs sizes that no data has told."""
+    if not inspect.isclass(module):
+        return
+    parameters = inspect.signature(module).parameters
+    if "in_features" not in parameters or parameters["in_features"].default is not inspect.Parameter.empty:
+        return
+    missing = [f"module__{key}" for key in ("in_features", "out_features") if key not in kwargs]
+    if missing:
+        raise ValueError(
+            f"{' and '.join(missing)} must be given to initialize without data; got none. Call fit, "
+            "load_params on a safetensors file, or set them."
+        )

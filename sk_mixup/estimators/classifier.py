@@ -30,9 +30,9 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
     Each training step draws partners for the examples of a mini-batch and weights
     λ ~ Beta(alpha, alpha), and descends the cross-entropy of the mixed inputs against the
     mixed labels: mixup [1]_, or another vicinity of the examples. Binary, multiclass and
-    multilabel targets and a label per pixel, tables, arrays of any rank, sparse rows and torch
-    data sets are taken. It is a
-    :class:`skorch.NeuralNetClassifier` as well, with all its options.
+    multilabel targets and semantic segmentation, tables, arrays of any rank, sparse rows and
+    torch data sets are supported. It is also a :class:`skorch.NeuralNetClassifier`, with all its
+    options.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
         Strength of mixing, in [0, inf]: λ ~ Beta(alpha, alpha). 0 is plain training
         (empirical risk minimisation) exactly, 1 draws λ uniformly, inf is the plain
         average. On eight public tables, of 0, 0.1, 0.2, 0.4 and 1, the default had
-        the best mean rank by test likelihood; 0.1 and 0.4 were within the noise, 1 was
+        the best mean rank by test NLL; 0.1 and 0.4 were within the noise, 1 was
         worse (``python -m benchmarks defaults``).
 
     lam_per : {'example', 'batch'}, default='example'
@@ -81,9 +81,9 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
         2016).
 
     confidence_penalty : float, default=0.0
-        What the entropy of each prediction, in nats, is worth in the training loss, at
-        least 0 (Pereyra et al. 2017, who take 0.1 on CIFAR-10 and 1 on MNIST). 0.1 bettered
-        the likelihood of plain training by 5 % on eight tables, with no difference in error
+        Weight of the entropy bonus, in nats, subtracted from the cross-entropy, at least 0
+        (Pereyra et al. 2017, who take 0.1 on CIFAR-10 and 1 on MNIST). 0.1 lowered the test
+        NLL of plain training by 5 % on eight tables, with no difference in error
         (``python -m benchmarks ablation``).
 
     class_weight : dict, 'balanced' or None, default=None
@@ -197,8 +197,8 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
         Options of ``torch.load`` for :meth:`load_params`.
 
     random_state : int, RandomState, Generator or None, default=None
-        Seed of the initial weights, the order of the rows, partners, weights, the
-        held-out rows and dropout. None takes fresh entropy each fit. The global
+        Seeds parameter initialisation, shuffling, partner and λ sampling, the validation
+        split and dropout. None takes fresh entropy each fit. The global
         generators of numpy and torch are left as they were.
 
     **kwargs : dict
@@ -248,7 +248,7 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
     go into it. A weight of 2 so equals a repeated row on average, with mixing too; as the
     batches are drawn at random, not to the last digit.
 
-    A label per pixel is an integer array `y` of shape (n_samples, *sizes), for a module that
+    Targets of semantic segmentation are an integer array `y` of shape (n_samples, *sizes), for a module that
     returns logits of shape (n_samples, n_classes, *sizes). The losses towards both label maps
     are mixed. Pixels of the label ``criterion__ignore_index`` (-100, if it is not set) count
     for nothing, nor in `score`.

@@ -171,8 +171,8 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
         Options of ``torch.load`` for :meth:`load_params`.
 
     random_state : int, RandomState, Generator or None, default=None
-        Seed of the initial weights, the order of the rows, partners, weights, the
-        held-out rows and dropout. None takes fresh entropy each fit. The global
+        Seeds parameter initialisation, shuffling, partner and λ sampling, the validation
+        split and dropout. None takes fresh entropy each fit. The global
         generators of numpy and torch are left as they were.
 
     **kwargs : dict

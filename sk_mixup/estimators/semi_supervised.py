@@ -89,10 +89,10 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
     ema_decay : float, default=0.99
         Decay of the average of the weights over the steps, in [0, 1); 0 predicts with the
         last weights. Both papers use 0.999, in some hundred times as many steps. The first
-        steps are averaged evenly.
+        steps are averaged uniformly.
 
     temperature : float or None, default=None
-        T of the sharpening of guesses, ``p^(1/T)`` made to add up to 1; above 0. 1 leaves them
+        T of the sharpening of guesses, ``p^(1/T)`` normalised to sum to 1; above 0. 1 leaves them
         as they are. None is 0.5 for 'mixmatch', as in section 4 of [2]_, and 1 for 'ict', which
         sharpens nothing.
 
@@ -120,8 +120,8 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
 
     early_stopping : bool, default=False
         Whether to hold out `validation_fraction` of the labelled rows and to stop by the loss
-        on them. Not by default, other than in :class:`MixupClassifier`: a few labels teach
-        more than they tell when held out.
+        on them. Not by default, other than in :class:`MixupClassifier`: with few
+        labels, training on them helps more than holding them out.
 
     n_iter_no_change : int, default=20
         Patience of early stopping, in epochs.
@@ -185,8 +185,8 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
         Options of ``torch.load`` for :meth:`load_params`.
 
     random_state : int, RandomState, Generator or None, default=None
-        Seed of the initial weights, the order of the rows, partners, weights, noise, held-out
-        rows and dropout. The global generators of numpy and torch are left as they were.
+        Seeds parameter initialisation, shuffling, partner, λ and noise sampling, the validation
+        split and dropout. The global generators of numpy and torch are left as they were.
 
     **kwargs : dict
         Options of components, such as ``module__hidden_layer_sizes``.

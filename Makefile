@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-fast test-skorch lint types imports report smoke test-lowest clean
+.PHONY: demo test test-fast test-skorch lint types imports report smoke house test-lowest clean
 
 demo: $(STAMP)
 	$(BIN)/python -m benchmarks uci --seeds 5 --out build/demo
@@ -42,6 +42,10 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[benchmarks,cluster,peers,test]"
 	touch $@
+
+# How the package is built, in figures.
+house: $(STAMP)
+	$(BIN)/python tests/house.py
 
 # The lowest versions that pyproject.toml allows, in an environment of their own.
 test-lowest:

@@ -1,0 +1,17 @@
+"""The limits that the package and the benchmarks are built within."""
+
+import pytest
+
+from tests import house
+
+HELD = ["import layers", "our classes in MixupGAN"]
+
+
+@pytest.fixture(scope="module")
+def figures() -> dict[str, int]:
+    return house.measure(house.HERE)
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_figure_is_within_its_limit(figures: dict[str, int], name: str) -> None:
+    assert figures[name] <= house.LIMITS[name]

@@ -1,0 +1,80 @@
+"""Rules that all files keep, read from the files themselves."""
+
+import ast
+from collections.abc import Iterator
+
+from tests.house import HERE
+
+
+def _parse(folder: str) -> list[tuple[str, ast.Module]]:
+    paths = sorted((HERE / folder).rglob("*.py"))
+    return [(str(path.relative_to(HERE)), ast.parse(path.read_text())) for path in paths]
+
+
+def _find_calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
+    """Return the calls and what is called, as it is written."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+# -- benchmarks --------------------------------------------------------------------------
+
+
+def _find_imports(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _is_private(name: str) -> bool:
+    """Whether a name of the package has a part with a leading underscore."""
+    owner, *parts = name.split(".")
+    return owner == "sk_mixup" and any(part.startswith("_") and part != "__version__" for part in parts)
+
+
+def test_benchmarks_use_the_public_api_only() -> None:
+    files = [*_parse("benchmarks"), *_parse("examples")]
+    private = [(path, name) for path, tree in files for name in _find_imports(tree) if _is_private(name)]
+    assert files
+    assert not private
+
+
+# -- tests -------------------------------------------------------------------------------
+
+RAISES = {"pytest.raises", "pytest.warns"}
+CLOCKS = {"time.sleep", "time.time", "time.monotonic", "time.perf_counter", "time.process_time"}
+
+# Files that are not yet as they should be. The lists only shrink: a file that is comes off its list.
+WITHOUT_MATCH = {
+    "tests/benchmarks/data/test_imagenet_files.py",
+    "tests/benchmarks/data/test_speech_files.py",
+    "tests/benchmarks/harness/test_checkpoints.py",
+    "tests/benchmarks/harness/test_journal.py",
+    "tests/estimators/test_gan.py",
+    "tests/skorch/test_callbacks.py",
+    "tests/stacking/test_errors_and_deadlocks.py",
+    "tests/stacking/test_searches.py",
+}
+WITH_A_CLOCK = {
+    "tests/benchmarks/cifar/test_run.py",
+    "tests/benchmarks/imagenet/test_run.py",
+    "tests/skorch/test_randomness.py",
+    "tests/stacking/test_errors_and_deadlocks.py",
+}
+
+
+def _find_in_tests(names: set[str]) -> Iterator[tuple[str, ast.Call]]:
+    for path, tree in _parse("tests"):
+        yield from ((path, call) for name, call in _find_calls(tree) if name in names)
+
+
+def test_every_raises_and_warns_says_what_the_message_is() -> None:
+    calls = _find_in_tests(RAISES)
+    assert {path for path, call in calls if "match" not in {k.arg for k in call.keywords}} == WITHOUT_MATCH
+
+
+def test_no_test_sleeps_or_looks_at_a_clock() -> None:
+    assert {path for path, _ in _find_in_tests(CLOCKS)} == WITH_A_CLOCK

@@ -1,10 +1,7 @@
 """mixup for scikit-learn: networks trained on convex combinations of examples."""
 
 from sk_mixup._skorch.net import MixupNetMixin
-from sk_mixup.estimators.classifier import MixupClassifier
-from sk_mixup.estimators.gan import MixupGAN
-from sk_mixup.estimators.regressor import MixupRegressor
-from sk_mixup.estimators.semi_supervised import SemiSupervisedMixupClassifier
+from sk_mixup.estimators import MixupClassifier, MixupGAN, MixupRegressor, SemiSupervisedMixupClassifier
 from sk_mixup.stacking import fit_stacked, stacked
 
 __all__ = [

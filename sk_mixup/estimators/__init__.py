@@ -1,1 +1,8 @@
 """scikit-learn's side: arrays and labels in, predictions out."""
+
+from sk_mixup.estimators.classifier import MixupClassifier
+from sk_mixup.estimators.gan import MixupGAN
+from sk_mixup.estimators.regressor import MixupRegressor
+from sk_mixup.estimators.semi_supervised import SemiSupervisedMixupClassifier
+
+__all__ = ["MixupClassifier", "MixupGAN", "MixupRegressor", "SemiSupervisedMixupClassifier"]

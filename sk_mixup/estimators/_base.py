@@ -549,7 +549,10 @@ class MixupEstimator(MixupNetMixin):
         if isinstance(dataset, Rows):
             x = dataset.slice(0, 1)[0]
         else:
-            x = torch.as_tensor(first_pair(dataset)[0])[None]
+            x = first_pair(dataset)[0]
+            if not isinstance(x, Tensor | np.ndarray):  # only its loader knows how to join such
+                return
+            x = torch.as_tensor(x)[None]
         rejoin_scheduler()
         with unseen_draws():
             output = self.evaluation_step((x, None))

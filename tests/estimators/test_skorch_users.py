@@ -71,3 +71,21 @@ def test_split_of_the_users_own_is_given_the_targets_that_were_given(blobs: Any)
     MixupClassifier(train_split=split, **QUICK).fit(dataset, blobs.y)
     assert seen[0] is None
     np.testing.assert_array_equal(seen[1], blobs.y)
+
+
+class Named(torch.utils.data.Dataset):
+    """Examples of which each is a mapping."""
+
+    def __init__(self, X: np.ndarray, y: np.ndarray) -> None:
+        self.X, self.targets = X, y
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def __getitem__(self, row: int) -> tuple[dict[str, np.ndarray], int]:
+        return {"input": self.X[row]}, int(self.targets[row])
+
+
+def test_examples_that_only_a_loader_joins_are_trained_on(blobs: Any) -> None:
+    net = MixupClassifier(nn.Linear(5, 3), alpha=0, **QUICK).fit(Named(blobs.X, blobs.y))
+    assert net.n_iter_ == 2

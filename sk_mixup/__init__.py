@@ -1,10 +1,12 @@
 """mixup for scikit-learn: networks trained on convex combinations of examples."""
 
+from sk_mixup._skorch.distributed import AccelerateMixin
 from sk_mixup._skorch.net import MixupNetMixin
 from sk_mixup.estimators import MixupClassifier, MixupGAN, MixupRegressor, SemiSupervisedMixupClassifier
 from sk_mixup.stacking import fit_stacked, stacked
 
 __all__ = [
+    "AccelerateMixin",
     "MixupClassifier",
     "MixupGAN",
     "MixupNetMixin",

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 import os
 from typing import Any
 
-from skorch.hf import AccelerateMixin
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -12,7 +11,7 @@ from tqdm import tqdm
 from benchmarks.harness.command import UserError
 from benchmarks.harness.journal import Journal
 from benchmarks.harness.runner import Tasks, Worker
-from sk_mixup import MixupClassifier
+from sk_mixup import AccelerateMixin, MixupClassifier
 
 __all__ = ["ParallelClassifier", "Team", "find_team", "make_accelerator", "run_in_step"]
 

@@ -449,8 +449,17 @@ class PlannedLoader:
     def __len__(self) -> int:
         return len(self.sent.plan)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:
         device = self.sent.device
-        for number, (x, y) in enumerate(self.loader):
+        for number, loaded in enumerate(self.loader):
+            if self.sent.plan.is_plain and not _is_pair(loaded):  # for a step of the user's own
+                yield loaded
+                continue
+            x, y = loaded
             x = map_features(lambda t: send(t, device), x)
             yield self.sent.make_batch(x, send(y, device), None, number, number + 1)
+
+
+def _is_pair(loaded: object) -> bool:
+    """Whether a loader has yielded examples and their targets."""
+    return isinstance(loaded, tuple | list) and len(loaded) == 2 and isinstance(loaded[1], Tensor)

@@ -1,9 +1,9 @@
-"""What a net trains on: data sets, splits, and the batches of an epoch's plan."""
+"""What a net trains on: where rows are kept, and the batches of an epoch's plan."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 import math
 from typing import Any
 import warnings
@@ -12,20 +12,29 @@ import numpy as np
 from scipy import sparse
 from skorch.dataset import Dataset as SkorchDataset
 from skorch.dataset import get_len, unpack_data
-from skorch.utils import is_dataset, to_tensor
+from skorch.utils import to_tensor
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
-from sk_mixup._data.batches import Batch, PlannedBatches, PlannedLoader, RowSlices, SentPlan, join_features
+from sk_mixup._data.batches import PlannedBatches, PlannedLoader, SentPlan, join_features
 from sk_mixup._data.storage import HostRows, Rows, SparseRows, map_features
-from sk_mixup._data.virtual_examples import find_layers
 from sk_mixup._random import draw_seed
-from sk_mixup._skorch.step import NetBase
-from sk_mixup.mixing import RowFacts, Vicinity
-from sk_mixup.mixing.plan import INPUT, Plan
+from sk_mixup._skorch.processes import Processes
+from sk_mixup.mixing import ERM, RowFacts, Vicinity
 
-__all__ = ["STORAGES", "FeedMixin", "is_mapped", "unwrap_subset"]
+__all__ = [
+    "STORAGES",
+    "Loading",
+    "Storage",
+    "check_inputs",
+    "find_shape",
+    "get_all_targets",
+    "get_inputs",
+    "is_mapped",
+    "is_whole",
+    "unwrap_subset",
+]
 
 # What our own iterators understand of a DataLoader's options; the rest needs a DataLoader.
 PLAN_OPTIONS = {"batch_size", "shuffle", "drop_last"}
@@ -33,28 +42,46 @@ WORKER_OPTIONS = {"num_workers", "pin_memory", "persistent_workers", "prefetch_f
 STORAGES = ("auto", "device", "host")
 
 
-class FeedMixin(NetBase):
-    """Serves whole arrays where it can, and a data loader that follows the plan where not."""
+class SkorchRows(Rows, SkorchDataset):
+    """:class:`Rows` that skorch's scoring callbacks know for a data set of arrays."""
 
-    casts_integers = False
 
-    def get_dataset(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        """Return the data as whole tensors on the device where that can be done."""
-        plain = self.dataset is SkorchDataset and not self.get_params_for("dataset")
-        if is_dataset(X) or not plain or not _is_whole(X) or not isinstance(y, np.ndarray | Tensor):
-            _refuse_weights(sample_weight, "dataset")
-            return super().get_dataset(X, y)
-        device = self._torch_device
+@dataclass(frozen=True)
+class Storage:
+    """Where whole arrays are kept in training and prediction.
+
+    Parameters
+    ----------
+    kind : {'auto', 'device', 'host'}
+        'auto' keeps on the device what fits into half of its free memory and is not
+        memory-mapped.
+    device : torch.device
+        Where the module is.
+    dtype : torch.dtype
+        Floating dtype of the module's weights, and so of the rows.
+    channels_last : bool, default=False
+        Whether images are laid out with their channels last.
+    casts_integers : bool, default=False
+        Whether integers in host memory become floating numbers.
+    """
+
+    kind: str
+    device: torch.device
+    dtype: torch.dtype
+    channels_last: bool = False
+    casts_integers: bool = False
+
+    def make_rows(self, X: Any, y: np.ndarray | Tensor, weight: np.ndarray | None = None) -> SkorchRows:
+        """Return arrays as a data set of whole tensors."""
         if sparse.issparse(X):
-            x: Any = SparseRows(X, device, self.float_dtype)
-        elif self._choose_storage(X) == "host":
-            x = map_features(lambda t: self._keep_on_host(t, device, cast=not isinstance(X, Mapping)), X)
+            x: Any = SparseRows(X, self.device, self.dtype)
+        elif self._choose(X) == "host":
+            cast = self.casts_integers and not isinstance(X, Mapping)
+            x = map_features(lambda values: self._keep_on_host(values, cast=cast), X)
         else:
-            x = map_features(lambda t: self._keep_on_device(t, device), X)
-        weight = None
-        if sample_weight is not None:
-            weight = _as_tensor(sample_weight, device, self.float_dtype)
-        return SkorchRows(x, _to_device(y, device), weight)
+            x = map_features(self._keep_on_device, X)
+        weights = None if weight is None else self._as_tensor(weight)
+        return SkorchRows(x, _to_device(y, self.device), weights)
 
     def check_room(self, X: Any) -> None:
         """Raise if arrays must be kept on the device but are too large for it.
@@ -62,52 +89,18 @@ class FeedMixin(NetBase):
         Raises
         ------
         ValueError
-            If ``storage='device'`` and `X` is larger than half of the free memory.
+            If the kind is 'device' and `X` is larger than half of the free memory.
         """
-        if self.storage == "device" and _is_dense(X) and not self._has_room(X):
-            needed, room = self._count_bytes(X) / 2**30, find_room(self._torch_device) or 0
+        if self.kind == "device" and _is_dense(X) and not self._has_room(X):
+            needed, room = self._count_bytes(X) / 2**30, find_room(self.device) or 0
             raise ValueError(
                 f"storage must be 'auto' or 'host' for data larger than half of the device's free memory; "
                 f"got 'device' for {needed:.2f} GiB where half is {room / 2**30:.2f} GiB. Use 'auto'."
             )
 
-    def _choose_storage(self, X: Any) -> str:
-        """Return where arrays are kept: 'device' or 'host'."""
-        if self.storage == "host" or (self.storage == "auto" and any(map(is_mapped, _list_arrays(X)))):
-            return "host"
-        return "device" if self._has_room(X) else "host"
-
-    def _has_room(self, X: Any) -> bool:
-        room = find_room(self._torch_device)
-        return room is None or self._count_bytes(X) <= room
-
-    def _count_bytes(self, X: Any) -> int:
-        """Return what arrays take on the device, those that are there already left out."""
-        itemsize = torch.finfo(torch.get_default_dtype()).bits // 8
-        there = [isinstance(array, Tensor) and array.device.type != "cpu" for array in _list_arrays(X)]
-        sizes = [math.prod(array.shape) * itemsize for array in _list_arrays(X)]
-        return sum(size for size, is_there in zip(sizes, there, strict=True) if not is_there)
-
-    def _keep_on_host(self, values: Any, device: torch.device, *, cast: bool) -> HostRows:
-        if isinstance(values, Tensor):
-            values = values.float() if values.dtype == torch.bfloat16 else values  # numpy knows none
-            values = values.numpy(force=True)
-        array = values
-        cast = array.dtype.kind == "f" or (cast and self.casts_integers)
-        dtype = self.float_dtype if cast else None
-        return HostRows(array, device, dtype, self._get_memory_format(array))
-
-    def _keep_on_device(self, values: Any, device: torch.device) -> Tensor:
-        tensor = _as_tensor(values, device, self.float_dtype)
-        return tensor.contiguous(memory_format=self._get_memory_format(tensor))
-
-    def _get_memory_format(self, values: Any) -> torch.memory_format:
-        images = self.channels_last and values.ndim == 4
-        return torch.channels_last if images else torch.contiguous_format
-
-    def _report_streaming(self, dataset: Any) -> None:
+    def warn_streaming(self, dataset: object) -> None:
         """Say once a fit that the data do not fit on the device."""
-        if self.storage != "auto" or not isinstance(dataset, Rows):
+        if self.kind != "auto" or not isinstance(dataset, Rows):
             return
         kept = [part.array for part in _list_arrays(dataset.x) if isinstance(part, HostRows)]
         if kept and not any(map(is_mapped, kept)):
@@ -118,166 +111,126 @@ class FeedMixin(NetBase):
                 stacklevel=2,
             )
 
+    def _choose(self, X: Any) -> str:
+        """Return where arrays are kept: 'device' or 'host'."""
+        if self.kind == "host" or (self.kind == "auto" and any(map(is_mapped, _list_arrays(X)))):
+            return "host"
+        return "device" if self._has_room(X) else "host"
+
+    def _has_room(self, X: Any) -> bool:
+        room = find_room(self.device)
+        return room is None or self._count_bytes(X) <= room
+
+    def _count_bytes(self, X: Any) -> int:
+        """Return what arrays take on the device, those that are there already left out."""
+        itemsize = torch.finfo(torch.get_default_dtype()).bits // 8
+        there = [isinstance(array, Tensor) and array.device.type != "cpu" for array in _list_arrays(X)]
+        sizes = [math.prod(array.shape) * itemsize for array in _list_arrays(X)]
+        return sum(size for size, is_there in zip(sizes, there, strict=True) if not is_there)
+
+    def _keep_on_host(self, values: np.ndarray | Tensor, *, cast: bool) -> HostRows:
+        if isinstance(values, Tensor):
+            values = values.float() if values.dtype == torch.bfloat16 else values  # numpy knows none
+            values = values.numpy(force=True)
+        dtype = self.dtype if cast or values.dtype.kind == "f" else None
+        return HostRows(values, self.device, dtype, self._get_memory_format(values))
+
+    def _keep_on_device(self, values: np.ndarray | Tensor) -> Tensor:
+        tensor = self._as_tensor(values)
+        return tensor.contiguous(memory_format=self._get_memory_format(tensor))
+
+    def _as_tensor(self, values: np.ndarray | Tensor) -> Tensor:
+        """Move values to the device, floating ones in the dtype of the module."""
+        tensor = _to_device(values, self.device)
+        return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
+
+    def _get_memory_format(self, values: np.ndarray | Tensor) -> torch.memory_format:
+        images = self.channels_last and values.ndim == 4
+        return torch.channels_last if images else torch.contiguous_format
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How a net's iterator serves the rows of a training epoch.
+
+    Parameters
+    ----------
+    iterator : callable
+        The net's ``iterator_train``.
+    options : mapping of str to object
+        Its options.
+    batch_size : int
+        The net's, for want of an option of that name.
+    device : torch.device
+        Where the batches go.
+    dtype : torch.dtype
+        Floating dtype of the mixing weights.
+    """
+
+    iterator: Callable[..., Iterable[Any]]
+    options: Mapping[str, Any]
+    batch_size: int
+    device: torch.device
+    dtype: torch.dtype
+
     @property
-    def float_dtype(self) -> torch.dtype:
-        """The floating dtype of the module's parameters."""
-        parameters = self.module_.parameters() if hasattr(self.module_, "parameters") else ()
-        dtypes = (p.dtype for p in parameters if p.is_floating_point())
-        return next(dtypes, torch.get_default_dtype())
+    def orders_rows(self) -> bool:
+        """Whether the iterator has an order of its own."""
+        return self.iterator is not DataLoader or bool(self._extras & {"sampler", "batch_sampler"})
 
-    def get_split_datasets(self, X: Any, y: Any = None, sample_weight: Any = None, **params: Any) -> Any:
-        """Return the training and the validation set; see ``skorch.NeuralNet``."""
-        self.check_room(X)
-        dataset = self.get_dataset(X, y, sample_weight)
-        self._report_streaming(dataset)
-        if not self.train_split:
-            return dataset, None
-        args = (dataset,) if y is None else (dataset, y)
-        train, valid = self.train_split(*args, **params)
-        return unwrap_subset(train), unwrap_subset(valid)
+    @property
+    def _extras(self) -> set[str]:
+        return set(self.options.keys() - PLAN_OPTIONS - WORKER_OPTIONS)
 
-    def forward_iter(self, X: Any, training: bool = False, device: str = "cpu") -> Iterator[Any]:
-        """Yield the module's outputs batch by batch; see ``skorch.NeuralNet``."""
-        if not is_dataset(X) and _is_whole(X):
-            X = self.get_dataset(X, np.zeros(get_len(X), dtype=np.int64))
-        yield from super().forward_iter(X, training=training, device=device)
+    def refuse_weights(self, dataset: object) -> None:
+        """Raise rather than train without the weights: only whole tensors carry them."""
+        if self.orders_rows or self._extras:
+            refuse_weights(getattr(dataset, "weight", None), "iterator_train")
 
-    def get_facts(self, dataset: Any, labels: Any = None) -> RowFacts:
-        """Return what a policy may ask about the rows of a training set.
-
-        Parameters
-        ----------
-        dataset : torch.utils.data.Dataset
-            The training set.
-        labels : ndarray, default=None
-            Targets of a data set that does not hold them itself.
-
-        Returns
-        -------
-        facts : RowFacts
-            What it holds is found when it is first asked for.
-        """
-        is_stream = isinstance(dataset, IterableDataset) or self._orders_rows_itself()
-        return RowFacts(
-            labels=lambda: self._get_class_codes(_get_all_targets(dataset, labels)),
-            targets=lambda: self._get_real_targets(_get_all_targets(dataset, labels)),
-            inputs=lambda: _get_inputs(dataset),
-            shape=_find_shape(dataset) or vars(self).get("_shape_in"),
-            layers=self._find_layers,
-            is_dense=getattr(self, "_dense", False),
-            is_stream=is_stream,
-        )
-
-    def _find_layers(self, wanted: Any) -> tuple[str, ...]:
-        if getattr(self, "compile", False) and set(wanted) != {INPUT}:
-            raise ValueError("compile must be False where hidden layers are mixed; got True. Drop it.")
-        return find_layers(self.module_, wanted)
-
-    def _get_class_codes(self, targets: Any) -> Any:
-        """Return one class per row; rows of several labels belong together if all agree."""
-        if targets is None:
-            raise ValueError(
-                "partners='same_class' must know the class of each row; got a Dataset without one label per "
-                "row. Pass arrays instead."
-            )
-        return np.unique(targets, axis=0, return_inverse=True)[1].ravel()
-
-    def _get_real_targets(self, targets: Any) -> Any:
-        """Return targets between which there is a distance, or raise."""
-        if targets is None or targets.dtype.kind != "f":
-            raise ValueError(
-                "partners='kernel' must be drawn from real-valued targets; got "
-                f"{'none' if targets is None else f'targets of dtype {targets.dtype}'}. Use 'batch', say."
-            )
-        return targets
-
-    def _orders_rows_itself(self) -> bool:
-        """Whether the training iterator has an order of its own."""
-        options = self.get_params_for("iterator_train").keys()
-        custom = (options - PLAN_OPTIONS - WORKER_OPTIONS) & {"sampler", "batch_sampler"}
-        return self.iterator_train is not DataLoader or bool(custom)
-
-    def get_training_batches(self, dataset: Any, policy: Vicinity, facts: RowFacts | None = None) -> Any:
-        """Return the batches of one training epoch, drawn from its plan.
-
-        Parameters
-        ----------
-        dataset : torch.utils.data.Dataset
-            The training set.
-        policy : Vicinity
-            What draws the plan.
-        facts : RowFacts, default=None
-            What is known of the rows; None to find it anew.
-
-        Returns
-        -------
-        batches : iterable of Batch
-        """
-        facts = self.get_facts(dataset) if facts is None else facts
-        options = self.get_params_for("iterator_train")
-        generator = self.generator_.spawn(1)[0]
-        loader_only = options.keys() - PLAN_OPTIONS - WORKER_OPTIONS
-        custom = self._orders_rows_itself()
-        if custom or loader_only:
-            _refuse_weights(getattr(dataset, "weight", None), "iterator_train")
-        if custom or isinstance(dataset, IterableDataset):
-            return self._mix_loaded(self.get_iterator(dataset, training=True), policy, generator)
-        plan = self._draw_plan(
+    def plan_epoch(
+        self,
+        dataset: Dataset[Any],
+        policy: Vicinity,
+        facts: RowFacts,
+        generator: np.random.Generator,
+        processes: Processes,
+    ) -> PlannedBatches | PlannedLoader:
+        """Draw the plan of an epoch and return its batches."""
+        plan = processes.draw_plan(
             policy,
             generator,
             get_len(dataset),
-            options.get("batch_size", self.batch_size),
+            self.options.get("batch_size", self.batch_size),
             facts=facts,
-            shuffle=options.get("shuffle", True) is not False,
-            drop_last=bool(options.get("drop_last", False)),
+            shuffle=self.options.get("shuffle", True) is not False,
+            drop_last=bool(self.options.get("drop_last", False)),
         )
-        if isinstance(dataset, Rows) and not loader_only:
-            return PlannedBatches(dataset, plan, self.float_dtype)
-        options = {key: value for key, value in options.items() if key not in PLAN_OPTIONS}
-        batches = PlannedLoader(dataset, plan, self._torch_device, self.float_dtype, **options)
+        if isinstance(dataset, Rows) and not self._extras:
+            return PlannedBatches(dataset, plan, self.dtype)
+        options = {key: value for key, value in self.options.items() if key not in PLAN_OPTIONS}
+        batches = PlannedLoader(dataset, plan, self.device, self.dtype, **options)
         # The seed of the loader's workers; without one, each epoch would have the same.
-        batches.loader.generator.manual_seed(draw_seed(self._spawn_own(generator)))
+        batches.loader.generator.manual_seed(draw_seed(processes.spawn(generator)))
         return batches
 
-    def _draw_plan(
-        self, policy: Vicinity, generator: np.random.Generator, n_samples: int, size: int, **options: Any
-    ) -> Plan:
-        """Draw the plan of an epoch; see :meth:`Vicinity.__call__`."""
-        return policy(generator, n_samples, size, **options)
-
-    def _spawn_own(self, generator: np.random.Generator) -> np.random.Generator:
-        """Return a stream of this process's own, a child of what all processes draw alike."""
-        return generator.spawn(1)[0]
-
-    def _mix_loaded(self, iterator: Any, policy: Vicinity, generator: np.random.Generator) -> Iterator[Batch]:
+    def mix_loaded(
+        self, iterator: Iterable[Any], policy: Vicinity, facts: RowFacts, generator: np.random.Generator
+    ) -> Iterator[Any]:
         """Draw the plan batch by batch, for an iterator whose order is not ours."""
+        if isinstance(policy, ERM):
+            yield from iterator
+            return
         for loaded in _join_single_rows(iterator):
-            x, y = (to_tensor(part, self._torch_device) for part in loaded)
+            x, y = (to_tensor(part, self.device) for part in loaded)
             shape = tuple(x.shape[1:]) if isinstance(x, Tensor) else None
-            dense = getattr(self, "_dense", False)
-            facts = RowFacts(shape=shape, layers=self._find_layers, is_dense=dense, is_stream=True)
-            policy.check(facts)
-            plan = policy(generator, get_len(y), -1, facts=facts, shuffle=False)
-            yield SentPlan(plan, y.device, self.float_dtype).make_batch(x, y, None, 0, 1)
-
-    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
-        """Return the batches of a data set, in order; see ``skorch.NeuralNet``."""
-        name = "iterator_train" if training else "iterator_valid"
-        options = self.get_params_for(name)
-        size = options.get("batch_size", self.batch_size)
-        iterator = getattr(self, name)
-        if iterator is DataLoader and isinstance(dataset, Rows) and not options.keys() - PLAN_OPTIONS:
-            return RowSlices(dataset, len(dataset) if size == -1 else size)
-        if inspect.isclass(iterator) and issubclass(iterator, DataLoader):
-            options.setdefault("generator", torch.Generator())
-        options["batch_size"] = get_len(dataset) if size == -1 else size
-        if options.keys() & {"batch_sampler"}:
-            del options["batch_size"]
-        return iterator(dataset, **options)
+            of_batch = facts.of_batch(shape)
+            policy.check(of_batch)
+            plan = policy(generator, get_len(y), -1, facts=of_batch, shuffle=False)
+            yield SentPlan(plan, y.device, self.dtype).make_batch(x, y, None, 0, 1)
 
 
-def _join_single_rows(iterator: Any) -> Iterator[tuple[Any, Any]]:
-    """Join a batch of one row to the batch before it; alone it has no partner."""
+def _join_single_rows(iterator: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    """Join a batch of one row to the batch before it; by itself it has no partner."""
     held: Any = None
     for loaded in iterator:
         x, y = unpack_data(loaded)
@@ -291,7 +244,7 @@ def _join_single_rows(iterator: Any) -> Iterator[tuple[Any, Any]]:
         yield held
 
 
-def is_mapped(values: Any) -> bool:
+def is_mapped(values: object) -> bool:
     """Whether an array lies in a memory-mapped file."""
     while isinstance(values, np.ndarray):
         if isinstance(values, np.memmap):
@@ -309,12 +262,12 @@ def find_room(device: torch.device) -> int | None:
     return int(cuda.mem_get_info(device)[0] + unused) // 2
 
 
-def _refuse_weights(weight: Any, option: str) -> None:
-    """Raise rather than train without the weights: only whole tensors carry them."""
+def refuse_weights(weight: object, option: str) -> None:
+    """Raise where there are weights of rows but an option serves them without."""
     if weight is not None:
         raise ValueError(
-            f"{option} must be left at its default for sample_weight or class_weight; got another. Drop the "
-            "weights, or weigh inside the criterion."
+            f"{option} must be left at its default for sample_weight or class_weight; got another. Remove "
+            "the weights, or weigh inside the criterion."
         )
 
 
@@ -322,29 +275,24 @@ def _list_arrays(X: Any) -> list[Any]:
     return list(X.values()) if isinstance(X, Mapping) and not sparse.issparse(X) else [X]
 
 
+def _is_numeric(values: object) -> bool:
+    return isinstance(values, Tensor) or (isinstance(values, np.ndarray) and values.dtype.kind in "biufc")
+
+
 def _is_dense(X: Any) -> bool:
-    return all(isinstance(values, np.ndarray | Tensor) for values in _list_arrays(X))
+    return all(map(_is_numeric, _list_arrays(X)))
 
 
-def _is_whole(X: Any) -> bool:
-    return sparse.issparse(X) or _is_dense(X)
+def is_whole(X: Any, y: object) -> bool:
+    """Whether examples and targets are arrays of numbers, which can be kept as whole tensors."""
+    return (sparse.issparse(X) or _is_dense(X)) and _is_numeric(y)
 
 
-class SkorchRows(Rows, SkorchDataset):
-    """:class:`Rows` that skorch's scoring callbacks know for a data set of arrays."""
-
-
-def _to_device(values: Any, device: torch.device) -> Tensor:
+def _to_device(values: np.ndarray | Tensor, device: torch.device) -> Tensor:
     """Move values to the device; torch takes neither read-only nor reversed arrays."""
     if isinstance(values, np.ndarray):
         values = np.require(values, requirements=["C", "W"])
     return torch.as_tensor(values, device=device)
-
-
-def _as_tensor(values: Any, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Move values to the device, floating ones in the dtype of the module."""
-    tensor = _to_device(values, device)
-    return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
 def unwrap_subset(dataset: Any) -> Any:
@@ -354,8 +302,8 @@ def unwrap_subset(dataset: Any) -> Any:
     return dataset
 
 
-def _get_all_targets(dataset: Any, labels: Any) -> Any:
-    """Return the targets of all rows, an array; None if they are not at hand."""
+def get_all_targets(dataset: Any, labels: Any) -> np.ndarray | None:
+    """Return the targets of all rows; None if they are not at hand."""
     if isinstance(dataset, Rows):
         targets: Any = dataset.get_targets()
     elif isinstance(dataset, Subset) and labels is not None:
@@ -367,7 +315,7 @@ def _get_all_targets(dataset: Any, labels: Any) -> Any:
     return targets.numpy(force=True) if isinstance(targets, Tensor) else np.asarray(targets)
 
 
-def _find_shape(dataset: Any) -> tuple[int, ...] | None:
+def find_shape(dataset: Any) -> tuple[int, ...] | None:
     """Return the shape of one example, where it can be known without a batch."""
     if isinstance(dataset, IterableDataset):
         return None
@@ -388,7 +336,7 @@ def check_inputs(x: Any) -> Any:
     return x
 
 
-def _get_inputs(dataset: Any) -> Any:
+def get_inputs(dataset: Any) -> Any:
     """Return the examples as an array or a sparse matrix, to look for neighbours."""
     x = check_inputs(dataset.x if isinstance(dataset, Rows) else dataset)
     if isinstance(x, SparseRows):

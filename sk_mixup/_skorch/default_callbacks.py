@@ -5,9 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from skorch.callbacks import EarlyStopping, LRScheduler, PassthroughScoring, PrintLog
+from skorch import NeuralNet
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler, PassthroughScoring, PrintLog
+from skorch.callbacks.scoring import ScoringBase
 
-__all__ = ["has_batch_hooks", "is_early_stopping", "is_idle_scheduler", "quicken"]
+__all__ = [
+    "has_batch_hooks",
+    "has_hook",
+    "is_early_stopping",
+    "is_foreign_callback",
+    "looks_at_batches",
+    "looks_at_gradients",
+    "quicken",
+]
 
 
 class QuietPrintLog(PrintLog):
@@ -47,17 +57,39 @@ def quicken(callback: Any) -> Any:
     return callback
 
 
-def is_early_stopping(name: str, callback: Any) -> bool:
+def is_early_stopping(name: str, callback: object) -> bool:
     """Whether a callback stops the training early."""
     return isinstance(callback, EarlyStopping)
 
 
-def is_idle_scheduler(callback: Any) -> bool:
-    """Whether a callback is skorch's scheduler that waits for the end of the epoch."""
-    return type(callback) is LRScheduler and callback.step_every == "epoch"
+def looks_at_batches(callback: object, training: bool) -> bool:
+    """Whether a callback wants to be called before or after each batch of training, or of validation."""
+    if isinstance(callback, ScoringBase) and callback.on_train != training:
+        return False
+    waits_for_epoch = type(callback) is LRScheduler and vars(callback)["step_every"] == "epoch"
+    return not waits_for_epoch and has_batch_hooks(callback)
 
 
-def has_batch_hooks(instance: Any, base: type) -> bool:
+def looks_at_gradients(callback: object) -> bool:
+    """Whether a callback wants to be called when gradients are computed."""
+    return has_hook(callback, "on_grad_computed")
+
+
+def is_foreign_callback(callback: object) -> bool:
+    """Whether a callback is the user's own, and so may look at anything when it is called."""
+    return not type(callback).__module__.startswith(("skorch.", "sk_mixup."))
+
+
+def has_batch_hooks(instance: object, base: object = None) -> bool:
     """Whether an object has hooks of its own round a batch."""
-    names = ("on_batch_begin", "on_batch_end")
-    return any(getattr(type(instance), name) is not getattr(base, name) for name in names)
+    return has_hook(instance, "on_batch_begin", "on_batch_end")
+
+
+def has_hook(instance: object, *names: str) -> bool:
+    """Whether an object, of whatever class, has one of these hooks and not just skorch's empty one."""
+    return any(_is_own(getattr(instance, name, None), name) for name in names)
+
+
+def _is_own(hook: object, name: str) -> bool:
+    empty = (getattr(Callback, name), getattr(NeuralNet, name))
+    return hook is not None and getattr(hook, "__func__", hook) not in empty

@@ -1,4 +1,4 @@
-"""Training of one net by several processes, through skorch's AccelerateMixin."""
+"""Distributed training of one net, through Hugging Face Accelerate."""
 
 from __future__ import annotations
 
@@ -8,38 +8,67 @@ from typing import Any
 
 import numpy as np
 from skorch.dataset import get_len
-from skorch.hf import AccelerateMixin
+from skorch.hf import AccelerateMixin as SkorchAccelerateMixin
 from skorch.utils import to_device
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import IterableDataset
 
 from sk_mixup._data.batches import RowSlices
-from sk_mixup._skorch.datasets import FeedMixin
-from sk_mixup._skorch.sharding import AnnouncedBatches, average_rows, check_alike, deal_order
-from sk_mixup._skorch.step import NetBase
-from sk_mixup.mixing import Vicinity, batch_bounds, draw_order
-from sk_mixup.mixing.plan import Plan
+from sk_mixup._skorch.net import MixupNetMixin
+from sk_mixup._skorch.processes import AcceleratedProcesses, Processes
+from sk_mixup._skorch.sharding import AnnouncedBatches, check_alike
 from sk_mixup.stacking._scheduler import find_task
 
-__all__ = ["ParallelMixin", "place_parallel_mixin"]
+__all__ = ["AccelerateMixin"]
 
 # What all processes must have alike.
 ALIKE = ("random_state", "max_epochs", "batch_size")
 
 
-class ParallelMixin(NetBase):
-    """What a mixed net does under skorch's AccelerateMixin, before which it is placed.
+class AccelerateMixin(SkorchAccelerateMixin):
+    """Give a net of :class:`sk_mixup.MixupNetMixin` to an ``accelerate.Accelerator``, as skorch's mixin does.
 
-    AccelerateMixin has steps, iterators and an initialization of its own, which know nothing
-    of mixing; here they go on to this library's. ``module_`` stays the module as it was built.
-    What the accelerator makes of it takes its place in a training step only, so that
+    Put it first among the bases, in the place of ``skorch.hf.AccelerateMixin``, whose options it
+    has: ``class Net(AccelerateMixin, MixupClassifier)``. :class:`sk_mixup.MixupNetMixin` says how
+    several processes share the rows of an epoch. ``module_`` stays the module as it was built:
+    what the accelerator makes of it takes its place in a training step only, so that
     predictions, callbacks and files know nothing of it.
 
-    Each process draws the same order of an epoch, takes every n-th row of it, and draws the
-    rest of its plan from its own stream.
+    Parameters
+    ----------
+    *args
+        Positional arguments of the net.
+
+    accelerator : accelerate.Accelerator
+        Prepares modules and optimizers, and knows the other processes.
+
+    device : str, torch.device or None, default=None
+        None leaves the choice to the accelerator.
+
+    unwrap_after_train : bool, default=True
+        Whether the components are taken back from the accelerator after training.
+
+    callbacks__print_log__sink : 'auto' or callable, default='auto'
+        'auto' prints in the main process only.
+
+    **kwargs : dict
+        Options of the net.
+
+    Examples
+    --------
+    >>> from accelerate import Accelerator
+    >>> from sklearn.datasets import load_iris
+    >>> from sk_mixup import AccelerateMixin, MixupClassifier
+    >>> class Net(AccelerateMixin, MixupClassifier):
+    ...     pass
+    >>> X, y = load_iris(return_X_y=True)
+    >>> net = Net(accelerator=Accelerator(cpu=True), max_epochs=3, random_state=0).fit(X, y)
+    >>> len(net.history)
+    3
     """
 
+    _trains_by_processes = True
     _prepared: Mapping[str, Any] = {}
     _bare: Mapping[str, Any] = {}
     _begins_cycle = True
@@ -68,8 +97,8 @@ class ParallelMixin(NetBase):
                 f"random_state must be an int where {n_processes} processes train one net; got {seed!r}. "
                 "Give the same int in each, so that they agree on weights and rows."
             )
-        own = super(AccelerateMixin, self).get_training_batches
-        if own.__func__ is not FeedMixin.get_training_batches:
+        own = super(SkorchAccelerateMixin, self).get_training_batches
+        if own.__func__ is not MixupNetMixin.get_training_batches:
             raise ValueError(
                 f"{type(self).__name__} must be trained by one process; got {n_processes}. Start it without "
                 "accelerate, or with --num_processes 1."
@@ -80,8 +109,14 @@ class ParallelMixin(NetBase):
             )
 
     @property
+    def _processes(self) -> AcceleratedProcesses | Processes:
+        """Who trains the net."""
+        several = int(self.accelerator.num_processes) > 1
+        return AcceleratedProcesses(self.accelerator) if several else Processes()
+
+    @property
     def _n_processes(self) -> int:
-        return int(self.accelerator.num_processes)
+        return self._processes.n_processes
 
     @property
     def _torch_device(self) -> torch.device:
@@ -91,8 +126,9 @@ class ParallelMixin(NetBase):
 
     def initialize(self) -> Any:
         """Initialize the components, and let the accelerator prepare them."""
+        _check_accelerator(self.accelerator)
         self._wrapped_with_accelerator = False
-        super(AccelerateMixin, self).initialize()
+        super(SkorchAccelerateMixin, self).initialize()
         return self._initialize_accelerator()
 
     def _initialize_callbacks(self) -> Any:
@@ -173,13 +209,13 @@ class ParallelMixin(NetBase):
     def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Do one optimisation step, or a part of one where the accelerator accumulates gradients."""
         with self._in_step():
-            step: dict[str, Any] = super(AccelerateMixin, self).train_step(batch, **fit_params)
+            step: dict[str, Any] = super(SkorchAccelerateMixin, self).train_step(batch, **fit_params)
             self._begins_cycle = self.accelerator.sync_gradients
         return step
 
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Mix one batch, compute its loss and the gradients."""
-        step: dict[str, Any] = super(AccelerateMixin, self).train_step_single(batch, **fit_params)
+        step: dict[str, Any] = super(SkorchAccelerateMixin, self).train_step_single(batch, **fit_params)
         return step
 
     def _descend_from(self, loss: Tensor) -> None:
@@ -209,10 +245,12 @@ class ParallelMixin(NetBase):
     def _step_optimizer(self, step_fn: Any) -> None:
         if step_fn is not None:  # a train_step of the user's own, as skorch's
             step_fn()
-        super(AccelerateMixin, self)._step_optimizer(None)
+        super(SkorchAccelerateMixin, self)._step_optimizer(None)
 
-    def _wants_gradients(self) -> bool:
-        return bool(self.accelerator.sync_gradients and super()._wants_gradients())
+    def notify(self, method_name: str, **kwargs: Any) -> None:
+        """Call the callbacks; gradients are shown to them where the accelerator has summed them."""
+        if method_name != "on_grad_computed" or self.accelerator.sync_gradients:
+            super().notify(method_name, **kwargs)
 
     def _find_own_step(self) -> str:
         """Return why steps must be gone through one by one, also for the accelerator's sake."""
@@ -239,7 +277,7 @@ class ParallelMixin(NetBase):
 
     def evaluation_step(self, batch: Any, training: bool = False) -> Any:
         """Return the module's output for one batch of this process."""
-        return super(AccelerateMixin, self).evaluation_step(batch, training=training)
+        return super(SkorchAccelerateMixin, self).evaluation_step(batch, training=training)
 
     def fit_loop(self, *args: Any, **kwargs: Any) -> Any:
         """Run the epochs; an earlier training has taken the components from the accelerator."""
@@ -256,7 +294,7 @@ class ParallelMixin(NetBase):
 
     def get_iterator(self, dataset: Any, training: bool = False) -> Any:
         """Return all batches of a data set; it is training that shares them out."""
-        iterator = super(AccelerateMixin, self).get_iterator(dataset, training=training)
+        iterator = super(SkorchAccelerateMixin, self).get_iterator(dataset, training=training)
         device = self._torch_device
         there = training or isinstance(iterator, RowSlices) or device.type == "cpu"
         return iterator if there else _SentBatches(iterator, device)
@@ -266,41 +304,6 @@ class ParallelMixin(NetBase):
         batches = super().get_training_batches(*args, **kwargs)
         state = self.accelerator.gradient_state
         return batches if state.num_steps == 1 else AnnouncedBatches(batches, state)
-
-    def _draw_plan(
-        self, policy: Vicinity, generator: np.random.Generator, n_samples: int, size: int, **options: Any
-    ) -> Plan:
-        """Draw the order of all rows, and the plan of this process's share of it."""
-        if self._n_processes == 1:
-            return super()._draw_plan(policy, generator, n_samples, size, **options)
-        drop_last = options["drop_last"]
-        order = draw_order(generator, n_samples, shuffle=options["shuffle"])
-        rank = self.accelerator.process_index
-        dealt, n_own = deal_order(order, rank, self._n_processes, drop_last=drop_last)
-        bounds = batch_bounds(n_own, size, drop_last=drop_last)
-        return policy.draw(self._spawn_own(generator), bounds, dealt, options["facts"])
-
-    def _spawn_own(self, generator: np.random.Generator) -> np.random.Generator:
-        return generator.spawn(self._n_processes)[self.accelerator.process_index]
-
-    def _draw_torch_seed(self) -> int:
-        seed = int(super()._draw_torch_seed())
-        if self._n_processes == 1:
-            return seed
-        child = np.random.SeedSequence(seed).spawn(self._n_processes)[self.accelerator.process_index]
-        return int(child.generate_state(1)[0])
-
-    def _mix_loaded(self, iterator: Any, policy: Vicinity, generator: np.random.Generator) -> Any:
-        """Mix batches whose order is not ours; accelerate shares them out."""
-        if self._n_processes == 1:
-            return super()._mix_loaded(iterator, policy, generator)
-        if not isinstance(iterator, DataLoader):
-            raise TypeError(
-                "iterator_train must be a torch DataLoader where several processes train; got "
-                f"{type(iterator).__name__}. Use a DataLoader with a sampler of your own."
-            )
-        loader = self.accelerator.prepare_data_loader(iterator)
-        return super()._mix_loaded(loader, policy, self._spawn_own(generator))
 
     def run_single_epoch(
         self, iterator: Any, training: bool, prefix: str, step_fn: Callable[..., Any], **fit_params: Any
@@ -312,7 +315,7 @@ class ParallelMixin(NetBase):
         if training:
             self._share_buffers()
         rows = [row for row in self.history[-1]["batches"] if f"{prefix}_batch_size" in row]
-        average_rows(rows, f"{prefix}_batch_size", self.accelerator.device, joined=training)
+        self._processes.average(rows, f"{prefix}_batch_size", joined=training)
 
     def _share_buffers(self) -> None:
         """Give all processes the first one's buffers, as in the next forward pass of a step."""
@@ -320,18 +323,11 @@ class ParallelMixin(NetBase):
             for buffer in vars(self)[f"{name}_"].buffers():
                 torch.distributed.broadcast(buffer, src=0)
 
-    def _is_stopped(self, stopped: bool) -> bool:
-        if self._n_processes == 1:
-            return stopped
-        votes = torch.tensor(int(stopped), device=self.accelerator.device)
-        torch.distributed.all_reduce(votes)
-        return bool(votes > 0)
-
     def save_params(self, *args: Any, **kwargs: Any) -> None:
         """Save the module's weights in the main process, when all are there; see ``skorch.NeuralNet``."""
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            super(AccelerateMixin, self).save_params(*args, **kwargs)
+            super(SkorchAccelerateMixin, self).save_params(*args, **kwargs)
 
     def load_params(self, *args: Any, **kwargs: Any) -> None:
         """Load what ``save_params`` wrote, in each process, when all are there."""
@@ -339,7 +335,7 @@ class ParallelMixin(NetBase):
         given = self.device
         self.device = "cpu" if given is None else given  # skorch asks where files are mapped to
         try:
-            super(AccelerateMixin, self).load_params(*args, **kwargs)
+            super(SkorchAccelerateMixin, self).load_params(*args, **kwargs)
         finally:
             self.device = given
 
@@ -349,34 +345,6 @@ class ParallelMixin(NetBase):
             super()._restore_learned(file)
         finally:
             self.device = mapped
-
-
-def place_parallel_mixin(cls: type, owner: type) -> None:
-    """Put :class:`ParallelMixin` before skorch's AccelerateMixin in a class that has it.
-
-    Parameters
-    ----------
-    cls : type
-        A class of nets that has just been made.
-    owner : type
-        This library's mixin, which AccelerateMixin must come before.
-
-    Raises
-    ------
-    TypeError
-        If AccelerateMixin is not among the bases of the class itself, or comes after `owner`.
-    """
-    if not issubclass(cls, AccelerateMixin) or issubclass(cls, ParallelMixin):
-        return
-    bases, order = cls.__bases__, cls.__mro__
-    if AccelerateMixin not in bases or order.index(AccelerateMixin) > order.index(owner):
-        names = ", ".join(base.__name__ for base in bases)
-        raise TypeError(
-            f"AccelerateMixin must be among the bases themselves, before those of {owner.__name__}; got "
-            f"class {cls.__name__}({names}). Write class {cls.__name__}(AccelerateMixin, ...)."
-        )
-    place = bases.index(AccelerateMixin)
-    cls.__bases__ = (*bases[:place], ParallelMixin, *bases[place:])
 
 
 class _SentBatches:

@@ -2,66 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+import inspect
 import math
-from typing import Any
+from typing import Any, Self
+import warnings
 
+import numpy as np
 from sklearn import get_config
 from sklearn.utils.metadata_routing import process_routing
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping
+from skorch.callbacks import EarlyStopping
+from skorch.dataset import Dataset as SkorchDataset
 from skorch.dataset import get_len
+from skorch.hf import AccelerateMixin as SkorchAccelerateMixin
+from skorch.utils import TeeGenerator, is_dataset, to_tensor
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
 
+from sk_mixup._data.batches import Batch, PlannedBatches, RowSlices
+from sk_mixup._data.storage import Rows, map_features
+from sk_mixup._data.virtual_examples import find_layers, mixing_at
 from sk_mixup._random import draw_seed, make_generator, seeded_torch
-from sk_mixup._skorch.datasets import FeedMixin
-from sk_mixup._skorch.default_callbacks import has_batch_hooks, is_early_stopping, is_idle_scheduler, quicken
-from sk_mixup._skorch.distributed import place_parallel_mixin
-from sk_mixup._skorch.options import MixingOptionsMixin
-from sk_mixup._skorch.stack_member import StackMemberMixin, exclusive_section, find_own_stream, warn_single
-from sk_mixup._skorch.step import MixedStepMixin
-from sk_mixup._training.epoch import Epoch
-from sk_mixup.mixing import ERM, Mixup, Vicinity
-from sk_mixup.stacking._scheduler import find_task, rejoin_scheduler
+from sk_mixup._skorch.datasets import (
+    PLAN_OPTIONS,
+    Loading,
+    Storage,
+    find_shape,
+    get_all_targets,
+    get_inputs,
+    is_whole,
+    refuse_weights,
+    unwrap_subset,
+)
+from sk_mixup._skorch.default_callbacks import (
+    has_batch_hooks,
+    is_early_stopping,
+    is_foreign_callback,
+    looks_at_batches,
+    looks_at_gradients,
+    quicken,
+)
+from sk_mixup._skorch.options import check_mixing_options, warn_unused_options
+from sk_mixup._skorch.processes import Processes
+from sk_mixup._skorch.runner import TrainingStep, run_trainer
+from sk_mixup._skorch.schedule import EpochLosses, Schedule
+from sk_mixup._skorch.stack_member import exclusive_section, on_device_of_stack, warn_single
+from sk_mixup._skorch.step import STEPS, as_batch, can_fuse, is_foreign, make_autocast, to_float32
+from sk_mixup._training.averages import mix_losses
+from sk_mixup._training.losses import Loss
+from sk_mixup._training.perceptron import PerceptronTrainer
+from sk_mixup._training.trainer import HIDDEN, Trainer
+from sk_mixup.mixing import ERM, Mixup, RowFacts, Vicinity
+from sk_mixup.mixing.plan import INPUT
+from sk_mixup.stacking._scheduler import rejoin_scheduler
 
 __all__ = ["MixupNetMixin"]
 
 
-BATCH_HOOKS = "a callback has hooks round a batch"
-
-
-class _Losses:
-    """Losses of the batches of an epoch: kept on the device, read once."""
-
-    def __init__(self, prefix: str) -> None:
-        self.names = f"{prefix}_loss", f"{prefix}_batch_size"
-        self.values: list[Tensor] = []
-        self.sizes: list[int] = []
-
-    def add(self, losses: Tensor, sizes: list[int]) -> None:
-        """Add the losses of some batches of so many rows each."""
-        self.values.append(losses.reshape(-1))
-        self.sizes.extend(sizes)
-
-    def read(self) -> list[dict[str, Any]]:
-        """Wait for the losses; return the rows of the history."""
-        losses = torch.cat(self.values).tolist() if self.values else []
-        loss_name, size_name = self.names
-        rows = zip(losses, self.sizes, strict=True)
-        return [{loss_name: loss, size_name: size} for loss, size in rows]
-
-    def read_last(self) -> dict[str, Any]:
-        """Wait for the loss of the last batch; return its row."""
-        return dict(zip(self.names, (self.values[-1].item(), self.sizes[-1]), strict=True))
-
-
-def _count_rows(batch: Any) -> int:
-    return int(get_len(batch[0]) if isinstance(batch, tuple | list) else get_len(batch))
-
-
-class MixupNetMixin(StackMemberMixin, MixingOptionsMixin, FeedMixin, MixedStepMixin):
+class MixupNetMixin(NeuralNet):
     """Give a skorch net the mixed training iteration.
 
     Put it before a skorch net among the bases: ``class MyNet(MixupNetMixin, NeuralNet)``.
@@ -132,10 +133,10 @@ class MixupNetMixin(StackMemberMixin, MixingOptionsMixin, FeedMixin, MixedStepMi
     the mixing weights, as in section 3 of the paper. It must offer ``reduction='none'``,
     as torch's losses do, or else ``lam_per='batch'`` must be chosen.
 
-    With ``skorch.hf.AccelerateMixin`` before it among the bases, and ``accelerate launch``,
+    With :class:`sk_mixup.AccelerateMixin` before it among the bases, and ``accelerate launch``,
     several processes train one net. `random_state` must then be an int, and each process is
-    given all rows. The order of an epoch is drawn alike in all of them and dealt out row by
-    row, as by torch's ``DistributedSampler``: shares are of one size, filled up with the first
+    given all rows. The order of an epoch is the same in all of them and sharded row by
+    row, as by torch's ``DistributedSampler``: shards are of one size, padded with the first
     rows of the order, or cut to one size with ``iterator_train__drop_last=True``.
     ``batch_size`` is that of one process. Each draws the partners and weights of its own
     mini-batches, its dropout and its augmentation from its own stream of the seed; partners
@@ -203,23 +204,46 @@ class MixupNetMixin(StackMemberMixin, MixingOptionsMixin, FeedMixin, MixedStepMi
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        place_parallel_mixin(cls, MixupNetMixin)
+        order = cls.__mro__
+        if SkorchAccelerateMixin not in order:
+            return
+        is_first = order.index(SkorchAccelerateMixin) < order.index(MixupNetMixin)
+        if not cls._trains_by_processes or not is_first:
+            names = ", ".join(base.__name__ for base in cls.__bases__)
+            raise TypeError(
+                "AccelerateMixin must be that of sk_mixup, before the net's class among the bases; got "
+                f"class {cls.__name__}({names}). Write class {cls.__name__}(sk_mixup.AccelerateMixin, ...)."
+            )
+
+    # -- components ----------------------------------------------------------------------
+
+    _trains_by_processes = False
+    casts_integers = False
+
+    @property
+    def _processes(self) -> Processes:
+        """Who trains the net."""
+        return Processes()
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Any]]:
         return [(name, quicken(callback)) for name, callback in super()._default_callbacks]
 
-    def initialize(self) -> Any:
+    def check_mixing_options(self) -> None:
+        """Raise if an option of mixing, storage or precision breaks its rule."""
+        check_mixing_options(self)
+
+    def initialize(self) -> Self:
         """Initialize the components, the weights from `random_state`."""
-        self.check_mixing_options()
         self.generator_ = make_generator(self.random_state)
         scaled = self.autocast == "float16"
         self.scaler_ = torch.amp.GradScaler(torch.device(self.device or "cpu").type) if scaled else None
         rejoin_scheduler()
         with seeded_torch(draw_seed(self.generator_), alone=True):
-            return super().initialize()
+            super().initialize()
+        return self
 
-    def initialize_module(self) -> Any:
+    def initialize_module(self) -> Self:
         """Build the module; see ``skorch.NeuralNet.initialize_module``."""
         super().initialize_module()
         self._set_memory_format()
@@ -227,19 +251,56 @@ class MixupNetMixin(StackMemberMixin, MixingOptionsMixin, FeedMixin, MixedStepMi
 
     def _set_memory_format(self) -> None:
         if self.channels_last:
-            self.module_.to(memory_format=torch.channels_last)
+            for name in self._modules:
+                getattr(self, f"{name}_").to(memory_format=torch.channels_last)
 
-    def partial_fit(self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any) -> Any:
+    def get_params_for_optimizer(self, prefix: str, named_parameters: Any) -> Any:
+        """Return the optimizer's arguments; its fused kernel is used where there is one."""
+        args, kwargs = super().get_params_for_optimizer(prefix, named_parameters)
+        if can_fuse(getattr(self, prefix, None), kwargs, args):
+            kwargs["fused"] = True
+        return args, kwargs
+
+    def _list_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters of the module, or of the first of several; none before it is built."""
+        built = [vars(self).get(f"{name}_") for name in ("module", *self._modules)]
+        module = next((module for module in built if isinstance(module, nn.Module)), None)
+        return [] if module is None else list(module.parameters())
+
+    @property
+    def float_dtype(self) -> torch.dtype:
+        """The floating dtype of the module's parameters."""
+        dtypes = (p.dtype for p in self._list_parameters() if p.is_floating_point())
+        return next(dtypes, torch.get_default_dtype())
+
+    @property
+    def _torch_device(self) -> torch.device:
+        """The device; for ``device=None``, which leaves the module where it is, the module's."""
+        if self.device is not None:
+            return torch.device(self.device)
+        return next((p.device for p in self._list_parameters()), torch.device("cpu"))
+
+    # -- epochs --------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any = None, **fit_params: Any) -> Self:
+        """Initialize and train; see ``skorch.NeuralNet.fit``."""
+        self.check_mixing_options()
+        super().fit(X, y, **fit_params)
+        return self
+
+    def partial_fit(self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any) -> Self:
         """Train for ``max_epochs`` more epochs; see ``skorch.NeuralNet.partial_fit``."""
+        if "_routing_method" not in fit_params:  # else the method of that name has checked
+            self.check_mixing_options()
         if not self.initialized_:
             self.initialize()
-        self.check_mixing_options()
-        with self._on_device_of_stack(), seeded_torch(self._draw_torch_seed()):
-            return super().partial_fit(X, y, classes, **fit_params)
+        seed = self._processes.derive_seed(draw_seed(self.generator_))  # of dropout and augmentation
+        with self._on_device_of_stack(), seeded_torch(seed):
+            super().partial_fit(X, y, classes, **fit_params)
+        return self
 
-    def _draw_torch_seed(self) -> int:
-        """Draw the seed of what training draws on torch: dropout and augmentation."""
-        return draw_seed(self.generator_)
+    def _on_device_of_stack(self) -> AbstractContextManager[None]:
+        return on_device_of_stack(self)
 
     def fit_loop(
         self,
@@ -250,29 +311,30 @@ class MixupNetMixin(StackMemberMixin, MixingOptionsMixin, FeedMixin, MixedStepMi
         sample_weight: Any = None,
         _routing_method: str = "fit",
         **fit_params: Any,
-    ) -> Any:
+    ) -> Self:
         """Run the epochs: plain ones, mixed ones, plain ones; see ``skorch.NeuralNet``."""
         self.check_data(X, y)
         self.check_training_readiness()
         self._set_memory_format()  # the option may have been set since
-        epochs = self.max_epochs if epochs is None else epochs
-        self._n_epochs_before, self._n_epochs_now = len(self.history), epochs
+        n_done, epochs = len(self.history), self.max_epochs if epochs is None else epochs
+        self._n_epochs_before, self._n_epochs_now = n_done, epochs
         split_params = self._get_split_params(_routing_method, fit_params)
         train, valid = self.get_split_datasets(X, y, sample_weight=sample_weight, **split_params)
-        warmup = min(max(self.warmup_epochs - len(self.history), 0), epochs)
-        cooldown = min(self.cooldown_epochs, epochs - warmup)
-        self._warn_unused_options()
+        schedule = Schedule.make(
+            epochs, n_done=n_done, warmup_epochs=self.warmup_epochs, cooldown_epochs=self.cooldown_epochs
+        )
+        warn_unused_options(self)
         policy, facts = self.get_policy(), self.get_facts(train, y)
         policy.check(facts)
         run = {"train": train, "valid": valid, "facts": facts, "fit_params": fit_params}
         with self._without_callbacks(is_early_stopping):
-            stopped = self._run_epochs(warmup, ERM(), **run)
+            stopped = self._run_epochs(schedule.warmup, ERM(), **run)
         if not stopped:
-            self._run_epochs(epochs - warmup - cooldown, policy, **run)
-        if cooldown:
+            self._run_epochs(schedule.mixed, policy, **run)
+        if schedule.cooldown:
             self._restore_best()
             with self._without_callbacks(is_early_stopping):
-                self._run_epochs(cooldown, ERM(), **run)
+                self._run_epochs(schedule.cooldown, ERM(), **run)
         return self
 
     def get_policy(self) -> Vicinity:
@@ -290,7 +352,7 @@ class MixupNetMixin(StackMemberMixin, MixingOptionsMixin, FeedMixin, MixedStepMi
         return dict(routed.get("splitter", {"split": {}})["split"])
 
     def _run_epochs(
-        self, n_epochs: int, policy: Vicinity, *, train: Any, valid: Any, facts: Any, fit_params: Any
+        self, n_epochs: int, policy: Vicinity, *, train: Any, valid: Any, facts: RowFacts, fit_params: Any
     ) -> bool:
         """Run epochs until they are done or a callback stops them; return whether one did."""
         sets = {"dataset_train": train, "dataset_valid": valid}
@@ -311,7 +373,7 @@ class MixupNetMixin(StackMemberMixin, MixingOptionsMixin, FeedMixin, MixedStepMi
                     iterator, training=False, prefix="valid", step_fn=self.validation_step, **fit_params
                 )
                 stopped = self._end_epoch(sets)
-            if self._is_stopped(stopped):
+            if self._processes.agree(stopped):
                 return True
         return False
 
@@ -322,10 +384,6 @@ class MixupNetMixin(StackMemberMixin, MixingOptionsMixin, FeedMixin, MixedStepMi
         except KeyboardInterrupt:
             return True
         return False
-
-    def _is_stopped(self, stopped: bool) -> bool:
-        """Whether the training ends here; `stopped` is whether a callback of this process says so."""
-        return stopped
 
     def _restore_best(self) -> None:
         """Go back to the best weights where early stopping kept them."""
@@ -347,84 +405,56 @@ class MixupNetMixin(StackMemberMixin, MixingOptionsMixin, FeedMixin, MixedStepMi
     def run_single_epoch(
         self, iterator: Any, training: bool, prefix: str, step_fn: Callable[..., Any], **fit_params: Any
     ) -> None:
-        """Run one pass; the losses are read once at its end unless a callback looks on."""
+        """Run one pass; the losses are read once at its end unless code of the user's looks on."""
         if iterator is None:
             return
-        losses = _Losses(prefix)
-        watched = self._has_batch_hooks(training)
+        losses = EpochLosses(self.history, prefix)
         try:
             run_fast = self._run_trainer if training else self._run_evaluator
-            if not run_fast(iterator, losses, watched, fit_params):
+            if not run_fast(iterator, losses, fit_params):
+                watched = self._is_watched(training)
                 run_batch = self._run_watched_batch if watched else self._run_batch
                 with exclusive_section(single=True) if training else nullcontext():
                     for batch in iterator:
                         run_batch(batch, step_fn, losses, training, fit_params)
         finally:  # an interrupted epoch keeps its losses
-            if not watched:
-                self.history[-1]["batches"].extend(losses.read())
+            losses.record_all()
             self.history.record(f"{prefix}_batch_count", len(losses.sizes))
 
-    def _run_trainer(self, batches: Any, losses: _Losses, watched: bool, fit_params: dict[str, Any]) -> bool:
-        """Run a training epoch the fast way; return False where that cannot be done."""
-        trainer = BATCH_HOOKS if watched else self.choose_trainer(batches, fit_params)
-        if isinstance(trainer, str) and self.cuda_graph:
-            raise ValueError(
-                f"cuda_graph must be False where training goes step by step; got True, but {trainer}. Drop "
-                "one of them."
-            )
-        if isinstance(trainer, str):
-            warn_single(trainer)
-            return False
-        self._set_training(True)
-        task = find_task()
-        if task is None:
-            return trainer.run_epoch(batches, losses.add)
-        number = len(self.history) - self._n_epochs_before
-        epoch = Epoch(trainer, batches, losses.add, find_own_stream(), number, self._n_epochs_now)
-        task.ask(epoch)
-        epoch.stream.is_single = epoch.is_single
-        if epoch.reason:
-            warn_single(epoch.reason)
-        return epoch.done
-
-    def _run_evaluator(
-        self, batches: Any, losses: _Losses, watched: bool, fit_params: dict[str, Any]
-    ) -> bool:
-        """Run a validation epoch the fast way; return False where that cannot be done."""
-        evaluator = None if watched else self.get_evaluator(batches, fit_params)
-        if evaluator is None:
-            return False
-        self._set_training(False)
-        evaluator.evaluate(batches, losses.add)
-        return True
-
     def _run_batch(
-        self, batch: Any, step_fn: Any, losses: _Losses, training: bool, fit_params: dict[str, Any]
+        self, batch: Any, step_fn: Any, losses: EpochLosses, training: bool, fit_params: dict[str, Any]
     ) -> None:
+        self.history.new_batch()
         step = step_fn(batch, **fit_params)
         losses.add(step["loss"].detach(), [_count_rows(batch)])
 
     def _run_watched_batch(
-        self, batch: Any, step_fn: Any, losses: _Losses, training: bool, fit_params: dict[str, Any]
+        self, batch: Any, step_fn: Any, losses: EpochLosses, training: bool, fit_params: dict[str, Any]
     ) -> None:
         self.notify("on_batch_begin", batch=batch, training=training)
         step = step_fn(batch, **fit_params)
-        losses.add(step["loss"].detach(), [_count_rows(batch)])
-        for name, value in losses.read_last().items():
-            self.history.record_batch(name, value)
+        losses.record_last(step["loss"], _count_rows(batch))
         step = self._unmix_step(batch, step) if training else step
         self.notify("on_batch_end", batch=batch, training=training, **step)
 
+    def _is_watched(self, training: bool) -> bool:
+        """Whether code of the user's runs at each batch, and so must find its row in the history."""
+        names = STEPS if training else ("validation_step", "infer", "get_batch_loss", "get_loss")
+        if self._has_batch_hooks(training) or any(map(self.is_overridden, names)):
+            return True
+        own = [cb for _, cb in self.callbacks_ if is_foreign_callback(cb)]
+        return training and (looks_at_gradients(self) or any(map(looks_at_gradients, own)))
+
     def _has_batch_hooks(self, training: bool) -> bool:
         """Whether anything wants to be called before or after each batch."""
-        callbacks = [cb for _, cb in self.callbacks_ if getattr(cb, "on_train", training) == training]
-        looking = [cb for cb in callbacks if not is_idle_scheduler(cb)]
-        return has_batch_hooks(self, NeuralNet) or any(has_batch_hooks(cb, Callback) for cb in looking)
+        return has_batch_hooks(self) or any(looks_at_batches(cb, training) for _, cb in self.callbacks_)
+
+    def _wants_gradients(self) -> bool:
+        return looks_at_gradients(self) or any(looks_at_gradients(cb) for _, cb in self.callbacks_)
 
     def _unmix_step(self, batch: Any, step: dict[str, Any]) -> dict[str, Any]:
         """Give scoring callbacks a prediction for the clean rows, never for mixed ones."""
-        wants_scores = any(getattr(cb, "on_train", False) for _, cb in self.callbacks_)
-        if not wants_scores or getattr(batch, "lam", None) is None:
+        if getattr(batch, "lam", None) is None or not self._has_batch_hooks(training=True):
             return step
         y_pred = self.evaluation_step(batch)
         self._set_training(True)
@@ -436,8 +466,464 @@ class MixupNetMixin(StackMemberMixin, MixingOptionsMixin, FeedMixin, MixedStepMi
         if all(map(math.isfinite, losses)):
             return
         bad = next(loss for loss in losses if not math.isfinite(loss))
-        raise ValueError(
+        self._on_nonfinite_loss(
             f"train_loss must stay finite; got {bad} in epoch {epoch['epoch']}. Scale the inputs (for "
             f"example with StandardScaler), lower lr (now {self.lr}), or clip gradients with "
             "skorch.callbacks.GradientNormClipping."
         )
+
+    def _on_nonfinite_loss(self, message: str) -> None:
+        """Say so, once a fit: a skorch net goes on."""
+        if len(self.history) == self._n_epochs_before + 1 or math.isfinite(self.history[-2]["train_loss"]):
+            warnings.warn(message, UserWarning, stacklevel=2)
+
+    # -- the fast way through an epoch ---------------------------------------------------
+
+    def _run_trainer(self, batches: Any, losses: EpochLosses, fit_params: dict[str, Any]) -> bool:
+        """Run a training epoch the fast way; return False where that cannot be done."""
+        trainer = self.choose_trainer(batches, fit_params)
+        if isinstance(trainer, str):
+            if self.cuda_graph:
+                raise ValueError(
+                    f"cuda_graph must be False where training goes step by step; got True, but {trainer}. "
+                    "Remove one of them."
+                )
+            warn_single(trainer)
+            return False
+        self._set_training(True)
+        number = len(self.history) - self._n_epochs_before
+        return run_trainer(trainer, batches, losses.add, number, self._n_epochs_now)
+
+    def choose_trainer(self, batches: Any, fit_params: dict[str, Any]) -> Trainer | str:
+        """Return what runs a training epoch faster than step by step, or in words why it cannot be done.
+
+        Parameters
+        ----------
+        batches : iterable
+            The batches of an epoch.
+        fit_params : dict
+            What the module's ``forward`` is given beside the inputs.
+
+        Returns
+        -------
+        trainer : Trainer or str
+            The reason wherever the epoch must run step by step: for a criterion without a
+            closed form, steps of a subclass, callbacks that look at batches or gradients,
+            half precision, augmentation, inputs that are no array of floats.
+        """
+        if self._has_batch_hooks(training=True):
+            return "a callback has hooks round a batch"
+        if fit_params:
+            return f"forward takes {sorted(fit_params)} beside X"
+        if not isinstance(batches, PlannedBatches):
+            return "the rows come from a Dataset or a loader of its own"
+        hidden = set(batches.plan.layers or ()) - {INPUT}
+        if hidden and self.cuda_graph:
+            return HIDDEN
+        return self._find_own_step() or self._build_trainer(batches.rows, training=True, hidden=hidden)
+
+    def get_trainer(self, batches: Any, fit_params: dict[str, Any]) -> Trainer | None:
+        """Return what :meth:`choose_trainer` does, None where it gives a reason."""
+        trainer = self.choose_trainer(batches, fit_params)
+        return None if isinstance(trainer, str) else trainer
+
+    def _run_evaluator(self, batches: Any, losses: EpochLosses, fit_params: dict[str, Any]) -> bool:
+        """Run a validation epoch the fast way; return False where that cannot be done."""
+        evaluator = self.get_evaluator(batches, fit_params)
+        if evaluator is None:
+            return False
+        self._set_training(False)
+        evaluator.evaluate(batches, losses.add)
+        return True
+
+    def get_evaluator(self, batches: Any, fit_params: dict[str, Any]) -> PerceptronTrainer | None:
+        """Return what computes the losses of a validation set faster than step by step, if there is such."""
+        if fit_params or not isinstance(batches, RowSlices) or self.is_overridden("validation_step"):
+            return None
+        if self._has_batch_hooks(training=False):
+            return None
+        trainer = self._find_own_step() or self._build_trainer(batches.rows)
+        return trainer if isinstance(trainer, PerceptronTrainer) else None
+
+    def _build_trainer(
+        self, rows: Rows, *, training: bool = False, hidden: Collection[str] = ()
+    ) -> Trainer | str:
+        """Return the trainer for these rows, or in words why there is none."""
+        loss = self._get_closed_form_loss(training)
+        if loss is None:
+            return f"criterion {type(self.criterion_).__name__} has no gradient in closed form here"
+        return TrainingStep(
+            self.module_,
+            self.optimizer_,
+            loss,
+            self._n_outputs,
+            self.float_dtype,
+            self._make_autocast(),
+            is_cast=bool(self.autocast or torch.is_autocast_enabled(self._torch_device.type)),
+            cuda_graph=self.cuda_graph,
+        ).build_trainer(rows, hidden)
+
+    def _get_closed_form_loss(self, training: bool) -> Loss | None:
+        """Return the loss of training, or of validation, in closed form, where it has one."""
+        return None
+
+    def _find_own_step(self) -> str:
+        """Return in words what a training step is beside what this library and skorch make of it."""
+        if (self._modules, self._criteria, self._optimizers) != (["module"], ["criterion"], ["optimizer"]):
+            return "there are several modules, criteria or optimizers"
+        if self.augment is not None:
+            return "augment is called on each batch"
+        if self.scaler_ is not None:
+            return "autocast='float16' scales the loss step by step"
+        if self._wants_gradients():
+            return "a callback looks at the gradients"
+        if isinstance(self.optimizer_, torch.optim.LBFGS):
+            return "LBFGS takes several evaluations a step"
+        return next((f"{name} is overridden" for name in STEPS if self.is_overridden(name)), "")
+
+    def is_overridden(self, name: str) -> bool:
+        """Whether a method is a subclass's, or was put on this very net."""
+        return name in vars(self) or is_foreign(getattr(type(self), name))
+
+    # -- steps ---------------------------------------------------------------------------
+
+    def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Do one optimisation step; see ``skorch.NeuralNet.train_step``."""
+        if self.scaler_ is None:
+            step: dict[str, Any] = super().train_step(batch, **fit_params)
+            return step
+        self._zero_grad_optimizer()
+        step = self.train_step_single(batch, **fit_params)
+        self.scaler_.unscale_(self.optimizer_)
+        named = TeeGenerator(self.get_all_learnable_params())
+        self.notify("on_grad_computed", named_parameters=named, batch=batch, training=True)
+        self.scaler_.step(self.optimizer_)
+        self.scaler_.update()
+        return step
+
+    def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Mix one batch, compute its loss and the gradients."""
+        self._set_training(True)
+        batch = self._augment_batch(as_batch(batch))
+        with self._get_autocast():
+            x = self.mix_inputs(batch)
+            with nullcontext() if batch.hidden is None else mixing_at(self._bare_module, batch.hidden):
+                y_pred = self.infer(x, **fit_params)
+            loss = self.get_batch_loss(y_pred, batch, x, training=True)
+        self._descend_from(loss)
+        return {"loss": loss, "y_pred": self._to_full_precision(y_pred)}
+
+    @property
+    def _bare_module(self) -> Any:
+        """The module as it was built, without what may be wrapped round it in a training step."""
+        return self.module_
+
+    def _descend_from(self, loss: Tensor) -> None:
+        """Compute the gradients of a loss."""
+        scaled = loss if self.scaler_ is None else self.scaler_.scale(loss)
+        torch.autograd.backward(scaled)
+
+    def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Compute the loss of one batch as it is: never mixed, never augmented."""
+        self._set_training(False)
+        batch = as_batch(batch)
+        with torch.no_grad(), self._get_autocast():
+            y_pred = self.infer(batch[0], **fit_params)
+            loss = self.get_batch_loss(y_pred, batch, batch[0], training=False)
+        return {"loss": loss, "y_pred": self._to_full_precision(y_pred)}
+
+    def evaluation_step(self, batch: Any, training: bool = False) -> Any:
+        """Return the module's output for one batch; see ``skorch.NeuralNet``."""
+        with self._get_autocast():
+            output = super().evaluation_step(batch, training=training)
+        return self._to_full_precision(output)
+
+    def _to_full_precision(self, output: Any) -> Any:
+        return output if self.autocast is None else to_float32(output)
+
+    def _get_autocast(self) -> AbstractContextManager[Any]:
+        return self._make_autocast()()
+
+    def _make_autocast(self) -> Callable[[], AbstractContextManager[Any]]:
+        return nullcontext if self.autocast is None else make_autocast(self.autocast, self._torch_device)
+
+    def _augment_batch(self, batch: Batch) -> Batch:
+        if self.augment is None:
+            return batch
+        x = self.augment(batch.loaded)
+        if get_len(x) != get_len(batch.loaded):
+            raise ValueError(
+                f"augment must return as many rows as it is given; got {get_len(x)} rows for "
+                f"{get_len(batch.loaded)}. Change each row without adding or dropping any."
+            )
+        return Batch(x, batch.targets, batch.weight, batch.position, batch.lam, batch.variation)
+
+    def mix_inputs(self, batch: Batch) -> Any:
+        """Return the inputs of the virtual examples of a batch."""
+        x = batch.get_mixed_inputs()
+        return to_tensor(x, self.device) if batch.lam is None else x
+
+    def infer(self, x: Any, **fit_params: Any) -> Any:
+        """Return the module's output; see ``skorch.NeuralNet.infer``."""
+        if self.channels_last:
+            x = map_features(self._lay_out, x)
+        return super().infer(x, **fit_params)
+
+    def _lay_out(self, x: Any) -> Any:
+        """Put the channels of images last in memory."""
+        images = isinstance(x, Tensor) and x.ndim == 4
+        return x.to(self._torch_device, memory_format=torch.channels_last) if images else x
+
+    def get_batch_loss(self, y_pred: Any, batch: Batch, x: Any = None, training: bool = False) -> Tensor:
+        """Return the loss of a batch, mixed or not, weighted or not.
+
+        Parameters
+        ----------
+        y_pred : Tensor of shape (n, n_outputs)
+            Output of the module for the batch's (virtual) examples.
+        batch : Batch
+            The batch.
+        x : Tensor of shape (n, *features), default=None
+            The inputs that were predicted, handed on to ``get_loss``.
+        training : bool, default=False
+            Whether this is a training step.
+
+        Returns
+        -------
+        loss : Tensor of shape ()
+        """
+        loss = self._compute_closed_form(y_pred, batch, training)
+        if loss is not None:
+            return loss
+        if batch.lam is None and batch.weight is None:
+            return self.get_loss(y_pred, batch[1], X=x, training=training)
+        y, lam, weight = batch.get_mixed_targets()
+        return self.get_mixed_loss(y_pred, y, lam, weight, x=x, training=training)
+
+    def _compute_closed_form(self, y_pred: object, batch: Batch, training: bool) -> Tensor | None:
+        """Return the loss of a batch as a fast epoch computes it, where no method is overridden."""
+        if not isinstance(batch.targets, Tensor) or self.is_overridden("get_mixed_loss"):
+            return None
+        return self._mix_in_closed_form(y_pred, *batch.get_mixed_targets(), training=training)
+
+    def _mix_in_closed_form(
+        self, y_pred: object, y: Tensor, lam: Tensor, weight: Tensor | None, *, training: bool = False
+    ) -> Tensor | None:
+        """Return the loss of mixed targets in closed form, where it has one and nothing is overridden."""
+        if not isinstance(y_pred, Tensor) or any(map(self.is_overridden, ("get_loss", "get_row_losses"))):
+            return None
+        loss = self._get_closed_form_loss(training)
+        output = y_pred.unsqueeze(1) if y_pred.ndim == 1 else y_pred
+        if loss is None or not loss.accepts(output, y):
+            return None
+        y, lam = y.to(output.device), lam.to(output.device)
+        return loss.apply(output, y, lam, None if weight is None else weight.to(output.device))
+
+    def get_mixed_loss(
+        self,
+        y_pred: Any,
+        y: Tensor,
+        lam: Tensor,
+        weight: Tensor | None = None,
+        *,
+        x: Any = None,
+        training: bool = False,
+    ) -> Tensor:
+        """Return the average of ``sum_k lam_k loss(y_pred, y_k)``, each row by its weight.
+
+        Parameters
+        ----------
+        y_pred : Tensor of shape (n, n_outputs)
+            Output of the module for the virtual examples.
+        y : Tensor of shape (k, n, ...)
+            Targets of the examples that were mixed.
+        lam : Tensor of shape (k, n)
+            Mixing weights.
+        weight : Tensor of shape (n,), default=None
+            Weights of the virtual examples.
+        x : Tensor of shape (n, *features), default=None
+            The virtual examples, handed on to ``get_loss``.
+        training : bool, default=False
+            Whether this is a training step.
+
+        Returns
+        -------
+        loss : Tensor of shape ()
+        """
+        if not hasattr(self.criterion_, "reduction"):
+            return self._mix_batch_losses(y_pred, y, lam, weight, x, training)
+        losses = [self.get_row_losses(y_pred, y_k, x=x, training=training) for y_k in y]
+        return mix_losses(torch.stack([row.reshape(len(row), -1).mean(dim=1) for row in losses]), lam, weight)
+
+    def get_row_losses(self, y_pred: Any, y: Tensor, *, x: Any = None, training: bool = False) -> Tensor:
+        """Return ``get_loss`` with the criterion's reduction set to 'none'."""
+        criterion = self.criterion_
+        reduction, criterion.reduction = criterion.reduction, "none"
+        try:
+            return self.get_loss(y_pred, y, X=x, training=training)
+        finally:
+            criterion.reduction = reduction
+
+    def _mix_batch_losses(
+        self, y_pred: Any, y: Tensor, lam: Tensor, weight: Any, x: Any, training: bool
+    ) -> Tensor:
+        """Mix the losses of whole batches, for a criterion without losses per row."""
+        if not self.get_policy().has_one_lam_per_batch or weight is not None:
+            raise ValueError(
+                f"criterion must offer reduction='none' for lam_per='example' or weights; got "
+                f"{type(self.criterion_).__name__} without it. Use lam_per='batch' without weights, or "
+                "give the criterion a `reduction` attribute."
+            )
+        losses = [self.get_loss(y_pred, y_k, X=x, training=training) for y_k in y]
+        return (lam[:, 0] * torch.stack(losses)).sum()
+
+    # -- data ----------------------------------------------------------------------------
+
+    @property
+    def _storage(self) -> Storage:
+        """Where whole arrays are kept."""
+        return Storage(
+            self.storage, self._torch_device, self.float_dtype, self.channels_last, self.casts_integers
+        )
+
+    def get_dataset(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Return the data as whole tensors on the device where that can be done."""
+        if self._keeps_whole(X, y):
+            return self._storage.make_rows(X, y, sample_weight)
+        refuse_weights(sample_weight, "dataset")
+        return super().get_dataset(X, y)
+
+    def _keeps_whole(self, X: Any, y: Any) -> bool:
+        """Whether examples and targets are kept as whole tensors, and not in a Dataset of the user's."""
+        plain = self.dataset is SkorchDataset and not self.get_params_for("dataset")
+        return plain and not is_dataset(X) and is_whole(X, y)
+
+    def check_room(self, X: Any) -> None:
+        """Raise a ValueError if arrays must be kept on the device but are too large for it."""
+        self._storage.check_room(X)
+
+    def get_split_datasets(self, X: Any, y: Any = None, sample_weight: Any = None, **params: Any) -> Any:
+        """Return the training and the validation set; see ``skorch.NeuralNet``."""
+        self.check_room(X)
+        dataset = self.get_dataset(X, y, sample_weight)
+        self._report_streaming(dataset)
+        if not self.train_split:
+            return dataset, None
+        args = (dataset,) if y is None else (dataset, y)
+        train, valid = self.train_split(*args, **params)
+        return unwrap_subset(train), unwrap_subset(valid)
+
+    def _report_streaming(self, dataset: Any) -> None:
+        self._storage.warn_streaming(dataset)
+
+    def forward_iter(self, X: Any, training: bool = False, device: str = "cpu") -> Iterator[Any]:
+        """Yield the module's outputs batch by batch; see ``skorch.NeuralNet``."""
+        self.check_is_fitted()
+        if not is_dataset(X):
+            codes = np.zeros(get_len(X), dtype=np.int64)
+            X = self.get_dataset(X, codes if self._keeps_whole(X, codes) else None)
+        yield from super().forward_iter(X, training=training, device=device)
+
+    def get_facts(self, dataset: Any, labels: Any = None) -> RowFacts:
+        """Return what a policy may ask about the rows of a training set.
+
+        Parameters
+        ----------
+        dataset : torch.utils.data.Dataset
+            The training set.
+        labels : ndarray, default=None
+            Targets of a data set that does not hold them itself.
+
+        Returns
+        -------
+        facts : RowFacts
+            What it holds is found when it is first asked for.
+        """
+        return RowFacts(
+            labels=lambda: self._get_class_codes(get_all_targets(dataset, labels)),
+            targets=lambda: self._get_real_targets(get_all_targets(dataset, labels)),
+            inputs=lambda: get_inputs(dataset),
+            shape=lambda: find_shape(dataset) or vars(self).get("_shape_in"),
+            layers=self._find_layers,
+            is_dense=getattr(self, "_dense", False),
+            is_stream=isinstance(dataset, IterableDataset) or self._orders_rows_itself(),
+        )
+
+    def _find_layers(self, wanted: str | tuple[str, ...]) -> tuple[str, ...]:
+        if getattr(self, "compile", False) and set(wanted) != {INPUT}:
+            raise ValueError(
+                "compile must be False where hidden layers are mixed; got True. Remove the argument."
+            )
+        return find_layers(self.module_, wanted)
+
+    def _get_class_codes(self, targets: np.ndarray | None) -> np.ndarray:
+        """Return one class per row; rows of several labels belong together if all agree."""
+        if targets is None:
+            raise ValueError(
+                "partners='same_class' must know the class of each row; got a Dataset without one label per "
+                "row. Pass arrays instead."
+            )
+        return np.unique(targets, axis=0, return_inverse=True)[1].ravel()
+
+    def _get_real_targets(self, targets: np.ndarray | None) -> np.ndarray:
+        """Return targets between which there is a distance, or raise."""
+        if targets is None or targets.dtype.kind != "f":
+            raise ValueError(
+                "partners='kernel' must be drawn from real-valued targets; got "
+                f"{'none' if targets is None else f'targets of dtype {targets.dtype}'}. Use 'batch', say."
+            )
+        return targets
+
+    @property
+    def _loading(self) -> Loading:
+        """How training batches are served."""
+        options = self.get_params_for("iterator_train")
+        return Loading(self.iterator_train, options, self.batch_size, self._torch_device, self.float_dtype)
+
+    def _orders_rows_itself(self) -> bool:
+        """Whether the training iterator has an order of its own."""
+        return self._loading.orders_rows
+
+    def get_training_batches(self, dataset: Any, policy: Vicinity, facts: RowFacts | None = None) -> Any:
+        """Return the batches of one training epoch, drawn from its plan.
+
+        Parameters
+        ----------
+        dataset : torch.utils.data.Dataset
+            The training set.
+        policy : Vicinity
+            What draws the plan.
+        facts : RowFacts, default=None
+            What is known of the rows; None to find it anew.
+
+        Returns
+        -------
+        batches : iterable of Batch
+        """
+        facts = self.get_facts(dataset) if facts is None else facts
+        loading, processes, generator = self._loading, self._processes, self.generator_.spawn(1)[0]
+        loading.refuse_weights(dataset)
+        if not loading.orders_rows and not isinstance(dataset, IterableDataset):
+            return loading.plan_epoch(dataset, policy, facts, generator, processes)
+        loader = processes.shard(self.get_iterator(dataset, training=True))
+        own = generator if processes.n_processes == 1 else processes.spawn(generator)
+        return loading.mix_loaded(loader, policy, facts, own)
+
+    def get_iterator(self, dataset: Any, training: bool = False) -> Any:
+        """Return the batches of a data set, in order; see ``skorch.NeuralNet``."""
+        name = "iterator_train" if training else "iterator_valid"
+        options = self.get_params_for(name)
+        size = options.get("batch_size", self.batch_size)
+        iterator = getattr(self, name)
+        if iterator is DataLoader and isinstance(dataset, Rows) and not options.keys() - PLAN_OPTIONS:
+            return RowSlices(dataset, len(dataset) if size == -1 else size)
+        if inspect.isclass(iterator) and issubclass(iterator, DataLoader):
+            options.setdefault("generator", torch.Generator())
+        options["batch_size"] = get_len(dataset) if size == -1 else size
+        if "batch_sampler" in options:
+            del options["batch_size"]
+        return iterator(dataset, **options)
+
+
+def _count_rows(batch: Any) -> int:
+    return int(get_len(batch[0]) if isinstance(batch, tuple | list) else get_len(batch))

@@ -1,4 +1,4 @@
-"""What several processes that train one net exchange, and how rows are dealt out to them."""
+"""Sharding of rows and averaging of metrics in distributed training."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 
 from sk_mixup.mixing.plan import Index
 
-__all__ = ["AnnouncedBatches", "average_rows", "check_alike", "deal_order"]
+__all__ = ["AnnouncedBatches", "average_rows", "check_alike", "shard_order"]
 
 
-def deal_order(order: Index, rank: int, n_processes: int, *, drop_last: bool = False) -> tuple[Index, int]:
+def shard_order(order: Index, rank: int, n_processes: int, *, drop_last: bool = False) -> tuple[Index, int]:
     """Return the order of an epoch as one process sees it: its own share, then all other rows.
 
     Parameters
@@ -25,12 +25,12 @@ def deal_order(order: Index, rank: int, n_processes: int, *, drop_last: bool = F
     n_processes : int
         How many there are.
     drop_last : bool, default=False
-        Whether shares are cut to one size, rather than filled up from the start of the order.
+        Whether shares are cut to one size, rather than padded from the start of the order.
 
     Returns
     -------
-    dealt : ndarray of shape (n_dealt,)
-        All rows. Those that fill up a share occur again.
+    sharded : ndarray of shape (n_sharded,)
+        All rows. Those that pad a share occur again.
     n_own : int
         How many rows at the beginning are the process's own.
 
@@ -42,10 +42,10 @@ def deal_order(order: Index, rank: int, n_processes: int, *, drop_last: bool = F
     Examples
     --------
     >>> import numpy as np
-    >>> from sk_mixup._skorch.sharding import deal_order
-    >>> deal_order(np.array([3, 1, 4, 0, 2]), 1, 2)
+    >>> from sk_mixup._skorch.sharding import shard_order
+    >>> shard_order(np.array([3, 1, 4, 0, 2]), 1, 2)
     (array([1, 0, 3, 3, 4, 2]), 3)
-    >>> deal_order(np.array([3, 1, 4, 0, 2]), 1, 2, drop_last=True)
+    >>> shard_order(np.array([3, 1, 4, 0, 2]), 1, 2, drop_last=True)
     (array([1, 0, 3, 4, 2]), 2)
     """
     n_samples = len(order)
@@ -96,7 +96,7 @@ def check_alike(facts: dict[str, Any], n_processes: int) -> None:
             rows = " rows" if name == "X" else ""
             raise ValueError(
                 f"{name} must be the same in all processes; got {found}{rows}. Give each the same; training "
-                "deals out the rows."
+                "shards the rows."
             )
 
 

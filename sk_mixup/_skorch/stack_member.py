@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 import warnings
 
 from skorch.utils import to_device
 import torch
 
 from sk_mixup._random import TorchStream, find_stream
-from sk_mixup._skorch.step import NetBase
 from sk_mixup.stacking._scheduler import find_task
 
-__all__ = ["StackMemberMixin", "exclusive_section", "find_own_stream", "warn_single"]
+__all__ = ["exclusive_section", "find_own_stream", "on_device_of_stack", "warn_single"]
 
 
 def find_own_stream() -> TorchStream:
@@ -53,28 +52,36 @@ def warn_single(reason: str) -> None:
         )
 
 
-class StackMemberMixin(NetBase):
-    """Trains a net on the device that :func:`sk_mixup.stacked` names."""
+class StackMember(Protocol):
+    """A skorch net that may be trained on another device than its own."""
 
-    @contextmanager
-    def _on_device_of_stack(self) -> Iterator[None]:
-        """Train where :func:`sk_mixup.stacked` says, and be back on the own device afterwards."""
-        task, own = find_task(), self.device
-        if task is None or task.scheduler.device in (None, own):
-            yield
-            return
-        self._move_to(task.scheduler.device)
-        try:
-            yield
-        finally:
-            self._move_to(own)
+    device: Any
+    initialized_: bool
+    _modules: list[str]
+    _criteria: list[str]
+    _optimizers: list[str]
 
-    def _move_to(self, device: Any) -> None:
-        self.device = device
-        if not self.initialized_:
-            return
-        for name in (*self._modules, *self._criteria):
-            getattr(self, f"{name}_").to(device)
-        for name in self._optimizers:
-            for state in getattr(self, f"{name}_").state.values():
-                state.update({key: to_device(value, device) for key, value in state.items()})
+
+@contextmanager
+def on_device_of_stack(net: StackMember) -> Iterator[None]:
+    """Train where :func:`sk_mixup.stacked` says, and be back on the net's own device afterwards."""
+    task, own = find_task(), net.device
+    if task is None or task.scheduler.device in (None, own):
+        yield
+        return
+    _move_to(net, task.scheduler.device)
+    try:
+        yield
+    finally:
+        _move_to(net, own)
+
+
+def _move_to(net: StackMember, device: Any) -> None:
+    net.device = device
+    if not net.initialized_:
+        return
+    for name in (*net._modules, *net._criteria):
+        getattr(net, f"{name}_").to(device)
+    for name in net._optimizers:
+        for state in getattr(net, f"{name}_").state.values():
+            state.update({key: to_device(value, device) for key, value in state.items()})

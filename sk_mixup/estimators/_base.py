@@ -35,6 +35,7 @@ from sk_mixup._training.losses import Loss, average_entropy
 from sk_mixup._validation import (
     check_bool,
     check_choice,
+    check_device,
     check_integer,
     check_names,
     check_real,
@@ -153,6 +154,7 @@ class MixupEstimator(MixupNetMixin):
     def check_options(self) -> None:
         """Raise if an option breaks its rule; the message names it."""
         self._check_names()
+        check_device(self.device)
         self.check_mixing_options()
         check_bool("early_stopping", self.early_stopping, hint="Use True to hold out rows and stop by them.")
         check_integer("n_iter_no_change", self.n_iter_no_change, low=1, hint="Use 10, say.")
@@ -517,7 +519,7 @@ class MixupEstimator(MixupNetMixin):
         with self._unchanged_if_refused():
             X, y, weight = self._check_training_data(X, y, sample_weight, reset=reset, classes=classes)
             self.check_room(X)
-            super().partial_fit(X, y, sample_weight=weight, **fit_params)
+            super().partial_fit(X, y, _routing_method="partial_fit", sample_weight=weight, **fit_params)
         return self
 
     @contextmanager

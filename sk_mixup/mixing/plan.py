@@ -123,6 +123,11 @@ class Plan:
             yield self._get_batch(number, start, stop)
 
     @property
+    def is_plain(self) -> bool:
+        """Whether the examples are trained on as they are."""
+        return self.lam is None and not self.operations
+
+    @property
     def index(self) -> Index:
         """Rows that go into each virtual example, shape (n_mixed, n_planned)."""
         own = self.order[None, : self.bounds[-1]]

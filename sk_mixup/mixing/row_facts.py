@@ -29,7 +29,7 @@ class RowFacts:
         Real-valued targets of each row.
     inputs : array-like or sparse matrix of shape (n_samples, *features), or callable, default=None
         The examples.
-    shape : tuple of int, default=None
+    shape : tuple of int or callable, default=None
         Shape of one example; that of `inputs` if they are given as an array.
     layers : tuple of str or callable, default=None
         Names of the submodules that can be mixed at. A callable is given what the policy
@@ -61,7 +61,7 @@ class RowFacts:
         labels: ArrayLike | Callable[[], ArrayLike] | None = None,
         targets: ArrayLike | Callable[[], ArrayLike] | None = None,
         inputs: ArrayLike | sparse.spmatrix | Callable[[], ArrayLike | sparse.spmatrix] | None = None,
-        shape: tuple[int, ...] | None = None,
+        shape: tuple[int, ...] | Callable[[], tuple[int, ...] | None] | None = None,
         layers: Sequence[str] | Callable[[str | tuple[str, ...]], Sequence[str]] | None = None,
         is_dense: bool = False,
         is_stream: bool = False,
@@ -112,8 +112,21 @@ class RowFacts:
 
     def get_shape(self) -> tuple[int, ...] | None:
         """Return the shape of one example; None if it is not known."""
-        shape = getattr(self._sources["inputs"], "shape", None)
-        return self._shape if self._shape is not None or shape is None else tuple(shape[1:])
+        if self._shape is None and (shape := getattr(self._sources["inputs"], "shape", None)) is not None:
+            return tuple(shape[1:])
+        if callable(self._shape):
+            self._shape = self._shape()
+        return self._shape
+
+    def of_batch(self, shape: tuple[int, ...] | None) -> RowFacts:
+        """Return what is known of one mini-batch whose rows came in an order of their own.
+
+        Parameters
+        ----------
+        shape : tuple of int or None
+            Shape of one example.
+        """
+        return RowFacts(shape=shape, layers=self._layers, is_dense=self.is_dense, is_stream=True)
 
     def find_layers(self, wanted: str | tuple[str, ...], user: str) -> tuple[str, ...]:
         """Return the names of the places of a network that can be mixed at.

@@ -9,12 +9,11 @@ from accelerate import Accelerator
 import numpy as np
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback, Checkpoint
-from skorch.hf import AccelerateMixin
 import torch
 from torch import Tensor, nn
 from torch.utils.data import IterableDataset, TensorDataset
 
-from sk_mixup import MixupClassifier, MixupNetMixin, SemiSupervisedMixupClassifier
+from sk_mixup import AccelerateMixin, MixupClassifier, MixupNetMixin, SemiSupervisedMixupClassifier
 from sk_mixup.mixing import ManifoldMixup
 
 N = 37

@@ -11,16 +11,15 @@ import pytest
 from sklearn.base import clone
 from skorch import NeuralNet, NeuralNetClassifier
 from skorch.callbacks import GradientNormClipping, LRScheduler
-from skorch.hf import AccelerateMixin
+from skorch.hf import AccelerateMixin as SkorchAccelerateMixin
 import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from sk_mixup import MixupClassifier, MixupNetMixin, MixupRegressor
+from sk_mixup import AccelerateMixin, MixupClassifier, MixupNetMixin, MixupRegressor
 from sk_mixup._data.batches import PlannedLoader
 from sk_mixup._skorch import distributed as _parallel
-from sk_mixup._skorch.sharding import deal_order
-from sk_mixup.mixing import Mixup
+from sk_mixup._skorch.sharding import shard_order
 from tests.helpers import ddp_worker as worker
 from tests.helpers.architectures import note_epochs
 from tests.helpers.ddp_worker import get_state, make_options, make_table
@@ -243,7 +242,7 @@ def test_several_processes_need_a_loader_of_torch() -> None:
     with pytest.raises(
         TypeError, match=r"iterator_train must be a torch DataLoader where several .* got list"
     ):
-        net._mix_loaded([], Mixup(), np.random.default_rng(0))
+        net._processes.shard([])
 
 
 def test_sharded_training_is_refused(table: tuple[Any, Any]) -> None:
@@ -252,13 +251,26 @@ def test_sharded_training_is_refused(table: tuple[Any, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "bases", [(MixupNetMixin, AccelerateMixin, NeuralNet), (Tuned, MixupClassifier)], ids=["late", "hidden"]
+    "bases",
+    [
+        (MixupNetMixin, AccelerateMixin, NeuralNet),
+        (SkorchAccelerateMixin, MixupClassifier),
+        (SkorchAccelerateMixin, MixupNetMixin, NeuralNet),
+    ],
+    ids=["late", "estimator", "net"],
 )
-def test_the_mixin_of_skorch_must_come_first(bases: tuple[type, ...]) -> None:
-    with pytest.raises(
-        TypeError, match="AccelerateMixin must be among the bases themselves, before those of"
-    ):
+def test_nets_of_skorchs_own_mixin_are_refused(bases: tuple[type, ...]) -> None:
+    with pytest.raises(TypeError, match=r"AccelerateMixin must be that of sk_mixup, .* got class Other"):
         type("Other", bases, {})
+
+
+def test_a_mixin_of_a_users_own_may_extend_ours(accelerator: Accelerator, table: tuple[Any, Any]) -> None:
+    class TunedNet(Tuned, MixupClassifier):
+        pass
+
+    nets = [owner(accelerator=accelerator, max_epochs=2, random_state=0) for owner in (TunedNet, Accelerated)]
+    losses = [net.fit(*table).history[:, "train_loss"] for net in nets]
+    assert losses[0] == losses[1]
 
 
 def test_overridden_steps_of_a_user_are_called(accelerator: Accelerator, table: tuple[Any, Any]) -> None:
@@ -283,11 +295,11 @@ def test_overridden_steps_of_a_user_are_called(accelerator: Accelerator, table: 
 @pytest.mark.parametrize("n_samples", [2, 5, 12])
 @pytest.mark.parametrize("n_processes", [1, 2])
 @pytest.mark.parametrize("drop_last", [False, True])
-def test_deal_order_deals_as_torch_does(n_samples: int, n_processes: int, drop_last: bool) -> None:
+def test_shard_order_deals_as_torch_does(n_samples: int, n_processes: int, drop_last: bool) -> None:
     rows = TensorDataset(torch.arange(n_samples))
     order = np.arange(n_samples)
     for rank in range(n_processes):
-        dealt, n_own = deal_order(order, rank, n_processes, drop_last=drop_last)
+        dealt, n_own = shard_order(order, rank, n_processes, drop_last=drop_last)
         sampler = torch.utils.data.DistributedSampler(
             rows, n_processes, rank, shuffle=False, drop_last=drop_last
         )
@@ -295,9 +307,9 @@ def test_deal_order_deals_as_torch_does(n_samples: int, n_processes: int, drop_l
         assert set(dealt.tolist()) == set(range(n_samples))
 
 
-def test_deal_order_refuses_fewer_rows_than_processes() -> None:
+def test_shard_order_refuses_fewer_rows_than_processes() -> None:
     with pytest.raises(ValueError, match="X must hold a row for each of 3 processes; got 2"):
-        deal_order(np.arange(2), 0, 3)
+        shard_order(np.arange(2), 0, 3)
 
 
 def test_workers_of_a_loader_have_other_seeds_in_each_epoch(table: tuple[Any, Any]) -> None:

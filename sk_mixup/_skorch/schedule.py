@@ -1,0 +1,83 @@
+"""Plain epochs, mixed epochs, plain epochs; and the losses of one of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from skorch.history import History
+import torch
+from torch import Tensor
+
+__all__ = ["EpochLosses", "Schedule"]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How many epochs of a training are plain before mixing, mixed, and plain after it.
+
+    Parameters
+    ----------
+    warmup, mixed, cooldown : int
+        Numbers of epochs, at least 0.
+    """
+
+    warmup: int
+    mixed: int
+    cooldown: int
+
+    @classmethod
+    def make(cls, n_epochs: int, *, n_done: int, warmup_epochs: int, cooldown_epochs: int) -> Self:
+        """Return the schedule of `n_epochs` more epochs; warm-up counts from initialization.
+
+        Examples
+        --------
+        >>> from sk_mixup._skorch.schedule import Schedule
+        >>> Schedule.make(10, n_done=0, warmup_epochs=3, cooldown_epochs=2)
+        Schedule(warmup=3, mixed=5, cooldown=2)
+        >>> Schedule.make(10, n_done=2, warmup_epochs=3, cooldown_epochs=20)
+        Schedule(warmup=1, mixed=0, cooldown=9)
+        """
+        warmup = min(max(warmup_epochs - n_done, 0), n_epochs)
+        cooldown = min(cooldown_epochs, n_epochs - warmup)
+        return cls(warmup, n_epochs - warmup - cooldown, cooldown)
+
+
+class EpochLosses:
+    """Losses of the batches of an epoch: kept on the device, and written to the history.
+
+    Parameters
+    ----------
+    history : skorch.history.History
+        Its last epoch is the one that is run.
+    prefix : {'train', 'valid'}
+        Beginning of the names in the history.
+    """
+
+    def __init__(self, history: History, prefix: str) -> None:
+        self.rows: list[dict[str, float | int]] = history[-1]["batches"]
+        self.names = f"{prefix}_loss", f"{prefix}_batch_size"
+        self.n_before = len(self.rows)
+        self.values: list[Tensor] = []
+        self.sizes: list[int] = []
+
+    def add(self, losses: Tensor, sizes: list[int]) -> None:
+        """Add the losses of some batches of so many rows each."""
+        self.values.append(losses.reshape(-1))
+        self.sizes.extend(sizes)
+
+    def record_last(self, loss: Tensor, size: int) -> None:
+        """Wait for the loss of a batch, and fill the last row of the history."""
+        self.sizes.append(size)
+        self.rows[-1].update(zip(self.names, (loss.item(), size), strict=True))
+
+    def record_all(self) -> None:
+        """Wait for the losses that were added, and fill their rows of the history.
+
+        A batch that was gone through step by step has a row already.
+        """
+        losses = torch.cat(self.values).tolist() if self.values else []
+        missing = self.n_before + len(losses) - len(self.rows)
+        self.rows.extend({} for _ in range(missing))
+        for row, *values in zip(self.rows[self.n_before :], losses, self.sizes, strict=False):
+            row.update(zip(self.names, values, strict=True))

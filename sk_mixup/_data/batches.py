@@ -18,7 +18,16 @@ from sk_mixup._data.virtual_examples import PLAIN, HiddenBlock, HiddenMixing, Va
 from sk_mixup._tensors import send
 from sk_mixup.mixing.plan import INPUT, Plan
 
-__all__ = ["Batch", "Block", "PlannedBatches", "PlannedLoader", "RowSlices", "SentPlan", "join_features"]
+__all__ = [
+    "Batch",
+    "Block",
+    "PlannedBatches",
+    "PlannedLoader",
+    "RowSlices",
+    "SentPlan",
+    "is_pair",
+    "join_features",
+]
 
 Features = Tensor | Mapping[str, Tensor]
 Order = NDArray[np.int64] | Tensor
@@ -452,7 +461,7 @@ class PlannedLoader:
     def __iter__(self) -> Iterator[Any]:
         device = self.sent.device
         for number, loaded in enumerate(self.loader):
-            if self.sent.plan.is_plain and not _is_pair(loaded):  # for a step of the user's own
+            if self.sent.plan.is_plain and not is_pair(loaded):  # for a step of the user's own
                 yield loaded
                 continue
             x, y = loaded
@@ -460,6 +469,6 @@ class PlannedLoader:
             yield self.sent.make_batch(x, send(y, device), None, number, number + 1)
 
 
-def _is_pair(loaded: object) -> bool:
+def is_pair(loaded: object) -> bool:
     """Whether a loader has yielded examples and their targets."""
     return isinstance(loaded, tuple | list) and len(loaded) == 2 and isinstance(loaded[1], Tensor)

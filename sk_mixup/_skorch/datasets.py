@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
-from sk_mixup._data.batches import PlannedBatches, PlannedLoader, SentPlan, join_features
+from sk_mixup._data.batches import PlannedBatches, PlannedLoader, SentPlan, is_pair, join_features
 from sk_mixup._data.storage import HostRows, Rows, SparseRows, map_features
 from sk_mixup._random import draw_seed
 from sk_mixup._skorch.processes import Processes
@@ -217,10 +217,10 @@ class Loading:
         self, iterator: Iterable[Any], policy: Vicinity, facts: RowFacts, generator: np.random.Generator
     ) -> Iterator[Any]:
         """Draw the plan batch by batch, for an iterator whose order is not ours."""
-        if isinstance(policy, ERM):
-            yield from iterator
+        if isinstance(policy, ERM):  # what is no pair is for a step of the user's own
+            yield from _join_single_rows(iterator)
             return
-        for loaded in _join_single_rows(iterator):
+        for loaded in _join_single_rows(map(unpack_data, iterator)):
             x, y = (to_tensor(part, self.device) for part in loaded)
             shape = tuple(x.shape[1:]) if isinstance(x, Tensor) else None
             of_batch = facts.of_batch(shape)
@@ -229,17 +229,18 @@ class Loading:
             yield SentPlan(plan, y.device, self.dtype).make_batch(x, y, None, 0, 1)
 
 
-def _join_single_rows(iterator: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+def _join_single_rows(iterator: Iterable[Any]) -> Iterator[Any]:
     """Join a batch of one row to the batch before it; by itself it has no partner."""
     held: Any = None
     for loaded in iterator:
-        x, y = unpack_data(loaded)
-        if held is not None and get_len(y) == 1:
-            held = (join_features(held[0], x), torch.cat([held[1], y]))
+        if held is not None and is_pair(loaded) and get_len(loaded[1]) == 1:
+            held = (join_features(held[0], loaded[0]), torch.cat([held[1], loaded[1]]))
             continue
         if held is not None:
             yield held
-        held = (x, y)
+        held = loaded if is_pair(loaded) else None
+        if held is None:
+            yield loaded
     if held is not None:
         yield held
 

@@ -352,7 +352,14 @@ class MixupNetMixin(NeuralNet):
         return dict(routed.get("splitter", {"split": {}})["split"])
 
     def _run_epochs(
-        self, n_epochs: int, policy: Vicinity, *, train: Any, valid: Any, facts: RowFacts, fit_params: Any
+        self,
+        n_epochs: int,
+        policy: Vicinity,
+        *,
+        train: Any,
+        valid: Any,
+        facts: RowFacts,
+        fit_params: dict[str, object],
     ) -> bool:
         """Run epochs until they are done or a callback stops them; return whether one did."""
         sets = {"dataset_train": train, "dataset_valid": valid}

@@ -56,7 +56,7 @@ from sk_mixup.estimators._inputs import (
 from sk_mixup.estimators._options import check_options_of, check_prefixes, check_sizes_known, list_options
 from sk_mixup.estimators._persistence import File, from_json, read_header, to_json, whole_files, write_state
 from sk_mixup.estimators._targets import ClassWeight, OpaqueTargets, TargetOptions, Targets, check_length
-from sk_mixup.mixing import Vicinity
+from sk_mixup.mixing import RowFacts, Vicinity
 from sk_mixup.stacking._scheduler import rejoin_scheduler
 
 __all__ = ["MixupEstimator"]
@@ -581,8 +581,8 @@ class MixupEstimator(MixupNetMixin):
         *,
         train: Any,
         valid: Any,
+        facts: RowFacts,
         fit_params: dict[str, object],
-        **run: object,
     ) -> bool:
         if n_epochs and "_before" in vars(self):
             # A module whose forward wants more than X cannot be looked at beforehand.
@@ -592,7 +592,7 @@ class MixupEstimator(MixupNetMixin):
         stops = self._stops_early and valid is not None
         with self._without_callbacks(lambda name, _: name == "early_stopping" and not stops):
             stopped: bool = super()._run_epochs(
-                n_epochs, policy, train=train, valid=valid, fit_params=fit_params, **run
+                n_epochs, policy, train=train, valid=valid, facts=facts, fit_params=fit_params
             )
             return stopped
 

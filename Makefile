@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Two processes of one thread each: small nets gain nothing from threads.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .PHONY: demo test test-fast test-skorch lint types imports report smoke house test-lowest clean
 
@@ -11,10 +13,10 @@ demo: $(STAMP)
 
 # The slow tests run what `make smoke` runs.
 test: lint types imports report test-skorch
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-fast: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 # skorch's own tests on our classes.
 test-skorch: $(STAMP)

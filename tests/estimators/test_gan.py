@@ -201,7 +201,7 @@ def test_clone_and_pickle() -> None:
     np.testing.assert_array_equal(again.sample(4, 0), gan.sample(4, 0))
     np.testing.assert_array_equal(again.score_samples(X), gan.score_samples(X))
     fresh = clone(gan)
-    with pytest.raises(NotFittedError):
+    with pytest.raises(NotFittedError, match="is not fitted yet"):
         fresh.sample()
     np.testing.assert_array_equal(fresh.fit(X).sample(4, 0), gan.sample(4, 0))
     for copied in (gan, again):
@@ -532,7 +532,7 @@ def test_losses_that_run_away_are_reported() -> None:
 def test_methods_explain_wrong_arguments() -> None:
     gan = make()
     for call in (gan.sample, lambda: gan.score_samples(X)):
-        with pytest.raises(NotFittedError):
+        with pytest.raises(NotFittedError, match="is not fitted yet"):
             call()
     gan.fit(X)
     with pytest.raises(ValueError, match="n_samples must be at least 1; got 0"):

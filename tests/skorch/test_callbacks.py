@@ -352,5 +352,5 @@ def test_history_marks_the_best_epochs(history: Any) -> None:
 
 
 def test_history_of_a_missing_column_raises(history: Any) -> None:
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match="nothing"):
         history[:, "nothing"]

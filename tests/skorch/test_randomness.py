@@ -1,17 +1,16 @@
 """Training and prediction leave the global generators alone, in threads too."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 import random
-import time
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from sk_mixup import MixupClassifier
-from sk_mixup.modules import MLP
 from tests.helpers.datasets import Pairs, make_tensor_dataset
 
 
@@ -62,13 +61,17 @@ def test_global_generators_do_not_reach_the_net(blobs: Any) -> None:
     assert net.fit(blobs.X, blobs.y).loss_curve_ == first
 
 
-class Slow(MLP):
-    """The default net, interrupted where it draws its weights."""
+# One draw a layer: enough chances for another thread's.
+MANY_WEIGHTS = {"module__hidden_layer_sizes": (8,) * 40}
 
-    def __init__(self, in_features: int, out_features: int) -> None:
-        super().__init__(in_features, out_features)
-        time.sleep(0.02)
-        nn.init.normal_(self.layers[-1].weight)
+
+@pytest.fixture
+def _switching() -> Iterator[None]:
+    """Let threads take turns at every chance, so also between two draws of a net's weights."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
 
 
 def _fit_in_threads(table: Any, **options: Any) -> list[list[float]]:
@@ -77,13 +80,15 @@ def _fit_in_threads(table: Any, **options: Any) -> list[list[float]]:
         return [net.loss_curve_ for net in pool.map(lambda net: net.fit(table.X, table.y), nets)]
 
 
+@pytest.mark.usefixtures("_switching")
 def test_training_in_threads_leaves_global_generators_alone(blobs: Any) -> None:
     before = _get_global_states()
-    _fit_in_threads(blobs, module=Slow, max_epochs=3)
+    _fit_in_threads(blobs, max_epochs=3, **MANY_WEIGHTS)
     assert _get_global_states() == before
 
 
+@pytest.mark.usefixtures("_switching")
 def test_training_in_threads_gives_the_net_of_a_lone_fit(blobs: Any) -> None:
-    options = {"module": Slow, "early_stopping": False, "max_epochs": 20, "random_state": 0}
+    options = {**MANY_WEIGHTS, "early_stopping": False, "max_epochs": 3, "random_state": 0}
     alone = MixupClassifier(**options).fit(blobs.X, blobs.y).loss_curve_
     assert _fit_in_threads(blobs, **options) == [alone] * 4

@@ -147,7 +147,7 @@ def test_bad_files_are_named_in_one_error(tmp_path: Path) -> None:
     content = (tmp_path / "cut.wav").read_bytes()
     (tmp_path / "cut.wav").write_bytes(content[:-10])
     names = ("slow.wav", "good.wav", "stereo.wav", "long.wav", "cut.wav")
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError, match="must be a whole WAV file") as caught:
         list(read_clips(tmp_path, names, 2))
     message = str(caught.value)
     assert message.startswith(

@@ -12,6 +12,7 @@ def figures() -> dict[str, int]:
     return house.measure(house.HERE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HELD)
 def test_figure_is_within_its_limit(figures: dict[str, int], name: str) -> None:
     assert figures[name] <= house.LIMITS[name]

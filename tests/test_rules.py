@@ -2,19 +2,21 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 
 from tests.house import HERE
 
 
+@cache
 def _parse(folder: str) -> list[tuple[str, ast.Module]]:
     paths = sorted((HERE / folder).rglob("*.py"))
     return [(str(path.relative_to(HERE)), ast.parse(path.read_text())) for path in paths]
 
 
 def _find_calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
-    """Return the calls and what is called, as it is written."""
+    """Return the calls of attributes, and what is called as it is written."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             yield ast.unparse(node.func), node
 
 

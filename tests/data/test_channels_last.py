@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sk_mixup import MixupClassifier, MixupNetMixin, MixupRegressor
 from tests.helpers.datasets import Stream, make_tensor_dataset
 from tests.helpers.nets import QUICK, USER, get_weights, is_equal
+from tests.helpers.sampling import spell
 
 pytestmark = [pytest.mark.usefixtures("warn_always"), pytest.mark.slow]
 
@@ -124,7 +125,7 @@ MIXED: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("storage", ["device", "host"])
-@pytest.mark.parametrize("options", MIXED, ids=str)
+@pytest.mark.parametrize("options", MIXED, ids=spell)
 def test_module_sees_channels_last_with_any_option(
     blobs: Any, images: np.ndarray, options: dict[str, Any], storage: str
 ) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
 import itertools
 import random
+import re
 from typing import Any
 
 import pytest
@@ -59,4 +60,9 @@ def _parametrise(axes: Mapping[str, Sequence[Any]], cases: list[tuple[Any, ...]]
 
 
 def _name(value: Any) -> str | None:
-    return str(value) if isinstance(value, dict | list) or is_dataclass(value) else None
+    return spell(value) if isinstance(value, dict | list) or is_dataclass(value) else None
+
+
+def spell(value: Any) -> str:
+    """Return a value as text, without addresses in memory: the same in each process that runs tests."""
+    return re.sub(r" at 0x\w+", "", str(value))

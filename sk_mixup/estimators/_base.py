@@ -140,8 +140,14 @@ class MixupEstimator(MixupNetMixin):
         known = {*self._get_option_names(), *self._get_param_names()}
         for name in params:
             if name not in known and "__" not in name:
-                hint = did_you_mean(name, known) or f"Its options are {sorted(known)}."
-                raise ValueError(f"Invalid parameter {name!r} for estimator {type(self).__name__}. {hint}")
+                raise ValueError(
+                    f"Invalid parameter {name!r} for estimator {type(self).__name__}. "
+                    f"{did_you_mean(name, known)} Valid parameters are: {sorted(known)}."
+                )
+            callback = name.rpartition("__")[0]
+            if callback.startswith("callbacks__") and getattr(self, callback, callback) is None:
+                missing = callback.removeprefix("callbacks__")
+                raise ValueError(f"Trying to set a parameter for callback {missing} which does not exist.")
         if self.initialized_:
             super().set_params(**params)
             return self

@@ -315,13 +315,12 @@ def test_partial_dependence_is_computed(line: Any) -> None:
 
 @pytest.mark.parametrize("response_method", ["predict", "predict_proba", "auto"])
 def test_decision_boundary_is_drawn(binary: Any, response_method: str) -> None:
-    matplotlib = pytest.importorskip("matplotlib")
-    matplotlib.use("agg")
+    pyplot = pytest.importorskip("matplotlib.pyplot")
     net = _make_classifier().fit(binary.X[:, :2], binary.y)
     display = DecisionBoundaryDisplay.from_estimator(
         net, binary.X[:, :2], grid_resolution=8, response_method=response_method
     )
-    matplotlib.pyplot.close(display.figure_)
+    pyplot.close(display.figure_)
     assert display.response.shape[:2] == (8, 8)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests import house
 
-HELD = ["import layers", "our classes in MixupGAN"]
+HELD = ["import layers", *(f"our classes in {name}" for name in house.ESTIMATORS)]
 
 
 @pytest.fixture(scope="module")

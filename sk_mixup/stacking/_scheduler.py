@@ -62,7 +62,8 @@ class Task:
         self.waits_for: Call | None = None
         self.in_section = False
         self.idle = self.share = 0.0
-        self.wake = threading.Semaphore(0)
+        self.wake = threading.Lock()
+        self.wake.acquire()
 
     def ask(self, epoch: Epoch) -> None:
         """Wait until an epoch is trained; raise what it raised, or `Aborted`."""

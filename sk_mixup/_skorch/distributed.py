@@ -206,14 +206,14 @@ class AccelerateMixin(SkorchAccelerateMixin):
     def _bare_module(self) -> Any:
         return self._bare.get("module_", self.module_)
 
-    def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+    def train_step(self, batch: object, **fit_params: object) -> dict[str, Any]:
         """Do one optimisation step, or a part of one where the accelerator accumulates gradients."""
         with self._in_step():
             step: dict[str, Any] = super(SkorchAccelerateMixin, self).train_step(batch, **fit_params)
             self._begins_cycle = self.accelerator.sync_gradients
         return step
 
-    def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+    def train_step_single(self, batch: object, **fit_params: object) -> dict[str, Any]:
         """Mix one batch, compute its loss and the gradients."""
         step: dict[str, Any] = super(SkorchAccelerateMixin, self).train_step_single(batch, **fit_params)
         return step
@@ -247,7 +247,7 @@ class AccelerateMixin(SkorchAccelerateMixin):
             step_fn()
         super(SkorchAccelerateMixin, self)._step_optimizer(None)
 
-    def notify(self, method_name: str, **kwargs: Any) -> None:
+    def notify(self, method_name: str, **kwargs: object) -> None:
         """Call the callbacks; gradients are shown to them where the accelerator has summed them."""
         if method_name != "on_grad_computed" or self.accelerator.sync_gradients:
             super().notify(method_name, **kwargs)
@@ -261,7 +261,7 @@ class AccelerateMixin(SkorchAccelerateMixin):
         with self._bare_optimizers():
             return str(super()._find_own_step())
 
-    def _build_trainer(self, *args: Any, **kwargs: Any) -> Any:
+    def _build_trainer(self, *args: object, **kwargs: object) -> Any:
         with self._bare_optimizers() as accelerated:
             trainer = super()._build_trainer(*args, **kwargs)
         for optimizer in accelerated:
@@ -275,16 +275,16 @@ class AccelerateMixin(SkorchAccelerateMixin):
         with self._swapped({name: _get_bare(optimizer) for name, optimizer in accelerated.items()}):
             yield list(accelerated.values())
 
-    def evaluation_step(self, batch: Any, training: bool = False) -> Any:
+    def evaluation_step(self, batch: object, training: bool = False) -> Any:
         """Return the module's output for one batch of this process."""
         return super(SkorchAccelerateMixin, self).evaluation_step(batch, training=training)
 
-    def fit_loop(self, *args: Any, **kwargs: Any) -> Any:
+    def fit_loop(self, *args: object, **kwargs: object) -> Any:
         """Run the epochs; an earlier training has taken the components from the accelerator."""
         self._initialize_accelerator()
         return super().fit_loop(*args, **kwargs)
 
-    def get_split_datasets(self, *args: Any, **kwargs: Any) -> Any:
+    def get_split_datasets(self, *args: object, **kwargs: object) -> Any:
         """Return the training and the validation set, the same in all processes."""
         train, valid = super().get_split_datasets(*args, **kwargs)
         if self._n_processes > 1:
@@ -299,14 +299,14 @@ class AccelerateMixin(SkorchAccelerateMixin):
         there = training or isinstance(iterator, RowSlices) or device.type == "cpu"
         return iterator if there else _SentBatches(iterator, device)
 
-    def get_training_batches(self, *args: Any, **kwargs: Any) -> Any:
+    def get_training_batches(self, *args: object, **kwargs: object) -> Any:
         """Return the batches of one epoch that are this process's."""
         batches = super().get_training_batches(*args, **kwargs)
         state = self.accelerator.gradient_state
         return batches if state.num_steps == 1 else AnnouncedBatches(batches, state)
 
     def run_single_epoch(
-        self, iterator: Any, training: bool, prefix: str, step_fn: Callable[..., Any], **fit_params: Any
+        self, iterator: Any, training: bool, prefix: str, step_fn: Callable[..., Any], **fit_params: object
     ) -> None:
         """Run one pass; its losses are then averaged over the processes, once."""
         super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
@@ -323,13 +323,13 @@ class AccelerateMixin(SkorchAccelerateMixin):
             for buffer in vars(self)[f"{name}_"].buffers():
                 torch.distributed.broadcast(buffer, src=0)
 
-    def save_params(self, *args: Any, **kwargs: Any) -> None:
+    def save_params(self, *args: object, **kwargs: object) -> None:
         """Save the module's weights in the main process, when all are there; see ``skorch.NeuralNet``."""
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             super(SkorchAccelerateMixin, self).save_params(*args, **kwargs)
 
-    def load_params(self, *args: Any, **kwargs: Any) -> None:
+    def load_params(self, *args: object, **kwargs: object) -> None:
         """Load what ``save_params`` wrote, in each process, when all are there."""
         self.accelerator.wait_for_everyone()
         given = self.device

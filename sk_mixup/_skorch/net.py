@@ -50,7 +50,7 @@ from sk_mixup._skorch.processes import Processes
 from sk_mixup._skorch.runner import TrainingStep, run_trainer
 from sk_mixup._skorch.schedule import EpochLosses, Schedule
 from sk_mixup._skorch.stack_member import exclusive_section, on_device_of_stack, warn_single
-from sk_mixup._skorch.step import STEPS, as_batch, can_fuse, is_foreign, make_autocast, to_float32
+from sk_mixup._skorch.step import STEPS, as_batch, can_fuse, find_overridden, make_autocast, to_float32
 from sk_mixup._training.averages import mix_losses
 from sk_mixup._training.losses import Loss
 from sk_mixup._training.perceptron import PerceptronTrainer
@@ -171,7 +171,7 @@ class MixupNetMixin(NeuralNet):
 
     def __init__(
         self,
-        *args: Any,
+        *args: object,
         alpha: float = 1.0,
         lam_per: str = "example",
         n_mixed: int = 2,
@@ -185,7 +185,7 @@ class MixupNetMixin(NeuralNet):
         channels_last: bool = False,
         cuda_graph: bool = False,
         random_state: Any = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.alpha = alpha
@@ -202,7 +202,7 @@ class MixupNetMixin(NeuralNet):
         self.cuda_graph = cuda_graph
         self.random_state = random_state
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         order = cls.__mro__
         if SkorchAccelerateMixin not in order:
@@ -282,13 +282,13 @@ class MixupNetMixin(NeuralNet):
 
     # -- epochs --------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any = None, **fit_params: Any) -> Self:
+    def fit(self, X: Any, y: Any = None, **fit_params: object) -> Self:
         """Initialize and train; see ``skorch.NeuralNet.fit``."""
         self.check_mixing_options()
         super().fit(X, y, **fit_params)
         return self
 
-    def partial_fit(self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any) -> Self:
+    def partial_fit(self, X: Any, y: Any = None, classes: Any = None, **fit_params: object) -> Self:
         """Train for ``max_epochs`` more epochs; see ``skorch.NeuralNet.partial_fit``."""
         if "_routing_method" not in fit_params:  # else the method of that name has checked
             self.check_mixing_options()
@@ -308,9 +308,9 @@ class MixupNetMixin(NeuralNet):
         y: Any = None,
         epochs: int | None = None,
         *,
-        sample_weight: Any = None,
+        sample_weight: np.ndarray | None = None,
         _routing_method: str = "fit",
-        **fit_params: Any,
+        **fit_params: object,
     ) -> Self:
         """Run the epochs: plain ones, mixed ones, plain ones; see ``skorch.NeuralNet``."""
         self.check_data(X, y)
@@ -345,7 +345,7 @@ class MixupNetMixin(NeuralNet):
             return ERM()
         return Mixup(alpha=self.alpha, lam_per=self.lam_per, n_mixed=self.n_mixed, partners=self.partners)
 
-    def _get_split_params(self, routing_method: str, fit_params: dict[str, Any]) -> dict[str, Any]:
+    def _get_split_params(self, routing_method: str, fit_params: dict[str, object]) -> dict[str, Any]:
         if not get_config()["enable_metadata_routing"]:
             return fit_params
         routed = process_routing(self, routing_method, **fit_params)
@@ -410,7 +410,7 @@ class MixupNetMixin(NeuralNet):
             self.callbacks_ = callbacks
 
     def run_single_epoch(
-        self, iterator: Any, training: bool, prefix: str, step_fn: Callable[..., Any], **fit_params: Any
+        self, iterator: Any, training: bool, prefix: str, step_fn: Callable[..., Any], **fit_params: object
     ) -> None:
         """Run one pass; the losses are read once at its end unless code of the user's looks on."""
         if iterator is None:
@@ -429,14 +429,24 @@ class MixupNetMixin(NeuralNet):
             self.history.record(f"{prefix}_batch_count", len(losses.sizes))
 
     def _run_batch(
-        self, batch: Any, step_fn: Any, losses: EpochLosses, training: bool, fit_params: dict[str, Any]
+        self,
+        batch: object,
+        step_fn: Callable[..., dict[str, Any]],
+        losses: EpochLosses,
+        training: bool,
+        fit_params: dict[str, object],
     ) -> None:
         self.history.new_batch()
         step = step_fn(batch, **fit_params)
         losses.add(step["loss"].detach(), [_count_rows(batch)])
 
     def _run_watched_batch(
-        self, batch: Any, step_fn: Any, losses: EpochLosses, training: bool, fit_params: dict[str, Any]
+        self,
+        batch: object,
+        step_fn: Callable[..., dict[str, Any]],
+        losses: EpochLosses,
+        training: bool,
+        fit_params: dict[str, object],
     ) -> None:
         self.notify("on_batch_begin", batch=batch, training=training)
         step = step_fn(batch, **fit_params)
@@ -447,7 +457,7 @@ class MixupNetMixin(NeuralNet):
     def _is_watched(self, training: bool) -> bool:
         """Whether code of the user's runs at each batch, and so must find its row in the history."""
         names = STEPS if training else ("validation_step", "infer", "get_batch_loss", "get_loss")
-        if self._has_batch_hooks(training) or any(map(self.is_overridden, names)):
+        if self._has_batch_hooks(training) or find_overridden(self, names):
             return True
         own = [cb for _, cb in self.callbacks_ if is_foreign_callback(cb)]
         return training and (looks_at_gradients(self) or any(map(looks_at_gradients, own)))
@@ -459,7 +469,7 @@ class MixupNetMixin(NeuralNet):
     def _wants_gradients(self) -> bool:
         return looks_at_gradients(self) or any(looks_at_gradients(cb) for _, cb in self.callbacks_)
 
-    def _unmix_step(self, batch: Any, step: dict[str, Any]) -> dict[str, Any]:
+    def _unmix_step(self, batch: object, step: dict[str, Any]) -> dict[str, Any]:
         """Give scoring callbacks a prediction for the clean rows, never for mixed ones."""
         if getattr(batch, "lam", None) is None or not self._has_batch_hooks(training=True):
             return step
@@ -486,7 +496,7 @@ class MixupNetMixin(NeuralNet):
 
     # -- the fast way through an epoch ---------------------------------------------------
 
-    def _run_trainer(self, batches: Any, losses: EpochLosses, fit_params: dict[str, Any]) -> bool:
+    def _run_trainer(self, batches: Any, losses: EpochLosses, fit_params: dict[str, object]) -> bool:
         """Run a training epoch the fast way; return False where that cannot be done."""
         trainer = self.choose_trainer(batches, fit_params)
         if isinstance(trainer, str):
@@ -501,7 +511,7 @@ class MixupNetMixin(NeuralNet):
         number = len(self.history) - self._n_epochs_before
         return run_trainer(trainer, batches, losses.add, number, self._n_epochs_now)
 
-    def choose_trainer(self, batches: Any, fit_params: dict[str, Any]) -> Trainer | str:
+    def choose_trainer(self, batches: Any, fit_params: dict[str, object]) -> Trainer | str:
         """Return what runs a training epoch faster than step by step, or in words why it cannot be done.
 
         Parameters
@@ -529,12 +539,12 @@ class MixupNetMixin(NeuralNet):
             return HIDDEN
         return self._find_own_step() or self._build_trainer(batches.rows, training=True, hidden=hidden)
 
-    def get_trainer(self, batches: Any, fit_params: dict[str, Any]) -> Trainer | None:
+    def get_trainer(self, batches: Any, fit_params: dict[str, object]) -> Trainer | None:
         """Return what :meth:`choose_trainer` does, None where it gives a reason."""
         trainer = self.choose_trainer(batches, fit_params)
         return None if isinstance(trainer, str) else trainer
 
-    def _run_evaluator(self, batches: Any, losses: EpochLosses, fit_params: dict[str, Any]) -> bool:
+    def _run_evaluator(self, batches: Any, losses: EpochLosses, fit_params: dict[str, object]) -> bool:
         """Run a validation epoch the fast way; return False where that cannot be done."""
         evaluator = self.get_evaluator(batches, fit_params)
         if evaluator is None:
@@ -543,7 +553,7 @@ class MixupNetMixin(NeuralNet):
         evaluator.evaluate(batches, losses.add)
         return True
 
-    def get_evaluator(self, batches: Any, fit_params: dict[str, Any]) -> PerceptronTrainer | None:
+    def get_evaluator(self, batches: Any, fit_params: dict[str, object]) -> PerceptronTrainer | None:
         """Return what computes the losses of a validation set faster than step by step, if there is such."""
         if fit_params or not isinstance(batches, RowSlices) or self.is_overridden("validation_step"):
             return None
@@ -586,15 +596,16 @@ class MixupNetMixin(NeuralNet):
             return "a callback looks at the gradients"
         if isinstance(self.optimizer_, torch.optim.LBFGS):
             return "LBFGS takes several evaluations a step"
-        return next((f"{name} is overridden" for name in STEPS if self.is_overridden(name)), "")
+        name = find_overridden(self, STEPS)
+        return f"{name} is overridden" if name else ""
 
     def is_overridden(self, name: str) -> bool:
         """Whether a method is a subclass's, or was put on this very net."""
-        return name in vars(self) or is_foreign(getattr(type(self), name))
+        return bool(find_overridden(self, (name,)))
 
     # -- steps ---------------------------------------------------------------------------
 
-    def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+    def train_step(self, batch: Any, **fit_params: object) -> dict[str, Any]:
         """Do one optimisation step; see ``skorch.NeuralNet.train_step``."""
         if self.scaler_ is None:
             step: dict[str, Any] = super().train_step(batch, **fit_params)
@@ -608,7 +619,7 @@ class MixupNetMixin(NeuralNet):
         self.scaler_.update()
         return step
 
-    def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+    def train_step_single(self, batch: Any, **fit_params: object) -> dict[str, Any]:
         """Mix one batch, compute its loss and the gradients."""
         self._set_training(True)
         batch = self._augment_batch(as_batch(batch))
@@ -630,7 +641,7 @@ class MixupNetMixin(NeuralNet):
         scaled = loss if self.scaler_ is None else self.scaler_.scale(loss)
         torch.autograd.backward(scaled)
 
-    def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+    def validation_step(self, batch: object, **fit_params: object) -> dict[str, Any]:
         """Compute the loss of one batch as it is: never mixed, never augmented."""
         self._set_training(False)
         batch = as_batch(batch)
@@ -639,7 +650,7 @@ class MixupNetMixin(NeuralNet):
             loss = self.get_batch_loss(y_pred, batch, batch[0], training=False)
         return {"loss": loss, "y_pred": self._to_full_precision(y_pred)}
 
-    def evaluation_step(self, batch: Any, training: bool = False) -> Any:
+    def evaluation_step(self, batch: object, training: bool = False) -> Any:
         """Return the module's output for one batch; see ``skorch.NeuralNet``."""
         with self._get_autocast():
             output = super().evaluation_step(batch, training=training)
@@ -670,7 +681,7 @@ class MixupNetMixin(NeuralNet):
         x = batch.get_mixed_inputs()
         return to_tensor(x, self.device) if batch.lam is None else x
 
-    def infer(self, x: Any, **fit_params: Any) -> Any:
+    def infer(self, x: Any, **fit_params: object) -> Any:
         """Return the module's output; see ``skorch.NeuralNet.infer``."""
         if self.channels_last:
             x = map_features(self._lay_out, x)
@@ -717,7 +728,7 @@ class MixupNetMixin(NeuralNet):
         self, y_pred: object, y: Tensor, lam: Tensor, weight: Tensor | None, *, training: bool = False
     ) -> Tensor | None:
         """Return the loss of mixed targets in closed form, where it has one and nothing is overridden."""
-        if not isinstance(y_pred, Tensor) or any(map(self.is_overridden, ("get_loss", "get_row_losses"))):
+        if not isinstance(y_pred, Tensor) or find_overridden(self, ("get_loss", "get_row_losses")):
             return None
         loss = self._get_closed_form_loss(training)
         output = y_pred.unsqueeze(1) if y_pred.ndim == 1 else y_pred
@@ -793,7 +804,7 @@ class MixupNetMixin(NeuralNet):
             self.storage, self._torch_device, self.float_dtype, self.channels_last, self.casts_integers
         )
 
-    def get_dataset(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+    def get_dataset(self, X: Any, y: Any = None, sample_weight: np.ndarray | None = None) -> Any:
         """Return the data as whole tensors on the device where that can be done."""
         if self._keeps_whole(X, y):
             return self._storage.make_rows(X, y, sample_weight)
@@ -809,7 +820,9 @@ class MixupNetMixin(NeuralNet):
         """Raise a ValueError if arrays must be kept on the device but are too large for it."""
         self._storage.check_room(X)
 
-    def get_split_datasets(self, X: Any, y: Any = None, sample_weight: Any = None, **params: Any) -> Any:
+    def get_split_datasets(
+        self, X: Any, y: Any = None, sample_weight: np.ndarray | None = None, **params: Any
+    ) -> Any:
         """Return the training and the validation set; see ``skorch.NeuralNet``."""
         self.check_room(X)
         dataset = self.get_dataset(X, y, sample_weight)

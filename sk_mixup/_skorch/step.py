@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 import inspect
@@ -19,6 +19,7 @@ __all__ = [
     "STEPS",
     "as_batch",
     "can_fuse",
+    "find_overridden",
     "is_foreign",
     "make_autocast",
     "to_float32",
@@ -47,6 +48,11 @@ def is_foreign(method: object) -> bool:
     # Where its code stands: a decorator may have given it another's name and module.
     owner = getattr(method, "__globals__", {}).get("__name__", "")
     return owner not in PLAIN_MODULES and not owner.startswith("sk_mixup.")
+
+
+def find_overridden(net: object, names: Iterable[str]) -> str:
+    """Return the first of these methods that is a subclass's, or was put on this very net; '' for none."""
+    return next((name for name in names if name in vars(net) or is_foreign(getattr(type(net), name))), "")
 
 
 def as_batch(batch: object) -> Batch:

@@ -377,7 +377,7 @@ class MixupEstimator(MixupNetMixin):
         """Whether features and targets are known; an initialized net need not have seen any."""
         return "_targets" in vars(self)
 
-    def get_dataset(self, X: object, y: object = None, sample_weight: object = None) -> Any:
+    def get_dataset(self, X: object, y: object = None, sample_weight: np.ndarray | None = None) -> Any:
         """Return the data as whole tensors on the device where that can be done."""
         dataset = super().get_dataset(X, y, sample_weight)
         if isinstance(dataset, Rows):

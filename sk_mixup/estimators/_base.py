@@ -553,14 +553,14 @@ class MixupEstimator(MixupNetMixin):
         return self
 
     def _look_at_output(self, dataset: Any) -> None:
-        """Check what the module returns for one example."""
+        """Check what the module returns for an example, twice: by itself, some normalisations refuse it."""
         if isinstance(dataset, Rows):
-            x = dataset.slice(0, 1)[0]
+            x = dataset.take(np.zeros(2, dtype=np.int64))[0]
         else:
             x = first_pair(dataset)[0]
             if not isinstance(x, Tensor | np.ndarray):  # only its loader knows how to join such
                 return
-            x = torch.as_tensor(x)[None]
+            x = torch.stack([torch.as_tensor(x)] * 2)
         rejoin_scheduler()
         with unseen_draws():
             output = self.evaluation_step((x, None))

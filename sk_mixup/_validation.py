@@ -17,9 +17,9 @@ __all__ = [
     "check_choice",
     "check_device",
     "check_integer",
-    "check_losses_finite",
     "check_names",
     "check_real",
+    "describe_nonfinite_loss",
     "did_you_mean",
 ]
 
@@ -112,17 +112,10 @@ def check_names(owner: str, names: Iterable[str], known: Collection[str]) -> Non
         raise ValueError(f"{name} must be an option of {owner}; got an unknown name. {hint}")
 
 
-def check_losses_finite(name: str, losses: Iterable[float], epoch: int, hint: str) -> None:
-    """Raise if a loss of an epoch is NaN or infinite.
-
-    Raises
-    ------
-    ValueError
-        If there is one; the message shows the first.
-    """
+def describe_nonfinite_loss(name: str, losses: Iterable[float], epoch: int, hint: str) -> str:
+    """Return in words which loss of an epoch is the first that is NaN or infinite; '' if all are finite."""
     bad = next((loss for loss in losses if not math.isfinite(loss)), None)
-    if bad is not None:
-        raise ValueError(f"{name} must stay finite; got {bad} in epoch {epoch}. {hint}")
+    return "" if bad is None else f"{name} must stay finite; got {bad} in epoch {epoch}. {hint}"
 
 
 def did_you_mean(name: object, known: Collection[str]) -> str:

@@ -80,7 +80,7 @@ def is_foreign_callback(callback: object) -> bool:
     return not type(callback).__module__.startswith(("skorch.", "sk_mixup."))
 
 
-def has_batch_hooks(instance: object, base: object = None) -> bool:
+def has_batch_hooks(instance: object) -> bool:
     """Whether an object has hooks of its own round a batch."""
     return has_hook(instance, "on_batch_begin", "on_batch_end")
 

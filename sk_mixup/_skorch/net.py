@@ -55,6 +55,7 @@ from sk_mixup._training.averages import mix_losses
 from sk_mixup._training.losses import Loss
 from sk_mixup._training.perceptron import PerceptronTrainer
 from sk_mixup._training.trainer import HIDDEN, Trainer
+from sk_mixup._validation import describe_nonfinite_loss
 from sk_mixup.mixing import ERM, Mixup, RowFacts, Vicinity
 from sk_mixup.mixing.plan import INPUT
 from sk_mixup.stacking._scheduler import rejoin_scheduler
@@ -480,14 +481,12 @@ class MixupNetMixin(NeuralNet):
     def _check_losses_finite(self) -> None:
         epoch = self.history[-1]
         losses = [row["train_loss"] for row in epoch["batches"] if "train_loss" in row]
-        if all(map(math.isfinite, losses)):
-            return
-        bad = next(loss for loss in losses if not math.isfinite(loss))
-        self._on_nonfinite_loss(
-            f"train_loss must stay finite; got {bad} in epoch {epoch['epoch']}. Scale the inputs (for "
-            f"example with StandardScaler), lower lr (now {self.lr}), or clip gradients with "
-            "skorch.callbacks.GradientNormClipping."
+        hint = (
+            f"Scale the inputs (for example with StandardScaler), lower lr (now {self.lr}), or clip "
+            "gradients with skorch.callbacks.GradientNormClipping."
         )
+        if message := describe_nonfinite_loss("train_loss", losses, epoch["epoch"], hint):
+            self._on_nonfinite_loss(message)
 
     def _on_nonfinite_loss(self, message: str) -> None:
         """Say so, once a fit: a skorch net goes on."""
@@ -538,11 +537,6 @@ class MixupNetMixin(NeuralNet):
         if hidden and self.cuda_graph:
             return HIDDEN
         return self._find_own_step() or self._build_trainer(batches.rows, training=True, hidden=hidden)
-
-    def get_trainer(self, batches: Any, fit_params: dict[str, object]) -> Trainer | None:
-        """Return what :meth:`choose_trainer` does, None where it gives a reason."""
-        trainer = self.choose_trainer(batches, fit_params)
-        return None if isinstance(trainer, str) else trainer
 
     def _run_evaluator(self, batches: Any, losses: EpochLosses, fit_params: dict[str, object]) -> bool:
         """Run a validation epoch the fast way; return False where that cannot be done."""

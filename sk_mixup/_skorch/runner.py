@@ -9,12 +9,13 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sk_mixup._data.batches import PlannedBatches
 from sk_mixup._data.storage import Rows
 from sk_mixup._skorch.stack_member import find_own_stream, warn_single
-from sk_mixup._training.epoch import Epoch
+from sk_mixup._training.epoch import Epoch, EpochTrainer, Record
+from sk_mixup._training.gan import GanBatches
 from sk_mixup._training.losses import Loss
 from sk_mixup._training.module import ModuleTrainer
 from sk_mixup._training.module_structure import find_levels, find_linear_layers
@@ -87,9 +88,9 @@ class TrainingStep:
 
 
 def run_trainer(
-    trainer: Trainer,
-    batches: PlannedBatches,
-    record: Callable[[Tensor, list[int]], None],
+    trainer: EpochTrainer,
+    batches: PlannedBatches | GanBatches,
+    record: Record,
     number: int,
     n_epochs: int,
 ) -> bool:
@@ -97,10 +98,10 @@ def run_trainer(
 
     Parameters
     ----------
-    trainer : Trainer
+    trainer : EpochTrainer
         Trains the net.
-    batches : PlannedBatches
-        The batches.
+    batches : PlannedBatches or GanBatches
+        The batches, of the kind that the trainer takes.
     record : callable
         Called with losses and numbers of rows of batches.
     number, n_epochs : int

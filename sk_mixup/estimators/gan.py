@@ -24,17 +24,17 @@ import torch
 from torch import Tensor, nn
 
 from sk_mixup._random import draw_seed, make_generator, seeded_torch
-from sk_mixup._skorch.default_callbacks import QuietPrintLog, has_batch_hooks
-from sk_mixup._skorch.stack_member import exclusive_section, find_own_stream, warn_single
-from sk_mixup._training.epoch import Epoch
+from sk_mixup._skorch.default_callbacks import QuietPrintLog, has_batch_hooks, looks_at_gradients
+from sk_mixup._skorch.runner import run_trainer
+from sk_mixup._skorch.stack_member import exclusive_section
 from sk_mixup._training.gan import GENERATOR_LOSSES, GanBatches, GanTrainer, Player
 from sk_mixup._validation import (
     check_bool,
     check_choice,
     check_device,
     check_integer,
-    check_losses_finite,
     check_real,
+    describe_nonfinite_loss,
     did_you_mean,
 )
 from sk_mixup.estimators._gan_nets import build_net, build_optimizer, check_nets, evaluate
@@ -421,7 +421,7 @@ class MixupGAN(BaseEstimator):
                 player.move_to(self.device)
 
     def _run_epochs(self, rows: Tensor) -> None:
-        looks = any(type(cb).on_grad_computed is not Callback.on_grad_computed for cb in self.callbacks_)
+        looks = any(map(looks_at_gradients, self.callbacks_))
         generator, discriminator = self._get_players().values()
         look = self._show_gradients if looks else None
         trainer = GanTrainer(generator, discriminator, self.generator_loss, look)
@@ -454,7 +454,8 @@ class MixupGAN(BaseEstimator):
             "generator_loss='non-saturating'."
         )
         for name, values in losses.items():
-            check_losses_finite(name, values, len(self.history_), hint)
+            if message := describe_nonfinite_loss(name, values, len(self.history_), hint):
+                raise ValueError(message)
 
     def _find_stops(self) -> list[int]:
         """Return after which generator steps of an epoch callbacks look on, and the last."""
@@ -466,7 +467,7 @@ class MixupGAN(BaseEstimator):
 
     def _is_watched(self) -> bool:
         """Whether a callback wants to be called around each generator step."""
-        return any(has_batch_hooks(callback, Callback) for callback in self.callbacks_)
+        return any(map(has_batch_hooks, self.callbacks_))
 
     def _list_watchers(self) -> list[Callback]:
         """Return the callbacks that look on after generator steps of their own choice."""
@@ -481,7 +482,7 @@ class MixupGAN(BaseEstimator):
         self.generator_.train()
         self.discriminator_.train()
         try:
-            _run_trainer(trainer, batches, lambda values, _: losses.append(values), number, self.max_epochs)
+            run_trainer(trainer, batches, lambda values, _: losses.append(values), number, self.max_epochs)
             self.n_iter_ += len(batches)
         finally:
             if losses:
@@ -662,24 +663,6 @@ def _make_callbacks(given: Callbacks) -> list[Callback]:
     for callback in callbacks:
         callback.initialize()
     return callbacks
-
-
-def _run_trainer(
-    trainer: GanTrainer,
-    batches: GanBatches,
-    record: Callable[[Tensor, list[int]], None],
-    number: int,
-    n_epochs: int,
-) -> None:
-    task = find_task()
-    if task is None:
-        trainer.run_epoch(batches, record)
-        return
-    epoch = Epoch(trainer, batches, record, find_own_stream(), number, n_epochs)
-    task.ask(epoch)
-    epoch.stream.is_single = epoch.is_single
-    if epoch.reason:
-        warn_single(epoch.reason)
 
 
 def _read_safetensors(file: File) -> dict[str, Tensor]:

@@ -320,6 +320,30 @@ def test_batch_hooks_are_called_round_each_generator_step_and_change_nothing() -
     np.testing.assert_array_equal(gan.sample(5, 0), make(max_epochs=1).fit(X).sample(5, 0))
 
 
+class Duck:
+    """A callback of no class of skorch's: it has every hook, and an ``initialize``."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def initialize(self) -> None:
+        """Do nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("on_"):
+            raise AttributeError(name)
+        return lambda *args, **kwargs: self.calls.append(name)
+
+
+def test_any_object_with_hooks_is_a_callback() -> None:
+    duck = Duck()
+    gan = make(callbacks=[duck], max_epochs=1).fit(X)
+    n_steps = len(gan.history[-1]["batches"])
+    assert [duck.calls.count(hook) for hook in ("on_train_begin", "on_epoch_begin")] == [1, 1]
+    assert duck.calls.count("on_batch_begin") == duck.calls.count("on_batch_end") == n_steps
+    assert duck.calls.count("on_grad_computed") >= n_steps
+
+
 def test_gradients_can_be_clipped() -> None:
     clipped = make(callbacks=[GradientNormClipping(1e-12)], optimizer=torch.optim.SGD).fit(X)
     start = make(max_epochs=0).fit(X)

@@ -8,7 +8,7 @@ import torch
 from sk_mixup._random import TorchStream
 from sk_mixup._training.cuda_graph import GraphedStep
 from sk_mixup._training.epoch import Epoch
-from tests.helpers.architectures import PROBLEMS, assert_same_nets, draw_batches, fit, make_rows
+from tests.helpers.architectures import PROBLEMS, assert_same_nets, draw_batches, find_trainer, fit, make_rows
 from tests.helpers.fake_cuda import EmulatedGraph, emulate_graphs
 
 
@@ -21,7 +21,7 @@ def train(
     epochs = []
     for net, n in zip(nets, lengths, strict=True):
         batches = draw_batches(net, X[:n], y[:n])
-        trainer = net.get_trainer(batches, {})
+        trainer = find_trainer(net, batches)
         trainer.cuda_graph = cuda_graph
         epochs.append(Epoch(trainer, batches, lambda losses, sizes: None, TorchStream(0)))
     assert epochs[0].trainer.stack(epochs).run_epoch(lambda: None)

@@ -15,7 +15,7 @@ from sk_mixup._training.module import ModuleTrainer
 from sk_mixup._training.stacked_trainer import StackedTrainer
 from sk_mixup.modules import MLP
 from sk_mixup.stacking._engine import MOST, Engine, count_bytes
-from tests.helpers.architectures import draw_batches
+from tests.helpers.architectures import draw_batches, find_trainer
 from tests.helpers.nets import QUICK
 
 X = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
@@ -45,7 +45,7 @@ def make_wide() -> nn.Module:
 def make_epoch(module: Any, size: int) -> Epoch:
     net = MixupClassifier(module, **QUICK | {"max_epochs": 1, "batch_size": size}).fit(X, Y)
     batches = draw_batches(net, X, Y)
-    trainer = net.get_trainer(batches, {})
+    trainer = find_trainer(net, batches)
     return Epoch(trainer, batches, lambda losses, sizes: None, None)  # type: ignore[arg-type]
 
 

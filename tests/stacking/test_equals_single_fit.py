@@ -33,6 +33,7 @@ from tests.helpers.architectures import (
     WEIGHT,
     assert_same_nets,
     draw_batches,
+    find_trainer,
     get_tensors,
     has_classes,
     make_net,
@@ -623,7 +624,7 @@ def test_epoch_that_is_broken_off_and_run_again_equals_an_unbroken_one(
 def make_epoch(net: Any, X: Any, y: Any) -> Epoch:
     """Return one more epoch of a fitted net."""
     batches = draw_batches(net, X, y)
-    return Epoch(net.get_trainer(batches, {}), batches, lambda *_: None, TorchStream(0))
+    return Epoch(find_trainer(net, batches), batches, lambda *_: None, TorchStream(0))
 
 
 ALPHAS = {"alpha": [0, 0.2, 1.0]}

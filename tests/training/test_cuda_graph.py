@@ -21,6 +21,7 @@ from tests.helpers.architectures import (
     assert_same_nets,
     cover,
     draw_batches,
+    find_trainer,
     fit,
     make_net,
     make_rows,
@@ -46,7 +47,7 @@ def train(architecture: str, problem: str, *, cuda_graph: bool, weight: Any = No
     for epoch in range(N_EPOCHS):
         batches = draw_batches(net, X, y, weight)
         net.optimizer_.param_groups[0]["lr"] = 0.02 / (1 + epoch)
-        trainer = net.get_trainer(batches, {})
+        trainer = find_trainer(net, batches)
         trainer.cuda_graph = cuda_graph
         assert trainer.run_epoch(batches, lambda losses, sizes: epochs.append((losses.clone(), sizes)))
     return net, epochs
@@ -212,7 +213,7 @@ def test_epoch_on_a_device_waits_for_nothing(
     options = MIXING[mixing] | {"device": "cuda", "batch_size": 8, "storage": storage}
     net = make_net(architecture, cuda_graph=cuda_graph, **options).fit(X, y)
     batches = draw_batches(net, X, y, WEIGHT)
-    trainer = net.get_trainer(batches, {})
+    trainer = find_trainer(net, batches)
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -29,6 +29,7 @@ from tests.helpers.architectures import (
     WEIGHT,
     cover,
     draw_batches,
+    find_trainer,
     fit,
     make_net,
     make_rows,
@@ -42,7 +43,7 @@ from tests.helpers.sampling import each_pair
 def run_watched(net: Any, *table: Any, stepwise: bool = False) -> Waiting:
     """Train a fitted net for one more epoch; return what was seen of it."""
     batches = draw_batches(net, *table)
-    trainer = net.get_trainer(batches, {})
+    trainer = find_trainer(net, batches)
     with Waiting() as waiting:
         if stepwise:
             for batch in batches:

@@ -12,19 +12,18 @@ import warnings
 import numpy as np
 from sklearn import get_config
 from sklearn.utils.metadata_routing import process_routing
-from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping
 from skorch.dataset import Dataset as SkorchDataset
 from skorch.dataset import get_len
 from skorch.hf import AccelerateMixin as SkorchAccelerateMixin
-from skorch.utils import TeeGenerator, is_dataset, to_tensor
+from skorch.utils import is_dataset
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from sk_mixup._data.batches import Batch, PlannedBatches, RowSlices
-from sk_mixup._data.storage import Rows, map_features
-from sk_mixup._data.virtual_examples import find_layers, mixing_at
+from sk_mixup._data.batches import PlannedBatches, RowSlices
+from sk_mixup._data.storage import Rows
+from sk_mixup._data.virtual_examples import find_layers
 from sk_mixup._random import draw_seed, make_generator, seeded_torch
 from sk_mixup._skorch.datasets import (
     PLAN_OPTIONS,
@@ -50,9 +49,7 @@ from sk_mixup._skorch.processes import Processes
 from sk_mixup._skorch.runner import TrainingStep, run_trainer
 from sk_mixup._skorch.schedule import EpochLosses, Schedule
 from sk_mixup._skorch.stack_member import exclusive_section, on_device_of_stack, warn_single
-from sk_mixup._skorch.step import STEPS, as_batch, can_fuse, find_overridden, make_autocast, to_float32
-from sk_mixup._training.averages import mix_losses
-from sk_mixup._training.losses import Loss
+from sk_mixup._skorch.step import STEPS, MixedSteps, find_overridden
 from sk_mixup._training.perceptron import PerceptronTrainer
 from sk_mixup._training.trainer import HIDDEN, Trainer
 from sk_mixup._validation import describe_nonfinite_loss
@@ -63,7 +60,7 @@ from sk_mixup.stacking._scheduler import rejoin_scheduler
 __all__ = ["MixupNetMixin"]
 
 
-class MixupNetMixin(NeuralNet):
+class MixupNetMixin(MixedSteps):
     """Give a skorch net the mixed training iteration.
 
     Put it before a skorch net among the bases: ``class MyNet(MixupNetMixin, NeuralNet)``.
@@ -249,37 +246,6 @@ class MixupNetMixin(NeuralNet):
         super().initialize_module()
         self._set_memory_format()
         return self
-
-    def _set_memory_format(self) -> None:
-        if self.channels_last:
-            for name in self._modules:
-                getattr(self, f"{name}_").to(memory_format=torch.channels_last)
-
-    def get_params_for_optimizer(self, prefix: str, named_parameters: Any) -> Any:
-        """Return the optimizer's arguments; its fused kernel is used where there is one."""
-        args, kwargs = super().get_params_for_optimizer(prefix, named_parameters)
-        if can_fuse(getattr(self, prefix, None), kwargs, args):
-            kwargs["fused"] = True
-        return args, kwargs
-
-    def _list_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters of the module, or of the first of several; none before it is built."""
-        built = [vars(self).get(f"{name}_") for name in ("module", *self._modules)]
-        module = next((module for module in built if isinstance(module, nn.Module)), None)
-        return [] if module is None else list(module.parameters())
-
-    @property
-    def float_dtype(self) -> torch.dtype:
-        """The floating dtype of the module's parameters."""
-        dtypes = (p.dtype for p in self._list_parameters() if p.is_floating_point())
-        return next(dtypes, torch.get_default_dtype())
-
-    @property
-    def _torch_device(self) -> torch.device:
-        """The device; for ``device=None``, which leaves the module where it is, the module's."""
-        if self.device is not None:
-            return torch.device(self.device)
-        return next((p.device for p in self._list_parameters()), torch.device("cpu"))
 
     # -- epochs --------------------------------------------------------------------------
 
@@ -574,10 +540,6 @@ class MixupNetMixin(NeuralNet):
             cuda_graph=self.cuda_graph,
         ).build_trainer(rows, hidden)
 
-    def _get_closed_form_loss(self, training: bool) -> Loss | None:
-        """Return the loss of training, or of validation, in closed form, where it has one."""
-        return None
-
     def _find_own_step(self) -> str:
         """Return in words what a training step is beside what this library and skorch make of it."""
         if (self._modules, self._criteria, self._optimizers) != (["module"], ["criterion"], ["optimizer"]):
@@ -592,202 +554,6 @@ class MixupNetMixin(NeuralNet):
             return "LBFGS takes several evaluations a step"
         name = find_overridden(self, STEPS)
         return f"{name} is overridden" if name else ""
-
-    def is_overridden(self, name: str) -> bool:
-        """Whether a method is a subclass's, or was put on this very net."""
-        return bool(find_overridden(self, (name,)))
-
-    # -- steps ---------------------------------------------------------------------------
-
-    def train_step(self, batch: Any, **fit_params: object) -> dict[str, Any]:
-        """Do one optimisation step; see ``skorch.NeuralNet.train_step``."""
-        if self.scaler_ is None:
-            step: dict[str, Any] = super().train_step(batch, **fit_params)
-            return step
-        self._zero_grad_optimizer()
-        step = self.train_step_single(batch, **fit_params)
-        self.scaler_.unscale_(self.optimizer_)
-        named = TeeGenerator(self.get_all_learnable_params())
-        self.notify("on_grad_computed", named_parameters=named, batch=batch, training=True)
-        self.scaler_.step(self.optimizer_)
-        self.scaler_.update()
-        return step
-
-    def train_step_single(self, batch: Any, **fit_params: object) -> dict[str, Any]:
-        """Mix one batch, compute its loss and the gradients."""
-        self._set_training(True)
-        batch = self._augment_batch(as_batch(batch))
-        with self._get_autocast():
-            x = self.mix_inputs(batch)
-            with nullcontext() if batch.hidden is None else mixing_at(self._bare_module, batch.hidden):
-                y_pred = self.infer(x, **fit_params)
-            loss = self.get_batch_loss(y_pred, batch, x, training=True)
-        self._descend_from(loss)
-        return {"loss": loss, "y_pred": self._to_full_precision(y_pred)}
-
-    @property
-    def _bare_module(self) -> Any:
-        """The module as it was built, without what may be wrapped round it in a training step."""
-        return self.module_
-
-    def _descend_from(self, loss: Tensor) -> None:
-        """Compute the gradients of a loss."""
-        scaled = loss if self.scaler_ is None else self.scaler_.scale(loss)
-        torch.autograd.backward(scaled)
-
-    def validation_step(self, batch: object, **fit_params: object) -> dict[str, Any]:
-        """Compute the loss of one batch as it is: never mixed, never augmented."""
-        self._set_training(False)
-        batch = as_batch(batch)
-        with torch.no_grad(), self._get_autocast():
-            y_pred = self.infer(batch[0], **fit_params)
-            loss = self.get_batch_loss(y_pred, batch, batch[0], training=False)
-        return {"loss": loss, "y_pred": self._to_full_precision(y_pred)}
-
-    def evaluation_step(self, batch: object, training: bool = False) -> Any:
-        """Return the module's output for one batch; see ``skorch.NeuralNet``."""
-        with self._get_autocast():
-            output = super().evaluation_step(batch, training=training)
-        return self._to_full_precision(output)
-
-    def _to_full_precision(self, output: Any) -> Any:
-        return output if self.autocast is None else to_float32(output)
-
-    def _get_autocast(self) -> AbstractContextManager[Any]:
-        return self._make_autocast()()
-
-    def _make_autocast(self) -> Callable[[], AbstractContextManager[Any]]:
-        return nullcontext if self.autocast is None else make_autocast(self.autocast, self._torch_device)
-
-    def _augment_batch(self, batch: Batch) -> Batch:
-        if self.augment is None:
-            return batch
-        x = self.augment(batch.loaded)
-        if get_len(x) != get_len(batch.loaded):
-            raise ValueError(
-                f"augment must return as many rows as it is given; got {get_len(x)} rows for "
-                f"{get_len(batch.loaded)}. Change each row without adding or dropping any."
-            )
-        return Batch(x, batch.targets, batch.weight, batch.position, batch.lam, batch.variation)
-
-    def mix_inputs(self, batch: Batch) -> Any:
-        """Return the inputs of the virtual examples of a batch."""
-        x = batch.get_mixed_inputs()
-        return to_tensor(x, self.device) if batch.lam is None else x
-
-    def infer(self, x: Any, **fit_params: object) -> Any:
-        """Return the module's output; see ``skorch.NeuralNet.infer``."""
-        if self.channels_last:
-            x = map_features(self._lay_out, x)
-        return super().infer(x, **fit_params)
-
-    def _lay_out(self, x: Any) -> Any:
-        """Put the channels of images last in memory."""
-        images = isinstance(x, Tensor) and x.ndim == 4
-        return x.to(self._torch_device, memory_format=torch.channels_last) if images else x
-
-    def get_batch_loss(self, y_pred: Any, batch: Batch, x: Any = None, training: bool = False) -> Tensor:
-        """Return the loss of a batch, mixed or not, weighted or not.
-
-        Parameters
-        ----------
-        y_pred : Tensor of shape (n, n_outputs)
-            Output of the module for the batch's (virtual) examples.
-        batch : Batch
-            The batch.
-        x : Tensor of shape (n, *features), default=None
-            The inputs that were predicted, handed on to ``get_loss``.
-        training : bool, default=False
-            Whether this is a training step.
-
-        Returns
-        -------
-        loss : Tensor of shape ()
-        """
-        loss = self._compute_closed_form(y_pred, batch, training)
-        if loss is not None:
-            return loss
-        if batch.lam is None and batch.weight is None:
-            return self.get_loss(y_pred, batch[1], X=x, training=training)
-        y, lam, weight = batch.get_mixed_targets()
-        return self.get_mixed_loss(y_pred, y, lam, weight, x=x, training=training)
-
-    def _compute_closed_form(self, y_pred: object, batch: Batch, training: bool) -> Tensor | None:
-        """Return the loss of a batch as a fast epoch computes it, where no method is overridden."""
-        if not isinstance(batch.targets, Tensor) or self.is_overridden("get_mixed_loss"):
-            return None
-        return self._mix_in_closed_form(y_pred, *batch.get_mixed_targets(), training=training)
-
-    def _mix_in_closed_form(
-        self, y_pred: object, y: Tensor, lam: Tensor, weight: Tensor | None, *, training: bool = False
-    ) -> Tensor | None:
-        """Return the loss of mixed targets in closed form, where it has one and nothing is overridden."""
-        if not isinstance(y_pred, Tensor) or find_overridden(self, ("get_loss", "get_row_losses")):
-            return None
-        loss = self._get_closed_form_loss(training)
-        output = y_pred.unsqueeze(1) if y_pred.ndim == 1 else y_pred
-        if loss is None or not loss.accepts(output, y):
-            return None
-        y, lam = y.to(output.device), lam.to(output.device)
-        return loss.apply(output, y, lam, None if weight is None else weight.to(output.device))
-
-    def get_mixed_loss(
-        self,
-        y_pred: Any,
-        y: Tensor,
-        lam: Tensor,
-        weight: Tensor | None = None,
-        *,
-        x: Any = None,
-        training: bool = False,
-    ) -> Tensor:
-        """Return the average of ``sum_k lam_k loss(y_pred, y_k)``, each row by its weight.
-
-        Parameters
-        ----------
-        y_pred : Tensor of shape (n, n_outputs)
-            Output of the module for the virtual examples.
-        y : Tensor of shape (k, n, ...)
-            Targets of the examples that were mixed.
-        lam : Tensor of shape (k, n)
-            Mixing weights.
-        weight : Tensor of shape (n,), default=None
-            Weights of the virtual examples.
-        x : Tensor of shape (n, *features), default=None
-            The virtual examples, handed on to ``get_loss``.
-        training : bool, default=False
-            Whether this is a training step.
-
-        Returns
-        -------
-        loss : Tensor of shape ()
-        """
-        if not hasattr(self.criterion_, "reduction"):
-            return self._mix_batch_losses(y_pred, y, lam, weight, x, training)
-        losses = [self.get_row_losses(y_pred, y_k, x=x, training=training) for y_k in y]
-        return mix_losses(torch.stack([row.reshape(len(row), -1).mean(dim=1) for row in losses]), lam, weight)
-
-    def get_row_losses(self, y_pred: Any, y: Tensor, *, x: Any = None, training: bool = False) -> Tensor:
-        """Return ``get_loss`` with the criterion's reduction set to 'none'."""
-        criterion = self.criterion_
-        reduction, criterion.reduction = criterion.reduction, "none"
-        try:
-            return self.get_loss(y_pred, y, X=x, training=training)
-        finally:
-            criterion.reduction = reduction
-
-    def _mix_batch_losses(
-        self, y_pred: Any, y: Tensor, lam: Tensor, weight: Any, x: Any, training: bool
-    ) -> Tensor:
-        """Mix the losses of whole batches, for a criterion without losses per row."""
-        if not self.get_policy().has_one_lam_per_batch or weight is not None:
-            raise ValueError(
-                f"criterion must offer reduction='none' for lam_per='example' or weights; got "
-                f"{type(self.criterion_).__name__} without it. Use lam_per='batch' without weights, or "
-                "give the criterion a `reduction` attribute."
-            )
-        losses = [self.get_loss(y_pred, y_k, X=x, training=training) for y_k in y]
-        return (lam[:, 0] * torch.stack(losses)).sum()
 
     # -- data ----------------------------------------------------------------------------
 

@@ -248,8 +248,10 @@ class MixedSteps(NeuralNet):
         loss : Tensor of shape ()
         """
         loss = self._compute_closed_form(y_pred, batch, training)
-        if loss is not None:
-            return loss
+        return self._apply_criterion(y_pred, batch, x, training) if loss is None else loss
+
+    def _apply_criterion(self, y_pred: Any, batch: Batch, x: Any, training: bool) -> Tensor:
+        """Return the loss of a batch that has none in closed form."""
         if batch.lam is None and batch.weight is None:
             return self.get_loss(y_pred, batch[1], X=x, training=training)
         y, lam, weight = batch.get_mixed_targets()

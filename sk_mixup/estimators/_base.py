@@ -616,15 +616,11 @@ class MixupEstimator(MixupNetMixin):
         loss: Tensor = super().get_loss(y_pred, y_true, X=X, training=training)
         return loss
 
-    def get_batch_loss(self, y_pred: Any, batch: Batch, x: object = None, training: bool = False) -> Tensor:
-        """Return the loss of a batch; in training, less the weighted entropy of the predictions."""
+    def _apply_criterion(self, y_pred: Any, batch: Batch, x: object, training: bool) -> Tensor:
         if self._targets.is_dense and not self.is_overridden("get_loss"):
             y, lam, weight = batch.get_mixed_targets()
             return self.get_mixed_loss(y_pred, y, lam, weight, x=x, training=training)
-        loss: Tensor | None = self._compute_closed_form(y_pred, batch, training)
-        if loss is not None:
-            return loss
-        loss = super().get_batch_loss(y_pred, batch, x, training)
+        loss: Tensor = super()._apply_criterion(y_pred, batch, x, training)
         if not training or not self.confidence_penalty:
             return loss
         logits = y_pred.unsqueeze(1) if y_pred.ndim == 1 else y_pred
@@ -912,12 +908,21 @@ class MixupEstimator(MixupNetMixin):
             self.__dict__.pop(name, None)
         self.__dict__.update({name: from_json(learned[name]) for name in LEARNED if name in learned})
         values = {name: from_json(value) for name, value in learned["targets"].items()}  # type: ignore[attr-defined]
-        kind = {kind.__name__: kind for kind in self._list_kinds()}[str(values.pop("kind"))]
-        self._targets = kind(**values)
+        self._targets = self._find_kind(str(values.pop("kind")))(**values)
         # A new module, so that weights that do not fit leave the one at hand as it was.
         history, self.history_ = self.history_, None
         self.initialize()
         self.history_ = history if history is not None else self.history_
+
+    def _find_kind(self, name: str) -> type[Targets]:
+        """Return the kind of targets that a file names."""
+        kinds = {kind.__name__: kind for kind in self._list_kinds()}
+        if name not in kinds:
+            raise ValueError(
+                f"f_params must be a file of a {type(self).__name__}, for targets of kind "
+                f"{', '.join(kinds)}; got one for {name}. Load it into the estimator that it is of."
+            )
+        return kinds[name]
 
     def _get_shapes(self) -> dict[str, list[int]]:
         return {name: list(tensor.shape) for name, tensor in self.module_.state_dict().items()}

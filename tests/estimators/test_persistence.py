@@ -509,3 +509,22 @@ def test_checkpoint_in_safetensors_restores_the_best_weights(blobs: Any, tmp_pat
     _assert_predict_alike(net, best, blobs.X)
     assert "optimizer_" in vars(net)
     assert [name for name, _ in net.callbacks_].count("Checkpoint") == 1
+
+
+@pytest.mark.parametrize(
+    ("owner", "other"), [(MixupClassifier, MixupRegressor), (MixupRegressor, MixupClassifier)]
+)
+@pytest.mark.parametrize("fitted", [False, True])
+def test_a_file_of_another_estimator_is_refused_and_changes_nothing(
+    blobs: Any, tmp_path: Path, owner: type, other: type, fitted: bool
+) -> None:
+    path = tmp_path / "net.safetensors"
+    owner(**QUICK).fit(blobs.X, blobs.y).save_params(path, use_safetensors=True)
+    net = other(**QUICK)
+    before = _predict(net.fit(blobs.X, blobs.y), blobs.X) if fitted else ()
+    with pytest.raises(
+        ValueError, match=rf"f_params must be a file of a {other.__name__}, for targets of kind"
+    ):
+        net.load_params(path, use_safetensors=True)
+    for actual, expected in zip(_predict(net, blobs.X) if fitted else (), before, strict=True):
+        np.testing.assert_array_equal(actual, expected)

@@ -26,7 +26,7 @@ from sk_mixup.mixing import ERM, RowFacts, Vicinity
 __all__ = [
     "STORAGES",
     "Loading",
-    "Storage",
+    "Placement",
     "check_inputs",
     "find_shape",
     "get_all_targets",
@@ -47,7 +47,7 @@ class SkorchRows(Rows, SkorchDataset):
 
 
 @dataclass(frozen=True)
-class Storage:
+class Placement:
     """Where whole arrays are kept in training and prediction.
 
     Parameters

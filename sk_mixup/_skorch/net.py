@@ -28,7 +28,7 @@ from sk_mixup._random import draw_seed, make_generator, seeded_torch
 from sk_mixup._skorch.datasets import (
     PLAN_OPTIONS,
     Loading,
-    Storage,
+    Placement,
     find_shape,
     get_all_targets,
     get_inputs,
@@ -558,16 +558,16 @@ class MixupNetMixin(MixedSteps):
     # -- data ----------------------------------------------------------------------------
 
     @property
-    def _storage(self) -> Storage:
+    def _placement(self) -> Placement:
         """Where whole arrays are kept."""
-        return Storage(
+        return Placement(
             self.storage, self._torch_device, self.float_dtype, self.channels_last, self.casts_integers
         )
 
     def get_dataset(self, X: Any, y: Any = None, sample_weight: np.ndarray | None = None) -> Any:
         """Return the data as whole tensors on the device where that can be done."""
         if self._keeps_whole(X, y):
-            return self._storage.make_rows(X, y, sample_weight)
+            return self._placement.make_rows(X, y, sample_weight)
         refuse_weights(sample_weight, "dataset")
         return super().get_dataset(X, y)
 
@@ -578,7 +578,7 @@ class MixupNetMixin(MixedSteps):
 
     def check_room(self, X: Any) -> None:
         """Raise a ValueError if arrays must be kept on the device but are too large for it."""
-        self._storage.check_room(X)
+        self._placement.check_room(X)
 
     def get_split_datasets(
         self, X: Any, y: Any = None, sample_weight: np.ndarray | None = None, **params: Any
@@ -594,7 +594,7 @@ class MixupNetMixin(MixedSteps):
         return unwrap_subset(train), unwrap_subset(valid)
 
     def _report_streaming(self, dataset: Any) -> None:
-        self._storage.warn_streaming(dataset)
+        self._placement.warn_streaming(dataset)
 
     def forward_iter(self, X: Any, training: bool = False, device: str = "cpu") -> Iterator[Any]:
         """Yield the module's outputs batch by batch; see ``skorch.NeuralNet``."""

@@ -92,6 +92,10 @@ def _iterate_parameters(layers: Sequence[nn.Linear]) -> Iterator[tuple[Tensor, s
 # -- one net -----------------------------------------------------------------------------
 
 
+def _apply_linear(x: Tensor, transposed: Tensor, bias: Tensor | None) -> Tensor:
+    return torch.mm(x, transposed) if bias is None else torch.addmm(bias, x, transposed)
+
+
 class _SingleLayer:
     """A layer of one net: its inputs are of shape (n, n_inputs)."""
 
@@ -103,9 +107,7 @@ class _SingleLayer:
         self.bias_gradient = None if layer.bias is None else layer.bias.grad
 
     def apply(self, x: Tensor) -> Tensor:
-        if self.bias is None:
-            return torch.mm(x, self.transposed)
-        return torch.addmm(self.bias, x, self.transposed)
+        return _apply_linear(x, self.transposed, self.bias)
 
     def keep_gradients(self, gradient: Tensor, x: Tensor) -> None:
         torch.mm(gradient.t(), x, out=self.weight_gradient)
@@ -182,6 +184,9 @@ class PerceptronTrainer(Trainer):
             if parameter.grad is None:
                 parameter.grad = torch.empty_like(parameter)
         self.bound = [_SingleLayer(layer) for layer in self.layers]
+        self.forward = [(layer.transposed, layer.bias) for layer in self.bound]
+        parts = [(k, b.weight, b.weight_gradient, b.bias_gradient) for k, b in enumerate(self.bound)]
+        self.backward = parts[::-1]
         self.update = FusedUpdate(self.optimizer, in_place=True)
 
     def shape_inputs(self, x: Tensor) -> Tensor:
@@ -212,14 +217,32 @@ class PerceptronTrainer(Trainer):
 
     def step(self, x: Tensor, kept: Tensor, *target: Tensor) -> bool:
         """Do one step; see :meth:`Trainer.step`."""
-        mixings = {} if self.hidden is None else {self.levels[self.hidden.layer]: self.hidden}
-
-        def compute_gradient(output: Tensor) -> Tensor:
-            return self.loss.compute_gradient(output, kept, *target)
-
-        _keep_all_gradients(self.bound, x, compute_gradient, mixings)
+        if self.hidden is None:
+            self._walk(x, kept, target)
+        else:
+            mixings = {self.levels[self.hidden.layer]: self.hidden}
+            gradient = self.loss.compute_gradient
+            _keep_all_gradients(self.bound, x, lambda output: gradient(output, kept, *target), mixings)
         self.update()
         return True
+
+    def _walk(self, x: Tensor, kept: Tensor, target: Sequence[Tensor]) -> None:
+        """Go forward and back where nothing inside is mixed, as :func:`_keep_all_gradients` does.
+
+        Methods of layers would take about 5 % of an epoch at batches of 16.
+        """
+        hidden = [x]
+        for transposed, bias in self.forward[:-1]:
+            x = _apply_linear(x, transposed, bias).relu_()
+            hidden.append(x)
+        gradient = self.loss.compute_gradient(_apply_linear(x, *self.forward[-1]), kept, *target)
+        for k, weight, weight_gradient, bias_gradient in self.backward:
+            torch.mm(gradient.t(), hidden[k], out=weight_gradient)
+            if bias_gradient is not None:
+                torch.sum(gradient, 0, out=bias_gradient)
+            if k:
+                gradient = torch.mm(gradient, weight)
+                _threshold_backward(gradient, hidden[k], 0, grad_input=gradient)
 
 
 # -- several nets ------------------------------------------------------------------------

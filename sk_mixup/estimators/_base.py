@@ -20,7 +20,7 @@ from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 from skorch.dataset import Dataset as SkorchDataset
 from skorch.dataset import ValidSplit
 from skorch.exceptions import NotInitializedError
-from skorch.utils import data_from_dataset, is_dataset, params_for, to_device
+from skorch.utils import data_from_dataset, is_dataset, params_for, to_device, to_numpy
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset
@@ -53,6 +53,7 @@ from sk_mixup.estimators._inputs import (
     is_mapping,
     to_host,
 )
+from sk_mixup.estimators._links import Link
 from sk_mixup.estimators._options import check_options_of, check_prefixes, check_sizes_known, list_options
 from sk_mixup.estimators._persistence import File, from_json, read_header, to_json, whole_files, write_state
 from sk_mixup.estimators._targets import ClassWeight, OpaqueTargets, TargetOptions, Targets, check_length
@@ -562,23 +563,31 @@ class MixupEstimator(MixupNetMixin):
                 return
             x = torch.stack([torch.as_tensor(x)] * 2)
         rejoin_scheduler()
-        with unseen_draws():
-            output = self.evaluation_step((x, None))
+        self._set_training(False)
+        with unseen_draws(), torch.enable_grad(), self._get_autocast():  # what was computed last is asked for
+            output = self.infer(x)
         if isinstance(output, Tensor):  # several are for a get_loss of the user's own
             self._targets.check_output(output, self.criterion_)
             self._warn_if_probabilities(output)
 
     def _warn_if_probabilities(self, output: Tensor) -> None:
-        if not isinstance(self.criterion_, nn.CrossEntropyLoss) or self.criterion != "auto":
+        """Warn if the module seems to apply the link itself, which is then applied twice."""
+        link = self._get_predict_nonlinearity()
+        if not isinstance(link, Link) or not link.looks_applied(output):
             return
-        total = output.sum(dim=1 if self._targets.is_dense else -1)
-        if torch.all(output >= 0) and torch.allclose(total, torch.ones_like(total)):
-            warnings.warn(
-                "module must return logits; got an output that looks like probabilities. Remove its last "
-                "softmax, or set criterion=torch.nn.NLLLoss to train on probabilities as in skorch.",
-                UserWarning,
-                stacklevel=6,
-            )
+        name = type(self.criterion_).__name__
+        remedy = (
+            "Remove its last softmax or sigmoid, or take criterion=torch.nn.NLLLoss, for several labels "
+            "torch.nn.BCELoss, which are of probabilities."
+            if type(self.criterion_) is self._targets.criterion
+            else "Set predict_nonlinearity=None if they are, or to what makes probabilities of the output."
+        )
+        warnings.warn(
+            f"module must return logits for criterion {name}; got an output that looks like probabilities. "
+            f"{remedy}",
+            UserWarning,
+            stacklevel=6,
+        )
 
     def _run_epochs(
         self,
@@ -719,9 +728,16 @@ class MixupEstimator(MixupNetMixin):
 
     def _get_predict_nonlinearity(self) -> Callable[[Tensor], Tensor]:
         criterion = vars(self).get("criterion_")  # a subclass may have another name for it
+        criterion = getattr(criterion, "_orig_mod", criterion)  # compiled modules keep the plain one
         link = self._targets.get_link(criterion) if self.predict_nonlinearity == "auto" else None
         own: Callable[[Tensor], Tensor] = super()._get_predict_nonlinearity()
         return own if link is None else link
+
+    def _read_outputs(self, X: object, link: Callable[[Tensor], Tensor], *, log: bool = False) -> np.ndarray:
+        """Return what a link makes of the module's outputs; of several, of the first."""
+        outputs = (first[0] if isinstance(first, tuple) else first for first in self.forward_iter(X))
+        parts = [to_numpy(self._targets.read(output, link, log=log)) for output in outputs]
+        return np.concatenate(parts)
 
     def predict_proba(self, X: object) -> np.ndarray:
         """Predict the probability of each class.
@@ -735,11 +751,30 @@ class MixupEstimator(MixupNetMixin):
         -------
         proba : ndarray of shape (n_samples, n_classes) or (n_samples, n_classes, *sizes)
             Column j belongs to ``classes_[j]``. For several labels per row, the
-            probability of each label; those do not sum to 1.
+            probability of each label; those do not sum to 1. Of dtype float64.
         """
         self._check_ready()
-        values: np.ndarray = super().predict_proba(X)
-        return values
+        return self._read_outputs(X, self._get_predict_nonlinearity())
+
+    def predict_log_proba(self, X: object) -> np.ndarray:
+        """Predict the logarithm of the probability of each class.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, *features), or Dataset
+            Examples.
+
+        Returns
+        -------
+        log_proba : ndarray of the shape of ``predict_proba(X)``
+            Computed from the logits, so finite where a probability is rounded to 0.
+        """
+        self._check_ready()
+        link = self._get_predict_nonlinearity()
+        if isinstance(link, Link) and not self.is_overridden("predict_proba"):
+            return self._read_outputs(X, link.log, log=True)
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X))
 
     def predict(self, X: object) -> np.ndarray:
         """Predict the label of each row.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 import copy
 from dataclasses import dataclass
-from functools import partial
 import sys
 from typing import ClassVar, Self
 
@@ -30,12 +29,24 @@ from sk_mixup._training.losses import (
 )
 from sk_mixup._validation import check_choice, check_real
 from sk_mixup.estimators._inputs import DatasetTargets, get_input_dtype
+from sk_mixup.estimators._links import (
+    MAP_SOFTMAX,
+    SIGMOID,
+    SIGMOID_COLUMNS,
+    SOFTMAX,
+    average_members,
+    keep,
+    make_columns,
+    takes_probabilities,
+)
 from sk_mixup.estimators._targets import ClassWeight, TargetOptions, Targets
 
 __all__ = ["ClassTargets", "Indicators", "Labels", "PixelLabels"]
 
 # Criteria that labels are smoothed for, and whose output has an entropy.
 SMOOTHED = (nn.CrossEntropyLoss, nn.BCEWithLogitsLoss)
+# Criteria that take an indicator for each output.
+BINARY = (nn.BCEWithLogitsLoss, nn.BCELoss)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,10 +117,14 @@ class ClassTargets(Targets):
         self, output: Tensor, y: Tensor, criterion: nn.Module, label_smoothing: float
     ) -> tuple[Tensor, Tensor]:
         """Give plain targets of a binary criterion the form of its output, smoothed."""
-        if isinstance(output, Tensor) and isinstance(criterion, nn.BCEWithLogitsLoss):
+        if isinstance(output, Tensor) and isinstance(criterion, BINARY):
             y = y.to(output.device, output.dtype).reshape(output.shape)
             y = smooth_targets(y, label_smoothing, 2)
         return output, y
+
+    def read(self, output: Tensor, link: Callable[[Tensor], Tensor], *, log: bool = False) -> Tensor:
+        """Return probabilities in double precision: losses of them are clipped at the least of the dtype."""
+        return average_members(link(output.double()), log=log)
 
     def score(
         self, y: object, y_pred: np.ndarray, sample_weight: object = None, *, coded: bool = False
@@ -198,11 +213,11 @@ class Labels(ClassTargets):
         """Raise unless there is a logit for each class, or one for two."""
         if output.ndim > 2:
             return
-        one_logit = isinstance(criterion, nn.BCEWithLogitsLoss)
+        one_logit = isinstance(criterion, BINARY)
         if one_logit and self.n_outputs not in (None, 2):
             raise ValueError(
-                f"criterion must be a cross-entropy for {self.n_outputs} classes; got BCEWithLogitsLoss, "
-                "which takes one logit for two. Use criterion='auto'."
+                f"criterion must be a cross-entropy for {self.n_outputs} classes; got "
+                f"{type(criterion).__name__}, which takes one logit for two. Use criterion='auto'."
             )
         self.check_width(output, 1 if one_logit else self.n_outputs)
 
@@ -214,8 +229,12 @@ class Labels(ClassTargets):
         return loss if loss is not None and loss.targets == CLASSES else None
 
     def get_link(self, criterion: nn.Module | None) -> Callable[[Tensor], Tensor] | None:
-        """Return the link of one logit for two classes; skorch knows the others."""
-        return _sigmoid_columns if isinstance(criterion, nn.BCEWithLogitsLoss) else None
+        """Return the softmax, or the sigmoid of one logit for two classes; probabilities are kept."""
+        if criterion is None:
+            return None
+        if takes_probabilities(criterion):
+            return make_columns if isinstance(criterion, BINARY) else keep
+        return SIGMOID_COLUMNS if isinstance(criterion, BINARY) else SOFTMAX
 
     def choose(self, values: np.ndarray) -> np.ndarray:
         """Return the code of the most probable class."""
@@ -287,8 +306,10 @@ class Indicators(ClassTargets):
         return loss if loss is not None and loss.targets == INDICATORS else None
 
     def get_link(self, criterion: nn.Module | None) -> Callable[[Tensor], Tensor] | None:
-        """Return the sigmoid of a binary criterion."""
-        return torch.sigmoid if isinstance(criterion, nn.BCEWithLogitsLoss) else None
+        """Return the sigmoid; probabilities are kept."""
+        if criterion is None:
+            return None
+        return keep if takes_probabilities(criterion) else SIGMOID
 
     def choose(self, values: np.ndarray) -> np.ndarray:
         """Return which labels are more probable than not."""
@@ -420,7 +441,7 @@ class PixelLabels(ClassTargets):
 
     def get_link(self, criterion: nn.Module | None) -> Callable[[Tensor], Tensor] | None:
         """Return the softmax over the classes of each pixel."""
-        return partial(torch.softmax, dim=1)
+        return MAP_SOFTMAX
 
     def choose(self, values: np.ndarray) -> np.ndarray:
         """Return the code of the most probable class of each pixel."""
@@ -484,9 +505,3 @@ def _get_row_losses(criterion: nn.Module, output: Tensor, y: Tensor) -> Tensor:
     per_row.reduction = "none"  # type: ignore[assignment]
     losses: Tensor = per_row(output, y)
     return losses
-
-
-def _sigmoid_columns(logits: Tensor) -> Tensor:
-    """Turn one logit per row into the probabilities of both classes."""
-    positive = torch.sigmoid(logits.reshape(-1))
-    return torch.stack([1 - positive, positive], dim=1)

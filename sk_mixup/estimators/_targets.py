@@ -166,6 +166,10 @@ class Targets(ABC):
         """Return the link from outputs to predictions; None for skorch's own."""
         return None
 
+    def read(self, output: Tensor, link: Callable[[Tensor], Tensor], *, log: bool = False) -> Tensor:
+        """Return what the link makes of the module's output; `log` says that it gives logarithms."""
+        return link(output)
+
     def choose(self, values: np.ndarray) -> np.ndarray:
         """Return codes from what the link gives."""
         return values

@@ -289,7 +289,8 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
             Of the shape that `y` had in fit; of shape (n_samples, n_outputs) for a
             Dataset. Of dtype float32 for `X` of that dtype, else float64.
         """
-        values = self._targets.choose(super().predict_proba(X))
+        self._check_ready()
+        values = self._targets.choose(self._read_outputs(X, self._get_predict_nonlinearity()))
         if is_dataset(X):
             return values
         dtype = np.float32 if getattr(X, "dtype", None) in (np.float32, torch.float32) else np.float64
@@ -299,6 +300,11 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
     def predict_proba(self) -> NoReturn:
         """Not for regressors, though skorch's nets have it."""
         raise AttributeError(f"{type(self).__name__} has no predict_proba; use predict.")
+
+    @property
+    def predict_log_proba(self) -> NoReturn:
+        """Not for regressors."""
+        raise AttributeError(f"{type(self).__name__} has no predict_log_proba; use predict.")
 
     def __sklearn_tags__(self) -> Tags:
         """Return the estimator tags."""

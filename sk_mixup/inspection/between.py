@@ -442,7 +442,7 @@ def _find_norms(logits: Logits, mixed: Tensor, output: str) -> np.ndarray:
     with torch.enable_grad():
         outputs = _compute_logits(logits, x)
         if output == "probabilities" and outputs.requires_grad:
-            outputs = outputs.softmax(dim=1)
+            outputs = outputs.double().softmax(dim=1)
         for total in outputs.sum(dim=0):
             # Rows do not depend on each other: the gradient of a column's sum holds each row's own.
             slopes = find_slopes(total, x)

@@ -1,0 +1,110 @@
+"""Links from what a module returns to probabilities and to their logarithms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
+
+__all__ = [
+    "MAP_SOFTMAX",
+    "SIGMOID",
+    "SIGMOID_COLUMNS",
+    "SOFTMAX",
+    "Link",
+    "average_members",
+    "keep",
+    "make_columns",
+    "takes_probabilities",
+]
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link that is evident from the criterion: called with logits, it returns probabilities.
+
+    Attributes
+    ----------
+    link : callable
+        Returns probabilities.
+    log : callable
+        Returns their logarithms, finite wherever the logits are.
+    looks_applied : callable
+        Whether an output of a module looks as if the module had applied the link itself.
+    """
+
+    link: Callable[[Tensor], Tensor]
+    log: Callable[[Tensor], Tensor]
+    looks_applied: Callable[[Tensor], bool]
+
+    def __call__(self, output: Tensor) -> Tensor:
+        """Return probabilities."""
+        return self.link(output)
+
+
+def average_members(values: Tensor, *, log: bool = False) -> Tensor:
+    """Average what the members of an implicit ensemble predict, of shape (n, k, n_outputs).
+
+    Predictions of shape (n, n_outputs) are those of one, and stay as they are.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_mixup.estimators._links import average_members
+    >>> average_members(torch.tensor([[[0.2, 0.8], [0.6, 0.4]]]))
+    tensor([[0.4000, 0.6000]])
+    """
+    if values.ndim != 3:
+        return values
+    return values.logsumexp(dim=1) - math.log(values.shape[1]) if log else values.mean(dim=1)
+
+
+def keep(output: Tensor) -> Tensor:
+    """Return probabilities as the module gives them."""
+    return output
+
+
+def make_columns(probability: Tensor) -> Tensor:
+    """Return the probabilities of both classes, of that of the second per row."""
+    column = probability.unsqueeze(-1) if probability.ndim == 1 else probability
+    return torch.cat([1 - column, column], dim=-1)
+
+
+def takes_probabilities(criterion: nn.Module) -> bool:
+    """Whether a criterion is known for one of probabilities; ``NLLLoss`` is, as in skorch."""
+    return isinstance(criterion, nn.NLLLoss) or any(
+        isinstance(part, nn.BCELoss) for part in criterion.modules()
+    )
+
+
+def _sum_to_one(output: Tensor, dim: int) -> bool:
+    total = output.sum(dim=dim)
+    return bool(torch.all(output >= 0)) and torch.allclose(total, torch.ones_like(total))
+
+
+def _is_sigmoid(output: Tensor) -> bool:
+    # Numbers between 0 and 1 may well be logits of an untrained module.
+    return output.grad_fn is not None and output.grad_fn.name() == "SigmoidBackward0"
+
+
+def _make_softmax(dim: int) -> Link:
+    log, looks_applied = partial(torch.log_softmax, dim=dim), partial(_sum_to_one, dim=dim)
+    return Link(partial(torch.softmax, dim=dim), log, looks_applied)
+
+
+def _as_columns(logit: Tensor) -> Tensor:
+    """Return what the sigmoid of is the probability of either class, of one logit per row."""
+    logit = logit.unsqueeze(-1) if logit.ndim == 1 else logit
+    return torch.cat([-logit, logit], dim=-1)
+
+
+SOFTMAX, MAP_SOFTMAX = _make_softmax(-1), _make_softmax(1)
+SIGMOID = Link(torch.sigmoid, logsigmoid, _is_sigmoid)
+SIGMOID_COLUMNS = Link(
+    lambda logit: torch.sigmoid(_as_columns(logit)), lambda logit: logsigmoid(_as_columns(logit)), _is_sigmoid
+)

@@ -240,10 +240,11 @@ class MixupEstimator(MixupNetMixin):
         return self
 
     def initialize_module(self) -> Self:
-        """Build the module; an instance is copied, so that every fit starts from it alike."""
+        """Build the module; a fit copies an instance, so that every fit starts from it alike."""
         kwargs = self.get_params_for("module")
         check_sizes_known(self.module, kwargs)
-        module = copy.deepcopy(self.module) if isinstance(self.module, nn.Module) else self.module
+        is_copied = isinstance(self.module, nn.Module) and "_before" in vars(self)
+        module = copy.deepcopy(self.module) if is_copied else self.module
         self.module_ = self.initialized_instance(module, kwargs)
         self._set_memory_format()
         return self
@@ -474,6 +475,7 @@ class MixupEstimator(MixupNetMixin):
         self.check_training_readiness()
         self.check_options()
         self._check_schedule()
+        self._get_split_params("fit", fit_params)  # metadata that nobody asked for is refused before the data
         fresh = not self.warm_start or not self.initialized_
         with self._on_device_of_stack(), self._unchanged_if_refused():
             X, y, weight = self._check_training_data(

@@ -39,7 +39,8 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
     module : type of torch.nn.Module or instance, default=MLP
         Network from (n_samples, *features) to logits (n_samples, n_classes). Arguments
         named ``in_features`` and ``out_features`` are filled in from the data; others are
-        ``module__<name>``. An instance is copied, so that every fit starts from it alike.
+        ``module__<name>``. A fit copies an instance, so that every fit starts from it
+        alike; ``initialize`` takes the instance itself.
 
     alpha : float, default=0.2
         Strength of mixing, in [0, inf]: λ ~ Beta(alpha, alpha). 0 is plain training

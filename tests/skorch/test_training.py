@@ -1,5 +1,6 @@
 """A skorch user's code runs unchanged with the class name swapped and ``alpha=0``."""
 
+import copy
 from functools import partial
 from typing import Any
 
@@ -125,6 +126,16 @@ def test_module_may_be_an_instance(make: Make, blobs: Any) -> None:
     net = make(Net(width=4), max_epochs=9).fit(blobs.X, blobs.y)
     assert net.module_.first.out_features == 4
     assert net.score(blobs.X, blobs.y) > 0.5
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_fit_leaves_a_module_that_is_an_instance_as_it_was(blobs: Any, method: str) -> None:
+    module = Net(width=4)
+    before = copy.deepcopy(module.state_dict())
+    net = getattr(MixupClassifier(module, **USER), method)(blobs.X, blobs.y)
+    assert net.module_ is not module
+    assert all(torch.equal(module.state_dict()[name], weight) for name, weight in before.items())
+    assert MixupClassifier(module).initialize().module_ is module  # skorch's users ask for the very one
 
 
 def test_module_may_be_a_function(make: Make, blobs: Any) -> None:

@@ -18,6 +18,7 @@ test fails, add ``--runxfail``.
 from collections.abc import Callable
 import os
 from pathlib import Path
+import tempfile
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ import skorch.net
 import torch
 
 from sk_mixup import MixupClassifier, MixupNetMixin, MixupRegressor
+from tests.skorch_contract.cuda_files import write_cuda_files
 
 SWAP = "SKORCH_CONTRACT_SWAP"
 HERE = Path(__file__).parent
@@ -103,9 +105,14 @@ def read_expected_failures(path: Path) -> dict[str, str]:
     return dict(line.split("  # ", 1) for line in lines)  # type: ignore[misc]
 
 
-def pytest_configure() -> None:
-    """Swap the classes: nothing is collected yet."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Swap the classes, and go where the files are that skorch's tests read: nothing is collected yet."""
     SWAPS[os.environ[SWAP]]()
+    home, folder = Path.cwd(), tempfile.TemporaryDirectory()
+    write_cuda_files(Path(folder.name))
+    os.chdir(folder.name)
+    config.add_cleanup(folder.cleanup)
+    config.add_cleanup(lambda: os.chdir(home))  # the last is called first
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+import random
 import threading
 from types import ModuleType
 from typing import Any
@@ -140,14 +141,20 @@ def seeded_torch(seed: int, *, alone: bool = False) -> Iterator[None]:
 
 @contextmanager
 def unseen_draws() -> Iterator[None]:
-    """Let torch's global generators be afterwards as if nothing had been drawn inside."""
+    """Let the global generators be afterwards as if nothing had been drawn inside.
+
+    Those of numpy and of Python too: transforms of a user's Dataset draw on any.
+    """
     with _ALONE:
         before = [(module, _get_states(module)) for module in _modules_in_use()]
+        of_numpy, of_python = np.random.get_state(), random.getstate()  # noqa: NPY002 (not ours: put back)
         try:
             yield
         finally:
             for module, states in before:
                 _set_states(module, states)
+            np.random.set_state(of_numpy)  # noqa: NPY002
+            random.setstate(of_python)
 
 
 def find_stream() -> TorchStream | None:

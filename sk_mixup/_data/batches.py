@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any
 
 import numpy as np
@@ -200,10 +200,8 @@ def _vary(
     variation: Variation, x: Any, index: Tensor, lam: Tensor | None, start: int, stop: int | None
 ) -> Any:
     """Return virtual examples, of one input or of several."""
-    if not isinstance(x, Mapping):
-        return variation.vary(x, index, lam, start, stop)
-    parts = enumerate(x.items())
-    return {name: variation.vary(part, index, lam, start, stop, stream) for stream, (name, part) in parts}
+    streams = count()  # of noise, one for each input
+    return map_features(lambda part: variation.vary(part, index, lam, start, stop, next(streams)), x)
 
 
 def _gather(values: Tensor, index: Tensor) -> Tensor:
@@ -212,9 +210,11 @@ def _gather(values: Tensor, index: Tensor) -> Tensor:
 
 
 def join_features(x: Any, other: Any) -> Any:
-    """Join the rows of two tensors, or of the tensors of two mappings."""
+    """Join the rows of two tensors, or of the tensors of two mappings or lists."""
     if isinstance(x, Mapping):
-        return {name: torch.cat([value, other[name]]) for name, value in x.items()}
+        return {name: join_features(value, other[name]) for name, value in x.items()}
+    if isinstance(x, list | tuple):
+        return [join_features(*values) for values in zip(x, other, strict=True)]
     return torch.cat([x, other])
 
 
@@ -439,14 +439,23 @@ class PlannedLoader:
         Where the batches go.
     dtype : torch.dtype
         Floating dtype of the mixing weights.
+    read : callable, default=None
+        Makes of what is loaded the examples and targets that the net is trained on.
     **kwargs : dict
         Options of :class:`torch.utils.data.DataLoader`, such as ``num_workers``.
     """
 
     def __init__(
-        self, dataset: Dataset[Any], plan: Plan, device: torch.device, dtype: torch.dtype, **kwargs: Any
+        self,
+        dataset: Dataset[Any],
+        plan: Plan,
+        device: torch.device,
+        dtype: torch.dtype,
+        read: Callable[[object], object] | None = None,
+        **kwargs: Any,
     ) -> None:
         self.sent = SentPlan(plan, device, dtype)
+        self.read = read
         # A generator of its own keeps the loader from drawing on torch's global one.
         self.loader = DataLoader(
             dataset,
@@ -460,7 +469,8 @@ class PlannedLoader:
 
     def __iter__(self) -> Iterator[Any]:
         device = self.sent.device
-        for number, loaded in enumerate(self.loader):
+        batches = self.loader if self.read is None else map(self.read, self.loader)
+        for number, loaded in enumerate(batches):
             if self.sent.plan.is_plain and not is_pair(loaded):  # for a step of the user's own
                 yield loaded
                 continue

@@ -48,9 +48,11 @@ def map_features(function: Callable[[A], B], x: Mapping[str, A]) -> dict[str, B]
 @overload
 def map_features(function: Callable[[A], B], x: A) -> B: ...
 def map_features(function: Callable[[A], B], x: A | Mapping[str, A]) -> B | dict[str, B]:
-    """Apply `function` to a tensor, or to each tensor of a mapping."""
+    """Apply `function` to a tensor, or to each tensor of a mapping or a list."""
     if isinstance(x, Mapping):
         return {name: function(value) for name, value in x.items()}
+    if isinstance(x, list | tuple):  # as a Dataset yields them; never whole arrays
+        return [function(value) for value in x]  # type: ignore[return-value]
     return function(x)
 
 

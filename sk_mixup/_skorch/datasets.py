@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from sk_mixup._data.batches import PlannedBatches, PlannedLoader, SentPlan, is_pair, join_features
 from sk_mixup._data.storage import HostRows, Rows, SparseRows, map_features
-from sk_mixup._random import draw_seed
+from sk_mixup._random import draw_seed, unseen_draws
+from sk_mixup._skorch.dataset_items import join_items
 from sk_mixup._skorch.processes import Processes
 from sk_mixup.mixing import ERM, RowFacts, Vicinity
 
@@ -33,6 +34,7 @@ __all__ = [
     "get_inputs",
     "is_mapped",
     "is_whole",
+    "refuse_weights",
     "unwrap_subset",
 ]
 
@@ -165,6 +167,8 @@ class Loading:
         Where the batches go.
     dtype : torch.dtype
         Floating dtype of the mixing weights.
+    read : callable
+        Makes of what is loaded the examples and targets that the net is trained on.
     """
 
     iterator: Callable[..., Iterable[Any]]
@@ -172,6 +176,7 @@ class Loading:
     batch_size: int
     device: torch.device
     dtype: torch.dtype
+    read: Callable[[object], object]
 
     @property
     def orders_rows(self) -> bool:
@@ -208,7 +213,8 @@ class Loading:
         if isinstance(dataset, Rows) and not self._extras:
             return PlannedBatches(dataset, plan, self.dtype)
         options = {key: value for key, value in self.options.items() if key not in PLAN_OPTIONS}
-        batches = PlannedLoader(dataset, plan, self.device, self.dtype, **options)
+        options.setdefault("collate_fn", join_items)
+        batches = PlannedLoader(dataset, plan, self.device, self.dtype, self.read, **options)
         # The seed of the loader's workers; without one, each epoch would have the same.
         batches.loader.generator.manual_seed(draw_seed(processes.spawn(generator)))
         return batches
@@ -217,10 +223,11 @@ class Loading:
         self, iterator: Iterable[Any], policy: Vicinity, facts: RowFacts, generator: np.random.Generator
     ) -> Iterator[Any]:
         """Draw the plan batch by batch, for an iterator whose order is not ours."""
+        batches = map(self.read, iterator)
         if isinstance(policy, ERM):  # what is no pair is for a step of the user's own
-            yield from _join_single_rows(iterator)
+            yield from _join_single_rows(batches)
             return
-        for loaded in _join_single_rows(map(unpack_data, iterator)):
+        for loaded in _join_single_rows(map(unpack_data, batches)):
             x, y = (to_tensor(part, self.device) for part in loaded)
             shape = tuple(x.shape[1:]) if isinstance(x, Tensor) else None
             of_batch = facts.of_batch(shape)
@@ -320,7 +327,12 @@ def find_shape(dataset: Any) -> tuple[int, ...] | None:
     """Return the shape of one example, where it can be known without a batch."""
     if isinstance(dataset, IterableDataset):
         return None
-    x = dataset.x if isinstance(dataset, Rows) else unpack_data(dataset[0])[0]
+    if isinstance(dataset, Rows):
+        x = dataset.x
+    else:
+        with unseen_draws():
+            item = dataset[0]
+        x = item[0] if isinstance(item, tuple | list) else None  # else only its loader knows
     shape = getattr(x, "shape", None)
     if shape is None:
         return None

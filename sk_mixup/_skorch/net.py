@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 import inspect
 import math
@@ -16,15 +16,23 @@ from skorch.callbacks import EarlyStopping
 from skorch.dataset import Dataset as SkorchDataset
 from skorch.dataset import get_len
 from skorch.hf import AccelerateMixin as SkorchAccelerateMixin
-from skorch.utils import is_dataset
+from skorch.utils import is_dataset, to_device
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from sk_mixup._data.batches import PlannedBatches, RowSlices
+from sk_mixup._data.batches import PlannedBatches, RowSlices, is_pair
 from sk_mixup._data.storage import Rows
 from sk_mixup._data.virtual_examples import find_layers
 from sk_mixup._random import draw_seed, make_generator, seeded_torch
+from sk_mixup._skorch.dataset_items import (
+    ReadBatches,
+    cast_floats,
+    join_items,
+    read_inputs,
+    refuse_loader,
+    split_pair,
+)
 from sk_mixup._skorch.datasets import (
     PLAN_OPTIONS,
     Loading,
@@ -342,7 +350,7 @@ class MixupNetMixin(MixedSteps):
             )
             self._check_losses_finite()
             with exclusive_section():
-                iterator = None if valid is None else self.get_iterator(valid, training=False)
+                iterator = None if valid is None else self._get_validation_batches(valid)
                 self.run_single_epoch(
                     iterator, training=False, prefix="valid", step_fn=self.validation_step, **fit_params
                 )
@@ -566,6 +574,7 @@ class MixupNetMixin(MixedSteps):
 
     def get_dataset(self, X: Any, y: Any = None, sample_weight: np.ndarray | None = None) -> Any:
         """Return the data as whole tensors on the device where that can be done."""
+        refuse_loader(X)
         if self._keeps_whole(X, y):
             return self._placement.make_rows(X, y, sample_weight)
         refuse_weights(sample_weight, "dataset")
@@ -573,8 +582,11 @@ class MixupNetMixin(MixedSteps):
 
     def _keeps_whole(self, X: Any, y: Any) -> bool:
         """Whether examples and targets are kept as whole tensors, and not in a Dataset of the user's."""
-        plain = self.dataset is SkorchDataset and not self.get_params_for("dataset")
-        return plain and not is_dataset(X) and is_whole(X, y)
+        return self._has_plain_dataset and not is_dataset(X) and is_whole(X, y)
+
+    @property
+    def _has_plain_dataset(self) -> bool:
+        return self.dataset is SkorchDataset and not self.get_params_for("dataset")
 
     def check_room(self, X: Any) -> None:
         """Raise a ValueError if arrays must be kept on the device but are too large for it."""
@@ -600,9 +612,13 @@ class MixupNetMixin(MixedSteps):
         """Yield the module's outputs batch by batch; see ``skorch.NeuralNet``."""
         self.check_is_fitted()
         if not is_dataset(X):
+            refuse_loader(X)
             codes = np.zeros(get_len(X), dtype=np.int64)
             X = self.get_dataset(X, codes if self._keeps_whole(X, codes) else None)
-        yield from super().forward_iter(X, training=training, device=device)
+        dtype = self.float_dtype
+        for batch in self.get_iterator(X, training=training):
+            output = self.evaluation_step(read_inputs(batch, dtype), training=training)
+            yield to_device(output, device=device)
 
     def get_facts(self, dataset: Any, labels: Any = None) -> RowFacts:
         """Return what a policy may ask about the rows of a training set.
@@ -654,15 +670,29 @@ class MixupNetMixin(MixedSteps):
             )
         return targets
 
-    @property
-    def _loading(self) -> Loading:
-        """How training batches are served."""
-        options = self.get_params_for("iterator_train")
-        return Loading(self.iterator_train, options, self.batch_size, self._torch_device, self.float_dtype)
+    def _get_loading(self, dataset: object = None) -> Loading:
+        """Return how training batches are served."""
+        options, read = self.get_params_for("iterator_train"), self._get_read(dataset)
+        device, dtype = self._torch_device, self.float_dtype
+        return Loading(self.iterator_train, options, self.batch_size, device, dtype, read)
+
+    def _get_read(self, dataset: object) -> Callable[[object], object]:
+        """Return what makes of a batch of a data set's loader what the net takes."""
+        return self._cast_pair
+
+    def _cast_pair(self, loaded: object) -> object:
+        """Return a pair in the dtype of the module; leave alone what is for a step of the user's own."""
+        if not is_pair(loaded):
+            return loaded
+        return tuple(cast_floats(part, self.float_dtype) for part in split_pair(loaded))
 
     def _orders_rows_itself(self) -> bool:
         """Whether the training iterator has an order of its own."""
-        return self._loading.orders_rows
+        return self._get_loading().orders_rows
+
+    def _get_validation_batches(self, dataset: object) -> Iterable[object]:
+        batches = self.get_iterator(dataset, training=False)
+        return batches if isinstance(batches, RowSlices) else ReadBatches(batches, self._get_read(dataset))
 
     def get_training_batches(self, dataset: Any, policy: Vicinity, facts: RowFacts | None = None) -> Any:
         """Return the batches of one training epoch, drawn from its plan.
@@ -681,7 +711,8 @@ class MixupNetMixin(MixedSteps):
         batches : iterable of Batch
         """
         facts = self.get_facts(dataset) if facts is None else facts
-        loading, processes, generator = self._loading, self._processes, self.generator_.spawn(1)[0]
+        loading, processes = self._get_loading(dataset), self._processes
+        generator = self.generator_.spawn(1)[0]
         loading.refuse_weights(dataset)
         if not loading.orders_rows and not isinstance(dataset, IterableDataset):
             return loading.plan_epoch(dataset, policy, facts, generator, processes)
@@ -699,6 +730,8 @@ class MixupNetMixin(MixedSteps):
             return RowSlices(dataset, len(dataset) if size == -1 else size)
         if inspect.isclass(iterator) and issubclass(iterator, DataLoader):
             options.setdefault("generator", torch.Generator())
+        if iterator is DataLoader:
+            options.setdefault("collate_fn", join_items)
         options["batch_size"] = get_len(dataset) if size == -1 else size
         if "batch_sampler" in options:
             del options["batch_size"]

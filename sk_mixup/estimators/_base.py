@@ -28,7 +28,16 @@ from torch.utils.data import Dataset, IterableDataset
 from sk_mixup._data.batches import Batch
 from sk_mixup._data.storage import Rows, split_padded
 from sk_mixup._random import draw_seed, unseen_draws
-from sk_mixup._skorch.datasets import is_mapped, unwrap_subset
+from sk_mixup._skorch.dataset_items import (
+    CODED,
+    ItemReader,
+    cast_floats,
+    find_exact_targets,
+    holds_codes,
+    refuse_loader,
+    to_array,
+)
+from sk_mixup._skorch.datasets import is_mapped, refuse_weights, unwrap_subset
 from sk_mixup._skorch.net import MixupNetMixin
 from sk_mixup._training.averages import average_rows
 from sk_mixup._training.losses import Loss, average_entropy
@@ -43,12 +52,10 @@ from sk_mixup._validation import (
 )
 from sk_mixup.estimators._holdout import count_held_out, watches_validation
 from sk_mixup.estimators._inputs import (
-    DatasetTargets,
     FoundTargets,
     check_mapping,
     check_weights,
     count_rows,
-    first_pair,
     get_input_dtype,
     is_mapping,
     to_host,
@@ -275,15 +282,40 @@ class MixupEstimator(MixupNetMixin):
         classes: Sequence[object] | None = None,
     ) -> tuple[Any, Any, np.ndarray | None]:
         """Check the data and turn targets into codes."""
+        refuse_loader(X)
         if is_dataset(X):
             self._refuse_weights(sample_weight)
-            return X, self._check_dataset(X, y, reset=reset, classes=classes), None
+            if reset:
+                for name in LEARNED:
+                    self.__dict__.pop(name, None)
+            y = self._check_dataset(X, y, reset=reset, classes=classes)
+            if reset and "_shape_in" in vars(self) and self._shape_in:
+                self.n_features_in_ = self._shape_in[0]
+            return X, y, None
         X = self._check_arrays(X, y, reset=reset)
+        if not self._keeps_whole(X, np.zeros(0)):  # what the user's own Dataset makes of them is the data
+            return self._check_own_dataset(X, y, sample_weight, reset=reset, classes=classes)
         y = self._encode_targets(y, count_rows(X), reset=reset, classes=classes)
         weight = check_weights(sample_weight, len(y))
         weight = self._targets.weigh(y, weight, self.class_weight)
         # The products of mixed rows' weights must not overflow.
         return X, y, None if weight is None else weight / weight[weight > 0].mean()
+
+    def _check_own_dataset(
+        self,
+        X: Any,
+        y: object,
+        sample_weight: object,
+        *,
+        reset: bool,
+        classes: Sequence[object] | None,
+    ) -> tuple[Any, Any, np.ndarray | None]:
+        """Put arrays into the Dataset that the option `dataset` names."""
+        refuse_weights(sample_weight if self.class_weight is None else self.class_weight, "dataset")
+        y = _to_plain(y)
+        check_length(y, count_rows(X))
+        dataset = self.get_dataset(X, y)
+        return dataset, self._check_dataset(dataset, y, reset=reset, classes=classes), None
 
     def _refuse_weights(self, sample_weight: object) -> None:
         """Raise where there are weights for the rows of a Dataset."""
@@ -315,7 +347,8 @@ class MixupEstimator(MixupNetMixin):
             dtype="numeric" if self._stays_on_host(X) else get_input_dtype(),
             ensure_min_samples=ensure_min_samples,
         )
-        self._check_shape(tuple(checked.shape[1:]), reset=reset)
+        if self._has_plain_dataset:  # else the shape is that of what is yielded
+            self._check_shape(tuple(checked.shape[1:]), reset=reset)
         return checked
 
     def _stays_on_host(self, X: object) -> bool:
@@ -336,35 +369,70 @@ class MixupEstimator(MixupNetMixin):
     def _check_dataset(
         self, dataset: Dataset[Any], y: object, *, reset: bool, classes: Sequence[object] | None
     ) -> np.ndarray | None:
-        """Look at a Dataset's first pair for the sizes."""
-        if reset:
-            x = first_pair(dataset)[0]
-            if isinstance(x, Tensor | np.ndarray):
-                self._check_shape(tuple(x.shape), reset=True)
-                if x.ndim:
-                    self.n_features_in_ = int(x.shape[0])
-            targets = DatasetTargets(dataset, y)
-            kind = next(kind for kind in self._list_kinds() if kind.accepts_one(targets.first))
-            self._targets = kind.learn_codes(targets, self._get_target_options(classes))
-            if y is None and targets.known is not None:
-                return np.asarray(to_host(targets.known)).view(FoundTargets)
-        return None if y is None else np.asarray(to_host(y))
+        """Look at a Dataset's first pair for the sizes, and learn from its targets."""
+        reader = self._make_reader(dataset)
+        x, first = reader.read_first(dataset)
+        if isinstance(x, Tensor | np.ndarray):
+            self._check_shape(tuple(x.shape[1:]), reset=reset)
+        targets = to_array(first)
+        if self.is_overridden("get_loss") and OpaqueTargets.accepts_yielded(targets):
+            self._targets = OpaqueTargets()
+            return None if y is None else np.asarray(to_host(y))
+        options = self._get_target_options(classes)
+        known = self._find_targets(dataset, reader, must_read=reset and not self._is_told(options))
+        targets = targets if known is None else known
+        if targets.ndim == 2 and targets.shape[1] == 1:  # as torch users write single targets
+            targets = targets[:, 0]
+        targets = self._check_targets(targets, len(targets), options, reset=reset)
+        codes = self._targets.encode_yielded(targets)
+        if y is not None:
+            return np.asarray(to_host(y))
+        return None if known is None else codes.view(FoundTargets)
+
+    def _is_told(self, options: TargetOptions) -> bool:
+        """Whether all labels are given."""
+        return options.classes is not None and len(options.classes) > 0
+
+    def _find_targets(
+        self, dataset: Dataset[Any], reader: ItemReader, *, must_read: bool
+    ) -> np.ndarray | None:
+        """Return all targets of a Dataset where they are at hand, or must be read."""
+        if not isinstance(dataset, IterableDataset):
+            return reader.read_targets(dataset) if must_read else reader.find_targets(dataset)
+        if must_read and "classes" in self._get_option_names():
+            raise ValueError(
+                "classes must be given for an IterableDataset; got None. Name all labels that it yields."
+            )
+        return None
+
+    def _make_reader(self, dataset: Dataset[Any]) -> ItemReader:
+        """Return what reads a Dataset as the training iterator does."""
+        if not isinstance(dataset, IterableDataset) and not len(dataset):  # type: ignore[arg-type]
+            raise ValueError("X must hold at least one pair; got an empty Dataset. Give it rows.")
+        return ItemReader.of(self.get_iterator(dataset, training=True))
 
     def _encode_targets(
         self, y: Any, n_samples: int, *, reset: bool, classes: Sequence[object] | None = None
     ) -> np.ndarray:
         """Check targets, learn their kind where they are the first, and turn them into codes."""
-        y = np.asarray(y.toarray() if hasattr(y, "toarray") else to_host(y))
+        y = _to_plain(y)
+        y = self._check_targets(y, n_samples, self._get_target_options(classes), reset=reset)
+        return self._targets.encode(y)
+
+    def _check_targets(
+        self, y: np.ndarray, n_samples: int, options: TargetOptions, *, reset: bool
+    ) -> np.ndarray:
+        """Check targets, and learn their kind where they are the first."""
         kind = next(kind for kind in self._list_kinds() if kind.accepts(y))
         y = kind.check(y)
         check_length(y, n_samples)
         if reset:
-            self._targets = kind.learn(y, self._get_target_options(classes))
+            self._targets = kind.learn(y, options)
         elif kind is not type(self._targets):
             raise ValueError(
                 f"y must be {self._targets.describe()}, as in fit; got an array of shape {y.shape}. Call fit."
             )
-        return self._targets.encode(y)
+        return y
 
     def _list_kinds(self) -> tuple[type[Targets], ...]:
         """Return the kinds of targets that are taken; a loss of the user's own takes others too."""
@@ -391,6 +459,8 @@ class MixupEstimator(MixupNetMixin):
     ) -> tuple[Any, Any]:
         """Return the training and the validation set; see ``skorch.NeuralNet``."""
         dataset = self.get_dataset(X, y, sample_weight)
+        if not is_dataset(X) and not isinstance(dataset, Rows):  # of a `get_dataset` of the user's own
+            setattr(dataset, CODED, True)
         self._report_streaming(dataset)
         if sample_weight is not None and not np.all(sample_weight):
             kept = np.flatnonzero(sample_weight)
@@ -403,8 +473,7 @@ class MixupEstimator(MixupNetMixin):
             return dataset, None
         known = y is not None and not (split is self.train_split and isinstance(y, FoundTargets))
         train, valid = split(dataset, y, **params) if known else split(dataset, **params)
-        valid = unwrap_subset(valid)
-        return unwrap_subset(train), self._encode_foreign(valid) if isinstance(dataset, Rows) else valid
+        return unwrap_subset(train), self._encode_foreign(unwrap_subset(valid))
 
     def _get_split(self, dataset: Any, y: np.ndarray | None) -> Any:
         """Return what splits the training rows, or None for no held-out rows."""
@@ -424,14 +493,26 @@ class MixupEstimator(MixupNetMixin):
         )
 
     def _encode_foreign(self, valid: Any) -> Any:
-        """Bring a validation set of arrays that a user's split made into our form."""
-        if not isinstance(valid, SkorchDataset) or isinstance(valid, Rows) or "_shape_in" not in vars(self):
+        """Bring a validation set of arrays that a user's split made into our form, and check its labels."""
+        if valid is None or holds_codes(valid) or not self._has_seen_data:
             return valid
-        X, y = data_from_dataset(valid)
-        if y is None:
-            return valid
-        X = self._check_arrays(X, y, reset=False)
-        return self.get_dataset(X, self._encode_targets(y, count_rows(X), reset=False))
+        if type(valid) is SkorchDataset and self._has_plain_dataset:
+            X, y = data_from_dataset(valid)
+            X = self._check_arrays(X, y, reset=False)
+            return self.get_dataset(X, self._encode_targets(y, count_rows(X), reset=False))
+        targets = find_exact_targets(valid)  # what another yields is read batch by batch
+        if targets is not None:
+            self._targets.encode_yielded(targets)
+        return valid
+
+    def _get_read(self, dataset: object) -> Callable[[object], object]:
+        return self._cast_pair if holds_codes(dataset) else self._encode_pair
+
+    def _encode_pair(self, loaded: object) -> object:
+        """Return a pair of what a Dataset yields with codes in the place of labels."""
+        if self._has_seen_data and isinstance(loaded, tuple | list) and len(loaded) == 2:
+            loaded = (loaded[0], self._targets.encode_batch(loaded[1]))
+        return self._cast_pair(loaded)
 
     def _get_class_codes(self, targets: np.ndarray | None) -> np.ndarray:
         self._targets.check_has_classes()
@@ -560,10 +641,7 @@ class MixupEstimator(MixupNetMixin):
         if isinstance(dataset, Rows):
             x = dataset.take(np.zeros(2, dtype=np.int64))[0]
         else:
-            x = first_pair(dataset)[0]
-            if not isinstance(x, Tensor | np.ndarray):  # only its loader knows how to join such
-                return
-            x = torch.stack([torch.as_tensor(x)] * 2)
+            x = cast_floats(self._make_reader(dataset).read_first(dataset, n_copies=2)[0], self.float_dtype)
         rejoin_scheduler()
         self._set_training(False)
         with unseen_draws(), torch.enable_grad(), self._get_autocast():  # what was computed last is asked for
@@ -718,11 +796,24 @@ class MixupEstimator(MixupNetMixin):
             )
 
     def _as_rows(self, X: object) -> Dataset[Any]:
-        """Return checked examples as a data set, of ours where the option `dataset` leaves that open."""
+        """Return examples as a data set, of ours where the option `dataset` leaves that open."""
         self._check_ready()
+        refuse_loader(X)
         X = check_mapping(X) if is_mapping(X) else self._validate(X, reset=False)
-        rows: Dataset[Any] = self.get_dataset(X, np.zeros(count_rows(X), dtype=np.int64))
-        return rows
+        codes = np.zeros(count_rows(X), dtype=np.int64)
+        if self._keeps_whole(X, codes):
+            rows: Dataset[Any] = self.get_dataset(X, codes)
+            return rows
+        return self._wrap_to_predict(X, codes)
+
+    def _wrap_to_predict(self, X: object, codes: np.ndarray) -> Dataset[Any]:
+        """Put examples into the user's Dataset: without targets, as skorch does, where it can do without."""
+        dataset: Dataset[Any] = self.get_dataset(X, None)
+        try:
+            self._make_reader(dataset).read_first(dataset)
+        except Exception:  # of whatever kind: it is code of the user's that looks at a target
+            dataset = self.get_dataset(X, self._targets.decode(codes))
+        return dataset
 
     def _get_valid_batch_size(self, n_samples: int) -> int:
         size: int = super().get_params_for("iterator_valid").get("batch_size", self.batch_size)
@@ -945,7 +1036,8 @@ class MixupEstimator(MixupNetMixin):
             self.__dict__.pop(name, None)
         self.__dict__.update({name: from_json(learned[name]) for name in LEARNED if name in learned})
         values = {name: from_json(value) for name, value in learned["targets"].items()}  # type: ignore[attr-defined]
-        self._targets = self._find_kind(str(values.pop("kind")))(**values)
+        kind = self._find_kind(str(values.pop("kind")))
+        self._targets = kind(**{part.name: values[part.name] for part in fields(kind) if part.name in values})
         # A new module, so that weights that do not fit leave the one at hand as it was.
         history, self.history_ = self.history_, None
         self.initialize()
@@ -963,3 +1055,8 @@ class MixupEstimator(MixupNetMixin):
 
     def _get_shapes(self) -> dict[str, list[int]]:
         return {name: list(tensor.shape) for name, tensor in self.module_.state_dict().items()}
+
+
+def _to_plain(y: Any) -> np.ndarray:
+    """Return targets of whatever form as an array."""
+    return np.asarray(y.toarray() if hasattr(y, "toarray") else to_host(y))

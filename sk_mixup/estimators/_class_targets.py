@@ -28,7 +28,7 @@ from sk_mixup._training.losses import (
     smooth_targets,
 )
 from sk_mixup._validation import check_choice, check_real
-from sk_mixup.estimators._inputs import DatasetTargets, get_input_dtype
+from sk_mixup.estimators._inputs import get_input_dtype
 from sk_mixup.estimators._links import (
     MAP_SOFTMAX,
     SIGMOID,
@@ -132,11 +132,20 @@ class ClassTargets(Targets):
         """Return the accuracy; for several labels per row, subset accuracy."""
         return float(accuracy_score(y, y_pred, sample_weight=sample_weight))
 
+    def check_axes(self, y: np.ndarray, fits: bool) -> np.ndarray:
+        """Return y, or raise where it has other axes than in fit."""
+        if not fits:
+            raise ValueError(
+                f"y must be {self.describe()}, as in fit; got an array of shape {y.shape}. Call fit."
+            )
+        return y
+
     def encode_labels(self, y: np.ndarray) -> np.ndarray:
         """Return the code of each label of an array of one axis."""
         classes = self.known
-        codes = np.searchsorted(classes, y)
-        np.minimum(codes, len(classes) - 1, out=codes)
+        order = np.argsort(classes, kind="stable")
+        codes = np.searchsorted(classes, y, sorter=order)
+        codes = order[np.minimum(codes, len(classes) - 1)]
         unknown = classes[codes] != y
         if np.any(unknown):
             raise ValueError(
@@ -144,6 +153,17 @@ class ClassTargets(Targets):
                 "Call fit with all labels, or name them in `classes`."
             )
         return codes.astype(np.int64, copy=False)
+
+    def encode_labels_or_codes(self, y: np.ndarray) -> np.ndarray:
+        """Return the code of each label; of classes that are names, a Dataset may yield the codes."""
+        if not _are_codes(y, self.known):
+            return self.encode_labels(y)
+        if np.any(outside := (y < 0) | (y >= len(self.known))):
+            raise ValueError(
+                f"y must hold codes from 0 to {len(self.known) - 1}, or labels among the classes "
+                f"{self.known.tolist()}; got {y[outside].tolist()[0]!r}. Name all labels in `classes`."
+            )
+        return y.astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,13 +188,6 @@ class Labels(ClassTargets):
         """Remember the labels."""
         return cls(_list_classes(y, options.classes))
 
-    @classmethod
-    def learn_codes(cls, targets: DatasetTargets, options: TargetOptions) -> Self:
-        """Take the classes that are given, or as many as there are codes."""
-        if options.classes is not None:
-            return cls(np.asarray(options.classes))
-        return cls(np.arange(_check_codes(targets.read()).max() + 1))
-
     def describe(self) -> str:
         """Return in words what y must be."""
         return "one label per row"
@@ -182,6 +195,11 @@ class Labels(ClassTargets):
     def encode(self, y: np.ndarray) -> np.ndarray:
         """Return the code of each label."""
         return self.encode_labels(y)
+
+    def encode_yielded(self, y: np.ndarray) -> np.ndarray:
+        """Return the code of each label; a column of them is one label per row."""
+        y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+        return self.encode_labels_or_codes(self.check_axes(y, y.ndim == 1))
 
     def decode(self, codes: np.ndarray | Tensor) -> np.ndarray:
         """Return the label of each code; of a net that has seen none, the codes."""
@@ -253,11 +271,6 @@ class Indicators(ClassTargets):
         return y.ndim == 2 and bool(is_multilabel(y))
 
     @classmethod
-    def accepts_one(cls, target: np.ndarray) -> bool:
-        """Whether the target of one example of a Dataset has several columns."""
-        return target.ndim == 1
-
-    @classmethod
     def check(cls, y: np.ndarray) -> np.ndarray:
         """Return finite indicators."""
         if y.dtype.kind == "f":
@@ -272,11 +285,6 @@ class Indicators(ClassTargets):
             np.arange(y.shape[1]) if given is None or len(given) == 0 else np.unique(np.asarray(given))
         )
 
-    @classmethod
-    def learn_codes(cls, targets: DatasetTargets, options: TargetOptions) -> Self:
-        """Remember the number of columns."""
-        return cls(np.arange(targets.first.size))
-
     def describe(self) -> str:
         """Return in words what y must be."""
         return f"indicators of {self.n_outputs} labels"
@@ -288,6 +296,10 @@ class Indicators(ClassTargets):
                 f"y must be {self.describe()}, as in fit; got an array of shape {y.shape}. Call fit."
             )
         return y.astype(get_input_dtype())
+
+    def encode_yielded(self, y: np.ndarray) -> np.ndarray:
+        """Return indicators as floats."""
+        return self.encode(self.check_axes(y, y.ndim == 2))
 
     def decode(self, codes: np.ndarray | Tensor) -> np.ndarray:
         """Return the indicators."""
@@ -329,25 +341,17 @@ class PixelLabels(ClassTargets):
     ----------
     ignored : int
         The label of pixels that have none, as the user writes it.
-    is_encoded : bool
-        Whether codes are ours; those of a Dataset are its own.
     """
 
     is_dense = True
     scoring = staticmethod(score_pixels)
 
     ignored: int = IGNORED
-    is_encoded: bool = True
 
     @classmethod
     def accepts(cls, y: np.ndarray) -> bool:
         """Whether an array has a map of labels for each example."""
         return y.ndim > 2
-
-    @classmethod
-    def accepts_one(cls, target: np.ndarray) -> bool:
-        """Whether the target of one example of a Dataset is a map."""
-        return target.ndim > 1
 
     @classmethod
     def check(cls, y: np.ndarray) -> np.ndarray:
@@ -364,24 +368,22 @@ class PixelLabels(ClassTargets):
         """Remember the labels, without that of ignored pixels."""
         return cls(_list_classes(y[y != options.ignored], options.classes), options.ignored)
 
-    @classmethod
-    def learn_codes(cls, targets: DatasetTargets, options: TargetOptions) -> Self:
-        """Take the classes that are given, or as many as there are codes."""
-        if options.classes is not None:
-            return cls(np.asarray(options.classes), options.ignored, is_encoded=False)
-        codes = targets.read()
-        n_classes = _check_codes(codes[codes != options.ignored]).max() + 1
-        return cls(np.arange(n_classes), options.ignored, is_encoded=False)
-
     def describe(self) -> str:
         """Return in words what y must be."""
         return "a label per pixel"
 
     def encode(self, y: np.ndarray) -> np.ndarray:
         """Return the code of each label."""
+        return self._encode_labelled(y, self.encode_labels)
+
+    def encode_yielded(self, y: np.ndarray) -> np.ndarray:
+        """Return the code of each label."""
+        return self._encode_labelled(self.check_axes(y, y.ndim > 2), self.encode_labels_or_codes)
+
+    def _encode_labelled(self, y: np.ndarray, encode: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         codes = np.full(y.shape, IGNORED, dtype=np.int64)
         labelled = y != self.ignored
-        codes[labelled] = self.encode_labels(y[labelled])
+        codes[labelled] = encode(y[labelled])
         return codes
 
     def decode(self, codes: np.ndarray | Tensor) -> np.ndarray:
@@ -401,7 +403,7 @@ class PixelLabels(ClassTargets):
         if not _is_softmax(criterion):
             return {}
         options: dict[str, object] = {"label_smoothing": label_smoothing} if label_smoothing else {}
-        return options | ({"ignore_index": IGNORED} if self.is_encoded else {})
+        return options | {"ignore_index": IGNORED}
 
     def check_criterion(
         self, criterion: nn.Module, label_smoothing: float, confidence_penalty: float
@@ -452,7 +454,7 @@ class PixelLabels(ClassTargets):
     ) -> float:
         """Return the share of labelled pixels whose label is predicted."""
         y = to_numpy(y) if isinstance(y, Tensor) else np.asarray(y)
-        counts = y != (IGNORED if coded and self.is_encoded else self.ignored)
+        counts = y != (IGNORED if coded else self.ignored)
         weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight)
         share = weight.reshape(-1, *(1,) * (y.ndim - 1)) * counts
         return float(np.sum(share * (y_pred == y)) / np.sum(share))
@@ -460,7 +462,9 @@ class PixelLabels(ClassTargets):
 
 def _list_classes(labels: np.ndarray, given: Sequence[object] | None) -> np.ndarray:
     """Return all labels, those that are given or those that are there."""
-    known = np.unique(labels if given is None or len(given) == 0 else np.asarray(given))
+    known = np.asarray(labels if given is None or len(given) == 0 else given)
+    if not _are_codes(labels, known):  # else they stand in the order of the codes
+        known = np.unique(known)
     if len(known) < 2:
         raise ValueError(
             f"y must hold at least two classes; got one class, {known.tolist()[0]!r}. Add examples of "
@@ -469,13 +473,11 @@ def _list_classes(labels: np.ndarray, given: Sequence[object] | None) -> np.ndar
     return known
 
 
-def _check_codes(targets: np.ndarray) -> np.ndarray:
-    if not np.issubdtype(targets.dtype, np.integer) or targets.min() < 0:
-        raise ValueError(
-            f"the targets of a Dataset must be class codes 0, 1, 2, ...; got {targets[:3].tolist()}. Encode "
-            "the labels, or pass arrays."
-        )
-    return targets
+def _are_codes(y: np.ndarray, classes: np.ndarray) -> bool:
+    """Whether targets can only be meant as positions among the classes: integers, where those are names."""
+    return y.dtype.kind in "iu" and (
+        classes.dtype.kind in "US" or (classes.dtype.kind == "O" and all(isinstance(c, str) for c in classes))
+    )
 
 
 def _check_class_weight(given: Mapping[object, float] | str, classes: list[object]) -> None:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 import numpy as np
 from scipy import sparse
 from sklearn.utils.validation import assert_all_finite
-from skorch.dataset import unpack_data
-from skorch.utils import data_from_dataset
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset, Subset
 
 __all__ = [
-    "DatasetTargets",
     "FoundTargets",
     "check_mapping",
     "check_weights",
     "count_rows",
-    "first_pair",
     "get_input_dtype",
     "is_mapping",
     "to_host",
@@ -61,66 +56,8 @@ def check_mapping(X: Mapping[str, object]) -> dict[str, np.ndarray]:
     return arrays
 
 
-def first_pair(dataset: Dataset[tuple[object, object]]) -> tuple[object, object]:
-    """Return the first pair (x, y) of a Dataset."""
-    try:
-        pair = next(iter(dataset)) if isinstance(dataset, IterableDataset) else dataset[0]
-    except (IndexError, StopIteration):
-        raise ValueError("X must hold at least one pair; got an empty Dataset. Give it rows.") from None
-    x, y = unpack_data(pair if isinstance(pair, tuple | list) else (pair,))
-    return x, y
-
-
 class FoundTargets(np.ndarray):
     """Targets that nobody gave: a Dataset was read for them."""
-
-
-class DatasetTargets:
-    """The targets of a Dataset: the first one, and all of them where they are asked for.
-
-    Parameters
-    ----------
-    dataset : torch.utils.data.Dataset
-        Pairs (x, y).
-    y : array-like or None
-        All targets, where they are given.
-
-    Attributes
-    ----------
-    first : ndarray
-        The target of the first example.
-    known : array-like or None
-        All targets, given or read.
-    """
-
-    def __init__(self, dataset: Dataset[tuple[object, object]], y: object = None) -> None:
-        self.dataset = dataset
-        self.known = y
-        self.first = np.asarray(to_host(first_pair(dataset)[1]))
-
-    def read(self) -> np.ndarray:
-        """Return all targets: given, held by the Dataset, or read pair by pair."""
-        if self.known is None:
-            self.known = _read_targets(self.dataset)
-        return np.asarray(to_host(self.known))
-
-
-def _read_targets(dataset: Dataset[tuple[object, object]]) -> np.ndarray:
-    if isinstance(dataset, Subset):
-        return _read_targets(dataset.dataset)[np.asarray(dataset.indices)]
-    try:
-        targets = data_from_dataset(dataset)[1]
-    except AttributeError:
-        targets = getattr(dataset, "targets", None)
-    if targets is not None:
-        return np.asarray(to_host(targets))
-    if isinstance(dataset, IterableDataset):
-        raise ValueError(
-            "classes must be given for an IterableDataset; got None. Name all labels, in the order of their "
-            "codes."
-        )
-    rows: Iterable[int] = range(len(dataset))  # type: ignore[arg-type]
-    return np.asarray([to_host(dataset[row][1]) for row in rows])
 
 
 def check_weights(sample_weight: object, n_samples: int) -> np.ndarray | None:

@@ -14,8 +14,9 @@ from skorch.utils import to_numpy
 import torch
 from torch import Tensor, nn
 
+from sk_mixup._skorch.dataset_items import to_array
 from sk_mixup._training.losses import IGNORED, VALUES, Loss, LossOptions, find_loss, mix_columns
-from sk_mixup.estimators._inputs import DatasetTargets, get_input_dtype
+from sk_mixup.estimators._inputs import get_input_dtype
 
 __all__ = ["ClassWeight", "OpaqueTargets", "RealValues", "TargetOptions", "Targets", "check_length"]
 
@@ -61,11 +62,6 @@ class Targets(ABC):
         return True
 
     @classmethod
-    def accepts_one(cls, target: np.ndarray) -> bool:
-        """Whether the target of one example of a Dataset is of this kind."""
-        return True
-
-    @classmethod
     @abstractmethod
     def check(cls, y: np.ndarray) -> np.ndarray:
         """Return y, checked, with the axes that :meth:`encode` takes."""
@@ -74,11 +70,6 @@ class Targets(ABC):
     @abstractmethod
     def learn(cls, y: np.ndarray, options: TargetOptions) -> Self:
         """Return what is to be known of checked targets."""
-
-    @classmethod
-    @abstractmethod
-    def learn_codes(cls, targets: DatasetTargets, options: TargetOptions) -> Self:
-        """Return what is to be known of the targets of a Dataset, which are codes already."""
 
     @property
     @abstractmethod
@@ -94,6 +85,14 @@ class Targets(ABC):
     @abstractmethod
     def encode(self, y: np.ndarray) -> np.ndarray:
         """Turn checked targets into what the network is trained on."""
+
+    def encode_yielded(self, y: np.ndarray) -> np.ndarray:
+        """Turn targets that a Dataset yields into what the network is trained on."""
+        return self.encode(y)
+
+    def encode_batch(self, y: object) -> object:
+        """Do the same for a batch of a loader, in whatever form it joins targets."""
+        return torch.as_tensor(self.encode_yielded(to_array(y)))
 
     @abstractmethod
     def decode(self, codes: np.ndarray | Tensor) -> np.ndarray:
@@ -209,11 +208,6 @@ class RealValues(Targets):
         """Remember the number of columns."""
         return cls(y[:1].size, y.ndim == 1)
 
-    @classmethod
-    def learn_codes(cls, targets: DatasetTargets, options: TargetOptions) -> Self:
-        """Remember the number of columns."""
-        return cls(max(1, targets.first.size), targets.first.ndim == 0)
-
     @property
     def n_outputs(self) -> int | None:
         """Number of columns."""
@@ -229,6 +223,10 @@ class RealValues(Targets):
         if columns.shape[1] != self.n_columns:
             raise ValueError(f"y must hold {self.describe()}, as in fit; got {columns.shape[1]}. Call fit.")
         return columns
+
+    def encode_yielded(self, y: np.ndarray) -> np.ndarray:
+        """Return the columns, of a floating dtype."""
+        return self.encode(y.astype(get_input_dtype(), copy=False))
 
     def decode(self, codes: np.ndarray | Tensor) -> np.ndarray:
         """Return values of the shape that y had."""
@@ -289,9 +287,9 @@ class OpaqueTargets(Targets):
         return is_ragged or (y.ndim > 2 and y.dtype.kind == "f")
 
     @classmethod
-    def accepts_one(cls, target: np.ndarray) -> bool:
-        """Whether the target of one example of a Dataset holds real numbers, more than one of them."""
-        return target.ndim > 0 and target.dtype.kind == "f"
+    def accepts_yielded(cls, y: np.ndarray) -> bool:
+        """Whether the first targets of a Dataset are no labels: real values, more than one, or objects."""
+        return (y.ndim > 1 and y.dtype.kind == "f") or y.dtype.kind == "O"
 
     @classmethod
     def check(cls, y: np.ndarray) -> np.ndarray:
@@ -300,11 +298,6 @@ class OpaqueTargets(Targets):
 
     @classmethod
     def learn(cls, y: np.ndarray, options: TargetOptions) -> Self:
-        """Remember nothing."""
-        return cls()
-
-    @classmethod
-    def learn_codes(cls, targets: DatasetTargets, options: TargetOptions) -> Self:
         """Remember nothing."""
         return cls()
 
@@ -318,6 +311,10 @@ class OpaqueTargets(Targets):
         return "what get_loss takes"
 
     def encode(self, y: np.ndarray) -> np.ndarray:
+        """Return y."""
+        return y
+
+    def encode_batch(self, y: object) -> object:
         """Return y."""
         return y
 

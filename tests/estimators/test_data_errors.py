@@ -242,12 +242,6 @@ def test_class_weight_for_several_labels_is_refused(multilabel: Any) -> None:
 STREAM = Stream([(torch.zeros(5), 0), (torch.ones(5), 1), (torch.ones(5), 1)])
 
 
-@pytest.mark.parametrize("y", [np.linspace(0, 1, 60), -np.arange(60) % 3 - 1])
-def test_dataset_of_other_than_codes_is_refused(blobs: Any, y: Any) -> None:
-    with pytest.raises(ValueError, match=r"targets of a Dataset must be class codes 0, 1, 2"):
-        MixupClassifier().fit(make_tensor_dataset(blobs.X, y))
-
-
 @pytest.mark.parametrize("owner", ESTIMATORS)
 def test_weights_with_a_dataset_are_refused(owner: type, blobs: Any) -> None:
     with pytest.raises(ValueError, match=r"sample_weight must be None for a Dataset"):

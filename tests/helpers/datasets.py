@@ -1,5 +1,6 @@
 """Data sets of a user's own that several test files train on."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -31,3 +32,16 @@ class Stream(IterableDataset):
 
 def make_tensor_dataset(X: Any, y: Any) -> TensorDataset:
     return TensorDataset(torch.as_tensor(X), torch.as_tensor(y))
+
+
+class Items(torch.utils.data.Dataset):
+    """Yields whatever a function makes of a row."""
+
+    def __init__(self, n_rows: int, make: Callable[[int], Any]) -> None:
+        self.n_rows, self.make = n_rows, make
+
+    def __len__(self) -> int:
+        return self.n_rows
+
+    def __getitem__(self, row: int) -> Any:
+        return self.make(row)

@@ -1,0 +1,216 @@
+"""What a Dataset yields: pairs, as the net's iterator joins them, and all targets, read once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+from skorch.dataset import Dataset as SkorchDataset
+import torch
+from torch import Tensor
+from torch.utils.data import (
+    ConcatDataset,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Subset,
+    TensorDataset,
+    default_collate,
+)
+
+from sk_mixup._data.storage import Rows, map_features
+from sk_mixup._random import unseen_draws
+
+__all__ = [
+    "CODED",
+    "ItemReader",
+    "ReadBatches",
+    "cast_floats",
+    "find_exact_targets",
+    "holds_codes",
+    "join_items",
+    "read_inputs",
+    "refuse_loader",
+    "split_pair",
+    "to_array",
+]
+
+# The mark of a data set of the user's that was given codes in the place of labels.
+CODED = "_sk_mixup_coded"
+# Of a user's loader, what decides in which processes rows are read.
+WORKERS = ("num_workers", "timeout", "worker_init_fn", "multiprocessing_context", "prefetch_factor")
+
+
+def to_array(values: object) -> np.ndarray:
+    """Return targets in whatever form as an array in host memory; numpy knows no bfloat16."""
+    if isinstance(values, Tensor):
+        return (values.float() if values.dtype == torch.bfloat16 else values).numpy(force=True)
+    return np.asarray(values)
+
+
+def cast_floats(x: Any, dtype: torch.dtype) -> Any:
+    """Return inputs with those of a floating dtype in that of the module, and others as they are."""
+    return map_features(lambda t: t.to(dtype) if isinstance(t, Tensor) and t.is_floating_point() else t, x)
+
+
+def join_items(items: Sequence[object]) -> object:
+    """Join items to a batch as torch does.
+
+    Raises
+    ------
+    ValueError
+        If torch cannot: for images that were not made tensors, or rows of several shapes.
+    """
+    try:
+        return default_collate(list(items))
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(
+            f"X must be a Dataset whose items torch can join to batches; got {error}. Let it yield tensors "
+            "of one shape (images by a transform such as torchvision's ToTensor), or join them by a "
+            "`collate_fn` of the iterators."
+        ) from error
+
+
+def split_pair(loaded: object) -> tuple[Any, Any]:
+    """Return inputs and targets of a batch, or raise if it is no pair."""
+    if isinstance(loaded, tuple | list) and len(loaded) == 2:
+        return loaded[0], loaded[1]
+    if isinstance(loaded, Mapping):
+        found = f"dicts with the keys {', '.join(map(repr, loaded))}"
+    elif isinstance(loaded, tuple | list):
+        found = f"items of {len(loaded)} value{'s' if len(loaded) > 1 else ''}"
+    else:
+        found = f"items that are one {type(loaded).__name__}"
+    raise ValueError(
+        f"X must be a Dataset of pairs (x, y); got {found}. Let it yield pairs, in which x may be a dict of "
+        "the module's arguments, or make pairs of them by a `collate_fn` of the iterators."
+    )
+
+
+def read_inputs(loaded: object, dtype: torch.dtype) -> tuple[Any, object]:
+    """Return a batch to predict as a pair, its inputs in the dtype of the module; targets may be missing."""
+    if isinstance(loaded, Tensor):
+        return cast_floats(loaded, dtype), None
+    is_single = isinstance(loaded, tuple | list) and len(loaded) == 1
+    x, y = (loaded[0], None) if is_single else split_pair(loaded)  # type: ignore[index]
+    return cast_floats(x, dtype), y
+
+
+def refuse_loader(X: object) -> None:
+    """Raise if data are a loader: its batches and their order are for the net to draw."""
+    if isinstance(X, DataLoader):
+        raise TypeError(
+            "X must be arrays or a Dataset; got a DataLoader. Pass its `dataset` as X, and its options as "
+            "batch_size=, iterator_train__num_workers= and the like."
+        )
+
+
+class ReadBatches:
+    """What a loader yields, read as the net is trained on it.
+
+    Parameters
+    ----------
+    loader : iterable
+        The batches.
+    read : callable
+        Makes of each what the net takes.
+    """
+
+    def __init__(self, loader: Iterable[object], read: Callable[[object], object]) -> None:
+        self.loader = loader
+        self.read = read
+
+    def __len__(self) -> int:
+        return len(self.loader)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[object]:
+        return map(self.read, self.loader)
+
+
+def holds_codes(dataset: object) -> bool:
+    """Whether a data set, or one that it is made of, holds targets that were encoded for the net."""
+    parts, seen = [dataset], set()
+    for part in parts:
+        held = getattr(part, "__dict__", {})
+        if isinstance(part, Rows) or CODED in held:
+            return True
+        seen.add(id(part))
+        parts += [inner for inner in held.values() if isinstance(inner, Dataset) and id(inner) not in seen]
+    return False
+
+
+def find_exact_targets(dataset: object) -> np.ndarray | None:
+    """Return all targets of a data set of a type that yields what it holds; None for any other.
+
+    Subclasses and other classes may yield something else than their attributes say.
+    """
+    kind = type(dataset)
+    if isinstance(dataset, Rows):
+        return to_array(dataset.get_targets())
+    if isinstance(dataset, TensorDataset) and kind is TensorDataset and len(dataset.tensors) == 2:
+        return to_array(dataset.tensors[1])
+    if kind is SkorchDataset:
+        y: Any = dataset.y  # type: ignore[attr-defined]
+        is_one = y is not None and not isinstance(y, Mapping | tuple)
+        return to_array(y) if is_one and len(y) == len(dataset) else None  # type: ignore[arg-type]
+    if isinstance(dataset, Subset) and kind is Subset:
+        targets = find_exact_targets(dataset.dataset)
+        return None if targets is None else targets[np.asarray(dataset.indices)]
+    if isinstance(dataset, ConcatDataset) and kind is ConcatDataset:
+        parts = [find_exact_targets(part) for part in dataset.datasets]
+        known = [part for part in parts if part is not None]
+        return np.concatenate(known) if len(known) == len(parts) else None
+    return None
+
+
+@dataclass(frozen=True)
+class ItemReader:
+    """Reads a Dataset by the settings of the user's iterator, and draws on no global generator.
+
+    Parameters
+    ----------
+    collate : callable
+        Joins items to a batch.
+    workers : mapping of str to object
+        Options of the loader that say in which processes rows are read.
+    """
+
+    collate: Any = join_items
+    workers: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of(cls, loader: object) -> ItemReader:
+        """Return what reads as a loader does; by itself where it is of a class of the user's."""
+        if not isinstance(loader, DataLoader):
+            return cls()
+        collate = join_items if loader.collate_fn is default_collate else loader.collate_fn
+        return cls(collate, {name: getattr(loader, name) for name in WORKERS})
+
+    def read_first(self, dataset: Dataset[Any], n_copies: int = 1) -> tuple[Any, Any]:
+        """Return a batch of copies of the first pair."""
+        with unseen_draws():
+            try:
+                item = next(iter(dataset)) if isinstance(dataset, IterableDataset) else dataset[0]
+            except (IndexError, StopIteration):
+                _refuse_empty()
+            return split_pair(self.collate([item] * n_copies))
+
+    def find_targets(self, dataset: Dataset[Any]) -> np.ndarray | None:
+        """Return all targets of a data set whose type tells them."""
+        return find_exact_targets(dataset) if self.collate is join_items else None
+
+    def read_targets(self, dataset: Dataset[Any]) -> np.ndarray:
+        """Return all targets of a map-style data set, by one pass where its type does not tell them."""
+        found = self.find_targets(dataset)
+        if found is not None:
+            return found
+        options = {"batch_size": 32, "generator": torch.Generator(), **(self.workers or {})}
+        loader = DataLoader(dataset, collate_fn=self.collate, **options)
+        with unseen_draws():
+            return np.concatenate([np.atleast_1d(to_array(split_pair(loaded)[1])) for loaded in loader])
+
+
+def _refuse_empty() -> NoReturn:
+    raise ValueError("X must hold at least one pair; got an empty Dataset. Give it rows.") from None

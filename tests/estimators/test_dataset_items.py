@@ -1,0 +1,247 @@
+"""Items of any form reach the module, or a message says which form is taken."""
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+import pytest
+from skorch.dataset import Dataset as SkorchDataset
+from skorch.helper import predefined_split
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from sk_mixup import MixupClassifier, MixupRegressor
+from sk_mixup.mixing import ManifoldMixup, Mixup
+from tests.helpers.datasets import Items, Stream, make_tensor_dataset
+from tests.helpers.nets import QUICK, Sum
+
+ALPHAS = pytest.mark.parametrize("alpha", [0, 1])
+
+
+class Joint(Sum):
+    """The same model, whose two inputs come as one."""
+
+    def forward(self, x: Any) -> Tensor:
+        a, b = x
+        return super().forward(a, b)
+
+
+def _fit(X: Any, y: Any = None, owner: type = MixupClassifier, **options: Any) -> Any:
+    return owner(**{**QUICK, "max_epochs": 2, **options}).fit(X, y)
+
+
+# -- several inputs ------------------------------------------------------------------------
+
+
+@ALPHAS
+@pytest.mark.parametrize("criterion", ["auto", nn.CrossEntropyLoss], ids=["auto", "named"])
+@pytest.mark.parametrize("held_out", [False, True])
+def test_several_inputs_are_trained_on(blobs: Any, alpha: float, criterion: Any, held_out: bool) -> None:
+    options = {"alpha": alpha, "criterion": criterion, "early_stopping": held_out}
+    named = _fit(
+        Items(60, lambda row: ({"a": blobs.X[row], "b": blobs.X[row]}, blobs.y[row])), module=Sum, **options
+    )
+    joint = _fit(Items(60, lambda row: ((blobs.X[row], blobs.X[row]), blobs.y[row])), module=Joint, **options)
+    X = {"a": blobs.X, "b": blobs.X}
+    arrays = _fit(X, blobs.y, module=Sum, **options)
+    np.testing.assert_allclose(named.predict_proba(X), arrays.predict_proba(X), rtol=1e-5)
+    pairs = Items(60, lambda row: ((blobs.X[row], blobs.X[row]), blobs.y[row]))
+    np.testing.assert_allclose(joint.predict_proba(pairs), arrays.predict_proba(X), rtol=1e-5)
+
+
+@pytest.mark.parametrize("policy", [Mixup(1, partners="dataset"), ManifoldMixup(layers=["line"])], ids=str)
+def test_several_inputs_are_mixed_by_any_policy(blobs: Any, policy: Any) -> None:
+    joint = Items(60, lambda row: ((blobs.X[row], blobs.X[row]), blobs.y[row]))
+    named = Items(60, lambda row: ({"a": blobs.X[row], "b": blobs.X[row]}, blobs.y[row]))
+    losses = [_fit(joint, module=Joint, vicinity=policy).loss_curve_]
+    losses.append(_fit(named, module=Sum, vicinity=policy).loss_curve_)
+    assert losses[0] == losses[1]
+
+
+# -- other items ---------------------------------------------------------------------------
+
+NO_PAIRS = {
+    "three": (lambda row: (np.zeros(5), row % 2, row), "items of 3 values"),
+    "dict": (lambda row: {"x": np.zeros(5), "labels": row % 2}, "dicts with the keys 'x', 'labels'"),
+    "dict-of-three": (lambda row: {"a": 0.0, "b": 1.0, "label": 1}, "dicts with the keys 'a', 'b', 'label'"),
+    "one": (lambda row: (np.zeros(5),), "items of 1 value"),
+    "bare": (lambda row: np.zeros(5), "items that are one Tensor"),
+}
+
+
+@ALPHAS
+@pytest.mark.parametrize("owner", [MixupClassifier, MixupRegressor])
+@pytest.mark.parametrize("name", NO_PAIRS)
+def test_items_that_are_no_pairs_are_refused(owner: Any, name: str, alpha: float) -> None:
+    make, found = NO_PAIRS[name]
+    with pytest.raises(ValueError, match=rf"X must be a Dataset of pairs \(x, y\); got {found}"):
+        owner(alpha=alpha).fit(Items(24, make))
+
+
+def _make_image(row: int) -> Any:
+    return Image.new("RGB", (4, 4), (row, 0, 0)), row % 2
+
+
+@pytest.mark.parametrize("classes", [None, [0, 1]])
+def test_images_that_are_no_tensors_are_refused(classes: Any) -> None:
+    with pytest.raises(ValueError, match=r"items torch can join to batches; got .*Image.*ToTensor"):
+        MixupClassifier(classes=classes).fit(Items(24, _make_image))
+
+
+def test_images_are_joined_by_the_users_loader() -> None:
+    def collate(items: Any) -> Any:
+        pixels = [np.asarray(image, dtype=np.float64).ravel() / 255 for image, _ in items]
+        return torch.as_tensor(np.array(pixels)), torch.tensor([code for _, code in items])
+
+    net = _fit(Items(24, _make_image), iterator_train__collate_fn=collate, iterator_valid__collate_fn=collate)
+    assert net.predict(Items(24, _make_image)).shape == (24,)
+
+
+def test_rows_of_several_lengths_are_refused() -> None:
+    rows = Items(24, lambda row: (np.zeros(3 + row % 2), row % 2))
+    with pytest.raises(ValueError, match=r"X must be a Dataset whose items torch can join to batches"):
+        MixupClassifier().fit(rows)
+
+
+# -- dtypes --------------------------------------------------------------------------------
+
+
+@ALPHAS
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("owner", [MixupClassifier, MixupRegressor])
+def test_floats_of_any_size_are_cast(blobs: Any, owner: Any, dtype: Any, alpha: float) -> None:
+    X = torch.as_tensor(blobs.X).to(dtype)
+    valid = predefined_split(TensorDataset(X, torch.as_tensor(blobs.y)))
+    net = _fit(TensorDataset(X, torch.as_tensor(blobs.y)), owner=owner, alpha=alpha, train_split=valid)
+    plain = _fit(X.float().numpy(), blobs.y, owner=owner, alpha=alpha)
+    np.testing.assert_array_equal(net.predict(X.float()), plain.predict(X.float()))
+    assert len(net.predict(TensorDataset(X))) == 60
+
+
+# -- prediction ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda X: TensorDataset(torch.as_tensor(X)),
+        lambda X: Items(len(X), lambda row: X[row]),
+        lambda X: Items(len(X), lambda row: (X[row].astype(np.float64), -1)),
+        lambda X: Stream(Items(len(X), lambda row: (X[row], 0))),
+    ],
+    ids=["one", "bare", "float64-without-label", "stream"],
+)
+@pytest.mark.parametrize("n_rows", [2, 60])
+def test_rows_without_targets_are_predicted(blobs: Any, make: Any, n_rows: int) -> None:
+    net = _fit(blobs.X, blobs.y)
+    X = blobs.X[:n_rows]
+    np.testing.assert_allclose(net.predict_proba(make(X)), net.predict_proba(X), rtol=1e-5)
+
+
+@pytest.mark.parametrize("owner", [MixupClassifier, MixupRegressor])
+@pytest.mark.parametrize("method", ["fit", "partial_fit", "predict"])
+def test_loader_in_the_place_of_data_is_refused(blobs: Any, owner: Any, method: str) -> None:
+    net = _fit(blobs.X, blobs.y, owner=owner)
+    with pytest.raises(TypeError, match=r"X must be arrays or a Dataset; got a DataLoader"):
+        getattr(net, method)(DataLoader(make_tensor_dataset(blobs.X, blobs.y), batch_size=7))
+
+
+# -- a Dataset of the user's own -----------------------------------------------------------
+
+
+class Doubled(SkorchDataset):
+    """Changes the rows, as a user of skorch writes it."""
+
+    def transform(self, X: Any, y: Any) -> Any:
+        X, y = super().transform(X, y)
+        return 2 * X[::-1].copy(), y
+
+
+class Taken(SkorchDataset):
+    """Changes the rows in its own way, and cannot do without targets."""
+
+    def __getitem__(self, row: int) -> Any:
+        return 2 * self.X[row][::-1].copy(), self.y[row]
+
+
+class Foreign(Dataset):
+    """The same, on torch's class only."""
+
+    def __init__(self, X: Any, y: Any) -> None:
+        self.X, self.y = X, y
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def __getitem__(self, row: int) -> Any:
+        return 2 * self.X[row][::-1].copy(), self.y[row]
+
+
+OWN = pytest.mark.parametrize("own", [Doubled, Taken, Foreign])
+
+
+def _change(X: np.ndarray) -> np.ndarray:
+    return 2 * X[:, ::-1].copy()
+
+
+@OWN
+@pytest.mark.parametrize("labels", [np.arange(3), np.array([10, 20, 30]), np.array(list("abc"))], ids=str)
+@pytest.mark.parametrize("held_out", [False, True])
+def test_dataset_of_the_users_own_is_trained_and_predicted_on(
+    blobs: Any, own: Any, labels: np.ndarray, held_out: bool
+) -> None:
+    y = labels[blobs.y]
+    net = _fit(blobs.X, y, dataset=own, early_stopping=held_out)
+    plain = _fit(_change(blobs.X), y, early_stopping=held_out)
+    np.testing.assert_array_equal(net.classes_, labels)
+    np.testing.assert_allclose(net.predict_proba(blobs.X), plain.predict_proba(_change(blobs.X)), rtol=1e-5)
+    np.testing.assert_array_equal(net.predict(blobs.X), plain.predict(_change(blobs.X)))
+    assert net.score(blobs.X, y) == plain.score(_change(blobs.X), y)
+
+
+@OWN
+def test_dataset_of_the_users_own_holds_real_targets(line: Any, own: Any) -> None:
+    net = _fit(line.X, line.y, owner=MixupRegressor, dataset=own)
+    plain = _fit(_change(line.X), line.y, owner=MixupRegressor)
+    np.testing.assert_allclose(net.predict(line.X), plain.predict(_change(line.X)), rtol=1e-4, atol=1e-5)
+
+
+@OWN
+@pytest.mark.parametrize("labels", [np.arange(3), np.array(list("abc"))], ids=str)
+def test_held_out_set_of_the_users_own_is_scored_as_it_yields(
+    blobs: Any, own: Any, labels: np.ndarray
+) -> None:
+    y = labels[blobs.y]
+    net = _fit(blobs.X, y, train_split=predefined_split(own(blobs.X[:30], y[:30])))
+    proba = net.predict_proba(_change(blobs.X[:30])).astype(np.float64)
+    expected = -np.log(proba[np.arange(30), blobs.y[:30]]).mean()
+    assert net.history[-1, "valid_loss"] == pytest.approx(expected, rel=1e-5)
+    assert net.history[-1, "valid_acc"] == pytest.approx(np.mean(proba.argmax(axis=1) == blobs.y[:30]))
+
+
+class Narrowed(SkorchDataset):
+    """Yields fewer features than its arrays have."""
+
+    def transform(self, X: Any, y: Any) -> Any:
+        return X[:3], y
+
+
+def test_sizes_are_those_of_what_is_yielded(blobs: Any) -> None:
+    net = _fit(blobs.X, blobs.y, dataset=Narrowed)
+    plain = _fit(blobs.X[:, :3], blobs.y)
+    np.testing.assert_array_equal(net.predict(blobs.X), plain.predict(blobs.X[:, :3]))
+    assert net.n_features_in_ == 5
+
+
+class Wrapped(MixupClassifier):
+    """Puts arrays into a Dataset by a method, as a user of skorch may."""
+
+    def get_dataset(self, X: Any, y: Any = None, *args: Any) -> Any:
+        return X if isinstance(X, Dataset) else Foreign(np.asarray(X), y)
+
+
+def test_method_that_makes_a_dataset_is_given_codes(blobs: Any) -> None:
+    net = _fit(blobs.X, blobs.y + 1, owner=Wrapped)
+    plain = _fit(_change(blobs.X), blobs.y + 1)
+    assert net.loss_curve_ == plain.loss_curve_

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Number
 from typing import Any, NoReturn
 
 import numpy as np
@@ -50,13 +51,13 @@ def to_array(values: object) -> np.ndarray:
     return np.asarray(values)
 
 
-def cast_floats(x: Any, dtype: torch.dtype) -> Any:
+def cast_floats(x: object, dtype: torch.dtype) -> object:
     """Return inputs with those of a floating dtype in that of the module, and others as they are."""
     return map_features(lambda t: t.to(dtype) if isinstance(t, Tensor) and t.is_floating_point() else t, x)
 
 
 def join_items(items: Sequence[object]) -> object:
-    """Join items to a batch as torch does.
+    """Join items to a batch as torch does; a list of numbers is a row, not so many inputs.
 
     Raises
     ------
@@ -64,16 +65,24 @@ def join_items(items: Sequence[object]) -> object:
         If torch cannot: for images that were not made tensors, or rows of several shapes.
     """
     try:
-        return default_collate(list(items))
+        joined = default_collate(list(items))
     except (TypeError, RuntimeError) as error:
         raise ValueError(
             f"X must be a Dataset whose items torch can join to batches; got {error}. Let it yield tensors "
             "of one shape (images by a transform such as torchvision's ToTensor), or join them by a "
             "`collate_fn` of the iterators."
         ) from error
+    if not isinstance(joined, tuple | list):
+        return joined
+    pairs = zip(items[0], joined, strict=True)  # type: ignore[call-overload]
+    return [torch.stack(columns, dim=1) if _is_row(part) else columns for part, columns in pairs]
 
 
-def split_pair(loaded: object) -> tuple[Any, Any]:
+def _is_row(part: object) -> bool:
+    return isinstance(part, list) and bool(part) and all(isinstance(value, Number) for value in part)
+
+
+def split_pair(loaded: object) -> tuple[object, object]:
     """Return inputs and targets of a batch, or raise if it is no pair."""
     if isinstance(loaded, tuple | list) and len(loaded) == 2:
         return loaded[0], loaded[1]
@@ -89,7 +98,7 @@ def split_pair(loaded: object) -> tuple[Any, Any]:
     )
 
 
-def read_inputs(loaded: object, dtype: torch.dtype) -> tuple[Any, object]:
+def read_inputs(loaded: object, dtype: torch.dtype) -> tuple[object, object]:
     """Return a batch to predict as a pair, its inputs in the dtype of the module; targets may be missing."""
     if isinstance(loaded, Tensor):
         return cast_floats(loaded, dtype), None
@@ -157,7 +166,7 @@ def find_exact_targets(dataset: object) -> np.ndarray | None:
         return to_array(y) if is_one and len(y) == len(dataset) else None  # type: ignore[arg-type]
     if isinstance(dataset, Subset) and kind is Subset:
         targets = find_exact_targets(dataset.dataset)
-        return None if targets is None else targets[np.asarray(dataset.indices)]
+        return None if targets is None else targets[np.asarray(dataset.indices, dtype=np.int64)]
     if isinstance(dataset, ConcatDataset) and kind is ConcatDataset:
         parts = [find_exact_targets(part) for part in dataset.datasets]
         known = [part for part in parts if part is not None]
@@ -177,8 +186,8 @@ class ItemReader:
         Options of the loader that say in which processes rows are read.
     """
 
-    collate: Any = join_items
-    workers: Mapping[str, Any] | None = None
+    collate: Callable[[list[object]], object] = join_items
+    workers: Mapping[str, object] | None = None
 
     @classmethod
     def of(cls, loader: object) -> ItemReader:
@@ -188,7 +197,7 @@ class ItemReader:
         collate = join_items if loader.collate_fn is default_collate else loader.collate_fn
         return cls(collate, {name: getattr(loader, name) for name in WORKERS})
 
-    def read_first(self, dataset: Dataset[Any], n_copies: int = 1) -> tuple[Any, Any]:
+    def read_first(self, dataset: Dataset[object], n_copies: int = 1) -> tuple[object, object]:
         """Return a batch of copies of the first pair."""
         with unseen_draws():
             try:
@@ -197,17 +206,17 @@ class ItemReader:
                 _refuse_empty()
             return split_pair(self.collate([item] * n_copies))
 
-    def find_targets(self, dataset: Dataset[Any]) -> np.ndarray | None:
+    def find_targets(self, dataset: Dataset[object]) -> np.ndarray | None:
         """Return all targets of a data set whose type tells them."""
         return find_exact_targets(dataset) if self.collate is join_items else None
 
-    def read_targets(self, dataset: Dataset[Any]) -> np.ndarray:
+    def read_targets(self, dataset: Dataset[object]) -> np.ndarray:
         """Return all targets of a map-style data set, by one pass where its type does not tell them."""
         found = self.find_targets(dataset)
         if found is not None:
             return found
-        options = {"batch_size": 32, "generator": torch.Generator(), **(self.workers or {})}
-        loader = DataLoader(dataset, collate_fn=self.collate, **options)
+        options: dict[str, Any] = {"generator": torch.Generator(), **(self.workers or {})}
+        loader = DataLoader(dataset, batch_size=32, collate_fn=self.collate, **options)
         with unseen_draws():
             return np.concatenate([np.atleast_1d(to_array(split_pair(loaded)[1])) for loaded in loader])
 

@@ -303,13 +303,13 @@ class MixupEstimator(MixupNetMixin):
 
     def _check_own_dataset(
         self,
-        X: Any,
+        X: object,
         y: object,
         sample_weight: object,
         *,
         reset: bool,
         classes: Sequence[object] | None,
-    ) -> tuple[Any, Any, np.ndarray | None]:
+    ) -> tuple[object, np.ndarray | None, None]:
         """Put arrays into the Dataset that the option `dataset` names."""
         refuse_weights(sample_weight if self.class_weight is None else self.class_weight, "dataset")
         y = _to_plain(y)
@@ -367,7 +367,7 @@ class MixupEstimator(MixupNetMixin):
             )
 
     def _check_dataset(
-        self, dataset: Dataset[Any], y: object, *, reset: bool, classes: Sequence[object] | None
+        self, dataset: Dataset[object], y: object, *, reset: bool, classes: Sequence[object] | None
     ) -> np.ndarray | None:
         """Look at a Dataset's first pair for the sizes, and learn from its targets."""
         reader = self._make_reader(dataset)
@@ -394,7 +394,7 @@ class MixupEstimator(MixupNetMixin):
         return options.classes is not None and len(options.classes) > 0
 
     def _find_targets(
-        self, dataset: Dataset[Any], reader: ItemReader, *, must_read: bool
+        self, dataset: Dataset[object], reader: ItemReader, *, must_read: bool
     ) -> np.ndarray | None:
         """Return all targets of a Dataset where they are at hand, or must be read."""
         if not isinstance(dataset, IterableDataset):
@@ -405,10 +405,9 @@ class MixupEstimator(MixupNetMixin):
             )
         return None
 
-    def _make_reader(self, dataset: Dataset[Any]) -> ItemReader:
+    def _make_reader(self, dataset: Dataset[object]) -> ItemReader:
         """Return what reads a Dataset as the training iterator does."""
-        if not isinstance(dataset, IterableDataset) and not len(dataset):  # type: ignore[arg-type]
-            raise ValueError("X must hold at least one pair; got an empty Dataset. Give it rows.")
+        _check_has_rows(dataset)
         return ItemReader.of(self.get_iterator(dataset, training=True))
 
     def _encode_targets(
@@ -492,7 +491,7 @@ class MixupEstimator(MixupNetMixin):
             callback for name, callback in self.callbacks_ if name not in default
         )
 
-    def _encode_foreign(self, valid: Any) -> Any:
+    def _encode_foreign(self, valid: object) -> object:
         """Bring a validation set of arrays that a user's split made into our form, and check its labels."""
         if valid is None or holds_codes(valid) or not self._has_seen_data:
             return valid
@@ -534,9 +533,10 @@ class MixupEstimator(MixupNetMixin):
         X : array-like or sparse matrix of shape (n_samples, *features), or Dataset
             Training examples. Arrays become float32 (the default dtype of torch);
             rows of a sparse matrix are made dense batch by batch. A torch ``Dataset``
-            yields pairs (x, y) and is read as it is.
+            yields pairs (x, y), of which x may be a dict of the module's arguments; all its
+            targets are read once beforehand, but not where `classes` is given.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-            Targets. Needed unless `X` is a Dataset.
+            Targets. Needed unless `X` is a Dataset, for which they go to `train_split` only.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each row, at least 0; the loss is divided by the weights of the
             rows that were mixed. Rows of weight 0 are left out.
@@ -753,6 +753,7 @@ class MixupEstimator(MixupNetMixin):
         """Yield the module's outputs batch by batch; see ``skorch.NeuralNet``."""
         rows = X if is_dataset(X) else self._as_rows(X)
         if not isinstance(rows, Rows):
+            _check_has_rows(rows)
             yield from super().forward_iter(rows, training=training, device=device)
             return
         batch_size = self._get_valid_batch_size(len(rows))
@@ -795,20 +796,20 @@ class MixupEstimator(MixupNetMixin):
                 "with appropriate arguments before using this method."
             )
 
-    def _as_rows(self, X: object) -> Dataset[Any]:
+    def _as_rows(self, X: object) -> Dataset[object]:
         """Return examples as a data set, of ours where the option `dataset` leaves that open."""
         self._check_ready()
         refuse_loader(X)
         X = check_mapping(X) if is_mapping(X) else self._validate(X, reset=False)
         codes = np.zeros(count_rows(X), dtype=np.int64)
         if self._keeps_whole(X, codes):
-            rows: Dataset[Any] = self.get_dataset(X, codes)
+            rows: Dataset[object] = self.get_dataset(X, codes)
             return rows
         return self._wrap_to_predict(X, codes)
 
-    def _wrap_to_predict(self, X: object, codes: np.ndarray) -> Dataset[Any]:
+    def _wrap_to_predict(self, X: object, codes: np.ndarray) -> Dataset[object]:
         """Put examples into the user's Dataset: without targets, as skorch does, where it can do without."""
-        dataset: Dataset[Any] = self.get_dataset(X, None)
+        dataset: Dataset[object] = self.get_dataset(X, None)
         try:
             self._make_reader(dataset).read_first(dataset)
         except Exception:  # of whatever kind: it is code of the user's that looks at a target
@@ -1057,6 +1058,11 @@ class MixupEstimator(MixupNetMixin):
         return {name: list(tensor.shape) for name, tensor in self.module_.state_dict().items()}
 
 
-def _to_plain(y: Any) -> np.ndarray:
+def _check_has_rows(dataset: Dataset[object]) -> None:
+    if not isinstance(dataset, IterableDataset) and not len(dataset):  # type: ignore[arg-type]
+        raise ValueError("X must hold at least one row; got an empty Dataset. Give it rows.")
+
+
+def _to_plain(y: object) -> np.ndarray:
     """Return targets of whatever form as an array."""
     return np.asarray(y.toarray() if hasattr(y, "toarray") else to_host(y))

@@ -142,7 +142,8 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
         clean rows, never for mixed ones.
 
     classes : sequence, default=None
-        All labels, where the training rows may lack some or a Dataset cannot tell them.
+        All labels, where the training rows may lack some. A `Dataset` is then not read for its
+        labels beforehand; it may yield their positions here where they are strings.
 
     iterator_train : type, default=DataLoader
         Serves the training batches. With the default, whole arrays stay on the device and

@@ -378,7 +378,7 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
         return super()._check_arrays(X, y, reset=reset)
 
     def _check_dataset(
-        self, dataset: Dataset[Any], y: object, *, reset: bool, classes: Sequence[object] | None
+        self, dataset: Dataset[object], y: object, *, reset: bool, classes: Sequence[object] | None
     ) -> np.ndarray | None:
         raise TypeError(
             f"X must be an array or a sparse matrix for {type(self).__name__}, which must know beforehand "

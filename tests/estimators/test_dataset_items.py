@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from sk_mixup import MixupClassifier, MixupRegressor
+from sk_mixup import MixupClassifier, MixupRegressor, SemiSupervisedMixupClassifier
 from sk_mixup.mixing import ManifoldMixup, Mixup
 from tests.helpers.datasets import Items, Stream, make_tensor_dataset
 from tests.helpers.nets import QUICK, Sum
@@ -104,6 +104,14 @@ def test_rows_of_several_lengths_are_refused() -> None:
         MixupClassifier().fit(rows)
 
 
+@ALPHAS
+def test_lists_of_numbers_are_rows(multilabel: Any, alpha: float) -> None:
+    X, y = multilabel.X.tolist(), multilabel.y.tolist()
+    net = _fit(Items(60, lambda row: (X[row], y[row])), alpha=alpha)
+    plain = _fit(X, y, alpha=alpha)
+    np.testing.assert_array_equal(net.predict_proba(X), plain.predict_proba(X))
+
+
 # -- dtypes --------------------------------------------------------------------------------
 
 
@@ -137,6 +145,13 @@ def test_rows_without_targets_are_predicted(blobs: Any, make: Any, n_rows: int) 
     net = _fit(blobs.X, blobs.y)
     X = blobs.X[:n_rows]
     np.testing.assert_allclose(net.predict_proba(make(X)), net.predict_proba(X), rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["fit", "predict"])
+def test_no_rows_are_refused(blobs: Any, method: str) -> None:
+    net = _fit(blobs.X, blobs.y)
+    with pytest.raises(ValueError, match=r"X must hold at least one row; got an empty Dataset"):
+        getattr(net, method)(make_tensor_dataset(blobs.X[:0], blobs.y[:0]))
 
 
 @pytest.mark.parametrize("owner", [MixupClassifier, MixupRegressor])
@@ -218,6 +233,25 @@ def test_held_out_set_of_the_users_own_is_scored_as_it_yields(
     expected = -np.log(proba[np.arange(30), blobs.y[:30]]).mean()
     assert net.history[-1, "valid_loss"] == pytest.approx(expected, rel=1e-5)
     assert net.history[-1, "valid_acc"] == pytest.approx(np.mean(proba.argmax(axis=1) == blobs.y[:30]))
+
+
+@OWN
+def test_held_out_real_targets_are_scored_as_they_are_yielded(line: Any, own: Any) -> None:
+    valid = own(line.X[:30], line.y[:30])
+    net = _fit(line.X, line.y, owner=MixupRegressor, train_split=predefined_split(valid))
+    errors = net.predict(_change(line.X[:30])) - line.y[:30]
+    assert net.history[-1, "valid_loss"] == pytest.approx(np.mean(errors**2), rel=1e-4)
+
+
+def test_held_out_set_beside_unlabelled_rows_is_scored_as_it_yields(blobs: Any) -> None:
+    y = np.where(np.arange(60) % 2, -1, blobs.y + 1)
+    split = predefined_split(Doubled(blobs.X[:30], blobs.y[:30] + 1))
+    net = SemiSupervisedMixupClassifier(train_split=split, max_epochs=2, random_state=0).fit(blobs.X, y)
+    proba = net.predict_proba(_change(blobs.X[:30])).astype(np.float64)
+    expected = -np.log(proba[np.arange(30), blobs.y[:30]]).mean()
+    assert net.history[-1, "valid_loss"] == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(ValueError, match=r"y must hold labels among the classes \[1, 2, 3\]; got -1"):
+        net.set_params(train_split=predefined_split(Doubled(blobs.X, y))).fit(blobs.X, y)
 
 
 class Narrowed(SkorchDataset):

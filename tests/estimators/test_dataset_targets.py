@@ -6,15 +6,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from skorch import NeuralNetClassifier
 from skorch.dataset import Dataset as SkorchDataset
 from skorch.dataset import ValidSplit
 from skorch.helper import predefined_split
 import torch
+from torch import nn
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
-from sk_mixup import MixupClassifier, MixupRegressor
+from sk_mixup import MixupClassifier, MixupNetMixin, MixupRegressor
 from tests.helpers.datasets import Items, Stream
-from tests.helpers.nets import QUICK
+from tests.helpers.nets import QUICK, USER, Net
 
 ALPHAS = pytest.mark.parametrize("alpha", [0, 1])
 
@@ -318,3 +320,51 @@ def test_held_out_indicators_of_another_width_are_refused(multilabel: Any) -> No
     valid = _make_items(multilabel.X, multilabel.y[:, :2])
     with pytest.raises(ValueError, match=r"y must be indicators of 3 labels, as in fit"):
         _fit(multilabel.X, multilabel.y, train_split=predefined_split(valid))
+
+
+class Pixels(nn.Conv2d):
+    """A logit for each of three classes at each pixel."""
+
+    def __init__(self) -> None:
+        super().__init__(1, 3, 1)
+
+
+@ALPHAS
+@pytest.mark.parametrize("labels", [[0, 1, 2], [0, 10, 20]], ids=str)
+@pytest.mark.parametrize("convert", [np.uint8, np.int32, torch.as_tensor], ids=["uint8", "int32", "torch"])
+@pytest.mark.parametrize("ignored", [None, 255])
+def test_maps_of_labels_give_the_net_of_arrays(alpha: float, labels: Any, convert: Any, ignored: Any) -> None:
+    generator = np.random.default_rng(0)
+    X = generator.standard_normal((24, 1, 4, 4)).astype(np.float32)
+    y = np.asarray(labels)[generator.integers(3, size=(24, 4, 4))]
+    options: dict[str, Any] = {"module": Pixels, "alpha": alpha, "train_split": ValidSplit(4)}
+    if ignored is not None:
+        y[:, 0] = ignored
+        options["criterion__ignore_index"] = ignored
+    net, plain = _fit(_make_items(X, y, convert), **options), _fit(X, y, **options)
+    np.testing.assert_array_equal(net.classes_, labels)
+    np.testing.assert_allclose(net.predict_proba(X), plain.predict_proba(X), rtol=1e-5)
+    np.testing.assert_allclose(net.history[:, "valid_loss"], plain.history[:, "valid_loss"], rtol=1e-5)
+
+
+# -- skorch's own nets with mixing -----------------------------------------------------------
+
+
+class Plain(MixupNetMixin, NeuralNetClassifier):
+    """A skorch net, whose targets are what its criterion takes."""
+
+
+@ALPHAS
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+def test_mixed_net_of_skorch_takes_floats_of_any_size(blobs: Any, dtype: Any, alpha: float) -> None:
+    X, y = torch.as_tensor(blobs.X).to(dtype), torch.as_tensor(blobs.y)
+    options = {
+        **USER,
+        "alpha": alpha,
+        "random_state": 0,
+        "train_split": predefined_split(TensorDataset(X, y)),
+    }
+    net = Plain(Net, **options).fit(TensorDataset(X, y), None)
+    plain = Plain(Net, **options).fit(X.float().numpy(), blobs.y)
+    assert net.history[:, "train_loss"] == plain.history[:, "train_loss"]
+    np.testing.assert_allclose(net.predict_proba(TensorDataset(X)), plain.predict_proba(X.float()), rtol=1e-5)

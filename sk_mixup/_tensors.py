@@ -27,6 +27,8 @@ def send(
     -------
     tensor : Tensor
     """
+    if isinstance(values, np.ndarray):  # torch takes neither read-only nor reversed arrays
+        values = np.require(values, requirements=["C", "W"])
     tensor = torch.as_tensor(values)
     if dtype is not None:
         tensor = tensor.to(dtype)

@@ -97,7 +97,7 @@ class AcceleratedProcesses(Processes):
         order = draw_order(generator, n_samples, shuffle=shuffle)
         sharded, n_own = shard_order(order, self.rank, self.n_processes, drop_last=drop_last)
         bounds = batch_bounds(n_own, batch_size, drop_last=drop_last)
-        return policy.draw(self.spawn(generator), bounds, sharded, facts)
+        return policy.draw_checked(self.spawn(generator), bounds, sharded, facts)
 
     def spawn(self, generator: np.random.Generator) -> np.random.Generator:
         """Return this process's own child of a generator that all processes have."""

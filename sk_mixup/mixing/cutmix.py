@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sk_mixup.mixing.mixup import check_weights, draw_weights
+from sk_mixup.mixing.mixup import LamPer, check_weights, draw_weights
 from sk_mixup.mixing.operations import PasteBoxes
-from sk_mixup.mixing.partners import Partners, as_partners
+from sk_mixup.mixing.partners import Partners, PartnersName, as_partners
 from sk_mixup.mixing.plan import Index, Plan, Weights
 from sk_mixup.mixing.row_facts import RowFacts
 from sk_mixup.mixing.vicinity import Vicinity, draw_partners
@@ -63,8 +63,8 @@ class CutMix(Vicinity):
     """
 
     alpha: float = 1.0
-    lam_per: str = "example"
-    partners: str | Partners = "batch"
+    lam_per: LamPer = "example"
+    partners: PartnersName | Partners = "batch"
 
     def __post_init__(self) -> None:
         check_weights(self.alpha, self.lam_per)

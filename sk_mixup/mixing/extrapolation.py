@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from sk_mixup._validation import check_real
-from sk_mixup.mixing.mixup import check_weights, draw_weights
-from sk_mixup.mixing.partners import NeighborPartners, Partners, as_partners
+from sk_mixup.mixing.mixup import LamPer, check_weights, draw_weights
+from sk_mixup.mixing.partners import NeighborPartners, Partners, PartnersName, as_partners
 from sk_mixup.mixing.plan import INPUT, Index, Plan
 from sk_mixup.mixing.row_facts import RowFacts
 from sk_mixup.mixing.vicinity import Vicinity, check_layers, draw_layers, draw_partners
@@ -24,8 +24,8 @@ class _FeatureStep(Vicinity):
     """A fixed step from each example along the line to a near one; the label is kept."""
 
     lam: float = 0.5
-    layers: str | tuple[str, ...] = (INPUT,)
-    partners: str | Partners = NEAR
+    layers: Literal["auto"] | tuple[str, ...] = (INPUT,)
+    partners: PartnersName | Partners = NEAR
 
     lam_per: ClassVar[str] = "batch"  # all weights are equal
     # The weight of the partner, in units of lam, and the largest lam.
@@ -188,8 +188,8 @@ class Extrapolation(Vicinity):
     """
 
     alpha: float = 0.2
-    lam_per: str = "example"
-    partners: str | Partners = "batch"
+    lam_per: LamPer = "example"
+    partners: PartnersName | Partners = "batch"
 
     def __post_init__(self) -> None:
         check_weights(self.alpha, self.lam_per)

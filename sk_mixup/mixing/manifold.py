@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from sk_mixup.mixing.mixup import check_weights, draw_weights
-from sk_mixup.mixing.partners import Partners, as_partners
+from sk_mixup.mixing.mixup import LamPer, check_weights, draw_weights
+from sk_mixup.mixing.partners import Partners, PartnersName, as_partners
 from sk_mixup.mixing.plan import Index, Plan
 from sk_mixup.mixing.row_facts import RowFacts
 from sk_mixup.mixing.vicinity import Vicinity, check_layers, draw_layers, draw_partners
@@ -72,10 +73,10 @@ class ManifoldMixup(Vicinity):
     """
 
     alpha: float = 2.0
-    layers: str | tuple[str, ...] = "auto"
-    lam_per: str = "example"
+    layers: Literal["auto"] | tuple[str, ...] = "auto"
+    lam_per: LamPer = "example"
     n_mixed: int = 2
-    partners: str | Partners = "batch"
+    partners: PartnersName | Partners = "batch"
 
     def __post_init__(self) -> None:
         check_weights(self.alpha, self.lam_per, self.n_mixed)

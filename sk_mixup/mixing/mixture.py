@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sk_mixup._validation import check_choice, check_real
-from sk_mixup.mixing.mixup import LAM_PER
+from sk_mixup.mixing.mixup import LAM_PER, LamPer
 from sk_mixup.mixing.plan import INPUT, Index, Plan, Weights
 from sk_mixup.mixing.row_facts import RowFacts
 from sk_mixup.mixing.vicinity import Vicinity
@@ -63,7 +63,7 @@ class Mixture(Vicinity):
 
     vicinities: tuple[Vicinity, ...]
     weights: tuple[float, ...] | None = None
-    per: str = "batch"
+    per: LamPer = "batch"
 
     def __post_init__(self) -> None:
         check_choice("per", self.per, LAM_PER[::-1])
@@ -98,10 +98,10 @@ class Mixture(Vicinity):
         """Raise if one of the policies does not fit the rows; see :meth:`Vicinity.check`."""
         for vicinity in self.vicinities:
             vicinity.check(facts)
-        self._check_per(facts)
+        self._check_per(self.may_mix_hidden(facts))
 
-    def _check_per(self, facts: RowFacts) -> None:
-        if self.per == "example" and self.may_mix_hidden(facts):
+    def _check_per(self, mixes_hidden: bool) -> None:
+        if self.per == "example" and mixes_hidden:
             raise ValueError(
                 "per must be 'batch' where hidden layers are mixed; got 'example'. Use per='batch'."
             )
@@ -112,9 +112,9 @@ class Mixture(Vicinity):
 
     def draw(self, generator: np.random.Generator, bounds: Index, order: Index, facts: RowFacts) -> Plan:
         """Draw a plan of each, and which of them holds where; see :meth:`Vicinity.draw`."""
-        self._check_per(facts)
-        plans = [vicinity.draw(generator, bounds, order, facts) for vicinity in self.vicinities]
+        plans = [vicinity.draw_checked(generator, bounds, order, facts) for vicinity in self.vicinities]
         hidden = any(plan.mixes_hidden for plan in plans)
+        self._check_per(hidden or self.may_mix_hidden(facts))
         share = None if self.weights is None else np.asarray(self.weights) / math.fsum(self.weights)
         n_draws = len(bounds) - 1 if self.per == "batch" else int(bounds[-1])
         which = generator.choice(len(plans), size=n_draws, p=share)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 
 from sk_mixup._validation import check_choice, check_integer, check_real
-from sk_mixup.mixing.partners import Partners, as_partners
+from sk_mixup.mixing.partners import Partners, PartnersName, as_partners
 from sk_mixup.mixing.permutation_partners import CHUNK
 from sk_mixup.mixing.plan import Index, Plan, Weights
 from sk_mixup.mixing.row_facts import RowFacts
 from sk_mixup.mixing.vicinity import Vicinity, draw_partners
 
-__all__ = ["ERM", "LAM_PER", "Mixup", "check_weights", "draw_lam", "draw_weights"]
+__all__ = ["ERM", "LAM_PER", "LamPer", "Mixup", "check_weights", "draw_lam", "draw_weights"]
 
-LAM_PER = ("example", "batch")
+LamPer = Literal["example", "batch"]
+LAM_PER: tuple[str, ...] = get_args(LamPer)
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,9 @@ class Mixup(Vicinity):
     """
 
     alpha: float = 1.0
-    lam_per: str = "example"
+    lam_per: LamPer = "example"
     n_mixed: int = 2
-    partners: str | Partners = "batch"
+    partners: PartnersName | Partners = "batch"
 
     def __post_init__(self) -> None:
         check_weights(self.alpha, self.lam_per, self.n_mixed)

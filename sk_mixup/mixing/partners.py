@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -25,8 +26,12 @@ __all__ = [
     "KernelPartners",
     "NeighborPartners",
     "Partners",
+    "PartnersName",
     "as_partners",
 ]
+
+
+PartnersName = Literal["batch", "dataset", "same_class", "neighbors", "kernel"]
 
 
 class Partners(ABC):

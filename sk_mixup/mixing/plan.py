@@ -91,10 +91,9 @@ class Plan:
     absent : ndarray of shape (n_mixed - 1, n_planned), dtype bool, or None
         Partners that an example lacks, in a mixture of policies with different numbers of them.
 
-    Raises
-    ------
-    ValueError
-        If an operation has values other than 0 in a batch that is mixed at a hidden layer.
+    Notes
+    -----
+    What breaks one of these rules is refused when a vicinity has drawn it.
     """
 
     bounds: Index
@@ -106,14 +105,6 @@ class Plan:
     operations: tuple[Operation, ...] = ()
     layers: tuple[str, ...] | None = None
     absent: NDArray[np.bool_] | None = None
-
-    def __post_init__(self) -> None:
-        for operation in self.operations if self.mixes_hidden else ():
-            if np.any(operation.values[..., self._is_hidden()]):
-                raise ValueError(
-                    "operations must leave batches alone that are mixed at a hidden layer; got "
-                    f"{type(operation).__name__} with values other than 0 there. Set them to 0."
-                )
 
     def __len__(self) -> int:
         return len(self.bounds) - 1

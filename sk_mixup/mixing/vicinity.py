@@ -9,6 +9,7 @@ import numpy as np
 
 from sk_mixup.mixing.partners import Partners, as_partners
 from sk_mixup.mixing.plan import INPUT, Index, Plan, batch_bounds, draw_order
+from sk_mixup.mixing.plan_checks import check_places, check_plan, is_ours
 from sk_mixup.mixing.row_facts import RowFacts
 
 __all__ = ["Vicinity", "check_layers", "draw_layers", "draw_partners"]
@@ -72,7 +73,17 @@ class Vicinity(ABC):
         facts = RowFacts() if facts is None else facts
         bounds = batch_bounds(n_samples, batch_size, drop_last=drop_last)
         order = draw_order(generator, n_samples, shuffle=shuffle)
-        return self.draw(generator, bounds, order, facts)
+        return self.draw_checked(generator, bounds, order, facts)
+
+    def draw_checked(
+        self, generator: np.random.Generator, bounds: Index, order: Index, facts: RowFacts
+    ) -> Plan:
+        """Draw a plan, and raise if one of a user's own class breaks a rule of it; see :meth:`draw`."""
+        plan = self.draw(generator, bounds, order, facts)
+        if is_ours(self):
+            return plan
+        shares_lam = self.has_one_lam_per_batch
+        return check_plan(plan, type(self).__name__, bounds, order, facts, shares_lam=shares_lam)
 
     @property
     def has_one_lam_per_batch(self) -> bool:
@@ -99,7 +110,7 @@ class Vicinity(ABC):
         if hasattr(self, "partners"):
             as_partners(self.partners).check(facts)
         if hasattr(self, "layers"):
-            facts.find_layers(self.layers, repr(self))
+            facts.find_layers(check_layers(self.layers), repr(self))
 
     @abstractmethod
     def draw(self, generator: np.random.Generator, bounds: Index, order: Index, facts: RowFacts) -> Plan:
@@ -150,9 +161,15 @@ def draw_partners(
         Whether all come from the example's own mini-batch.
     """
     policy = as_partners(partners)
-    drawn = [policy.draw(generator, bounds, order, facts) for _ in range(n_partners)]
-    place = drawn[0][None] if n_partners == 1 else np.stack(drawn)
-    return place[:, : bounds[-1]], policy.within_batch
+    n_samples, user = len(order), type(policy).__name__
+    shapes = [(int(bounds[-1]),), (n_samples,)]
+    drawn = []
+    for _ in range(n_partners):
+        place = policy.draw(generator, bounds, order, facts)
+        if not is_ours(policy):
+            place = check_places(place, policy.within_batch, user, bounds, n_samples, shapes)
+        drawn.append(place[: bounds[-1]])
+    return drawn[0][None] if n_partners == 1 else np.stack(drawn), policy.within_batch
 
 
 def draw_layers(

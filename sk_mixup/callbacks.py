@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -182,7 +183,7 @@ class Snapshots(Callback):
         self.n_samples = n_samples
         self.random_state = random_state
 
-    def initialize(self) -> Snapshots:
+    def initialize(self) -> Self:
         """Check the options and forget an earlier training's samples."""
         hint = "Give generator steps, such as 10, 100 and 1000."
         for iteration in self.iterations:

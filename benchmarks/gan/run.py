@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 import itertools
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,8 @@ from sk_mixup.callbacks import Snapshots
 
 __all__ = ["COMMAND", "Config", "Setting", "run"]
 
-LOSSES = ("non-saturating", "minimax")
+GeneratorLoss = Literal["non-saturating", "minimax"]
+LOSSES: tuple[GeneratorLoss, ...] = ("non-saturating", "minimax")
 N_LAYERS = 3
 STEPS_PER_EPOCH = 100
 N_SHOWN = 1000
@@ -58,7 +59,7 @@ class Config(BaseConfig):
     alphas: tuple[float, ...] = (0.2,)
     """Values of alpha beside the plain GAN, whose alpha is 0."""
 
-    generator_losses: tuple[str, ...] = LOSSES[:1]
+    generator_losses: tuple[GeneratorLoss, ...] = LOSSES[:1]
     """Losses of the generator: non-saturating, or minimax as in the paper; the first is drawn."""
 
     iterations: int = 4000
@@ -88,7 +89,7 @@ class Config(BaseConfig):
     grid_densities: tuple[str, ...] = ("ring",)
     """Densities of the grid."""
 
-    grid_losses: tuple[str, ...] = LOSSES
+    grid_losses: tuple[GeneratorLoss, ...] = LOSSES
     """Losses of the generator in the grid."""
 
     grid_lrs: tuple[float, ...] = (2e-4, 1e-3, 5e-3)
@@ -154,7 +155,7 @@ class Setting:
 
     part: str  # 'picture' or 'grid': what the stack is trained for
     dataset: str  # Key of ``DENSITIES``
-    generator_loss: str
+    generator_loss: GeneratorLoss
     alpha: float
     lr: float
     width: int  # Units of a hidden layer

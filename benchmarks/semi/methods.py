@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from sklearn.impute import SimpleImputer
@@ -125,7 +125,9 @@ def _make_plain(config: Any, classes: list[int], seed: int, **options: Any) -> M
     )
 
 
-def _make_semi(config: Any, classes: list[int], seed: int, *, method: str) -> SemiSupervisedMixupClassifier:
+def _make_semi(
+    config: Any, classes: list[int], seed: int, *, method: Literal["ict", "mixmatch"]
+) -> SemiSupervisedMixupClassifier:
     return SemiSupervisedMixupClassifier(
         method=method,
         max_epochs=config.semi_epochs,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from skorch.dataset import get_len
@@ -124,7 +124,7 @@ class AccelerateMixin(SkorchAccelerateMixin):
         device: torch.device = super()._torch_device if placed else self.accelerator.device
         return device
 
-    def initialize(self) -> Any:
+    def initialize(self) -> Self:
         """Initialize the components, and let the accelerator prepare them."""
         _check_accelerator(self.accelerator)
         self._wrapped_with_accelerator = False
@@ -279,7 +279,7 @@ class AccelerateMixin(SkorchAccelerateMixin):
         """Return the module's output for one batch of this process."""
         return super(SkorchAccelerateMixin, self).evaluation_step(batch, training=training)
 
-    def fit_loop(self, *args: object, **kwargs: object) -> Any:
+    def fit_loop(self, *args: object, **kwargs: object) -> Self:
         """Run the epochs; an earlier training has taken the components from the accelerator."""
         self._initialize_accelerator()
         return super().fit_loop(*args, **kwargs)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 import inspect
 import math
-from typing import Any, Self
+from typing import Any, Literal, Self
 import warnings
 
 import numpy as np
@@ -61,7 +61,9 @@ from sk_mixup._skorch.step import STEPS, MixedSteps, find_overridden
 from sk_mixup._training.perceptron import PerceptronTrainer
 from sk_mixup._training.trainer import HIDDEN, Trainer
 from sk_mixup._validation import describe_nonfinite_loss
-from sk_mixup.mixing import ERM, Mixup, RowFacts, Vicinity
+from sk_mixup.mixing import ERM, Mixup, Partners, RowFacts, Vicinity
+from sk_mixup.mixing.mixup import LamPer
+from sk_mixup.mixing.partners import PartnersName
 from sk_mixup.mixing.plan import INPUT
 from sk_mixup.stacking._scheduler import rejoin_scheduler
 
@@ -179,15 +181,15 @@ class MixupNetMixin(MixedSteps):
         self,
         *args: object,
         alpha: float = 1.0,
-        lam_per: str = "example",
+        lam_per: LamPer = "example",
         n_mixed: int = 2,
-        partners: Any = "batch",
+        partners: PartnersName | Partners = "batch",
         vicinity: Vicinity | None = None,
         warmup_epochs: int = 0,
         cooldown_epochs: int = 0,
         augment: Callable[[Tensor], Tensor] | None = None,
-        autocast: str | None = None,
-        storage: str = "auto",
+        autocast: Literal["bfloat16", "float16"] | None = None,
+        storage: Literal["auto", "device", "host"] = "auto",
         channels_last: bool = False,
         cuda_graph: bool = False,
         random_state: Any = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from sklearn.metrics import r2_score
@@ -20,7 +20,7 @@ from sk_mixup.estimators._inputs import get_input_dtype
 
 __all__ = ["ClassWeight", "OpaqueTargets", "RealValues", "TargetOptions", "Targets", "check_length"]
 
-ClassWeight = Mapping[object, float] | str | None
+ClassWeight = Mapping[Any, float] | Literal["balanced"] | None
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 import sys
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from sklearn.utils import Tags
 from skorch import NeuralNetClassifier
+from skorch.callbacks import Callback
 from skorch.dataset import Dataset
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,9 @@ from sk_mixup.estimators._base import MixupEstimator
 from sk_mixup.estimators._class_targets import Indicators, Labels, PixelLabels
 from sk_mixup.estimators._options import check_smoothing, store_options
 from sk_mixup.estimators._targets import ClassWeight, Targets
-from sk_mixup.mixing import Vicinity
+from sk_mixup.mixing import Partners, Vicinity
+from sk_mixup.mixing.mixup import LamPer
+from sk_mixup.mixing.partners import PartnersName
 from sk_mixup.modules import MLP
 
 __all__ = ["MixupClassifier"]
@@ -285,9 +288,9 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
         module: type[nn.Module] | nn.Module = MLP,
         *,
         alpha: float = 0.2,
-        lam_per: str = "example",
+        lam_per: LamPer = "example",
         n_mixed: int = 2,
-        partners: object = "batch",
+        partners: PartnersName | Partners = "batch",
         vicinity: Vicinity | None = None,
         warmup_epochs: int = 0,
         cooldown_epochs: int = 0,
@@ -302,23 +305,23 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
         max_epochs: int = 200,
         batch_size: int = 32,
         optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
-        criterion: str | Callable[..., nn.Module] = "auto",
-        train_split: object = "auto",
-        callbacks: object = None,
+        criterion: Literal["auto"] | Callable[..., nn.Module] = "auto",
+        train_split: Literal["auto"] | Callable[..., object] | None = "auto",
+        callbacks: Literal["disable"] | list[Callback] | list[tuple[str, Callback]] | None = None,
         classes: Sequence[object] | None = None,
         iterator_train: object = DataLoader,
         iterator_valid: object = DataLoader,
         dataset: object = Dataset,
-        predict_nonlinearity: object = "auto",
+        predict_nonlinearity: Literal["auto"] | Callable[[Tensor], Tensor] | None = "auto",
         warm_start: bool = False,
         verbose: int = 0,
         device: str = "cpu",
         compile: bool = False,
-        autocast: str | None = None,
-        storage: str = "auto",
+        autocast: Literal["bfloat16", "float16"] | None = None,
+        storage: Literal["auto", "device", "host"] = "auto",
         channels_last: bool = False,
         cuda_graph: bool = False,
-        use_caching: bool | str = "auto",
+        use_caching: bool | Literal["auto"] = "auto",
         torch_load_kwargs: dict[str, object] | None = None,
         random_state: object = None,
         **kwargs: object,

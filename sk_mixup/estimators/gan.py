@@ -10,7 +10,7 @@ from itertools import count, pairwise
 import math
 import os
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -48,7 +48,7 @@ from sk_mixup.estimators._persistence import (
     write_state,
 )
 from sk_mixup.mixing import draw_gan_plan
-from sk_mixup.mixing.mixup import LAM_PER
+from sk_mixup.mixing.mixup import LAM_PER, LamPer
 from sk_mixup.modules import MLP
 from sk_mixup.stacking._scheduler import find_task, rejoin_scheduler
 
@@ -223,8 +223,8 @@ class MixupGAN(BaseEstimator):
         discriminator: Callable[..., nn.Module] | nn.Module = MLP,
         *,
         alpha: float = 0.2,
-        lam_per: str = "example",
-        generator_loss: str = "non-saturating",
+        lam_per: LamPer = "example",
+        generator_loss: Literal["non-saturating", "minimax"] = "non-saturating",
         noise_features: int = 2,
         discriminator_steps: int = 5,
         max_epochs: int = 40,

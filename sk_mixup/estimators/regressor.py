@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, NoReturn
+from typing import ClassVar, Literal, NoReturn
 
 import numpy as np
 from sklearn.utils import Tags
 from skorch import NeuralNetRegressor
+from skorch.callbacks import Callback
 from skorch.dataset import Dataset
 from skorch.utils import is_dataset
 import torch
@@ -17,7 +18,9 @@ from torch.utils.data import DataLoader
 from sk_mixup.estimators._base import MixupEstimator
 from sk_mixup.estimators._options import store_options
 from sk_mixup.estimators._targets import RealValues, Targets
-from sk_mixup.mixing import Vicinity
+from sk_mixup.mixing import Partners, Vicinity
+from sk_mixup.mixing.mixup import LamPer
+from sk_mixup.mixing.partners import PartnersName
 from sk_mixup.modules import MLP
 
 __all__ = ["MixupRegressor"]
@@ -239,9 +242,9 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
         module: type[nn.Module] | nn.Module = MLP,
         *,
         alpha: float = 0.2,
-        lam_per: str = "example",
+        lam_per: LamPer = "example",
         n_mixed: int = 2,
-        partners: object = "batch",
+        partners: PartnersName | Partners = "batch",
         vicinity: Vicinity | None = None,
         warmup_epochs: int = 0,
         cooldown_epochs: int = 0,
@@ -253,22 +256,22 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
         max_epochs: int = 200,
         batch_size: int = 32,
         optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
-        criterion: str | Callable[..., nn.Module] = nn.MSELoss,
-        train_split: object = "auto",
-        callbacks: object = None,
+        criterion: Literal["auto"] | Callable[..., nn.Module] = nn.MSELoss,
+        train_split: Literal["auto"] | Callable[..., object] | None = "auto",
+        callbacks: Literal["disable"] | list[Callback] | list[tuple[str, Callback]] | None = None,
         iterator_train: object = DataLoader,
         iterator_valid: object = DataLoader,
         dataset: object = Dataset,
-        predict_nonlinearity: object = "auto",
+        predict_nonlinearity: Literal["auto"] | Callable[[Tensor], Tensor] | None = "auto",
         warm_start: bool = False,
         verbose: int = 0,
         device: str = "cpu",
         compile: bool = False,
-        autocast: str | None = None,
-        storage: str = "auto",
+        autocast: Literal["bfloat16", "float16"] | None = None,
+        storage: Literal["auto", "device", "host"] = "auto",
         channels_last: bool = False,
         cuda_graph: bool = False,
-        use_caching: bool | str = "auto",
+        use_caching: bool | Literal["auto"] = "auto",
         torch_load_kwargs: dict[str, object] | None = None,
         random_state: object = None,
         **kwargs: object,

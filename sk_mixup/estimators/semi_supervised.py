@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 import sys
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from skorch import NeuralNetClassifier
+from skorch.callbacks import Callback
 from skorch.dataset import Dataset as SkorchDataset
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ from sk_mixup.estimators._options import check_smoothing, store_options
 from sk_mixup.estimators._partial_labels import UNLABELED, PartialLabels, PartlyLabeledRows
 from sk_mixup.estimators._semi_supervised_step import METHODS, AveragedWeights, Method, build_virtual_examples
 from sk_mixup.estimators._targets import ClassWeight, Targets
-from sk_mixup.mixing.mixup import LAM_PER
+from sk_mixup.mixing.mixup import LAM_PER, LamPer
 from sk_mixup.modules import MLP
 
 __all__ = ["SemiSupervisedMixupClassifier"]
@@ -287,7 +288,7 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
         self,
         module: type[nn.Module] | nn.Module = MLP,
         *,
-        method: str = "mixmatch",
+        method: Literal["mixmatch", "ict"] = "mixmatch",
         alpha: float = 0.75,
         unlabeled_weight: float = 10.0,
         rampup_epochs: int | None = None,
@@ -295,7 +296,7 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
         temperature: float | None = None,
         n_augmentations: int | None = None,
         noise_std: float = 0.3,
-        lam_per: str = "example",
+        lam_per: LamPer = "example",
         label_smoothing: float = 0.0,
         class_weight: ClassWeight = None,
         augment: Callable[[Tensor], Tensor] | None = None,
@@ -307,18 +308,18 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
         batch_size: int = 32,
         unlabeled_batch_size: int = 64,
         optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
-        train_split: object = "auto",
-        callbacks: object = None,
+        train_split: Literal["auto"] | Callable[..., object] | None = "auto",
+        callbacks: Literal["disable"] | list[Callback] | list[tuple[str, Callback]] | None = None,
         classes: Sequence[object] | None = None,
         iterator_valid: object = DataLoader,
         warm_start: bool = False,
         verbose: int = 0,
         device: str = "cpu",
         compile: bool = False,
-        autocast: str | None = None,
-        storage: str = "auto",
+        autocast: Literal["bfloat16", "float16"] | None = None,
+        storage: Literal["auto", "device", "host"] = "auto",
         channels_last: bool = False,
-        use_caching: bool | str = "auto",
+        use_caching: bool | Literal["auto"] = "auto",
         torch_load_kwargs: dict[str, object] | None = None,
         random_state: object = None,
         **kwargs: object,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from numbers import Integral
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -36,7 +36,7 @@ def between_curves(
     *,
     n_pairs: int = 1000,
     n_points: int = 21,
-    gradients: bool | str = "auto",
+    gradients: bool | Literal["auto"] = "auto",
     output: str = "logits",
     batch_size: int = 256,
     random_state: int | np.random.RandomState | None = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 import sys
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,7 +34,7 @@ def reliability_curve(
     *,
     labels: ArrayLike | None = None,
     n_bins: int = 15,
-    strategy: str = "uniform",
+    strategy: Literal["uniform", "quantile"] = "uniform",
 ) -> Bunch:
     """Compare the confidence of predictions with how often they are right.
 
@@ -302,7 +302,7 @@ class ReliabilityDisplay:
         y_prob_calibration: ArrayLike | None = None,
         y_calibration: ArrayLike | None = None,
         n_bins: int = 15,
-        strategy: str = "uniform",
+        strategy: Literal["uniform", "quantile"] = "uniform",
         name: str | None = None,
         ax: object = None,
         **options: Any,

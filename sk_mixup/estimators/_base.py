@@ -881,11 +881,14 @@ class MixupEstimator(MixupNetMixin):
         Returns
         -------
         y : ndarray of shape (n_samples,), (n_samples, n_labels) or (n_samples, *sizes)
-            Labels; 0-1 indicators for several labels per row; a label for each pixel. For a
-            Dataset, whose targets are codes, the codes.
+            Labels; 0-1 indicators for several labels per row; a label for each pixel.
         """
         codes = self._targets.choose(self.predict_proba(X))
-        return codes if is_dataset(X) else self._targets.decode(codes)
+        return codes if self._is_coded(X) else self._targets.decode(codes)
+
+    def _is_coded(self, X: object) -> bool:
+        """Whether predictions are compared with the codes of batches: by skorch's scores, which keep both."""
+        return is_dataset(X) and "forward_iter" in vars(self)
 
     def score(self, X: object, y: object, sample_weight: object = None) -> float:
         """Return how well the targets of rows are predicted.
@@ -905,7 +908,7 @@ class MixupEstimator(MixupNetMixin):
             Of a classifier the accuracy, in [0, 1]: the share of rows, or of labelled pixels,
             predicted right; for multilabel targets, subset accuracy. Of a regressor R², at most 1.
         """
-        return self._targets.score(y, self.predict(X), sample_weight, coded=is_dataset(X))
+        return self._targets.score(y, self.predict(X), sample_weight, coded=self._is_coded(X))
 
     @property
     def classes_(self) -> np.ndarray:

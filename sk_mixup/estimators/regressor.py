@@ -10,7 +10,6 @@ from sklearn.utils import Tags
 from skorch import NeuralNetRegressor
 from skorch.callbacks import Callback
 from skorch.dataset import Dataset
-from skorch.utils import is_dataset
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -289,12 +288,11 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            Of the shape that `y` had in fit; of shape (n_samples, n_outputs) for a
-            Dataset. Of dtype float32 for `X` of that dtype, else float64.
+            Of the shape that `y` had in fit. Of dtype float32 for `X` of that dtype, else float64.
         """
         self._check_ready()
         values = self._targets.choose(self._read_outputs(X, self._get_predict_nonlinearity()))
-        if is_dataset(X):
+        if self._is_coded(X):
             return values
         dtype = np.float32 if getattr(X, "dtype", None) in (np.float32, torch.float32) else np.float64
         return self._targets.decode(values.astype(dtype, copy=False))

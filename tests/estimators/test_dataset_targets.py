@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from skorch import NeuralNetClassifier
+from skorch.callbacks import EpochScoring
 from skorch.dataset import Dataset as SkorchDataset
 from skorch.dataset import ValidSplit
 from skorch.helper import predefined_split
@@ -213,6 +214,23 @@ def test_held_out_labels_are_those_of_y(blobs: Any, labels: Any, form: str) -> N
     nll = -np.log(proba[np.arange(30), blobs.y[:30]]).mean()
     assert net.history[-1, "valid_loss"] == pytest.approx(nll, rel=1e-5)
     assert net.history[-1, "valid_acc"] == pytest.approx(np.mean(net.predict(blobs.X[:30]) == y[:30]))
+
+
+@pytest.mark.parametrize("use_caching", [True, False])
+@pytest.mark.parametrize("form", [_make_items, SkorchDataset], ids=["items", "skorch"])
+def test_scores_are_those_of_the_labels_that_are_yielded(blobs: Any, form: Any, use_caching: bool) -> None:
+    def score(net: Any, rows: Any, y: Any = None) -> float:
+        y = [rows[row][1] for row in range(len(rows))] if y is None else y
+        return float(np.mean(net.predict(rows) == np.asarray(y)))
+
+    labels = blobs.y * 10 + 10
+    scoring = EpochScoring(score, name="own", lower_is_better=False, use_caching=use_caching)
+    if form is SkorchDataset and not use_caching:  # which hands its arrays to the scorer
+        scoring.set_params(scoring="accuracy")
+    split = predefined_split(form(blobs.X[:30], labels[:30]))
+    net = _fit(form(blobs.X[30:], labels[30:]), callbacks=[scoring], train_split=split, lr=0.05)
+    expected = np.mean(net.predict(blobs.X[:30]) == labels[:30])
+    assert net.history[-1, "own"] == net.history[-1, "valid_acc"] == expected
 
 
 # -- one pass -----------------------------------------------------------------------------

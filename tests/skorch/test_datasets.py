@@ -89,11 +89,18 @@ def test_stream_is_trained_on_with_the_defaults(blobs: Any, alpha: float) -> Non
     assert get_accuracy(net.fit(stream), blobs.X, blobs.y) > 0.8
 
 
-def test_dataset_is_predicted_in_codes(blobs: Any) -> None:
+def test_dataset_is_predicted_in_labels(blobs: Any) -> None:
     names = np.array(["ash", "beech", "cedar"])
     net = MixupClassifier(max_epochs=3, random_state=0).fit(blobs.X, names[blobs.y])
-    codes = net.predict(make_tensor_dataset(blobs.X, blobs.y))
-    np.testing.assert_array_equal(names[codes], net.predict(blobs.X))
+    dataset = make_tensor_dataset(blobs.X, blobs.y)
+    np.testing.assert_array_equal(net.predict(dataset), net.predict(blobs.X))
+    assert net.score(dataset, names[blobs.y]) == net.score(blobs.X, names[blobs.y])
+
+
+def test_dataset_of_real_targets_is_predicted_in_their_shape(line: Any) -> None:
+    net = MixupRegressor(max_epochs=3, random_state=0).fit(line.X, line.y)
+    found = net.predict(make_tensor_dataset(line.X, line.y))
+    np.testing.assert_allclose(found, net.predict(line.X), rtol=1e-5, atol=1e-6)
 
 
 def test_slices_of_a_dataset_are_cross_validated(make: Make, blobs: Any) -> None:

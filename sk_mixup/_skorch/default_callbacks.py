@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import check_scoring
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping, LRScheduler, PassthroughScoring, PrintLog
+from skorch.callbacks import Callback, EarlyStopping, EpochScoring, LRScheduler, PassthroughScoring, PrintLog
 from skorch.callbacks.scoring import ScoringBase
+import torch
+from torch import Tensor
 
 __all__ = [
+    "WeightedScoring",
     "has_batch_hooks",
     "has_hook",
     "is_early_stopping",
@@ -30,16 +34,23 @@ class QuietPrintLog(PrintLog):
 
 
 class QuickScoring(PassthroughScoring):
-    """skorch's PassthroughScoring, which reads all batches three times; the same averages."""
+    """skorch's PassthroughScoring of a loss, which reads all batches three times.
+
+    Each batch counts by the weights of its rows, not by their number. Sums over held-out rows are added.
+    """
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        """Record the average over the batches, if there were any."""
-        size_name = "train_batch_size" if self.on_train else "valid_batch_size"
+        """Record the loss of the epoch, if there were batches."""
+        prefix = "train" if self.on_train else "valid"
+        size_name, weight_name = f"{prefix}_batch_size", f"{prefix}_batch_weight"
         batches = [row for row in net.history[-1]["batches"] if self.name in row and size_name in row]
         if not batches:
             return
-        scores, sizes = (np.asarray([row[name] for row in batches]) for name in (self.name, size_name))
-        average = np.multiply(scores, sizes).sum() / sizes.sum()
+        scores = np.asarray([row[self.name] for row in batches])
+        weights = np.asarray([row.get(weight_name, row[size_name]) for row in batches])
+        average = np.multiply(scores, weights)[weights != 0].sum() / weights.sum()
+        if not self.on_train and getattr(net, "_reduction", "mean") == "sum":
+            average = scores.sum()
         is_best = self._is_best_score(average)
         if is_best:
             self.best_score_ = average
@@ -48,10 +59,33 @@ class QuickScoring(PassthroughScoring):
             net.history.record(f"{self.name}_best", bool(is_best))
 
 
+class WeightedScoring(EpochScoring):
+    """skorch's EpochScoring, which scores held-out rows that have weights by these."""
+
+    def _initialize_cache(self) -> None:
+        super()._initialize_cache()
+        self.weights_: list[Tensor] = []
+
+    def on_batch_end(self, net: Any, batch: Any, y_pred: Any, training: bool, **kwargs: Any) -> None:
+        """Remember predictions, targets and weights of a batch."""
+        super().on_batch_end(net, batch, y_pred, training, **kwargs)
+        weight = None if training else getattr(batch, "weight", None)
+        if weight is not None:
+            self.weights_.append(weight)
+
+    def _scoring(self, net: Any, X_test: object, y_test: object) -> Any:
+        if not self.weights_:
+            return super()._scoring(net, X_test, y_test)
+        weight = torch.cat(self.weights_).numpy(force=True)
+        return check_scoring(net, self.scoring_)(net, X_test, y_test, sample_weight=weight)
+
+
 def quicken(callback: Any) -> Any:
     """Return our own form of a default callback of skorch's, where there is one."""
     if type(callback) is PrintLog:
         return QuietPrintLog()
+    if type(callback) is EpochScoring:
+        return WeightedScoring(**callback.get_params())
     if type(callback) is PassthroughScoring:
         return QuickScoring(**callback.get_params())
     return callback

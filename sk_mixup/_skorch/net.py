@@ -12,13 +12,14 @@ import warnings
 import numpy as np
 from sklearn import get_config
 from sklearn.utils.metadata_routing import process_routing
+from skorch import NeuralNetClassifier
 from skorch.callbacks import EarlyStopping
 from skorch.dataset import Dataset as SkorchDataset
 from skorch.dataset import get_len
 from skorch.hf import AccelerateMixin as SkorchAccelerateMixin
 from skorch.utils import is_dataset, to_device
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from sk_mixup._data.batches import PlannedBatches, RowSlices, is_pair
@@ -68,6 +69,11 @@ from sk_mixup.mixing.plan import INPUT
 from sk_mixup.stacking._scheduler import rejoin_scheduler
 
 __all__ = ["MixupNetMixin"]
+
+# Cross-entropies, and how far below zero rounding may bring the loss of a row: skorch gives NLLLoss the
+# logarithms of probabilities to which it has added the dtype's eps.
+BOUNDED = (nn.CrossEntropyLoss, nn.BCEWithLogitsLoss, nn.BCELoss)
+SLACK = -1e-5
 
 
 class MixupNetMixin(MixedSteps):
@@ -292,6 +298,7 @@ class MixupNetMixin(MixedSteps):
         """Run the epochs: plain ones, mixed ones, plain ones; see ``skorch.NeuralNet``."""
         self.check_data(X, y)
         self.check_training_readiness()
+        self._check_reduction()
         self._set_memory_format()  # the option may have been set since
         n_done, epochs = len(self.history), self.max_epochs if epochs is None else epochs
         self._n_epochs_before, self._n_epochs_now = n_done, epochs
@@ -350,7 +357,7 @@ class MixupNetMixin(MixedSteps):
                 step_fn=self.train_step,
                 **fit_params,
             )
-            self._check_losses_finite()
+            self._check_losses()
             with exclusive_section():
                 iterator = None if valid is None else self._get_validation_batches(valid)
                 self.run_single_epoch(
@@ -415,7 +422,7 @@ class MixupNetMixin(MixedSteps):
     ) -> None:
         self.history.new_batch()
         step = step_fn(batch, **fit_params)
-        losses.add(step["loss"].detach(), [_count_rows(batch)])
+        losses.add(step["loss"].detach(), [_count_rows(batch)], self.get_share(batch, training))
 
     def _run_watched_batch(
         self,
@@ -427,7 +434,7 @@ class MixupNetMixin(MixedSteps):
     ) -> None:
         self.notify("on_batch_begin", batch=batch, training=training)
         step = step_fn(batch, **fit_params)
-        losses.record_last(step["loss"], _count_rows(batch))
+        losses.record_last(step["loss"], _count_rows(batch), self.get_share(batch, training))
         step = self._unmix_step(batch, step) if training else step
         self.notify("on_batch_end", batch=batch, training=training, **step)
 
@@ -454,15 +461,27 @@ class MixupNetMixin(MixedSteps):
         self._set_training(True)
         return {**step, "y_pred": y_pred}
 
-    def _check_losses_finite(self) -> None:
+    def _check_losses(self) -> None:
         epoch = self.history[-1]
-        losses = [row["train_loss"] for row in epoch["batches"] if "train_loss" in row]
+        rows = [row for row in epoch["batches"] if "train_loss" in row]
+        losses = [row["train_loss"] for row in rows]
         hint = (
             f"Scale the inputs (for example with StandardScaler), lower lr (now {self.lr}), or clip "
             "gradients with skorch.callbacks.GradientNormClipping."
         )
         if message := describe_nonfinite_loss("train_loss", losses, epoch["epoch"], hint):
             self._on_nonfinite_loss(message)
+        below = [row["train_loss"] for row in rows if row["train_loss"] < SLACK * row["train_batch_size"]]
+        if below and self._has_bounded_loss():
+            raise ValueError(
+                f"train_loss must be at least 0 for {type(self.criterion_).__name__}; got {min(below)} in "
+                f"epoch {epoch['epoch']}. Give targets that are classes, or 0 and 1, and no weight below 0."
+            )
+
+    def _has_bounded_loss(self) -> bool:
+        """Whether the loss cannot be below zero if targets are what they should be."""
+        kinds = (*BOUNDED, nn.NLLLoss) if isinstance(self, NeuralNetClassifier) else BOUNDED
+        return type(vars(self).get("criterion_")) in kinds and not find_overridden(self, STEPS)
 
     def _on_nonfinite_loss(self, message: str) -> None:
         """Say so, once a fit: a skorch net goes on."""
@@ -599,13 +618,21 @@ class MixupNetMixin(MixedSteps):
     ) -> Any:
         """Return the training and the validation set; see ``skorch.NeuralNet``."""
         self.check_room(X)
-        dataset = self.get_dataset(X, y, sample_weight)
+        dataset = self.get_dataset(X, y, self._scale_weights(sample_weight))
         self._report_streaming(dataset)
         if not self.train_split:
             return dataset, None
         args = (dataset,) if y is None else (dataset, y)
         train, valid = self.train_split(*args, **params)
         return unwrap_subset(train), unwrap_subset(valid)
+
+    def _scale_weights(self, weight: np.ndarray | None) -> np.ndarray | None:
+        """Return weights with the mean 1 among those above 0: products of mixed rows' must not overflow."""
+        self._mean_weight = 1.0
+        if weight is not None:
+            weight = np.asarray(weight, dtype=np.float64)
+            self._mean_weight = float(np.mean(weight[weight > 0])) if np.any(weight > 0) else 1.0
+        return None if weight is None else weight / self._mean_weight
 
     def _report_streaming(self, dataset: Any) -> None:
         self._placement.warn_streaming(dataset)

@@ -56,20 +56,33 @@ class EpochLosses:
 
     def __init__(self, history: History, prefix: str) -> None:
         self.rows: list[dict[str, float | int]] = history[-1]["batches"]
-        self.names = f"{prefix}_loss", f"{prefix}_batch_size"
+        self.names = f"{prefix}_loss", f"{prefix}_batch_size", f"{prefix}_batch_weight"
         self.n_before = len(self.rows)
         self.values: list[Tensor] = []
+        self.shares: list[Tensor | None] = []
         self.sizes: list[int] = []
 
-    def add(self, losses: Tensor, sizes: list[int]) -> None:
-        """Add the losses of some batches of so many rows each."""
+    def add(self, losses: Tensor, sizes: list[int], shares: Tensor | None) -> None:
+        """Add the losses of some batches of so many rows each.
+
+        Parameters
+        ----------
+        losses : Tensor of shape (n_batches,), or () for one
+            The losses.
+        sizes : list of int
+            Numbers of rows.
+        shares : Tensor of the shape of losses, or None
+            What each counts in the mean of the epoch: what the sum over its rows was divided by.
+            None where that is the number of rows.
+        """
         self.values.append(losses.reshape(-1))
+        self.shares.append(shares)
         self.sizes.extend(sizes)
 
-    def record_last(self, loss: Tensor, size: int) -> None:
+    def record_last(self, loss: Tensor, size: int, share: Tensor | None) -> None:
         """Wait for the loss of a batch, and fill the last row of the history."""
         self.sizes.append(size)
-        self.rows[-1].update(zip(self.names, (loss.item(), size), strict=True))
+        self._fill(self.rows[-1], loss.item(), size, size if share is None else share.item())
 
     def record_all(self) -> None:
         """Wait for the losses that were added, and fill their rows of the history.
@@ -77,7 +90,18 @@ class EpochLosses:
         A batch that was gone through step by step has a row already.
         """
         losses = torch.cat(self.values).tolist() if self.values else []
+        shares: list[float] = []
+        for part, share in zip(self.values, self.shares, strict=True):
+            sizes = self.sizes[len(shares) : len(shares) + len(part)]
+            shares.extend(sizes if share is None else share.reshape(-1).tolist())
         missing = self.n_before + len(losses) - len(self.rows)
         self.rows.extend({} for _ in range(missing))
-        for row, *values in zip(self.rows[self.n_before :], losses, self.sizes, strict=False):
-            row.update(zip(self.names, values, strict=True))
+        for row, *values in zip(self.rows[self.n_before :], losses, self.sizes, shares, strict=False):
+            self._fill(row, *values)
+
+    def _fill(self, row: dict[str, float | int], loss: float, size: int, share: float) -> None:
+        """Write to a row of the history; what a batch counts only where that is not its size."""
+        loss_name, size_name, share_name = self.names
+        row.update({loss_name: loss, size_name: size})
+        if share != size:
+            row[share_name] = share

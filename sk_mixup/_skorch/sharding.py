@@ -67,7 +67,8 @@ def average_rows(rows: list[dict[str, Any]], size: str, device: torch.device, *,
     rows : list of dict
         A row for each mini-batch; as many in each process. Its numbers are changed.
     size : str
-        Name of the number of examples, by which the others are weighted.
+        Name of the number of examples. By it, or by their weights where they have any, the
+        others are weighted.
     device : torch.device
         Where the processes exchange tensors.
     joined : bool
@@ -75,15 +76,19 @@ def average_rows(rows: list[dict[str, Any]], size: str, device: torch.device, *,
     """
     if not rows:
         return
+    weight = size.replace("size", "weight")
     numbers = (name for name, value in rows[0].items() if isinstance(value, int | float))
-    names = sorted(name for name in numbers if name != size and all(name in row for row in rows))
-    sizes = torch.tensor([[row[size]] for row in rows], dtype=torch.float64, device=device)
+    names = sorted(name for name in {*numbers} - {size, weight} if all(name in row for row in rows))
+    own = [[row[size], row.get(weight, row[size])] for row in rows]
+    counts = torch.tensor(own, dtype=torch.float64, device=device)
     values = [[float(row[name]) for name in names] for row in rows]
-    sums = torch.cat([sizes, sizes * torch.tensor(values, dtype=torch.float64, device=device)], dim=1)
+    values_by_weight = counts[:, 1:] * torch.tensor(values, dtype=torch.float64, device=device)
+    sums = torch.cat([counts, values_by_weight], dim=1)
     torch.distributed.all_reduce(sums)
-    for row, (total, *weighted) in zip(rows, sums.tolist(), strict=True):
-        row.update({name: value / total for name, value in zip(names, weighted, strict=True)})
-        row[size] = int(total) if joined else row[size]
+    for row, (n_rows, total, *weighted) in zip(rows, sums.tolist(), strict=True):
+        row.update({name: value / (total or 1) for name, value in zip(names, weighted, strict=True)})
+        if joined:
+            row |= {size: int(n_rows)} | ({weight: total} if total != n_rows else {})
 
 
 def check_alike(facts: dict[str, Any], n_processes: int) -> None:

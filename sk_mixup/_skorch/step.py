@@ -13,12 +13,13 @@ from skorch.dataset import get_len, unpack_data
 from skorch.utils import TeeGenerator, to_tensor
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.loss import _Loss
 
-from sk_mixup._data.batches import Batch
+from sk_mixup._data.batches import Batch, is_pair
 from sk_mixup._data.storage import map_features
 from sk_mixup._data.virtual_examples import mixing_at
 from sk_mixup._training.averages import mix_losses
-from sk_mixup._training.losses import Loss
+from sk_mixup._training.losses import Loss, count_targets
 from sk_mixup.mixing import Vicinity
 
 __all__ = [
@@ -47,6 +48,7 @@ STEPS = (
     "_step_optimizer",
     "_zero_grad_optimizer",
 )
+REDUCTIONS = ("mean", "sum", "batchmean")
 PLAIN_MODULES = ("skorch.net", "skorch.classifier", "skorch.regressor")
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -102,6 +104,8 @@ class MixedSteps(NeuralNet):
     channels_last: bool
     scaler_: torch.amp.GradScaler | None
     get_policy: Callable[[], Vicinity]
+    # Of the weights of rows as they were given; they are kept with the mean 1.
+    _mean_weight = 1.0
 
     def _list_parameters(self) -> list[nn.Parameter]:
         """Return the parameters of the module, or of the first of several; none before it is built."""
@@ -312,8 +316,67 @@ class MixedSteps(NeuralNet):
         """
         if not hasattr(self.criterion_, "reduction"):
             return self._mix_batch_losses(y_pred, y, lam, weight, x, training)
-        losses = [self.get_row_losses(y_pred, y_k, x=x, training=training) for y_k in y]
-        return mix_losses(torch.stack([row.reshape(len(row), -1).mean(dim=1) for row in losses]), lam, weight)
+        losses = torch.stack([self.get_row_losses(y_pred, y_k, x=x, training=training) for y_k in y])
+        if losses.shape[:2] != lam.shape:  # its `reduction` is not torch's
+            return self._mix_batch_losses(y_pred, y, lam, weight, x, training)
+        return self._reduce(losses, y, lam, weight)
+
+    def _reduce(self, losses: Tensor, y: Tensor, lam: Tensor, weight: Tensor | None) -> Tensor:
+        """Return the losses of rows towards their targets, reduced as the criterion reduces its own."""
+        counts = self._count_targets(y.to(losses.device))
+        lam, weight = lam.to(losses.device), None if weight is None else weight.to(losses.device)
+        if weight is not None and self._reduction == "sum":
+            weight = weight * self._mean_weight
+        return mix_losses(losses, lam, weight, counts, reduction=self._reduction)
+
+    @property
+    def _reduction(self) -> str:
+        """How the criterion reduces the losses of a batch; a `get_loss` of the user's own takes a mean."""
+        own = self.is_overridden("get_loss")
+        return "mean" if own else str(getattr(vars(self).get("criterion_"), "reduction", "mean"))
+
+    def _check_reduction(self) -> None:
+        """Raise unless torch's criterion gives one loss for a batch."""
+        reduction = self._reduction
+        if isinstance(vars(self).get("criterion_"), _Loss) and reduction not in REDUCTIONS:
+            raise ValueError(
+                f"criterion__reduction must be one of {', '.join(map(repr, REDUCTIONS))}; got {reduction!r}. "
+                "Weigh rows by sample_weight, or override get_loss to reduce their losses yourself."
+            )
+
+    def _count_targets(self, y: Tensor) -> Tensor | None:
+        """Return what targets count in the criterion's own mean, where not all count 1."""
+        if self._reduction != "mean" or self.is_overridden("get_loss"):
+            return None
+        return count_targets(vars(self).get("criterion_"), y)
+
+    def get_share(self, batch: object, training: bool) -> Tensor | None:
+        """Return what a batch's loss counts in the mean of an epoch; None for its number of rows.
+
+        In training rows alone count, as in skorch; of held-out rows, what the criterion's mean counts.
+
+        Parameters
+        ----------
+        batch : Batch, pair or anything else that a loader yields
+            The batch.
+        training : bool
+            Whether this is a training step.
+
+        Returns
+        -------
+        share : Tensor of shape () or None
+            What the sum of the losses of its rows was divided by.
+        """
+        if not is_pair(batch):
+            return None
+        y, weight = as_batch(batch).targets, as_batch(batch).weight
+        if training and weight is not None:
+            weight = as_batch(batch).get_mixed_targets()[2]
+        counts = None if training else self._count_targets(y)
+        if counts is None:
+            return None if weight is None else weight.sum()
+        weight = counts.new_ones(len(y)) if weight is None else weight.to(counts.device)
+        return (weight.reshape(-1, *(1,) * (y.ndim - 1)) * counts).sum()
 
     def get_row_losses(self, y_pred: Any, y: Tensor, *, x: Any = None, training: bool = False) -> Tensor:
         """Return ``get_loss`` with the criterion's reduction set to 'none'."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["average_rows", "get_divisors", "mix_dense_losses", "mix_losses", "sum_batches"]
+__all__ = ["average_rows", "divide_safely", "get_divisors", "mix_losses", "sum_batches"]
 
 
 def average_rows(losses: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -33,28 +33,41 @@ def average_rows(losses: Tensor, weight: Tensor | None = None) -> Tensor:
     """
     if weight is None:
         return losses.mean()
-    return (weight * losses.reshape(len(losses), -1).mean(dim=1)).sum() / weight.sum()
+    return divide_safely((weight * losses.reshape(len(losses), -1).mean(dim=1)).sum(), weight.sum())
 
 
-def mix_losses(losses: Tensor, lam: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Average the losses towards each mixed target.
+def mix_losses(
+    losses: Tensor,
+    lam: Tensor,
+    weight: Tensor | None = None,
+    counts: Tensor | None = None,
+    *,
+    reduction: str = "mean",
+) -> Tensor:
+    """Reduce the losses towards each mixed target, as torch reduces those of plain targets.
 
-    Computes ``sum_i w_i sum_k lam_ki l_ki / sum_i w_i`` over the rows i of a batch, where
-    ``l_ki`` is the loss of the prediction against the k-th example's own target: the form
-    ``lam l(f(x), y) + (1 - lam) l(f(x), y')`` of [1]_, section 3, with weights.
+    Computes ``sum_i w_i sum_k lam_ki sum_p l_kip`` over ``sum_i w_i sum_k lam_ki sum_p m_kip``,
+    where the k-th target of row i has the loss ``l_kip`` at position p, which counts ``m_kip`` in
+    torch's mean: the form ``lam l(f(x), y) + (1 - lam) l(f(x), y')`` of [1]_, section 3.
 
     Parameters
     ----------
-    losses : Tensor of shape (k, n)
-        Loss of each row's prediction against each of its k targets.
+    losses : Tensor of shape (k, n, *sizes)
+        Losses of the predictions against each of the k targets of a row.
     lam : Tensor of shape (k, n)
         Mixing weights; each column sums to 1.
     weight : Tensor of shape (n,), default=None
         Weight of each virtual example; None means 1.
+    counts : Tensor of shape (k, n, *sizes), default=None
+        What each loss counts in the mean, as :func:`sk_mixup._training.losses.count_targets`
+        gives it; None means 1.
+    reduction : {'mean', 'batchmean', 'sum'}, default='mean'
+        That of torch: 'batchmean' divides by the rows' weights, 'sum' by nothing.
 
     Returns
     -------
     loss : Tensor of shape ()
+        0 where nothing counts.
 
     Notes
     -----
@@ -77,44 +90,30 @@ def mix_losses(losses: Tensor, lam: Tensor, weight: Tensor | None = None) -> Ten
     >>> mix_losses(losses.repeat(1, 2) * torch.tensor([1, 2]), lam.repeat(1, 2), torch.tensor([3.0, 1.0]))
     tensor(6.2500)
     """
-    return average_rows((lam * losses).sum(dim=0).unsqueeze(1), weight)
+    share = lam if weight is None else lam * weight
+    share = share.reshape(*lam.shape, *(1,) * (losses.ndim - 2))
+    if counts is not None:
+        losses = torch.where(counts == 0, 0.0, losses)
+    total = (share * losses).sum()
+    if reduction == "sum":
+        return total
+    if counts is not None and reduction == "mean":
+        return divide_safely(total, (share * counts).sum())
+    n_rows = torch.full_like(total, lam.shape[1]) if weight is None else weight.sum()
+    return divide_safely(total, n_rows * (losses[0, 0].numel() if reduction == "mean" else 1))
 
 
-def mix_dense_losses(losses: Tensor, lam: Tensor, counts: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Average the losses of pixels towards each mixed target, ignoring those without a label.
-
-    Computes ``sum_i w_i sum_k lam_ki sum_p m_kip l_kip`` over ``sum_i w_i sum_k lam_ki sum_p
-    m_kip``, where pixel p of the k-th target of row i has the loss ``l_kip`` and ``m_kip`` is
-    1, or 0 where it has no label.
-
-    Parameters
-    ----------
-    losses : Tensor of shape (k, n, *sizes)
-        Loss of each pixel.
-    lam : Tensor of shape (k, n)
-        Mixing weights; each column sums to 1.
-    counts : Tensor of shape (k, n, *sizes), dtype bool
-        Whether a pixel has a label.
-    weight : Tensor of shape (n,), default=None
-        Weight of each row; None means 1.
-
-    Returns
-    -------
-    loss : Tensor of shape ()
-        0 where no pixel has a label.
+def divide_safely(total: Tensor, divisor: Tensor) -> Tensor:
+    """Return a quotient, or the dividend where nothing counts.
 
     Examples
     --------
     >>> import torch
-    >>> from sk_mixup._training.averages import mix_dense_losses
-    >>> losses, lam = torch.tensor([[[2.0, 6.0]], [[1.0, 9.0]]]), torch.tensor([[0.75], [0.25]])
-    >>> mix_dense_losses(losses, lam, torch.tensor([[[True, True]], [[True, False]]]))
-    tensor(3.5714)
+    >>> from sk_mixup._training.averages import divide_safely
+    >>> divide_safely(torch.tensor(0.0), torch.tensor(0.0))
+    tensor(0.)
     """
-    share = lam if weight is None else lam * weight
-    share = share.reshape(*lam.shape, *(1,) * (losses.ndim - 2)) * counts
-    total = share.sum()
-    return torch.where(counts, share * losses, 0.0).sum() / torch.where(total == 0, 1.0, total)
+    return total / torch.where(divisor == 0, 1.0, divisor)
 
 
 def get_divisors(weight: Tensor | None, sizes: Sequence[int], like: Tensor) -> Tensor:
@@ -133,6 +132,7 @@ def get_divisors(weight: Tensor | None, sizes: Sequence[int], like: Tensor) -> T
     -------
     divisor : Tensor of shape () or (m, 1)
         The sum of the batch's weights over the row's own; the batch's size, if all weigh 1.
+        Infinite for a row of weight 0.
 
     Examples
     --------
@@ -145,7 +145,7 @@ def get_divisors(weight: Tensor | None, sizes: Sequence[int], like: Tensor) -> T
     """
     if weight is not None:
         sums = [part.sum().expand(len(part)) for part in torch.split(weight, list(sizes))]
-        return (torch.cat(sums) / weight).unsqueeze(1)
+        return torch.where(weight == 0, torch.inf, torch.cat(sums) / weight).unsqueeze(1)
     if sizes[-1] == sizes[0]:
         return like.new_full((), float(sizes[0]))
     n_even = (len(sizes) - 1) * sizes[0]

@@ -14,8 +14,9 @@ from sk_mixup._random import TorchStream
 
 __all__ = ["Check", "Epoch", "EpochTrainer", "Record", "Stack"]
 
-# Takes the losses of the batches of an epoch, a tensor of shape (n_batches,), and their sizes.
-Record = Callable[[Tensor, list[int]], None]
+# Takes the losses of the batches of an epoch, a tensor of shape (n_batches,), their sizes, and what each
+# counts in the mean of the epoch, another such tensor, or None where that is its size.
+Record = Callable[[Tensor, list[int], Tensor | None], None]
 # Called before each step of a stack; raises to break off.
 Check = Callable[[], None]
 
@@ -132,10 +133,10 @@ class Epoch:
         """Number of steps."""
         return len(self.batches)
 
-    def take_losses(self, losses: Tensor, sizes: list[int]) -> None:
-        """Take the losses of the batches and the batches' sizes."""
+    def take_losses(self, losses: Tensor, sizes: list[int], shares: Tensor | None) -> None:
+        """Take the losses of the batches, the batches' sizes, and what each counts."""
         self.losses = losses
-        self.record(losses, sizes)
+        self.record(losses, sizes, shares)
 
     def run_single(self) -> None:
         """Train the net alone; see :meth:`Trainer.run_epoch`."""

@@ -15,7 +15,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from sk_mixup._data.storage import align
 from sk_mixup._tensors import gather_rows, send
-from sk_mixup._training.epoch import Epoch
+from sk_mixup._training.epoch import Epoch, Record
 from sk_mixup._training.module_structure import describe_module, find_linear_layers
 from sk_mixup._training.optimizer_step import FusedUpdate
 from sk_mixup._training.stacked_optimizer_step import StackedUpdate, describe_optimizer, read_options
@@ -220,7 +220,7 @@ class GanTrainer:
         )
         return None if layers[0] is None or layers[1] is None else (layers[0], layers[1])
 
-    def run_epoch(self, batches: GanBatches, record: Callable[[Tensor, list[int]], None]) -> bool:
+    def run_epoch(self, batches: GanBatches, record: Record) -> bool:
         """Train on some mini-batches.
 
         Parameters
@@ -248,7 +248,7 @@ class GanTrainer:
                 net.update.close()
             if done:
                 losses = torch.cat(done)
-                record(losses, [batches.plan.rows.shape[2]] * len(losses))
+                record(losses, [batches.plan.rows.shape[2]] * len(losses), None)
         return True
 
     def describe(self, batches: GanBatches) -> Hashable:
@@ -345,7 +345,7 @@ class StackedGanTrainer:
             net.return_weights()
         n_rows = self.epochs[0].batches.plan.rows.shape[2]
         for epoch, losses in zip(self.epochs, torch.cat(done).unbind(1), strict=True):
-            epoch.take_losses(losses, [n_rows] * len(losses))
+            epoch.take_losses(losses, [n_rows] * len(losses), None)
         return True
 
 

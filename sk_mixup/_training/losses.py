@@ -30,12 +30,14 @@ from sk_mixup.mixing.functional import soft_targets
 
 __all__ = [
     "CLOSED_FORMS",
+    "COUNTED",
     "BinaryCrossEntropy",
     "CrossEntropy",
     "Loss",
     "LossOptions",
     "SquaredError",
     "average_entropy",
+    "count_targets",
     "find_loss",
     "mix_targets",
     "smooth_targets",
@@ -43,6 +45,8 @@ __all__ = [
 
 CLASSES, INDICATORS, VALUES = "classes", "indicators", "values"
 IGNORED = -100  # torch's default of `ignore_index`, which is no class
+# Criteria whose mean is over the targets that are not ignored, by the weights of their classes.
+COUNTED = (nn.CrossEntropyLoss, nn.NLLLoss)
 
 
 class Loss(ABC):
@@ -56,9 +60,12 @@ class Loss(ABC):
     ----------
     targets : {'classes', 'indicators', 'values'}
         What the targets are: a class code a row, 0 or 1 for each output, or real values.
+    class_weight : Tensor of shape (n_classes,) or None
+        Weight of each class, where the loss has one.
     """
 
     targets: ClassVar[str] = VALUES
+    class_weight: Tensor | None = None
 
     @abstractmethod
     def make_targets(self, y: Tensor, lam: Tensor, divisor: Tensor) -> tuple[Tensor, ...]:
@@ -365,6 +372,38 @@ def find_loss(criterion: nn.Module, options: LossOptions) -> Loss | None:
     if make_loss is None or getattr(criterion, "reduction", None) != "mean" or is_hooked(criterion):
         return None
     return make_loss(criterion, options)
+
+
+def count_targets(criterion: object, y: Tensor) -> Tensor | None:
+    """Return what the loss of each target counts in the mean that torch's criterion takes.
+
+    Parameters
+    ----------
+    criterion : torch.nn.Module or None
+        The criterion.
+    y : Tensor
+        Targets, of any shape.
+
+    Returns
+    -------
+    counts : Tensor of the shape of y, or None
+        The weight of its class, 0 for targets that are ignored; None where all losses count 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from sk_mixup._training.losses import count_targets
+    >>> count_targets(nn.CrossEntropyLoss(torch.tensor([2.0, 3.0])), torch.tensor([[0, 1, -100]]))
+    tensor([[2., 3., 0.]])
+    """
+    if not isinstance(criterion, COUNTED) or y.is_floating_point():
+        return None
+    counted = y != criterion.ignore_index
+    if criterion.weight is None:
+        return counted
+    codes = torch.where(counted, y, 0).to(criterion.weight.device, torch.int64)
+    return criterion.weight[codes] * counted.to(criterion.weight.device)
 
 
 def smooth_targets(target: Tensor, label_smoothing: float, n_classes: int) -> Tensor:

@@ -213,7 +213,9 @@ class PerceptronTrainer(Trainer):
                 output = _predict(layers, self.shape_inputs(x))
                 kept = torch.empty_like(output)
                 self.loss.compute_gradient(output, kept, *prepared)
-                record(sum_batches(self.loss.compute_values(kept, *prepared), sizes), sizes)
+                losses = sum_batches(self.loss.compute_values(kept, *prepared), sizes)
+                weight = self.loss.weigh(y.unsqueeze(0), weight)
+                record(losses, sizes, None if weight is None else sum_batches(weight, sizes))
 
     def step(self, x: Tensor, kept: Tensor, *target: Tensor) -> bool:
         """Do one step; see :meth:`Trainer.step`."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sk_mixup._data.batches import Batch, Block
+from sk_mixup._training.averages import sum_batches
 from sk_mixup._training.cuda_graph import GraphedStep
 from sk_mixup._training.epoch import Check, Epoch
 from sk_mixup._training.stacked_optimizer_step import StackedUpdate, find_runs, read_options
@@ -60,6 +61,7 @@ class StackedTrainer(ABC, Generic[T]):
         self._update: StackedUpdate | None = None
         self.losses: list[list[Tensor]] = [[] for _ in self.epochs]
         self.sizes: list[list[int]] = [[] for _ in self.epochs]
+        self.shares: list[list[Tensor]] = [[] for _ in self.epochs]
 
     @abstractmethod
     def list_tensors(self, trainer: T) -> list[Tensor]:
@@ -144,8 +146,10 @@ class StackedTrainer(ABC, Generic[T]):
             self._drop_out(n_left, self.lengths[0])
         self._return_weights()
         self._get_update().commit()
-        for epoch, losses, sizes in zip(self.epochs, self.losses, self.sizes, strict=True):
-            epoch.take_losses(torch.cat(losses), sizes)
+        for epoch, losses, sizes, shares in zip(
+            self.epochs, self.losses, self.sizes, self.shares, strict=True
+        ):
+            epoch.take_losses(torch.cat(losses), sizes, torch.cat(shares) if shares else None)
         return True
 
     def _drop_out(self, n_left: int, step: int) -> int:
@@ -165,10 +169,12 @@ class StackedTrainer(ABC, Generic[T]):
         batch that is smaller than the largest is padded with undefined rows.
         """
         parts = []
-        for trainer, (block, sizes) in zip(self.trainers, blocks, strict=False):
+        for trainer, (block, sizes), shares in zip(self.trainers, blocks, self.shares, strict=False):
             y, lam, weight = block.get_mixed_targets()
             lam = lam.to(self.dtype)
             prepared = trainer.loss.prepare(y, lam, weight, sizes)
+            if weight is not None:
+                shares.append(sum_batches(weight, sizes))
             inputs = self.shape_inputs(block.get_mixed_inputs())
             parts.append((inputs, *self.prepare_hidden(trainer, block, sizes), *prepared))
         all_sizes = [sizes for _, sizes in blocks]

@@ -115,8 +115,8 @@ class Trainer(ABC):
         batches : PlannedBatches
             The batches.
         record : callable
-            Called with the losses of the batches, a tensor of shape (n_batches,), and the
-            number of rows in each, when the epoch ends or is broken off.
+            Called with the losses of the batches, a tensor of shape (n_batches,), the number
+            of rows in each, and what each counts, when the epoch ends or is broken off.
 
         Returns
         -------
@@ -133,26 +133,33 @@ class Trainer(ABC):
             n_joined = min(n_joined, n_mixed)
         # One tensor for the whole epoch: small ones that outlive a block scatter the memory.
         losses = torch.empty(len(batches), dtype=batches.dtype, device=batches.rows.targets.device)
-        done: list[int] = []
+        done, shares = list[int](), list[Tensor]()
         try:
             with self.guard():
                 for block, sizes in batches.iterate_blocks(n_joined):
-                    values = self._run_block(block, sizes, n_mixed, steps)
+                    values = self._run_block(block, sizes, n_mixed, steps, shares)
                     if values is None:
                         return False
                     losses[len(done) : len(done) + len(sizes)] = values
                     done.extend(sizes)
         finally:
             self.update.close()
-            record(losses[: len(done)], done)
+            record(losses[: len(done)], done, torch.cat(shares)[: len(done)] if shares else None)
         return True
 
     def _run_block(
-        self, block: Batch | Block, sizes: list[int], n_mixed: int, steps: Mapping[int, Callable[..., bool]]
+        self,
+        block: Batch | Block,
+        sizes: list[int],
+        n_mixed: int,
+        steps: Mapping[int, Callable[..., bool]],
+        shares: list[Tensor],
     ) -> Tensor | None:
         y, lam, weight = block.get_mixed_targets()
         lam = lam.to(self.dtype)
         prepared = self.loss.prepare(y, lam, weight, sizes)
+        if weight is not None:
+            shares.append(sum_batches(weight, sizes))
         kept = lam.new_empty(lam.shape[1], self.n_outputs)
         parts = [torch.split(part, sizes) for part in (kept, *prepared)]
         inputs = zip(block.list_hidden(sizes), self._mix_inputs(block, sizes, n_mixed), *parts, strict=True)

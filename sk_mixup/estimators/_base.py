@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
-from skorch.callbacks import Callback, EarlyStopping, EpochScoring
+from skorch.callbacks import Callback, EarlyStopping
 from skorch.dataset import Dataset as SkorchDataset
 from skorch.dataset import ValidSplit
 from skorch.exceptions import NotInitializedError
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset
 
-from sk_mixup._data.batches import Batch
+from sk_mixup._data.batches import Batch, is_pair
 from sk_mixup._data.storage import Rows, split_padded
 from sk_mixup._random import draw_seed, unseen_draws
 from sk_mixup._skorch.dataset_items import (
@@ -38,8 +38,8 @@ from sk_mixup._skorch.dataset_items import (
     to_array,
 )
 from sk_mixup._skorch.datasets import is_mapped, refuse_weights, unwrap_subset
+from sk_mixup._skorch.default_callbacks import WeightedScoring
 from sk_mixup._skorch.net import MixupNetMixin
-from sk_mixup._training.averages import average_rows
 from sk_mixup._training.losses import Loss, average_entropy
 from sk_mixup._validation import (
     check_bool,
@@ -119,6 +119,8 @@ class MixupEstimator(MixupNetMixin):
     virtual_params_: ClassVar[dict[str, object]] = {}
     # What is known of the targets before a fit.
     _targets: Targets
+    # Weight of each class of the rows that are trained on.
+    _by_class: np.ndarray | None = None
 
     # -- options -------------------------------------------------------------------------
 
@@ -210,9 +212,8 @@ class MixupEstimator(MixupNetMixin):
     def _default_callbacks(self) -> list[tuple[str, object]]:
         callbacks = dict(super()._default_callbacks)
         if "valid_acc" in callbacks and self._targets.scoring != "accuracy":
-            callbacks["valid_acc"] = EpochScoring(
-                self._targets.scoring, name="valid_acc", lower_is_better=False
-            )
+            scoring = WeightedScoring(self._targets.scoring, name="valid_acc", lower_is_better=False)
+            callbacks["valid_acc"] = scoring
         items: list[tuple[str, object]] = list(callbacks.items())
         if self.early_stopping and self.max_epochs:
             stopper = EarlyStopping(patience=self.n_iter_no_change, load_best=True)
@@ -283,6 +284,7 @@ class MixupEstimator(MixupNetMixin):
     ) -> tuple[Any, Any, np.ndarray | None]:
         """Check the data and turn targets into codes."""
         refuse_loader(X)
+        self._by_class, self._mean_weight = None, 1.0
         if is_dataset(X):
             self._refuse_weights(sample_weight)
             if reset:
@@ -296,10 +298,12 @@ class MixupEstimator(MixupNetMixin):
         if not self._keeps_whole(X, np.zeros(0)):  # what the user's own Dataset makes of them is the data
             return self._check_own_dataset(X, y, sample_weight, reset=reset, classes=classes)
         y = self._encode_targets(y, count_rows(X), reset=reset, classes=classes)
-        weight = check_weights(sample_weight, len(y))
-        weight = self._targets.weigh(y, weight, self.class_weight)
-        # The products of mixed rows' weights must not overflow.
-        return X, y, None if weight is None else weight / weight[weight > 0].mean()
+        self._by_class = self._targets.weigh_classes(y, self.class_weight)
+        weight = self._targets.weigh(y, check_weights(sample_weight, len(y)), self._by_class)
+        adds = self.get_params_for("criterion").get("reduction") == "sum"
+        if weight is not None and not adds and np.all(weight == weight[0]):
+            weight = None
+        return X, y, self._scale_weights(weight)
 
     def _check_own_dataset(
         self,
@@ -498,7 +502,9 @@ class MixupEstimator(MixupNetMixin):
         if type(valid) is SkorchDataset and self._has_plain_dataset:
             X, y = data_from_dataset(valid)
             X = self._check_arrays(X, y, reset=False)
-            return self.get_dataset(X, self._encode_targets(y, count_rows(X), reset=False))
+            codes = self._encode_targets(y, count_rows(X), reset=False)
+            weight = self._targets.weigh(codes, None, self._by_class)
+            return self.get_dataset(X, codes, None if weight is None else weight / self._mean_weight)
         targets = find_exact_targets(valid)  # what another yields is read batch by batch
         if targets is not None:
             self._targets.encode_yielded(targets)
@@ -511,7 +517,14 @@ class MixupEstimator(MixupNetMixin):
         """Return a pair of what a Dataset yields with codes in the place of labels."""
         if self._has_seen_data and isinstance(loaded, tuple | list) and len(loaded) == 2:
             loaded = (loaded[0], self._targets.encode_batch(loaded[1]))
-        return self._cast_pair(loaded)
+        return self._weigh_pair(self._cast_pair(loaded))
+
+    def _weigh_pair(self, loaded: Any) -> object:
+        """Return a pair with the weights of its classes; a Dataset is held out where these are known."""
+        if self._by_class is None or not is_pair(loaded):
+            return loaded
+        by_class = torch.as_tensor(self._by_class / self._mean_weight, dtype=self.float_dtype)
+        return Batch(*loaded, weight=by_class[loaded[1].cpu()])
 
     def _get_class_codes(self, targets: np.ndarray | None) -> np.ndarray:
         self._targets.check_has_classes()
@@ -691,6 +704,10 @@ class MixupEstimator(MixupNetMixin):
             )
             return stopped
 
+    def _has_bounded_loss(self) -> bool:
+        """Whether the loss cannot be below zero; an entropy bonus may bring it there."""
+        return not self.confidence_penalty and super()._has_bounded_loss()
+
     def _on_nonfinite_loss(self, message: str) -> None:
         """Raise, unless the criterion is the user's own, who may mean it."""
         if type(self.criterion_) is self._targets.criterion:
@@ -715,7 +732,11 @@ class MixupEstimator(MixupNetMixin):
         logits = y_pred.unsqueeze(1) if y_pred.ndim == 1 else y_pred
         binary = isinstance(self.criterion_, nn.BCEWithLogitsLoss)
         weight = None if batch.weight is None else batch.get_mixed_targets()[2]
-        return loss - self.confidence_penalty * average_entropy(logits, weight, binary=binary)
+        entropy = average_entropy(logits, weight, binary=binary)
+        if self._reduction == "sum":
+            n_rows = len(logits) if weight is None else self._mean_weight * weight.sum()
+            entropy = entropy * n_rows * (logits.shape[1] if binary else 1)
+        return loss - self.confidence_penalty * entropy
 
     def get_mixed_loss(
         self,
@@ -729,8 +750,6 @@ class MixupEstimator(MixupNetMixin):
     ) -> Tensor:
         """Return the loss of mixed targets; see :class:`MixupNetMixin`."""
         loss: Tensor | None = self._mix_in_closed_form(y_pred, y, lam, weight)
-        if loss is None and isinstance(y_pred, Tensor) and not self.is_overridden("get_loss"):
-            loss = self._targets.compute_loss(y_pred, y, lam, weight, self.criterion_)
         if loss is not None:
             return loss
         target = self._targets.mix(y, lam, y_pred)
@@ -738,7 +757,8 @@ class MixupEstimator(MixupNetMixin):
             return super().get_mixed_loss(y_pred, y, lam, weight, x=x, training=training)
         if weight is None:
             return self.get_loss(y_pred, target, X=x, training=training)
-        return average_rows(self.get_row_losses(y_pred, target, x=x, training=training), weight)
+        losses = self.get_row_losses(y_pred, target, x=x, training=training).unsqueeze(0)
+        return self._reduce(losses, target.unsqueeze(0), torch.ones_like(lam[:1]), weight)
 
     def _get_closed_form_loss(self, training: bool) -> Loss | None:
         penalty = self.confidence_penalty if training else 0.0

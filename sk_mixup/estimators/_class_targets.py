@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-import copy
 from dataclasses import dataclass
 import sys
 from typing import ClassVar, Self
 
 import numpy as np
 from sklearn.metrics import accuracy_score
-from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, is_multilabel, type_of_target
 from sklearn.utils.validation import assert_all_finite, column_or_1d
 from skorch.utils import to_numpy
-import torch
 from torch import Tensor, nn
 
-from sk_mixup._training.averages import mix_dense_losses
 from sk_mixup._training.losses import (
     CLASSES,
     IGNORED,
@@ -74,16 +70,14 @@ class ClassTargets(Targets):
         assert self.classes is not None, "learned before it is asked for"
         return self.classes
 
-    def weigh(
-        self, codes: np.ndarray, weight: np.ndarray | None, class_weight: ClassWeight
-    ) -> np.ndarray | None:
-        """Return the weights that are given; there is no class of a row."""
+    def weigh_classes(self, codes: np.ndarray, class_weight: ClassWeight) -> np.ndarray | None:
+        """Raise where classes have weights: there is no class of a row."""
         if class_weight is not None:
             raise ValueError(
                 f"class_weight must be None for several labels per row; got {class_weight!r}. Use "
                 f"{'criterion__weight' if self.is_dense else 'sample_weight'}."
             )
-        return weight
+        return None
 
     def check_has_distances(self) -> None:
         """Raise: classes have none."""
@@ -206,15 +200,16 @@ class Labels(ClassTargets):
         known: np.ndarray = to_numpy(codes)
         return known if self.classes is None else np.asarray(self.classes[known])
 
-    def weigh(
-        self, codes: np.ndarray, weight: np.ndarray | None, class_weight: ClassWeight
-    ) -> np.ndarray | None:
-        """Return one weight per row: that which is given, times that of the class."""
+    def weigh_classes(self, codes: np.ndarray, class_weight: ClassWeight) -> np.ndarray | None:
+        """Return the weight of each class, 1 for those without an example where they are balanced."""
         if class_weight is None:
-            return weight
-        _check_class_weight(class_weight, self.known.tolist())
-        by_class: np.ndarray = compute_sample_weight(class_weight, self.known[codes])
-        return by_class if weight is None else by_class * weight
+            return None
+        labels = self.known.tolist()
+        _check_class_weight(class_weight, labels)
+        if isinstance(class_weight, Mapping):
+            return np.array([class_weight.get(label, 1) for label in labels], dtype=np.float64)
+        counts = np.bincount(codes, minlength=len(labels))
+        return np.where(counts, len(codes) / (np.count_nonzero(counts) * np.maximum(counts, 1)), 1.0)
 
     def can_stratify(self, codes: np.ndarray | None, n_valid: int) -> bool:
         """Whether a held-out set of that size can hold every class, as its share is."""
@@ -272,10 +267,10 @@ class Indicators(ClassTargets):
 
     @classmethod
     def check(cls, y: np.ndarray) -> np.ndarray:
-        """Return finite indicators."""
+        """Return indicators, 0 and 1."""
         if y.dtype.kind == "f":
             assert_all_finite(y, input_name="y")
-        return y
+        return _check_indicators(y, (y == 0) | (y == 1))
 
     @classmethod
     def learn(cls, y: np.ndarray, options: TargetOptions) -> Self:
@@ -328,9 +323,9 @@ class Indicators(ClassTargets):
         return (values > 0.5).astype(np.int64)
 
 
-def score_pixels(net: object, X: object, y: object) -> float:
-    """Return ``net.score(X, y)``: scikit-learn's accuracy takes no maps of labels."""
-    return net.score(X, y)  # type: ignore[attr-defined]
+def score_pixels(net: object, X: object, y: object, sample_weight: object = None) -> float:
+    """Return the net's score: scikit-learn's accuracy takes no maps of labels."""
+    return net.score(X, y, sample_weight)  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, eq=False)
@@ -428,19 +423,6 @@ class PixelLabels(ClassTargets):
                 f"label per pixel; got an output of shape {tuple(output.shape)}. Give a convolutional module."
             )
 
-    def compute_loss(
-        self,
-        output: Tensor,
-        y: Tensor,
-        lam: Tensor,
-        weight: Tensor | None,
-        criterion: nn.Module,
-    ) -> Tensor | None:
-        """Return the mixed losses of the pixels that have a label."""
-        assert isinstance(criterion, nn.CrossEntropyLoss), "checked when it was built"
-        losses = torch.stack([_get_row_losses(criterion, output, y_k) for y_k in y])
-        return mix_dense_losses(losses, lam, y.ne(criterion.ignore_index), weight)
-
     def get_link(self, criterion: nn.Module | None) -> Callable[[Tensor], Tensor] | None:
         """Return the softmax over the classes of each pixel."""
         return MAP_SOFTMAX
@@ -480,6 +462,15 @@ def _are_codes(y: np.ndarray, classes: np.ndarray) -> bool:
     )
 
 
+def _check_indicators(y: np.ndarray, is_right: np.ndarray) -> np.ndarray:
+    if not np.all(is_right):
+        raise ValueError(
+            f"y must hold 0 and 1 for several labels per row; got {y[~is_right].tolist()[0]!r}. Write 1 "
+            "where a row has the label, as by (y > 0).astype(int), or use sklearn's MultiLabelBinarizer."
+        )
+    return y
+
+
 def _check_class_weight(given: Mapping[object, float] | str, classes: list[object]) -> None:
     if not isinstance(given, Mapping):
         check_choice("class_weight", given, ("balanced",))
@@ -500,10 +491,3 @@ def _check_class_weight(given: Mapping[object, float] | str, classes: list[objec
 
 def _is_softmax(criterion: object) -> bool:
     return isinstance(criterion, type) and issubclass(criterion, nn.CrossEntropyLoss)
-
-
-def _get_row_losses(criterion: nn.Module, output: Tensor, y: Tensor) -> Tensor:
-    per_row = copy.copy(criterion)
-    per_row.reduction = "none"  # type: ignore[assignment]
-    losses: Tensor = per_row(output, y)
-    return losses

@@ -61,7 +61,7 @@ class FoundTargets(np.ndarray):
 
 
 def check_weights(sample_weight: object, n_samples: int) -> np.ndarray | None:
-    """Return one weight per row, or None where all rows count alike."""
+    """Return one weight per row; None for none."""
     if sample_weight is None:
         return None
     weight = np.asarray(to_host(sample_weight), dtype=np.float64)
@@ -78,4 +78,4 @@ def check_weights(sample_weight: object, n_samples: int) -> np.ndarray | None:
         )
     if not weight.any():
         raise ValueError("sample_weight must hold a weight above 0; got only zeros. Remove the argument.")
-    return None if np.all(weight == weight[0]) else weight
+    return weight

@@ -79,15 +79,18 @@ class PartialLabels(Labels):
         """Return which rows have a label."""
         return codes != UNLABELED
 
+    def weigh_classes(self, codes: np.ndarray, class_weight: ClassWeight) -> np.ndarray | None:
+        """Return the weight of each class, balanced among labelled rows."""
+        return super().weigh_classes(codes[codes != UNLABELED], class_weight)
+
     def weigh(
-        self, codes: np.ndarray, weight: np.ndarray | None, class_weight: ClassWeight
+        self, codes: np.ndarray, weight: np.ndarray | None, by_class: np.ndarray | None
     ) -> np.ndarray | None:
         """Return one weight per row; classes weigh labelled rows only."""
         labeled = codes != UNLABELED
-        by_class = super().weigh(codes[labeled], None, class_weight)
         if by_class is not None:
             weight = np.ones(len(codes)) if weight is None else weight.copy()
-            weight[labeled] *= by_class
+            weight[labeled] *= by_class[codes[labeled]]
         if weight is not None and not weight[labeled].any():
             raise ValueError(
                 "sample_weight must hold a weight above 0 for a labelled row; got only zeros there. Remove "

@@ -98,11 +98,17 @@ class Targets(ABC):
     def decode(self, codes: np.ndarray | Tensor) -> np.ndarray:
         """Turn what the network is trained on into targets as the user writes them."""
 
+    def weigh_classes(self, codes: np.ndarray, class_weight: ClassWeight) -> np.ndarray | None:
+        """Return the weight of each class; None where they count alike."""
+        return None
+
     def weigh(
-        self, codes: np.ndarray, weight: np.ndarray | None, class_weight: ClassWeight
+        self, codes: np.ndarray, weight: np.ndarray | None, by_class: np.ndarray | None
     ) -> np.ndarray | None:
         """Return one weight per row: those given, times those of the classes."""
-        return weight
+        if by_class is None:
+            return weight
+        return np.asarray(by_class[codes] if weight is None else by_class[codes] * weight)
 
     def find_trainable(self, codes: np.ndarray) -> np.ndarray:
         """Return which rows may be held out, and divided by class."""
@@ -140,17 +146,6 @@ class Targets(ABC):
 
     def mix(self, y: Tensor, lam: Tensor, output: Tensor) -> Tensor | None:
         """Return mixed targets, where they are mixed; None where losses are."""
-        return None
-
-    def compute_loss(
-        self,
-        output: Tensor,
-        y: Tensor,
-        lam: Tensor,
-        weight: Tensor | None,
-        criterion: nn.Module,
-    ) -> Tensor | None:
-        """Return the loss of mixed targets where it is not an average over rows."""
         return None
 
     def find_closed_form(

@@ -482,7 +482,7 @@ class MixupGAN(BaseEstimator):
         self.generator_.train()
         self.discriminator_.train()
         try:
-            run_trainer(trainer, batches, lambda values, _: losses.append(values), number, self.max_epochs)
+            run_trainer(trainer, batches, lambda values, *_: losses.append(values), number, self.max_epochs)
             self.n_iter_ += len(batches)
         finally:
             if losses:

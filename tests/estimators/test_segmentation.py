@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from sk_mixup import MixupClassifier, stacked
-from sk_mixup._training.averages import mix_dense_losses
+from sk_mixup._training.averages import mix_losses
 from sk_mixup.mixing import CutMix, GaussianNoise, ManifoldMixup, Mixup
 
 IGNORED = 7
@@ -75,7 +75,7 @@ def test_mixed_loss_equals_a_sum_over_pixels(maps, weighted):
 
 def test_loss_without_any_label_is_zero():
     losses = torch.tensor([[[float("nan")]]])
-    assert mix_dense_losses(losses, torch.ones(1, 1), torch.zeros(1, 1, 1, dtype=torch.bool)) == 0
+    assert mix_losses(losses, torch.ones(1, 1), counts=torch.zeros(1, 1, 1, dtype=torch.bool)) == 0
 
 
 def test_plain_training_is_that_of_torch_with_its_own_ignore_index(maps):

@@ -49,7 +49,7 @@ def train(architecture: str, problem: str, *, cuda_graph: bool, weight: Any = No
         net.optimizer_.param_groups[0]["lr"] = 0.02 / (1 + epoch)
         trainer = find_trainer(net, batches)
         trainer.cuda_graph = cuda_graph
-        assert trainer.run_epoch(batches, lambda losses, sizes: epochs.append((losses.clone(), sizes)))
+        assert trainer.run_epoch(batches, lambda losses, sizes, _: epochs.append((losses.clone(), sizes)))
     return net, epochs
 
 
@@ -217,6 +217,6 @@ def test_epoch_on_a_device_waits_for_nothing(
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        assert trainer.run_epoch(batches, lambda losses, sizes: None)
+        assert trainer.run_epoch(batches, lambda *_: None)
     finally:
         torch.cuda.set_sync_debug_mode("default")

@@ -49,7 +49,7 @@ def run_watched(net: Any, *table: Any, stepwise: bool = False) -> Waiting:
             for batch in batches:
                 net.train_step(batch)
         else:
-            assert trainer.run_epoch(batches, lambda losses, sizes: None)
+            assert trainer.run_epoch(batches, lambda *_: None)
     return waiting
 
 
@@ -218,7 +218,7 @@ def test_epoch_runs_on_the_device(cuda: Waiting, kind: str, loss: Loss, policy: 
     devices: list[str] = []
     trainer = make_trainer(kind, loss)
     batches = make_batches(loss, policy, weighted=weighted)
-    assert trainer.run_epoch(batches, lambda losses, sizes: devices.append(losses.device.type))
+    assert trainer.run_epoch(batches, lambda losses, *_: devices.append(losses.device.type))
     assert set(devices) == {"cuda"}
     assert cuda.waits == []
     assert any("log_softmax" in name or "sigmoid" in name or "sub" in name for name in cuda.seen)

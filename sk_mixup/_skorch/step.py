@@ -19,7 +19,7 @@ from sk_mixup._data.batches import Batch, is_pair
 from sk_mixup._data.storage import map_features
 from sk_mixup._data.virtual_examples import mixing_at
 from sk_mixup._training.averages import mix_losses
-from sk_mixup._training.losses import Loss, count_targets
+from sk_mixup._training.losses import IGNORED, Loss, count_targets
 from sk_mixup.mixing import Vicinity
 
 __all__ = [
@@ -259,10 +259,15 @@ class MixedSteps(NeuralNet):
 
     def _apply_criterion(self, y_pred: Any, batch: Batch, x: Any, training: bool) -> Tensor:
         """Return the loss of a batch that has none in closed form."""
-        if batch.lam is None and batch.weight is None:
+        if batch.lam is None and batch.weight is None and not self._may_ignore_all():
             return self.get_loss(y_pred, batch[1], X=x, training=training)
         y, lam, weight = batch.get_mixed_targets()
         return self.get_mixed_loss(y_pred, y, lam, weight, x=x, training=training)
+
+    def _may_ignore_all(self) -> bool:
+        """Whether no target of a batch may count; torch's own mean is then NaN, and not 0."""
+        ignored = getattr(vars(self).get("criterion_"), "ignore_index", IGNORED)
+        return ignored != IGNORED and not self.is_overridden("get_loss")
 
     def _compute_closed_form(self, y_pred: object, batch: Batch, training: bool) -> Tensor | None:
         """Return the loss of a batch as a fast epoch computes it, where no method is overridden."""

@@ -524,7 +524,7 @@ class MixupEstimator(MixupNetMixin):
         if self._by_class is None or not is_pair(loaded):
             return loaded
         by_class = torch.as_tensor(self._by_class / self._mean_weight, dtype=self.float_dtype)
-        return Batch(*loaded, weight=by_class[loaded[1].cpu()])
+        return Batch(loaded[0], loaded[1], by_class[loaded[1].cpu()])
 
     def _get_class_codes(self, targets: np.ndarray | None) -> np.ndarray:
         self._targets.check_has_classes()

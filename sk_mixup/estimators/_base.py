@@ -657,7 +657,9 @@ class MixupEstimator(MixupNetMixin):
             x = cast_floats(self._make_reader(dataset).read_first(dataset, n_copies=2)[0], self.float_dtype)
         rejoin_scheduler()
         self._set_training(False)
-        with unseen_draws(), torch.enable_grad(), self._get_autocast():  # what was computed last is asked for
+        explained = _explaining_integers(x)
+        # With gradients: what was computed last is asked for.
+        with explained, unseen_draws(), torch.enable_grad(), self._get_autocast():
             output = self.infer(x)
         if isinstance(output, Tensor):  # several are for a get_loss of the user's own
             self._targets.check_output(output, self.criterion_)
@@ -1079,6 +1081,20 @@ class MixupEstimator(MixupNetMixin):
 
     def _get_shapes(self) -> dict[str, list[int]]:
         return {name: list(tensor.shape) for name, tensor in self.module_.state_dict().items()}
+
+
+@contextmanager
+def _explaining_integers(x: object) -> Iterator[None]:
+    """Say what is wrong where a module takes no integers, which a Dataset yields as they are."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(x, Tensor) or x.is_floating_point():
+            raise
+        raise ValueError(
+            f"X must yield what the module takes; got {x.dtype}, for which it says: {error}. Make floats of "
+            "them by a transform of the Dataset, unless they go into an embedding."
+        ) from error
 
 
 def _check_has_rows(dataset: Dataset[object]) -> None:

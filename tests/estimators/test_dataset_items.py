@@ -127,6 +127,14 @@ def test_floats_of_any_size_are_cast(blobs: Any, owner: Any, dtype: Any, alpha: 
     assert len(net.predict(TensorDataset(X))) == 60
 
 
+@ALPHAS
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, bool], ids=["uint8", "int64", "bool"])
+def test_integers_that_the_module_does_not_take_are_explained(blobs: Any, dtype: Any, alpha: float) -> None:
+    rows = Items(60, lambda row: (np.abs(blobs.X[row]).astype(dtype), blobs.y[row]))
+    with pytest.raises(ValueError, match=r"X must yield what the module takes; got torch\.\w+, for which"):
+        MixupClassifier(alpha=alpha).fit(rows)
+
+
 # -- prediction ----------------------------------------------------------------------------
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ from sklearn.metrics import check_scoring
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring, LRScheduler, PassthroughScoring, PrintLog
 from skorch.callbacks.scoring import ScoringBase
+from skorch.utils import to_numpy
 import torch
 from torch import Tensor
 
@@ -21,6 +24,8 @@ __all__ = [
     "looks_at_batches",
     "looks_at_gradients",
     "quicken",
+    "scored_by_labels",
+    "scores_trained_rows",
 ]
 
 
@@ -78,6 +83,62 @@ class WeightedScoring(EpochScoring):
             return super()._scoring(net, X_test, y_test)
         weight = torch.cat(self.weights_).numpy(force=True)
         return check_scoring(net, self.scoring_)(net, X_test, y_test, sample_weight=weight)
+
+
+class LabelExtractor:
+    """A scoring callback's ``target_extractor``, which is handed labels where a batch holds codes.
+
+    Parameters
+    ----------
+    extract : callable
+        The callback's own; it stays the callback's when that is copied or pickled.
+    decode : callable
+        Turns codes into labels.
+    """
+
+    def __init__(self, extract: Callable[[object], object], decode: Callable[[Tensor], np.ndarray]) -> None:
+        self.extract = extract
+        self.decode = decode
+
+    def __call__(self, y: object) -> object:
+        """Return the targets as the scorer takes them; arrays hold labels already."""
+        if not isinstance(y, Tensor):
+            return self.extract(y)
+        labels = self.decode(y)
+        if self.extract is to_numpy:
+            return labels
+        # One of the user's own takes tensors, as far as labels can be such.
+        return self.extract(torch.as_tensor(labels) if labels.dtype.kind in "biuf" else labels)
+
+    def __reduce__(self) -> tuple[Callable[[object], object], tuple[object]]:
+        return _same, (self.extract,)
+
+
+def _same(extract: object) -> object:
+    return extract
+
+
+@contextmanager
+def scored_by_labels(
+    callbacks: Iterable[tuple[str, object]], decode: Callable[[Tensor], np.ndarray]
+) -> Iterator[None]:
+    """Let scoring callbacks compare labels for a while, as scikit-learn's scorers do."""
+    scorings = [callback for _, callback in callbacks if isinstance(callback, ScoringBase)]
+    extractors = [callback.target_extractor for callback in scorings]
+    for callback, extract in zip(scorings, extractors, strict=True):
+        callback.target_extractor = LabelExtractor(extract, decode)
+    try:
+        yield
+    finally:
+        for callback, extract in zip(scorings, extractors, strict=True):
+            callback.target_extractor = extract
+
+
+def scores_trained_rows(callback: object) -> bool:
+    """Whether a callback scores, once an epoch, predictions of the rows that are trained on."""
+    if not isinstance(callback, EpochScoring) or not callback.on_train:
+        return False
+    return type(callback).on_batch_end is EpochScoring.on_batch_end
 
 
 def quicken(callback: Any) -> Any:

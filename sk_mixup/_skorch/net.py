@@ -448,7 +448,10 @@ class MixupNetMixin(MixedSteps):
 
     def _has_batch_hooks(self, training: bool) -> bool:
         """Whether anything wants to be called before or after each batch."""
-        return has_batch_hooks(self) or any(looks_at_batches(cb, training) for _, cb in self.callbacks_)
+        return has_batch_hooks(self) or any(self._looks_at_batches(cb, training) for _, cb in self.callbacks_)
+
+    def _looks_at_batches(self, callback: object, training: bool) -> bool:
+        return looks_at_batches(callback, training)
 
     def _wants_gradients(self) -> bool:
         return looks_at_gradients(self) or any(looks_at_gradients(cb) for _, cb in self.callbacks_)

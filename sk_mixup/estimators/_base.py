@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
-from skorch.callbacks import Callback, EarlyStopping
+from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 from skorch.dataset import Dataset as SkorchDataset
 from skorch.dataset import ValidSplit
 from skorch.exceptions import NotInitializedError
@@ -38,8 +38,9 @@ from sk_mixup._skorch.dataset_items import (
     to_array,
 )
 from sk_mixup._skorch.datasets import is_mapped, refuse_weights, unwrap_subset
-from sk_mixup._skorch.default_callbacks import WeightedScoring
+from sk_mixup._skorch.default_callbacks import WeightedScoring, scored_by_labels, scores_trained_rows
 from sk_mixup._skorch.net import MixupNetMixin
+from sk_mixup._skorch.step import as_batch
 from sk_mixup._training.losses import Loss, average_entropy
 from sk_mixup._validation import (
     check_bool,
@@ -700,7 +701,9 @@ class MixupEstimator(MixupNetMixin):
                 self._look_at_output(train)
             del self.__dict__["_before"]  # nothing is refused from here on; the memory is needed
         stops = self._stops_early and valid is not None
-        with self._without_callbacks(lambda name, _: name == "early_stopping" and not stops):
+        # Losses may be computed in codes; scores are those of labels.
+        labelled = scored_by_labels(self.callbacks_, self._targets.decode)
+        with labelled, self._without_callbacks(lambda name, _: name == "early_stopping" and not stops):
             stopped: bool = super()._run_epochs(
                 n_epochs, policy, train=train, valid=valid, facts=facts, fit_params=fit_params
             )
@@ -709,6 +712,33 @@ class MixupEstimator(MixupNetMixin):
     def _has_bounded_loss(self) -> bool:
         """Whether the loss cannot be below zero; an entropy bonus may bring it there."""
         return not self.confidence_penalty and super()._has_bounded_loss()
+
+    def _looks_at_batches(self, callback: object, training: bool) -> bool:
+        return not scores_trained_rows(callback) and super()._looks_at_batches(callback, training)
+
+    def _end_epoch(self, sets: dict[str, Any]) -> bool:
+        """Call the callbacks; return whether one stops the training, in skorch's way."""
+        self._predict_trained_rows(sets["dataset_train"])
+        stopped: bool = super()._end_epoch(sets)
+        return stopped
+
+    def _predict_trained_rows(self, dataset: Dataset[Any]) -> None:
+        """Give scores of the rows trained on the predictions of the epoch's end, not those on its way."""
+        scorings = [callback for _, callback in self.callbacks_ if scores_trained_rows(callback)]
+        scorings = [callback for callback in scorings if self._caches_for(callback)]
+        if not scorings:
+            return
+        y_true, y_pred = [], []
+        with unseen_draws():
+            for batch in map(as_batch, self._get_validation_batches(dataset)):
+                y_true.append(batch[1])
+                y_pred.append(self.evaluation_step(batch))
+        for callback in scorings:
+            callback.y_trues_, callback.y_preds_ = y_true, y_pred
+
+    def _caches_for(self, callback: EpochScoring) -> bool:
+        """Whether a scoring callback is to reuse predictions."""
+        return bool(callback.use_caching if self.use_caching == "auto" else self.use_caching)
 
     def _on_nonfinite_loss(self, message: str) -> None:
         """Raise, unless the criterion is the user's own, who may mean it."""
@@ -905,12 +935,7 @@ class MixupEstimator(MixupNetMixin):
         y : ndarray of shape (n_samples,), (n_samples, n_labels) or (n_samples, *sizes)
             Labels; 0-1 indicators for several labels per row; a label for each pixel.
         """
-        codes = self._targets.choose(self.predict_proba(X))
-        return codes if self._is_coded(X) else self._targets.decode(codes)
-
-    def _is_coded(self, X: object) -> bool:
-        """Whether predictions are compared with the codes of batches: by skorch's scores, which keep both."""
-        return is_dataset(X) and "forward_iter" in vars(self)
+        return self._targets.decode(self._targets.choose(self.predict_proba(X)))
 
     def score(self, X: object, y: object, sample_weight: object = None) -> float:
         """Return how well the targets of rows are predicted.
@@ -930,7 +955,7 @@ class MixupEstimator(MixupNetMixin):
             Of a classifier the accuracy, in [0, 1]: the share of rows, or of labelled pixels,
             predicted right; for multilabel targets, subset accuracy. Of a regressor R², at most 1.
         """
-        return self._targets.score(y, self.predict(X), sample_weight, coded=self._is_coded(X))
+        return self._targets.score(y, self.predict(X), sample_weight)
 
     @property
     def classes_(self) -> np.ndarray:

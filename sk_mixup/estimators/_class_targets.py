@@ -120,9 +120,7 @@ class ClassTargets(Targets):
         """Return probabilities in double precision: losses of them are clipped at the least of the dtype."""
         return average_members(link(output.double()), log=log)
 
-    def score(
-        self, y: object, y_pred: np.ndarray, sample_weight: object = None, *, coded: bool = False
-    ) -> float:
+    def score(self, y: object, y_pred: np.ndarray, sample_weight: object = None) -> float:
         """Return the accuracy; for several labels per row, subset accuracy."""
         return float(accuracy_score(y, y_pred, sample_weight=sample_weight))
 
@@ -431,12 +429,10 @@ class PixelLabels(ClassTargets):
         """Return the code of the most probable class of each pixel."""
         return values.argmax(axis=1)
 
-    def score(
-        self, y: object, y_pred: np.ndarray, sample_weight: object = None, *, coded: bool = False
-    ) -> float:
+    def score(self, y: object, y_pred: np.ndarray, sample_weight: object = None) -> float:
         """Return the share of labelled pixels whose label is predicted."""
         y = to_numpy(y) if isinstance(y, Tensor) else np.asarray(y)
-        counts = y != (IGNORED if coded else self.ignored)
+        counts = y != self.ignored
         weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight)
         share = weight.reshape(-1, *(1,) * (y.ndim - 1)) * counts
         return float(np.sum(share * (y_pred == y)) / np.sum(share))

@@ -98,9 +98,7 @@ class PartialLabels(Labels):
             )
         return weight
 
-    def score(
-        self, y: object, y_pred: np.ndarray, sample_weight: object = None, *, coded: bool = False
-    ) -> float:
+    def score(self, y: object, y_pred: np.ndarray, sample_weight: object = None) -> float:
         """Return the accuracy among the labelled rows."""
         y = np.asarray(column_or_1d(to_host(y)))
         labeled = find_labeled(y)

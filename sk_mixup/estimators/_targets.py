@@ -169,10 +169,8 @@ class Targets(ABC):
         return values
 
     @abstractmethod
-    def score(
-        self, y: object, y_pred: np.ndarray, sample_weight: object = None, *, coded: bool = False
-    ) -> float:
-        """Return how good predictions are; `coded` says that both are codes of a Dataset."""
+    def score(self, y: object, y_pred: np.ndarray, sample_weight: object = None) -> float:
+        """Return how good predictions are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,9 +260,7 @@ class RealValues(Targets):
         """Return the columns that were predicted."""
         return values.reshape(len(values), -1)
 
-    def score(
-        self, y: object, y_pred: np.ndarray, sample_weight: object = None, *, coded: bool = False
-    ) -> float:
+    def score(self, y: object, y_pred: np.ndarray, sample_weight: object = None) -> float:
         """Return R²."""
         return float(r2_score(y, y_pred, sample_weight=sample_weight))
 
@@ -317,9 +313,7 @@ class OpaqueTargets(Targets):
         """Return what was predicted."""
         return _to_array(codes)
 
-    def score(
-        self, y: object, y_pred: np.ndarray, sample_weight: object = None, *, coded: bool = False
-    ) -> float:
+    def score(self, y: object, y_pred: np.ndarray, sample_weight: object = None) -> float:
         """Raise: nothing is known of these targets."""
         raise TypeError(
             "score must be overridden where get_loss is, for such y. Give the net a method `score`."

@@ -292,8 +292,6 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
         """
         self._check_ready()
         values = self._targets.choose(self._read_outputs(X, self._get_predict_nonlinearity()))
-        if self._is_coded(X):
-            return values
         dtype = np.float32 if getattr(X, "dtype", None) in (np.float32, torch.float32) else np.float64
         return self._targets.decode(values.astype(dtype, copy=False))
 

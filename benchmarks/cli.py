@@ -9,46 +9,32 @@ from typing import Any
 import tyro
 
 from benchmarks import report, smoke
-from benchmarks.harness.command import OUT, ROOT, BaseConfig, Command, UserError, check_folder, check_known
+from benchmarks.harness.command import OUT, ROOT, BaseConfig, Command, UserError, check_folder
 from benchmarks.harness.recording import check_recording
 from benchmarks.harness.results import format_table
+from benchmarks.harness.rules import check_known
 from benchmarks.registry import find_benchmarks
 import sk_mixup
 
 __all__ = ["main"]
 
 PROG = "python -m benchmarks"
+RESUMES = "A stopped run goes on where it was with the same command."
 USAGE = f"""usage: {PROG} NAME [--preset paper|gpu|cpu|smoke] [--data-dir D] [--download]
                             [--out DIR | --record] [--seeds N]
        {PROG} NAME --help     every option of one benchmark, and how long it takes
        {PROG} --version
 
-Results go to {OUT}. {{resumes}}
+Results go to {OUT}. {RESUMES} {Command.more_seeds}
 """
-RESUMES = (
-    "A stopped run goes on where it was with the same command; a finished one goes on with the same command "
-    "and more --seeds."
-)
 INTERRUPTED = 130
 
 
 def main(args: Sequence[str], *, benchmarks: Sequence[Command] | None = None, root: Path = ROOT) -> int:
-    """Run one command; without arguments list them.
+    """Run one command and return its exit status; without arguments list them.
 
-    Parameters
-    ----------
-    args : sequence of str
-        The command line after the program's name.
-    benchmarks : sequence of Command, default=None
-        Those that there are; None for the registered ones.
-    root : Path
-        The checkout that ``--record`` writes to.
-
-    Returns
-    -------
-    status : int
-        0 on success, 1 when a check found something, 2 for a mistake of the user, 130 when
-        interrupted.
+    0 is success, 1 a check that found something, 2 a mistake of the user, 130 an interrupt. `benchmarks` None
+    takes those registered; `root` is the checkout that ``--record`` writes to.
     """
     if args and args[0] == "--version":
         print(f"sk_mixup {sk_mixup.__version__}")
@@ -81,18 +67,13 @@ def list_commands(commands: Mapping[str, Command]) -> str:
         }
         for command in commands.values()
     ]
-    return f"{USAGE.format(resumes=RESUMES)}\n{format_table(rows)}"
+    return f"{USAGE}\n{format_table(rows)}"
 
 
 def parse_config(command: Command, args: list[str], root: Path) -> Any:
     """Return a command's configuration, made from its preset and the options typed, and checked.
 
-    Raises
-    ------
-    UserError
-        If the preset is unknown or a value breaks its rule.
-    SystemExit
-        From tyro, for an unknown option (status 2) or ``--help`` (status 0).
+    tyro raises :class:`SystemExit` for an unknown option (status 2) or ``--help`` (status 0).
     """
     default = _choose_preset(command, args)
     config = tyro.cli(
@@ -109,7 +90,7 @@ def _describe_times(command: Command) -> str:
     if "" in command.presets:
         return ""
     times = (f"{name}: {command.times.get(name, 'not timed')}" for name in command.presets)
-    return f"\n\nHow long a preset takes: {'; '.join(times)}.\n\n{RESUMES}"
+    return f"\n\nHow long a preset takes: {'; '.join(times)}.\n\n{RESUMES} {command.more_seeds}"
 
 
 def _choose_preset(command: Command, args: list[str]) -> Any:

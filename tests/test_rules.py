@@ -56,7 +56,6 @@ WITHOUT_MATCH = {
 }
 WITH_A_CLOCK = {
     "tests/benchmarks/cifar/test_run.py",
-    "tests/benchmarks/imagenet/test_run.py",
     "tests/stacking/test_errors_and_deadlocks.py",
 }
 

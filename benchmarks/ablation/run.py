@@ -7,11 +7,8 @@ Here the same choices, and relatives of mixup, at the scale of a CPU.
     python -m benchmarks ablation --data-dir DIR   and UCI's tables of at most 5,000 rows;
                                                    CIFAR-10 in the place of the digits
 
-The cpu preset with ``--data-dir`` took 19 minutes on two cores.
-
 Every row has the same splits, seeds, net, optimizer and budget; one choice at a time is changed from
-mixup. The tables with n and 95 % intervals, and the published figures beside, are in
-benchmarks/README.md.
+mixup.
 """
 
 from collections.abc import Sequence
@@ -22,11 +19,12 @@ from typing import Any
 from benchmarks.ablation.methods import BASELINE, Method, make_methods
 from benchmarks.ablation.summary import describe_finding, draw_changes, summarise, tabulate
 from benchmarks.data.small_images import scale_images
-from benchmarks.data.tables import Table, check_names
+from benchmarks.data.tables import Table
 from benchmarks.data.tables_and_images import Split, choose_names, holds_images, load_data
-from benchmarks.harness.command import Command, check_range
+from benchmarks.harness.command import Command
 from benchmarks.harness.experiment import run_experiment
 from benchmarks.harness.fitting import compute_scores, derive_seed, make_net, measure_time
+from benchmarks.harness.rules import Positive, check_known
 from benchmarks.image_training.tables_and_images import TablesAndImagesConfig, make_split_tasks
 from sk_mixup import MixupClassifier, fit_stacked
 
@@ -40,10 +38,10 @@ class Config(TablesAndImagesConfig):
     methods: tuple[str, ...] = ()
     """Rows to run beside ERM, such as "k = 3"; none for all."""
 
-    table_alpha: float = 0.2
+    table_alpha: Positive = 0.2
     """Mixup's alpha on tables, where a row names no other; the estimator's default."""
 
-    image_alpha: float = 1.0
+    image_alpha: Positive = 1.0
     """Mixup's alpha on images, where a row names no other; the paper's on CIFAR."""
 
     patience: int = 20
@@ -58,9 +56,8 @@ class Config(TablesAndImagesConfig):
     def __post_init__(self) -> None:
         """Check every option."""
         super().__post_init__()
-        check_names(self.methods, tuple(self._make_all(is_image=True)), "--methods")
-        check_range("--table-alpha", self.table_alpha, 1e-6)
-        check_range("--image-alpha", self.image_alpha, 1e-6)
+        for method in self.methods:
+            check_known("--methods", method, self._make_all(is_image=True))
 
     def make_methods(self, *, is_image: bool) -> dict[str, Method]:
         """Return the rows asked for, by name; ERM is always among them."""
@@ -117,7 +114,7 @@ def run(config: Config) -> int:
         names=choose_names(config.datasets, config.data_dir, download=config.download),
         worker=fit_methods,
         make_tasks=partial(make_tasks, config),
-        summarise=partial(summarise, test_ratio=config.test_size / (1 - config.test_size)),
+        summarise=partial(summarise, test_ratio=config.test_ratio),
         describe_finding=describe_finding,
         draw=draw_changes,
         protocol=describe_protocol(config),

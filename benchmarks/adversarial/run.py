@@ -9,8 +9,7 @@ In the paper: section 3.5 and Table 3, with ResNet-101 on ImageNet; here on the 
 White box: each network is attacked by its own gradients. Black box: the examples are made with the
 gradients of ERM's network of another seed. FGSM, I-FGSM with ten equal steps as in the paper, and PGD
 (Madry et al. 2018) beside them, at several strengths. PGD is the test of the claim: where FGSM fails and
-PGD does not, the gradients are masked and the network is no more robust. The tables with 95 % intervals,
-and Table 3 beside, are in benchmarks/README.md.
+PGD does not, the gradients are masked and the network is no more robust.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,7 +19,7 @@ import hashlib
 from pathlib import Path
 from tempfile import TemporaryDirectory
 import time
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -30,9 +29,11 @@ from benchmarks.cifar import run as cifar
 from benchmarks.cifar.config import PRESETS as CIFAR_PRESETS
 from benchmarks.data.cifar_images import DIGITS, load_image_set
 from benchmarks.data.imagenet_files import FolderImages, find_folder, load_folders, make_test_transform
-from benchmarks.harness.command import BaseConfig, Command, UserError, check_known, check_range
-from benchmarks.harness.experiment import conclude, make_stem, open_journal
+from benchmarks.harness.command import BaseConfig, Command, UserError
+from benchmarks.harness.experiment import conclude, list_records, make_stem, open_journal
 from benchmarks.harness.interleaved_timing import use_threads
+from benchmarks.harness.journal import hash_identity
+from benchmarks.harness.rules import NOT_EMPTY, Count, Known, Several, Within
 from benchmarks.harness.runner import run_tasks
 from benchmarks.image_training.kept_networks import (
     IMAGENET,
@@ -59,22 +60,22 @@ class Config(BaseConfig):
     models: Path | None = None
     """Folder with the networks that cifar or imagenet have kept; the smoke preset trains some itself."""
 
-    attacks: tuple[str, ...] = ATTACKS
+    attacks: Annotated[tuple[str, ...], Known(ATTACKS), NOT_EMPTY] = ATTACKS
     """Attacks: fgsm, i-fgsm, pgd."""
 
-    eps: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
+    eps: Annotated[tuple[float, ...], Within(1e-6, 255), NOT_EMPTY] = (1.0, 2.0, 4.0, 8.0)
     """Strengths, the most that a pixel of 0 to 255 is changed; the paper's is 4."""
 
-    n_steps: int = 10
+    n_steps: Count = 10
     """Steps of i-fgsm and pgd; the paper's."""
 
-    test_rows: int = 1000
+    test_rows: Several = 1000
     """So many test images are attacked, the first ones."""
 
-    batch_size: int = 250
+    batch_size: Count = 250
     """Images that are attacked at a time."""
 
-    n_threads: int = 1
+    n_threads: Count = 1
     """Threads of each process on a CPU."""
 
     def reads_files(self) -> bool:
@@ -84,15 +85,6 @@ class Config(BaseConfig):
     def __post_init__(self) -> None:
         """Check every option."""
         super().__post_init__()
-        for name in ("attacks", "eps"):
-            if not getattr(self, name):
-                raise UserError(f"--{name} must name at least one; got none.")
-        for attack in self.attacks:
-            check_known("--attacks", attack, ATTACKS)
-        for strength in self.eps:
-            check_range("--eps", strength, 1e-6, 255)
-        for name, low in (("n_steps", 1), ("test_rows", 2), ("batch_size", 1), ("n_threads", 1)):
-            check_range(f"--{name.replace('_', '-')}", getattr(self, name), low)
         if self.n_seeds is not None:
             raise UserError(
                 f"--seeds must be left out here: the networks have theirs; got {self.n_seeds}. Give --seeds "
@@ -148,7 +140,7 @@ def run(config: Config) -> int:
 def train_stand_ins(folder: Path) -> None:
     """Train some networks for seconds, on digits, so that there is something to attack."""
     config = replace(CIFAR_PRESETS["smoke"], models=folder)
-    images = load_image_set(DIGITS, None, train_rows=config.train_rows, test_rows=config.test_rows)
+    images = config.load_images(DIGITS)
     for item in cifar.list_runs(config):
         cifar.train_once(config, images, item, folder / "checkpoints")
 
@@ -158,23 +150,22 @@ def _run_on(config: Config, folder: Path) -> int:
     images = load_images(config, targets)
     data = [part.facts for part in images.values()]
     stem = make_stem("adversarial", config, embedded=set(images) == {DIGITS})
-    digests = {target.path.name: target.find_digest() for target in targets}
-    journal = open_journal(stem, config, by_repeat=False, networks=digests)
+    facts = {part["dataset"]: part["sha256"] for part in data}
+    journal = open_journal(stem, config, seeds=(len(targets),), data=facts)
     tasks = make_tasks(config, targets, images)
     done = run_tasks(attack_once, tasks, journal, n_jobs=config.n_jobs, label="adversarial")
-    records = [record for group in done for record in group["records"]]
-    summary = summarise(records)
+    records = list_records(done)
     return conclude(
         COMMAND,
         config,
-        stem=stem,
-        journal=journal,
+        stem,
+        journal,
+        records,
         data=data,
         protocol=describe_protocol(config, targets),
-        finding=describe_finding(summary),
-        summary=summary,
-        records=records,
-        picture=draw_errors(summary),
+        summarise=summarise,
+        describe_finding=describe_finding,
+        draw=draw_errors,
     )
 
 
@@ -236,10 +227,14 @@ def make_tasks(
     config: Config, targets: list[Target], images: Mapping[str, Images]
 ) -> dict[str, tuple[Any, ...]]:
     """Return the arguments of :func:`attack_once` for each network that makes examples."""
-    return {
-        target.path.stem: (config, images[target.origin.dataset], target, find_victims(target, targets))
-        for target in targets
-    }
+    digests = {target.path: target.find_digest() for target in targets}
+    tasks: dict[str, tuple[Any, ...]] = {}
+    for target in targets:
+        victims = find_victims(target, targets)
+        # Of the files' content, so that a run with more networks goes on from a finished one.
+        contents = hash_identity({"networks": [digests[part.path] for part in (target, *victims)]})
+        tasks[f"{target.path.stem}/{contents}"] = (config, images[target.origin.dataset], target, victims)
+    return tasks
 
 
 def find_victims(source: Target, targets: list[Target]) -> list[Target]:
@@ -345,6 +340,7 @@ COMMAND = Command(
     claim="error on adversarial examples, white box and black box, ERM against mixup",
     presets=PRESETS,
     times={"cpu": "half an hour of CPU time", "smoke": "seconds"},
+    more_seeds="With more networks in --models than a finished run had, it goes on with those.",
     run=run,
     tabulate=tabulate,
     note=(

@@ -5,12 +5,8 @@ In the paper: Figure 2, of two nets trained on CIFAR-10, one with ERM and one wi
     python -m benchmarks between                  scikit-learn's digits
     python -m benchmarks between --data-dir DIR   and 5,000 images of CIFAR-10, if they are in DIR
 
-The cpu preset took 9 minutes of CPU time with CIFAR-10; digits alone take a minute or two.
-
 ``sk_mixup.inspection.between`` measures both on the segments between random pairs of training
-rows, the same for every net of a repeat. The tables with n and 95 % intervals are in
-benchmarks/README.md; the sentence below them says on which data the claim holds, and for which
-gradients.
+rows, the same for every net of a repeat.
 """
 
 from __future__ import annotations
@@ -19,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from numpy.typing import NDArray
 
@@ -28,9 +24,10 @@ from benchmarks.data.cifar_files import BATCHES, FOLDER
 from benchmarks.data.small_images import scale_images
 from benchmarks.data.tables import Table
 from benchmarks.data.tables_and_images import Split, holds_images, load_data
-from benchmarks.harness.command import Command, UserError, check_range
+from benchmarks.harness.command import Command, UserError
 from benchmarks.harness.experiment import run_experiment
 from benchmarks.harness.fitting import compute_scores, derive_seed, make_net, measure_time
+from benchmarks.harness.rules import Count, Positive, Within
 from benchmarks.image_training.tables_and_images import TablesAndImagesConfig, make_split_tasks
 from sk_mixup import MixupClassifier, fit_stacked
 from sk_mixup.inspection.between import between_curves
@@ -45,13 +42,13 @@ N_DIGITS = 5
 class Config(TablesAndImagesConfig):
     """Options of the comparison between examples."""
 
-    alphas: tuple[float, ...] = (0.2, 1.0)
+    alphas: tuple[Positive, ...] = (0.2, 1.0)
     """Mixup's values of alpha; ERM stands beside them."""
 
-    n_pairs: int = 1000
+    n_pairs: Count = 1000
     """Random pairs of training rows."""
 
-    n_points: int = 21
+    n_points: Annotated[int, Within(3)] = 21
     """Values of λ on each segment, from 0 to 1; an odd number, so that 1/2 is among them."""
 
     def __post_init__(self) -> None:
@@ -59,10 +56,6 @@ class Config(TablesAndImagesConfig):
         super().__post_init__()
         if not self.alphas:
             raise UserError("--alphas must hold at least 1 value; got none. Use 1 for the paper's.")
-        for alpha in self.alphas:
-            check_range("--alphas", alpha, 1e-6)
-        check_range("--n-pairs", self.n_pairs, 1)
-        check_range("--n-points", self.n_points, 3)
         if self.n_points % 2 == 0:
             raise UserError(f"--n-points must be odd; got {self.n_points}. Then λ = 1/2 is among them.")
 
@@ -95,7 +88,7 @@ def run(config: Config) -> int:
         names=choose_names(config.datasets, config.data_dir),
         worker=fit_methods,
         make_tasks=partial(make_tasks, config),
-        summarise=partial(summarise, test_ratio=config.test_size / (1 - config.test_size)),
+        summarise=partial(summarise, test_ratio=config.test_ratio),
         describe_finding=describe_finding,
         draw=draw_curves,
         protocol=describe_protocol(config),

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from benchmarks.data.cifar_images import DIGITS, IMAGE_SET_TITLES
-from benchmarks.data.tables import check_names, needs_files
-from benchmarks.harness.command import UserError, check_folder, check_range
+from benchmarks.data.tables import needs_files
+from benchmarks.harness.command import check_folder
+from benchmarks.harness.rules import NOT_EMPTY, Count, Known, NotNegative, Positive, Several, check_range
 from benchmarks.image_training.config import ImageConfig
 from benchmarks.networks.cifar_networks import NETWORKS
 
@@ -16,20 +18,23 @@ __all__ = ["PRESETS", "Config"]
 class Config(ImageConfig):
     """Options of the comparison of ERM and mixup on CIFAR."""
 
-    datasets: tuple[str, ...] = ("cifar10",)
+    datasets: Annotated[tuple[str, ...], Known(IMAGE_SET_TITLES), NOT_EMPTY] = ("cifar10",)
     """Images to learn: cifar10, cifar100, or scikit-learn's digits (digit_images)."""
 
-    networks: tuple[str, ...] = ("preact_resnet18",)
+    networks: Annotated[tuple[str, ...], Known(NETWORKS), NOT_EMPTY] = ("preact_resnet18",)
     """Networks to train: preact_resnet18, wide_resnet28_10, densenet_bc190."""
 
-    alpha: float = 1.0
+    alpha: Positive = 1.0
     """Mixup's alpha; one weight is drawn for each batch, as in the paper."""
 
-    erm_weight_decays: tuple[float, ...] = (1e-4,)
+    erm_weight_decays: Annotated[tuple[NotNegative, ...], NOT_EMPTY] = (1e-4,)
     """Weight decays of ERM, the paper's first."""
 
-    mixup_weight_decays: tuple[float, ...] = (1e-4,)
+    mixup_weight_decays: Annotated[tuple[NotNegative, ...], NOT_EMPTY] = (1e-4,)
     """Weight decays of mixup, the paper's first."""
+
+    seeds_each: Several = 3
+    """Seeds, unless --seeds is given."""
 
     last_epochs: int = 10
     """The test error of a run is the median over so many last epochs; the paper has ten."""
@@ -37,13 +42,13 @@ class Config(ImageConfig):
     models: Path | None = None
     """Folder in which to keep the trained networks, for the command adversarial; None keeps none."""
 
-    speed_batches: int = 4
+    speed_batches: Count = 4
     """Batches in an epoch of the fits that are timed."""
 
-    speed_epochs: int = 4
+    speed_epochs: Count = 4
     """Epochs of the fits that are timed."""
 
-    speed_rounds: int = 9
+    speed_rounds: Several = 9
     """Rounds of each comparison of times."""
 
     def reads_files(self) -> bool:
@@ -55,16 +60,6 @@ class Config(ImageConfig):
         super().__post_init__()
         if self.models is not None:
             check_folder("--models", self.models)
-        check_names(self.datasets, tuple(IMAGE_SET_TITLES))
-        check_names(self.networks, tuple(NETWORKS), "--networks")
-        for name in ("datasets", "networks", "erm_weight_decays", "mixup_weight_decays"):
-            if not getattr(self, name):
-                raise UserError(f"--{name.replace('_', '-')} must name at least one; got none.")
-        check_range("--alpha", self.alpha, 1e-6)
-        for weight_decay in (*self.erm_weight_decays, *self.mixup_weight_decays):
-            check_range("--erm-weight-decays and --mixup-weight-decays", weight_decay, 0)
-        for name, low in (("seeds_each", 2), ("speed_batches", 1), ("speed_epochs", 1), ("speed_rounds", 2)):
-            check_range(f"--{name.replace('_', '-')}", getattr(self, name), low)
         check_range("--last-epochs", self.last_epochs, 1, self.epochs)
 
     def get_alpha(self, method: str) -> float:

@@ -10,8 +10,7 @@ DIR holds the official archives or what they unpack to; ``--download`` fetches t
 torchvision. ERM and mixup have the same seeds: initial weights and orders of the rows. ERM is also run
 with the weight decay that suits it (5e-4), as the authors' repository does. Training goes in pieces with
 a checkpoint after each, so a run that was killed goes on with the same command; ``--models`` keeps the
-trained networks. The table with n and 95 % intervals, and the paper's figures beside, are in
-benchmarks/README.md.
+trained networks.
 """
 
 from collections.abc import Callable
@@ -25,10 +24,10 @@ import torch
 
 from benchmarks.cifar.config import PRESETS, Config
 from benchmarks.cifar.summary import describe_finding, draw_errors, summarise, tabulate
-from benchmarks.data.cifar_images import DIGITS, ImageSet, NormalizedImages, load_image_set, normalize_images
+from benchmarks.data.cifar_images import DIGITS, ImageSet, NormalizedImages, normalize_images
 from benchmarks.harness.checkpoints import open_checkpoints
 from benchmarks.harness.command import Command
-from benchmarks.harness.experiment import conclude, make_stem
+from benchmarks.harness.experiment import conclude, list_records, make_stem
 from benchmarks.harness.fitting import derive_seed
 from benchmarks.harness.interleaved_timing import use_threads
 from benchmarks.harness.runner import run_tasks
@@ -52,13 +51,6 @@ from benchmarks.peers.hand_written_loop import make_loop, make_random_inputs, ti
 from sk_mixup import MixupClassifier
 
 __all__ = ["COMMAND", "Run", "make_net", "run"]
-
-RUN_COLUMNS = ("dataset", "network", "method", "weight_decay", "repeat", "seed", "epochs", "n_parameters")
-COLUMNS = (
-    *("part", *RUN_COLUMNS, "error", "last_error", "best_error", "best_epoch", "train_loss"),
-    *("seconds", "images_per_second", "error_curve", "loss_curve"),
-    *("case", "contender", "round", "value"),
-)
 
 
 @dataclass(frozen=True)
@@ -85,7 +77,7 @@ class Run:
 def run(config: Config) -> int:
     """Train, print tables, a plot's path and a sentence, and write the results."""
     config.check_device()
-    images = {name: _load(config, name) for name in config.datasets}
+    images = {name: config.load_images(name) for name in config.datasets}
     data = [images[name].describe() for name in config.datasets]
     stem = make_stem("cifar", config, embedded=set(config.datasets) == {DIGITS})
     digests = {entry["dataset"]: entry["sha256"] for entry in data}
@@ -98,29 +90,18 @@ def run(config: Config) -> int:
         f"speed/{network}": (config, images[config.datasets[0]], network) for network in config.networks
     }
     timed = run_tasks(time_network, speed_tasks, journal, n_jobs=1, label="cifar, times")
-    records = [*trained, *(record for group in timed for record in group["records"])]
-    summary = summarise(records)
+    records = list_records([*trained, *timed])
     return conclude(
         COMMAND,
         config,
-        stem=stem,
-        journal=journal,
+        stem,
+        journal,
+        records,
         data=data,
         protocol=describe_protocol(config),
-        finding=describe_finding(summary),
-        summary=summary,
-        records=records,
-        picture=draw_errors(summary),
-    )
-
-
-def _load(config: Config, name: str) -> ImageSet:
-    return load_image_set(
-        name,
-        config.data_dir,
-        download=config.download,
-        train_rows=config.train_rows,
-        test_rows=config.test_rows,
+        summarise=summarise,
+        describe_finding=describe_finding,
+        draw=draw_errors,
     )
 
 
@@ -162,7 +143,7 @@ def train_once(config: Config, images: ImageSet, item: Run, folder: Path) -> dic
         origin = _describe_origin(config, images, item, scaled)
         save_trained(find_trained(config.models, item.key), net.module_, origin)
     errors = _describe_errors(config, describe_curves(net, len(scaled.y_train)))
-    return make_record(part="run", **_describe_run(config, item, net), **errors)
+    return {"part": "run", **_describe_run(config, item, net), **errors}
 
 
 def _describe_origin(config: Config, images: ImageSet, item: Run, scaled: NormalizedImages) -> Origin:
@@ -193,11 +174,6 @@ def _describe_run(config: Config, item: Run, net: MixupClassifier) -> dict[str, 
 def _describe_errors(config: Config, curves: dict[str, Any]) -> dict[str, Any]:
     """Return the error of a run beside what its curves say."""
     return {"error": round(float(np.median(curves["error_curve"][-config.last_epochs :])), 4)} | curves
-
-
-def make_record(**given: Any) -> dict[str, Any]:
-    """Return a record with every column; those not given are None."""
-    return dict.fromkeys(COLUMNS) | given
 
 
 def make_net(
@@ -256,7 +232,7 @@ def time_network(config: Config, images: ImageSet, network: str) -> dict[str, An
         nets = {method: make_net(config, images, item, fill=(0.0,)) for method, item in runs.items()}
         rounds = {"n_rounds": config.speed_rounds, "n_epochs": config.speed_epochs}
         times = time_trainings(nets, make_contender, (X, y), **rounds)
-        return {"records": [make_record(**shared, **time) for time in times]}
+        return {"records": [{**shared, **time} for time in times]}
 
 
 def describe_protocol(config: Config) -> str:

@@ -9,13 +9,12 @@ In the paper: section 3.4 and Table 2, on CIFAR-10 with PreAct ResNet-18.
 DIR holds CIFAR-10's official archive or what it unpacks to; ``--download`` fetches it through torchvision.
 Of the training labels a share is replaced by draws from all classes; test labels are clean. Nothing is
 chosen by a search: every value of every option has its own row. Training goes in pieces with a checkpoint
-after each, so a run that was killed goes on with the same command. The tables, and Table 2's figures
-beside, are in benchmarks/README.md.
+after each, so a run that was killed goes on with the same command.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -26,14 +25,14 @@ from benchmarks.data.cifar_images import (
     IMAGE_SET_TITLES,
     ImageSet,
     NormalizedImages,
-    load_image_set,
     normalize_images,
 )
 from benchmarks.harness.checkpoints import open_checkpoints
-from benchmarks.harness.command import Command, UserError, check_known, check_range
+from benchmarks.harness.command import Command
 from benchmarks.harness.experiment import conclude, make_stem
 from benchmarks.harness.fitting import derive_seed
 from benchmarks.harness.interleaved_timing import use_threads
+from benchmarks.harness.rules import NOT_EMPTY, Known, NotNegative, Positive, Within
 from benchmarks.harness.runner import run_tasks
 from benchmarks.image_training.augment_and_schedule import HeldOutErrors, StepDecay, predict_codes
 from benchmarks.image_training.config import ImageConfig
@@ -55,39 +54,24 @@ NETWORK = "preact_resnet18"
 class Config(ImageConfig):
     """Options of the comparison on images with corrupted labels."""
 
-    dataset: str = "cifar10"
+    dataset: Annotated[str, Known(IMAGE_SET_TITLES)] = "cifar10"
     """Images to learn: cifar10, cifar100, or scikit-learn's digits (digit_images)."""
 
-    noise: tuple[float, ...] = (0.2, 0.5, 0.8)
+    noise: Annotated[tuple[float, ...], Within(0.01, 1.0), NOT_EMPTY] = (0.2, 0.5, 0.8)
     """Shares of the training labels that are replaced; the paper's."""
 
-    dropouts: tuple[float, ...] = (0.5, 0.7, 0.8, 0.9)
+    dropouts: Annotated[tuple[float, ...], Within(0.0, 0.99)] = (0.5, 0.7, 0.8, 0.9)
     """Probabilities of dropout between the two convolutions of each block; the paper's."""
 
-    alphas: tuple[float, ...] = (1.0, 2.0, 8.0, 32.0)
+    alphas: tuple[Positive, ...] = (1.0, 2.0, 8.0, 32.0)
     """Values of mixup's alpha; the paper's. One weight is drawn for each batch."""
 
-    weight_decay: float = 1e-4
+    weight_decay: NotNegative = 1e-4
     """Of every run; the paper's."""
 
     def reads_files(self) -> bool:
         """Return whether the images come from files."""
         return self.dataset != DIGITS
-
-    def __post_init__(self) -> None:
-        """Check every option."""
-        super().__post_init__()
-        check_known("--dataset", self.dataset, IMAGE_SET_TITLES)
-        if not self.noise:
-            raise UserError("--noise must name at least one share; got none.")
-        for name, low, high in (
-            ("noise", 0.01, 1.0),
-            ("dropouts", 0.0, 0.99),
-            ("alphas", 1e-6, float("inf")),
-        ):
-            for value in getattr(self, name):
-                check_range(f"--{name}", value, low, high)
-        check_range("--weight-decay", self.weight_decay, 0)
 
     def make_methods(self) -> dict[str, dict[str, Any]]:
         """Return the classifier's options of each method, by its name."""
@@ -143,30 +127,23 @@ class Run:
 def run(config: Config) -> int:
     """Train, print tables, a plot's path and a sentence, and write the results."""
     config.check_device()
-    images = load_image_set(
-        config.dataset,
-        config.data_dir,
-        download=config.download,
-        train_rows=config.train_rows,
-        test_rows=config.test_rows,
-    )
+    images = config.load_images(config.dataset)
     data = [images.describe()]
     stem = make_stem("corrupted", config, embedded=config.dataset == DIGITS)
     journal = open_checkpoints(stem, config, data=data[0]["sha256"])
     tasks = {item.key: (config, images, item, journal.folder) for item in list_runs(config)}
     records = run_tasks(train_once, tasks, journal, n_jobs=config.n_jobs, label="corrupted")
-    summary = summarise(records)
     return conclude(
         COMMAND,
         config,
-        stem=stem,
-        journal=journal,
+        stem,
+        journal,
+        records,
         data=data,
         protocol=describe_protocol(config),
-        finding=describe_finding(summary),
-        summary=summary,
-        records=records,
-        picture=draw_errors(summary),
+        summarise=summarise,
+        describe_finding=describe_finding,
+        draw=draw_errors,
     )
 
 

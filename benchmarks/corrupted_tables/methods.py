@@ -44,43 +44,15 @@ def make_methods(
 
 
 def find_family(method: str) -> str:
-    """Return which of ``FAMILIES`` a method's name belongs to.
-
-    Examples
-    --------
-    >>> from benchmarks.corrupted_tables.methods import find_family
-    >>> find_family("mixup alpha 8")
-    'mixup'
-    """
+    """Return which of ``FAMILIES`` a method's name belongs to."""
     return method.partition(" ")[0]
 
 
 def corrupt_labels(y: np.ndarray, noise: float, seed: int) -> np.ndarray:
-    """Replace some labels by labels drawn from all classes, each class as likely.
+    """Return labels of which a share is replaced by labels drawn from all classes, each class as likely.
 
-    Parameters
-    ----------
-    y : ndarray of shape (n_samples,)
-        True labels.
-    noise : float
-        Share of the labels to replace, in [0, 1].
-    seed : int
-        Of the choice of rows and of the new labels.
-
-    Returns
-    -------
-    corrupted : ndarray of shape (n_samples,)
-        A new array. ``round(noise * n_samples)`` labels are replaced; of c classes, one replaced
-        label in c is the true one again. With one seed, what is replaced at a lower share is
-        replaced by the same labels at a higher one.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from benchmarks.corrupted_tables.methods import corrupt_labels
-    >>> corrupted = corrupt_labels(np.repeat([0, 1], 500), 0.5, seed=0)
-    >>> corrupted.tolist() == corrupt_labels(np.repeat([0, 1], 500), 0.5, seed=0).tolist()
-    True
+    ``round(noise * n_samples)`` labels are replaced; of c classes, one replaced label in c is the true one
+    again. With one seed, what is replaced at a lower share is replaced by the same labels at a higher one.
     """
     generator = np.random.default_rng(seed)
     rows = generator.permutation(y.size)[: round(noise * y.size)]

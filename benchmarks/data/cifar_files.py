@@ -51,30 +51,14 @@ FILE_MD5 = {"train": "16019d7e3df5f24257cddd939b257f8d", "test": "f0ef6b0ae62326
 
 @dataclass(frozen=True)
 class CifarSet:
-    """One of the two sets, as its archive holds it.
+    """One of the two sets, as its archive holds it."""
 
-    Parameters
-    ----------
-    title : str
-        Name in messages.
-    url : str
-        Where the archive is.
-    folder : str
-        What the archive unpacks to.
-    files : tuple of str
-        Its batches, those for training first.
-    label_key : bytes
-        What a batch calls its labels.
-    n_classes : int
-        Labels are from 0 to ``n_classes - 1``.
-    """
-
-    title: str
-    url: str
-    folder: str
-    files: tuple[str, ...]
-    label_key: bytes
-    n_classes: int
+    title: str  # Name in messages
+    url: str  # Where the archive is
+    folder: str  # What the archive unpacks to
+    files: tuple[str, ...]  # Its batches, those for training first
+    label_key: bytes  # What a batch calls its labels
+    n_classes: int  # Labels are from 0 to ``n_classes - 1``
 
     @property
     def archive(self) -> str:

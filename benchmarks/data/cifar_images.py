@@ -21,21 +21,11 @@ BLOCK = 4096
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images with a fixed test set.
+    """Images with a fixed test set."""
 
-    Parameters
-    ----------
-    table : Table
-        All images as bytes, of shape (n_samples, channels, height, width); training rows first.
-    n_train : int
-        How many those are.
-    n_classes : int
-        Labels are from 0 to ``n_classes - 1``.
-    """
-
-    table: Table
-    n_train: int
-    n_classes: int
+    table: Table  # All images as bytes, of shape (n_samples, channels, height, width); training rows first
+    n_train: int  # How many those are
+    n_classes: int  # Labels are from 0 to ``n_classes - 1``
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -74,23 +64,13 @@ def load_image_set(
 
 @dataclass(frozen=True)
 class NormalizedImages:
-    """What a net is trained and tested on.
+    """What a net is trained and tested on."""
 
-    Parameters
-    ----------
-    X_train, X_test : ndarray of shape (n_samples, channels, height, width), dtype float32
-        Each channel less its mean and over its deviation in the training images.
-    y_train, y_test : ndarray of shape (n_samples,), dtype int64
-        Class codes.
-    mean, std : tuple of float
-        Of each channel of the training images, in bytes.
-    """
-
-    X_train: np.ndarray
-    y_train: np.ndarray
+    X_train: np.ndarray  # Images, float32: each channel less its mean and over its deviation in training
+    y_train: np.ndarray  # Class codes, int64
     X_test: np.ndarray
     y_test: np.ndarray
-    mean: tuple[float, ...]
+    mean: tuple[float, ...]  # Of each channel of the training images, in bytes
     std: tuple[float, ...]
 
     @property

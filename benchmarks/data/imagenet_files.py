@@ -53,19 +53,11 @@ def find_torchvision(name: str) -> Any:
 
 @dataclass(frozen=True)
 class Split:
-    """The images of one part.
+    """The images of one part."""
 
-    Parameters
-    ----------
-    paths : ndarray of shape (n_images,), dtype bytes
-        The files, as the operating system names them: one array, which processes that load
-        images share without copying it.
-    labels : ndarray of shape (n_images,), dtype int64
-        Class codes.
-    """
-
+    # The files as the operating system names them: one array of bytes, which loading processes share uncopied
     paths: np.ndarray
-    labels: np.ndarray
+    labels: np.ndarray  # Class codes, int64
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -73,22 +65,12 @@ class Split:
 
 @dataclass(frozen=True)
 class ImageFolders:
-    """Training and validation images.
+    """Training and validation images."""
 
-    Parameters
-    ----------
-    classes : tuple of str
-        Folder of each class, in the order of the codes.
-    train, val : Split
-        The two parts.
-    sha256 : str
-        Digest of the names and sizes of all files.
-    """
-
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # Folder of each class, in the order of the codes
     train: Split
     val: Split
-    sha256: str
+    sha256: str  # Digest of the names and sizes of all files
 
     def describe(self) -> dict[str, Any]:
         """Return the counts and the digest, ready for JSON."""
@@ -173,13 +155,7 @@ def _make_split(folder: Path, part: Any, codes: np.ndarray, digest: Any) -> Spli
 class ImageError(UserError):
     """An image that cannot be read.
 
-    A process that loads images hands an error on with its own traceback in front; only the
-    last line is kept.
-
-    Parameters
-    ----------
-    message : str
-        What is wrong, in one line.
+    A loading process hands an error on with its own traceback in front; only the last line is kept.
     """
 
     def __init__(self, message: str) -> None:
@@ -204,24 +180,9 @@ def read_image(path: bytes) -> Image.Image:
 class FolderImages(Dataset[tuple[Tensor, int]]):
     """Images that are read and transformed when they are asked for.
 
-    Parameters
-    ----------
-    split : Split
-        The files and their class codes.
-    transform : callable
-        Turns a PIL image into a tensor; may draw on torch's global generator.
-    seed : int, default=None
-        Of these draws, together with `epoch` and the row; None lets them be.
-
-    Attributes
-    ----------
-    epoch : int
-        To be set before each epoch.
-
-    Notes
-    -----
-    What an image becomes depends on seed, epoch and row only: neither on the process that
-    loads it, nor on what was loaded before. The global generator is left as it was.
+    What an image becomes depends on `seed`, the attribute ``epoch`` and the row only, neither on the process
+    that loads it nor on what was loaded before: `transform` may draw on torch's global generator, which is
+    seeded for it and left as it was. None lets its draws be.
     """
 
     def __init__(

@@ -18,16 +18,9 @@ IMAGE_TITLES = {"cifar10": "CIFAR-10", "digit_images": "Digits as images"}
 
 
 class ConvNet(nn.Module):
-    """Convolutions of stride 2 with a ReLU after each, then a linear layer.
+    """A convolution of stride 2 and a ReLU for each number of channels in `widths`, then a linear layer.
 
-    Parameters
-    ----------
-    out_features : int
-        Number of classes.
-    shape : tuple of int
-        Channels, height and width of an image.
-    widths : sequence of int
-        Channels after each convolution.
+    ``shape`` is that of an image: channels, height and width.
     """
 
     def __init__(self, out_features: int, shape: tuple[int, int, int], widths: Sequence[int]) -> None:

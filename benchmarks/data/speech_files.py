@@ -34,26 +34,14 @@ N_NAMED = 5
 
 @dataclass(frozen=True)
 class Clips:
-    """Clips by part, each named as in the lists: ``WORD/FILE.wav``.
+    """Clips by part, each named as in the lists: ``WORD/FILE.wav``."""
 
-    Parameters
-    ----------
-    folder : Path
-        What the names start from.
-    words : tuple of str
-        The classes, sorted.
-    train, valid, test : tuple of str
-        The parts, each sorted; `valid` is empty if the validation clips stand for the test clips.
-    n_absent : int, default=0
-        How many files the lists name that a part of the archive lacks.
-    """
-
-    folder: Path
-    words: tuple[str, ...]
-    train: tuple[str, ...]
-    valid: tuple[str, ...]
+    folder: Path  # What the names start from
+    words: tuple[str, ...]  # The classes, sorted
+    train: tuple[str, ...]  # Sorted, as all parts
+    valid: tuple[str, ...]  # Empty if the validation clips stand for the test clips
     test: tuple[str, ...]
-    n_absent: int = 0
+    n_absent: int = 0  # How many files the lists name that a part of the archive lacks
 
     @property
     def names(self) -> tuple[str, ...]:

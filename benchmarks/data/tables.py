@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import sklearn
@@ -12,13 +12,16 @@ from sklearn import datasets
 
 from benchmarks.data.uci_download import fetch_tables
 from benchmarks.data.uci_files import UCI_SETS, find_missing, read_files
-from benchmarks.harness.command import check_known
+from benchmarks.harness.command import BaseConfig
+from benchmarks.harness.rules import Known, Share, check_known
 
 __all__ = [
     "EMBEDDED_NAMES",
     "TABLE_TITLES",
     "UCI_NAMES",
     "Table",
+    "TableConfig",
+    "TableNames",
     "check_names",
     "choose_smaller_tables",
     "load_tables",
@@ -34,6 +37,7 @@ EMBEDDED: Mapping[str, tuple[str, Callable[..., Any]]] = {
 EMBEDDED_NAMES = tuple(EMBEDDED)
 UCI_NAMES = tuple(UCI_SETS)
 TABLE_NAMES = tuple(dict.fromkeys(EMBEDDED_NAMES + UCI_NAMES))
+TableNames = Annotated[tuple[str, ...], Known(TABLE_NAMES)]
 # HTRU2 and Phishing Websites would take most of the time where every table has many fits, and a
 # larger table tells methods apart least: everything overfits less there.
 SMALLER_UCI_NAMES = ("abalone", "arcene", "arrhythmia", "phishing")
@@ -46,24 +50,12 @@ TABLE_TITLES = {name: title for name, (title, _) in EMBEDDED.items()} | {
 
 @dataclass(frozen=True)
 class Table:
-    """A learning problem.
+    """A learning problem."""
 
-    Parameters
-    ----------
-    name : str
-        Key of ``TABLE_TITLES``.
-    X : ndarray of shape (n_samples, *features)
-        Inputs: float64, NaN where a value is missing, or the bytes of images.
-    y : ndarray of shape (n_samples,)
-        Labels, integers or strings; or real-valued targets, floats.
-    source : str
-        Where the rows come from.
-    """
-
-    name: str
-    X: np.ndarray
-    y: np.ndarray
-    source: str
+    name: str  # Key of ``TABLE_TITLES``
+    X: np.ndarray  # Inputs: float64, NaN where a value is missing, or the bytes of images
+    y: np.ndarray  # Labels, integers or strings; or real-valued targets, floats
+    source: str  # Where the rows come from
 
     @property
     def size(self) -> int:
@@ -85,10 +77,30 @@ class Table:
         }
 
 
-def check_names(names: Sequence[str], known: Sequence[str] = TABLE_NAMES, option: str = "--datasets") -> None:
+@dataclass(frozen=True, kw_only=True)
+class TableConfig(BaseConfig):
+    """Options of an experiment on tables, each split at random again and again."""
+
+    datasets: TableNames = ()
+    """Tables to use; none for all at hand."""
+
+    test_size: Share = 0.2
+    """Share of rows for testing."""
+
+    def reads_files(self) -> bool:
+        """Return whether a set of data comes from files."""
+        return needs_files(self.datasets)
+
+    @property
+    def test_ratio(self) -> float:
+        """Rows for testing over rows for training."""
+        return self.test_size / (1 - self.test_size)
+
+
+def check_names(names: Sequence[str], known: Sequence[str] = TABLE_NAMES) -> None:
     """Raise :class:`UserError` if a name is none of those known, of tables by default."""
     for name in names:
-        check_known(option, name, known)
+        check_known("--datasets", name, known)
 
 
 def needs_files(names: Sequence[str]) -> bool:

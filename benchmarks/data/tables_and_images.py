@@ -16,18 +16,10 @@ __all__ = ["Split", "choose_names", "holds_images", "load_data", "take_part"]
 
 @dataclass(frozen=True)
 class Split:
-    """Rows to learn from and rows to score.
+    """Rows to learn from and rows to score."""
 
-    Parameters
-    ----------
-    table : Table
-        The rows of one repeat.
-    train, test : ndarray of int
-        Row numbers.
-    """
-
-    table: Table
-    train: np.ndarray
+    table: Table  # The rows of one repeat
+    train: np.ndarray  # Row numbers
     test: np.ndarray
 
 

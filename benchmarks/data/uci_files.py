@@ -46,30 +46,15 @@ SHA256 = {
 
 @dataclass(frozen=True)
 class UciSet:
-    """One set of an archive.
+    """One set of an archive."""
 
-    Parameters
-    ----------
-    title : str
-        Name for people.
-    uci_id : int or None
-        Number in ``https://archive.ics.uci.edu/dataset/<uci_id>``; None for another archive.
-    shape : tuple of int
-        Rows, features, classes or targets that occur.
-    files : tuple of str
-        Names of the files; each may carry ``.gz``.
-    parse : callable
-        Turns the files' contents, in that order, into inputs and labels.
-    url : str, default=""
-        Where the files are to be had by hand; empty for UCI's page.
-    """
-
-    title: str
+    title: str  # Name for people
+    # Number in ``https://archive.ics.uci.edu/dataset/<uci_id>``; None for another archive.
     uci_id: int | None
-    shape: tuple[int, int, int]
-    files: tuple[str, ...]
-    parse: Callable[..., Arrays]
-    url: str = ""
+    shape: tuple[int, int, int]  # Rows, features, classes or targets that occur
+    files: tuple[str, ...]  # Names of the files; each may carry ``.gz``.
+    parse: Callable[..., Arrays]  # Turns the files' contents, in that order, into inputs and labels
+    url: str = ""  # Where the files are to be had by hand; empty for UCI's page
 
     def get_url(self) -> str:
         """Return where the files are to be had by hand."""

@@ -7,7 +7,7 @@ Not in the paper, which gives ten epochs and batch 16 for its tables (Table 4) a
     python -m benchmarks defaults --data-dir DIR      and the paper's sets of at most 5,000 rows
 
 One option at a time is changed from a base point; all levels are fitted to the same splits with
-the same seeds. The table with n and 95 % intervals is in benchmarks/README.md.
+the same seeds.
 """
 
 from dataclasses import dataclass
@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.data.tables import Table, check_names, choose_smaller_tables, load_tables, needs_files
+from benchmarks.data.tables import Table, TableConfig, TableNames, choose_smaller_tables, load_tables
 from benchmarks.defaults.summary import describe_finding, draw_levels, summarise, tabulate
-from benchmarks.harness.command import BaseConfig, Command, UserError, check_range
+from benchmarks.harness.command import Command, UserError
 from benchmarks.harness.experiment import run_experiment
 from benchmarks.harness.fitting import compute_scores, derive_seed, make_net, measure_time, split_rows
+from benchmarks.harness.rules import NotNegative, Several
 
 __all__ = ["COMMAND", "Config", "parse_schedule", "run"]
 
@@ -54,13 +55,13 @@ def parse_schedule(text: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(BaseConfig):
+class Config(TableConfig):
     """Options of the measurement behind the estimator's defaults."""
 
-    datasets: tuple[str, ...] = ()
+    datasets: TableNames = ()
     """Tables to use; none for all at hand (of UCI's, those of at most 5,000 rows)."""
 
-    base_alpha: float = 0.2
+    base_alpha: NotNegative = 0.2
     """Alpha of the base point."""
 
     base_schedule: str = "early-0.2-10"
@@ -72,7 +73,7 @@ class Config(BaseConfig):
     base_lam_per: str = "example"
     """Whether the base point draws one weight per example or per batch."""
 
-    alphas: tuple[float, ...] = (0, 0.1, 0.2, 0.4, 1.0)
+    alphas: tuple[NotNegative, ...] = (0, 0.1, 0.2, 0.4, 1.0)
     """Levels of alpha; 0 is ERM."""
 
     schedules: tuple[str, ...] = (
@@ -92,26 +93,14 @@ class Config(BaseConfig):
     lam_pers: tuple[str, ...] = ("example", "batch")
     """Levels of the weight's scope."""
 
-    test_size: float = 0.2
-    """Share of rows for testing."""
-
-    seeds_each: int = 10
+    seeds_each: Several = 10
     """Repeats on each table, unless --seeds is given."""
-
-    def reads_files(self) -> bool:
-        """Return whether a set of data comes from files."""
-        return needs_files(self.datasets)
 
     def __post_init__(self) -> None:
         """Check every option."""
         super().__post_init__()
-        check_names(self.datasets)
         for schedule in (self.base_schedule, *self.schedules):
             parse_schedule(schedule)
-        for alpha in (self.base_alpha, *self.alphas):
-            check_range("--alphas", alpha, 0)
-        check_range("--test-size", self.test_size, 0.05, 0.5)
-        check_range("--seeds-each", self.seeds_each, 2)
 
     def make_levels(self) -> dict[str, list[Level]]:
         """Return every factor's levels, each a whole setting of the four options."""

@@ -8,16 +8,15 @@ In the paper: section 3.7 and Figure 5, pictures of toy densities as training go
 Generator and discriminator have the paper's three hidden layers of 512 ReLU units and train with Adam,
 five discriminator steps before each step of the generator. Plain and mixup GANs have the same seeds,
 training rows and code; alpha=0 is the plain one. Samples are scored against fresh points of the
-density. The claim of robustness is a grid over learning rate, width and alpha. The tables with n and
-95 % intervals, and the figures of a prototype beside, are in benchmarks/README.md.
+density. The claim of robustness is a grid over learning rate, width and alpha.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 import itertools
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +25,10 @@ from benchmarks.gan.densities import DENSITIES
 from benchmarks.gan.scores import MODE_SHARE, N_STD, compute_sample_scores
 from benchmarks.gan.speed import time_gans
 from benchmarks.gan.summary import describe_finding, draw_samples, summarise, tabulate
-from benchmarks.harness.command import BaseConfig, Command, UserError, check_known, check_range
-from benchmarks.harness.experiment import conclude, make_stem, open_journal
+from benchmarks.harness.command import BaseConfig, Command, UserError
+from benchmarks.harness.experiment import conclude, list_records, make_stem, open_journal
 from benchmarks.harness.fitting import derive_seed, measure_time
+from benchmarks.harness.rules import Count, Known, Positive, Several, Within, name_option
 from benchmarks.harness.runner import run_tasks
 from sk_mixup import MixupGAN, fit_stacked
 from sk_mixup.callbacks import Snapshots
@@ -41,79 +41,73 @@ N_LAYERS = 3
 STEPS_PER_EPOCH = 100
 N_SHOWN = 1000
 SPEED_ALPHA, SPEED_SEEDS = 0.2, 5
-SETTING_COLUMNS = ("part", "dataset", "generator_loss", "alpha", "lr", "width")
-COLUMNS = (
-    *SETTING_COLUMNS,
-    *("repeat", "seed", "iteration", "energy", "modes", "near", "seconds"),
-    *("case", "contender", "round", "value"),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(BaseConfig):
     """Options of the comparison of plain GANs with mixup."""
 
-    densities: tuple[str, ...] = tuple(DENSITIES)
+    densities: Annotated[tuple[str, ...], Known(DENSITIES)] = tuple(DENSITIES)
     """Densities to learn."""
 
-    alphas: tuple[float, ...] = (0.2,)
+    alphas: tuple[Positive, ...] = (0.2,)
     """Values of alpha beside the plain GAN, whose alpha is 0."""
 
-    generator_losses: tuple[GeneratorLoss, ...] = LOSSES[:1]
+    generator_losses: Annotated[tuple[GeneratorLoss, ...], Known(LOSSES)] = LOSSES[:1]
     """Losses of the generator: non-saturating, or minimax as in the paper; the first is drawn."""
 
-    iterations: int = 4000
+    iterations: Count = 4000
     """Generator steps; a multiple of 100, or fewer."""
 
     snapshots: tuple[int, ...] = (10, 100, 1000, 10_000, 20_000)
     """Generator steps after which samples are drawn, as far as training goes, and after the last."""
 
-    lr: float = 1e-3
+    lr: Annotated[float, Within(1e-8)] = 1e-3
     """Learning rate of both nets; Adam's default."""
 
-    width: int = 512
+    width: Count = 512
     """Units of each of the three hidden layers."""
 
-    batch_size: int = 32
+    batch_size: Several = 32
     """Real rows, and generated rows, of a step."""
 
-    n_rows: int = 10_000
+    n_rows: Several = 10_000
     """Training rows, others for each seed."""
 
-    n_samples: int = 2500
+    n_samples: Several = 2500
     """Samples that are scored, and fresh points they are scored against."""
 
-    seeds_each: int = 5
+    seeds_each: Several = 5
     """Seeds, unless --seeds is given."""
 
-    grid_densities: tuple[str, ...] = ("ring",)
+    grid_densities: Annotated[tuple[str, ...], Known(DENSITIES)] = ("ring",)
     """Densities of the grid."""
 
-    grid_losses: tuple[GeneratorLoss, ...] = LOSSES
+    grid_losses: Annotated[tuple[GeneratorLoss, ...], Known(LOSSES)] = LOSSES
     """Losses of the generator in the grid."""
 
-    grid_lrs: tuple[float, ...] = (2e-4, 1e-3, 5e-3)
+    grid_lrs: Annotated[tuple[float, ...], Within(1e-8)] = (2e-4, 1e-3, 5e-3)
     """Learning rates of the grid."""
 
-    grid_widths: tuple[int, ...] = (64, 128, 256)
+    grid_widths: tuple[Count, ...] = (64, 128, 256)
     """Widths of the grid."""
 
-    grid_alphas: tuple[float, ...] = (0.1, 0.2, 0.5)
+    grid_alphas: tuple[Positive, ...] = (0.1, 0.2, 0.5)
     """Values of alpha of the grid, beside the plain GAN."""
 
-    grid_iterations: int = 1000
+    grid_iterations: Count = 1000
     """Generator steps of each fit of the grid; a multiple of 100, or fewer."""
 
-    grid_seeds: int = 3
+    seeds_grid: Several = 3
     """Seeds of each setting of the grid, unless --seeds is given."""
 
-    speed_widths: tuple[int, ...] = (128, 512)
+    speed_widths: tuple[Count, ...] = (128, 512)
     """Widths at which times are taken."""
 
-    speed_iterations: int = 20
+    speed_iterations: Count = 20
     """Generator steps of each fit that is timed."""
 
-    speed_rounds: int = 9
+    speed_rounds: Several = 9
     """Rounds of each comparison of times."""
 
     def reads_files(self) -> bool:
@@ -123,30 +117,19 @@ class Config(BaseConfig):
     def __post_init__(self) -> None:
         """Check every option."""
         super().__post_init__()
-        for name in (*self.densities, *self.grid_densities):
-            check_known("--densities and --grid-densities", name, DENSITIES)
-        for loss in (*self.generator_losses, *self.grid_losses):
-            check_known("--generator-losses and --grid-losses", loss, LOSSES)
-        for alpha in (*self.alphas, *self.grid_alphas):
-            check_range("--alphas and --grid-alphas", alpha, 1e-6)
-        for lr in (self.lr, *self.grid_lrs):
-            check_range("--lr and --grid-lrs", lr, 1e-8)
-        for width in (self.width, *self.grid_widths, *self.speed_widths):
-            check_range("--width, --grid-widths and --speed-widths", width, 1)
         for name in ("iterations", "grid_iterations", "speed_iterations"):
-            _check_iterations(f"--{name.replace('_', '-')}", getattr(self, name))
-        for name in ("batch_size", "n_rows", "n_samples", "seeds_each", "grid_seeds", "speed_rounds"):
-            check_range(f"--{name.replace('_', '-')}", getattr(self, name), 2)
+            count = getattr(self, name)
+            if count > STEPS_PER_EPOCH and count % STEPS_PER_EPOCH:
+                rule = f"a multiple of {STEPS_PER_EPOCH}, or fewer; got {count}."
+                raise UserError(f"{name_option(name)} must be {rule}")
+
+    def count_seeds(self, setting: "Setting") -> int:
+        """Return the seeds of a setting."""
+        return self.n_seeds or (self.seeds_each if setting.part == "picture" else self.seeds_grid)
 
     def list_snapshots(self) -> tuple[int, ...]:
         """Return the iterations after which the samples of the picture are drawn; the last is one."""
         return (*sorted({step for step in self.snapshots if step < self.iterations}), self.iterations)
-
-
-def _check_iterations(name: str, n_iterations: int) -> None:
-    check_range(name, n_iterations, 1)
-    if n_iterations > STEPS_PER_EPOCH and n_iterations % STEPS_PER_EPOCH:
-        raise UserError(f"{name} must be a multiple of {STEPS_PER_EPOCH}, or fewer; got {n_iterations}.")
 
 
 @dataclass(frozen=True)
@@ -162,33 +145,17 @@ class Setting:
 
     def describe(self) -> dict[str, Any]:
         """Return the columns that every record of the stack has."""
-        return {name: getattr(self, name) for name in SETTING_COLUMNS}
+        return asdict(self)
 
 
+PAPER: dict[str, Any] = {
+    **{"iterations": 20_000, "batch_size": 128, "generator_losses": LOSSES, "n_rows": 100_000},
+    **{"grid_widths": (128, 256, 512), "grid_iterations": 4000, "seeds_grid": 5},
+}
 PRESETS = {
     "cpu": Config(),
-    "paper": Config(
-        iterations=20_000,
-        batch_size=128,
-        generator_losses=LOSSES,
-        n_rows=100_000,
-        grid_densities=("ring", "grid"),
-        grid_widths=(128, 256, 512),
-        grid_iterations=4000,
-        grid_seeds=5,
-    ),
-    "gpu": Config(
-        device="cuda",
-        n_jobs=1,
-        generator_losses=LOSSES,
-        iterations=20_000,
-        batch_size=128,
-        n_rows=100_000,
-        grid_widths=(128, 256, 512),
-        grid_iterations=4000,
-        grid_seeds=5,
-        speed_iterations=300,
-    ),
+    "paper": Config(**PAPER, grid_densities=("ring", "grid")),
+    "gpu": Config(**PAPER, device="cuda", n_jobs=1, speed_iterations=300),
     "smoke": Config(
         n_seeds=2,
         n_jobs=1,
@@ -214,23 +181,25 @@ def run(config: Config) -> int:
     """Measure, print tables, a plot's path and two sentences, and write the results."""
     config.check_device()
     stem = make_stem("gan", config, embedded=False)
-    journal = open_journal(stem, config, by_repeat=False)
-    fitted = run_tasks(fit_stack, make_tasks(config), journal, n_jobs=config.n_jobs, label="gan")
+    journal = open_journal(stem, config)
+    join = max(config.list_seeds())
+    fitted = run_tasks(
+        fit_stack, make_tasks(config), journal, n_jobs=config.n_jobs, label="gan", join=lambda *_: join
+    )
     # Times alone: no other fit runs beside them.
     timed = run_tasks(time_width, list_widths(config), journal, n_jobs=1, label="gan, times")
-    records = [record for group in (*fitted, *timed) for record in group["records"]]
-    pictures = [group["picture"] for group in fitted if group["picture"] is not None]
-    summary = summarise(records)
+    records = list_records([*fitted, *timed])
+    pictures = [picture for group in fitted for picture in group["pictures"]]
     return conclude(
         COMMAND,
         config,
-        stem=stem,
-        journal=journal,
+        stem,
+        journal,
+        records,
         protocol=describe_protocol(config),
-        finding=describe_finding(summary),
-        summary=summary,
-        records=records,
-        picture=draw_samples(pictures),
+        summarise=summarise,
+        describe_finding=describe_finding,
+        draw=lambda _: draw_samples(pictures),
     )
 
 
@@ -240,7 +209,7 @@ def list_widths(config: Config) -> dict[str, tuple[Any, ...]]:
 
 
 def make_tasks(config: Config) -> dict[str, tuple[Any, ...]]:
-    """Return the arguments of :func:`fit_stack` for each setting, the largest nets first."""
+    """Return the arguments of :func:`fit_stack` for each setting and repeat, the largest nets first."""
     losses = config.generator_losses
     options = [
         *itertools.product(
@@ -257,18 +226,21 @@ def make_tasks(config: Config) -> dict[str, tuple[Any, ...]]:
     ]
     settings = [Setting(*values) for values in options]
     settings.sort(key=lambda setting: (setting.part != "picture", -setting.width))
-    return {"/".join(map(str, setting.describe().values())): (config, setting) for setting in settings}
+    return {
+        "/".join(map(str, (*setting.describe().values(), repeat))): (config, setting, repeat)
+        for setting in settings
+        for repeat in range(config.count_seeds(setting))
+    }
 
 
-def fit_stack(config: Config, setting: Setting) -> dict[str, Any]:
-    """Train the seeds of one setting as a stack and score their samples.
+def fit_stack(config: Config, setting: Setting, repeats: Sequence[int]) -> dict[str, Any]:
+    """Train some seeds of one setting as a stack and score their samples.
 
-    ``records``: the scores of each seed after each snapshot, seconds a net. ``picture``: what is drawn of
-    the first seed, or None.
+    ``records``: the scores of each seed after each snapshot, seconds a net. ``pictures``: what is drawn of
+    the first seed, if anything is.
     """
     is_picture = setting.part == "picture"
-    n_seeds = config.n_seeds or (config.seeds_each if is_picture else config.grid_seeds)
-    seeds = [derive_seed(setting.dataset, repeat) for repeat in range(n_seeds)]
+    seeds = [derive_seed(setting.dataset, repeat) for repeat in repeats]
     n_iterations = config.iterations if is_picture else config.grid_iterations
     steps = config.list_snapshots() if is_picture else (n_iterations,)
     snapshots = [Snapshots(iterations=steps, n_samples=config.n_samples, random_state=seed) for seed in seeds]
@@ -278,15 +250,16 @@ def fit_stack(config: Config, setting: Setting) -> dict[str, Any]:
     ]
     with measure_time() as watch:
         fit_until_divergence(jobs)
-    samples = [fill_samples(taken.samples_, steps, config.n_samples) for taken in snapshots]
-    seconds = round(watch.seconds / n_seeds, 3)
-    records = [
-        make_record(**setting.describe(), repeat=repeat, seed=seed, iteration=step, seconds=seconds, **scores)
-        for repeat, seed in enumerate(seeds)
-        for step, scores in score_snapshots(config, setting, seed, samples[repeat]).items()
-    ]
-    is_drawn = is_picture and setting.generator_loss == config.generator_losses[0]
-    return {"records": records, "picture": make_picture(setting, samples[0]) if is_drawn else None}
+    seconds = round(watch.seconds / len(repeats), 3)
+    found: dict[str, Any] = {"records": [], "pictures": []}
+    for repeat, seed, taken in zip(repeats, seeds, snapshots, strict=True):
+        samples = fill_samples(taken.samples_, steps, config.n_samples)
+        shared = {**setting.describe(), "repeat": repeat, "seed": seed, "seconds": seconds}
+        scores = score_snapshots(config, setting, seed, samples)
+        found["records"] += [{**shared, "iteration": step, **scores[step]} for step in steps]
+        if repeat == 0 and is_picture and setting.generator_loss == config.generator_losses[0]:
+            found["pictures"].append(make_picture(setting, samples))
+    return found
 
 
 def make_gan(
@@ -342,15 +315,10 @@ def score_snapshots(
     return {step: compute_sample_scores(points, fresh, density) for step, points in samples.items()}
 
 
-def make_record(**given: Any) -> dict[str, Any]:
-    """Return a record with every column; those not given are None."""
-    return dict.fromkeys(COLUMNS) | given
-
-
 def make_picture(setting: Setting, samples: Mapping[int, NDArray[Any]]) -> dict[str, Any]:
-    """Return what is drawn of one net: its density, its alpha and some samples of each snapshot."""
+    """Return what is drawn of the first seed: its density, its alpha and some samples of each snapshot."""
     points = {str(step): np.round(drawn[:N_SHOWN], 3).tolist() for step, drawn in samples.items()}
-    return {"dataset": setting.dataset, "alpha": setting.alpha, "samples": points}
+    return {"repeat": 0, "dataset": setting.dataset, "alpha": setting.alpha, "samples": points}
 
 
 def time_width(config: Config, width: int) -> dict[str, Any]:
@@ -371,7 +339,7 @@ def time_width(config: Config, width: int) -> dict[str, Any]:
         device=config.device,
     )
     case = f"width {width} on {config.device}"
-    return {"records": [make_record(**setting.describe(), case=case, **time) for time in times]}
+    return {"records": [{**setting.describe(), "case": case, **time} for time in times]}
 
 
 def describe_protocol(config: Config) -> str:
@@ -380,14 +348,14 @@ def describe_protocol(config: Config) -> str:
 
 
 def _describe_training(config: Config) -> str:
-    n_seeds, grid_seeds = (config.n_seeds or n for n in (config.seeds_each, config.grid_seeds))
+    n_seeds, seeds_grid = (config.n_seeds or n for n in (config.seeds_each, config.seeds_grid))
     return (
         f"Nets with {N_LAYERS} hidden layers of {config.width} ReLU units, noise of two Gaussian features, "
         f"Adam with learning rate {config.lr:g}, five discriminator steps before each step of the generator, "
         f"batches of {config.batch_size} real and {config.batch_size} generated rows. Plain is alpha=0 in "
         f"the same code. Each of {n_seeds} seeds has {config.n_rows} training rows, weights and fresh points "
         "of its own, the same for plain and mixup. The grid has other learning rates, widths and alphas, "
-        f"{config.grid_iterations} generator steps, {grid_seeds} seeds; generator loss: "
+        f"{config.grid_iterations} generator steps, {seeds_grid} seeds; generator loss: "
         f"{' and '.join(config.grid_losses)}. Densities have a standard deviation of about 1 an axis: eight "
         "Gaussians of standard deviation 0.014 on a ring of radius 1.41; 25 of 0.018 on a grid of spacing "
         "0.71; scikit-learn's swiss roll."

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Beta
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 
-from benchmarks.harness.interleaved_timing import interleave, use_threads
+from benchmarks.harness.interleaved_timing import interleave, list_times, use_threads
 from sk_mixup import fit_stacked
 
 __all__ = ["compute_mixed_loss", "fit_gan_by_hand", "make_sequential", "time_gans"]
@@ -86,7 +86,6 @@ def time_gans(
     Contender, round and microseconds per generator step of a net: "estimator" and "loop" were timed in
     turns, and so were "stack" and "singles".
     """
-    device = options["device"]
     steps = {
         "estimator": lambda: make(0).fit(X),
         "loop": lambda: fit_gan_by_hand(X, n_iterations=n_iterations, **options),
@@ -96,21 +95,6 @@ def time_gans(
         "singles": lambda: [make(seed).fit(X) for seed in range(n_seeds)],
     }
     for contenders, n_nets in ((steps, 1), (stacks, n_seeds)):
-        waiting = {name: _wait_for(fit, device) for name, fit in contenders.items()}
         with use_threads(1):
-            seconds = interleave(waiting, n_rounds)
-        for contender, values in seconds.items():
-            for turn, value in enumerate(values):
-                time = round(1e6 * value / (n_iterations * n_nets), 3)
-                yield {"contender": contender, "round": turn, "value": time}
-
-
-def _wait_for(function: Callable[[], Any], device: str) -> Callable[[], None]:
-    """Return a call that ends when the device has ended its work."""
-
-    def call() -> None:
-        function()
-        if torch.device(device).type == "cuda":
-            torch.cuda.synchronize(device)
-
-    return call
+            seconds = interleave(contenders, n_rounds, device=options["device"])
+        yield from list_times(seconds, scale=1e6 / (n_iterations * n_nets), digits=3)

@@ -30,28 +30,12 @@ PARTS = ("module", "optimizer", "generator", "history")
 
 
 def find_checkpoint(folder: Path, key: str) -> Path:
-    """Return the file of the run that a journal knows as `key`.
-
-    Examples
-    --------
-    >>> from pathlib import Path
-    >>> from benchmarks.harness.checkpoints import find_checkpoint
-    >>> find_checkpoint(Path("runs"), "cifar10/mixup/0").name
-    'cifar10-mixup-0.pt'
-    """
+    """Return the file of the run that a journal knows as `key`."""
     return folder / f"{key.replace('/', '-')}.pt"
 
 
 class CheckpointedJournal(Journal):
-    """A journal beside a folder with a checkpoint of each run that has begun and not ended.
-
-    Parameters
-    ----------
-    path, **others
-        As in :class:`benchmarks.harness.journal.Journal`.
-    folder : Path
-        Where the checkpoints are; it need not exist.
-    """
+    """A journal beside a folder with a checkpoint of each run that has begun and not ended."""
 
     def __init__(self, path: Path, folder: Path, **others: Any) -> None:
         super().__init__(path, **others)
@@ -80,8 +64,9 @@ def open_checkpoints(
 ) -> CheckpointedJournal:
     """Return the journal of a run with checkpoints, which may keep its networks in the folder `models`."""
     # What has ended is not trained again, so its network must have been kept, and in that folder.
-    kept = {} if models is None else {"models": str(models.resolve())}
-    folder = name_run(stem, config, **facts, **kept)
+    if models is not None:
+        facts["models"] = str(models.resolve())
+    folder = name_run(stem, config, **facts)
     return CheckpointedJournal(folder=folder, **find_paths(folder))
 
 
@@ -95,33 +80,16 @@ def train_in_pieces(
     path: Path,
     identity: str,
 ) -> None:
-    """Train a net, from its checkpoint on if there is one, and write one after each piece.
+    """Train a net, from its checkpoint on if there is one, and write one after each piece of `every` epochs.
 
-    Parameters
-    ----------
-    net : MixupClassifier
-        What it is to be must follow from its options alone: ``module__out_features`` and
-        ``classes`` must be set.
-    X, y : ndarray
-        Training rows and their labels.
-    n_epochs, every : int
-        Epochs in all, and in a piece; the last piece may have fewer.
-    path : Path
-        The checkpoint.
-    identity : str
-        Names the run and all that it depends on.
+    What the net is to be must follow from its options alone: ``module__out_features`` and ``classes`` must be
+    set. `identity` names the run and all that it depends on; a checkpoint that is damaged or another run's is
+    a :class:`UserError`.
 
-    Raises
-    ------
-    UserError
-        If the checkpoint is damaged or another run's.
-
-    Notes
-    -----
-    Each piece is a call of ``partial_fit``, whether or not the training was broken off
-    between: a piece draws its seed of torch from the net's numpy generator, whose state the
-    checkpoint holds. On a CPU with a fixed number of threads a run that was broken off ends
-    with the same weights, bit for bit. Other values of `every` give other draws.
+    Each piece is a call of ``partial_fit``, whether or not the training was broken off between: a piece draws
+    its seed of torch from the net's numpy generator, whose state the checkpoint holds. On a CPU with a fixed
+    number of threads a run that was broken off ends with the same weights, bit for bit. Other values of
+    `every` give other draws.
     """
     net.initialize()
     if path.exists():
@@ -170,10 +138,7 @@ def _strip_epoch(epoch: Mapping[str, Any]) -> dict[str, Any]:
 def load_checkpoint(net: MixupClassifier, path: Path, identity: str) -> None:
     """Let an initialized net be as it was when :func:`save_checkpoint` wrote the file.
 
-    Raises
-    ------
-    UserError
-        If the file is damaged or another run's; the net is then not to be used.
+    A file that is damaged or another run's is a :class:`UserError`; the net is then not to be used.
     """
     found, state = _read_state(path)
     if found != identity:

@@ -17,10 +17,7 @@ __all__ = ["Peak", "run_in_process"]
 class Peak:
     """The most memory that this process holds while a block runs, in bytes.
 
-    Attributes
-    ----------
-    growth : int
-        That memory less what was held when the block began; 0 until the block has ended.
+    When the block has ended ``growth`` is that memory less what was held when it began.
     """
 
     growth = 0

@@ -1,8 +1,7 @@
 """What a benchmark command is: its facts, its configuration, its presets, its run."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-import difflib
 from pathlib import Path
 import tempfile
 from typing import Annotated, Any, Literal
@@ -10,7 +9,9 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 
-__all__ = ["PRESET_NAMES", "BaseConfig", "Command", "UserError", "check_folder", "check_known", "check_range"]
+from benchmarks.harness.rules import UserError, Within, check_rules
+
+__all__ = ["PRESET_NAMES", "BaseConfig", "Command", "UserError", "check_folder", "is_seeds"]
 
 PRESET_NAMES = ("paper", "gpu", "cpu", "smoke")
 # The checkout, and the recorded results in it.
@@ -23,27 +24,6 @@ OUT = Path("build/results")
 # their records, and none of them is written into a result.
 EXECUTION_FIELDS = frozenset({"preset", "data_dir", "download", "out", "record", "work", "n_jobs", "models"})
 SEEDS_PREFIX = "seeds_"
-
-
-class UserError(Exception):
-    """A mistake of the user, printed by the command line in one line, without a traceback."""
-
-
-def check_known(name: str, value: str, known: Iterable[str]) -> None:
-    """Raise :class:`UserError` unless the option `name` has one of the values `known`; name the closest."""
-    known = tuple(known)
-    if value in known:
-        return
-    close = difflib.get_close_matches(value, known, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise UserError(f"{name} must be one of {', '.join(known)}; got {value!r}.{hint}")
-
-
-def check_range(name: str, value: float, low: float, high: float = float("inf")) -> None:
-    """Raise :class:`UserError` unless ``low <= value <= high``; NaN fails."""
-    if not low <= value <= high:
-        rule = f"at least {low}" if high == float("inf") else f"between {low} and {high}"
-        raise UserError(f"{name} must be {rule}; got {value!r}.")
 
 
 def check_folder(name: str, folder: Path) -> None:
@@ -66,11 +46,7 @@ class BaseConfig:
     """Options that every benchmark has.
 
     Fields of a subclass that begin with ``seeds_`` are numbers of seeds; ``--seeds`` stands for all of them.
-
-    Raises
-    ------
-    UserError
-        If an option is outside its range.
+    Rules of a field's value are annotations; a value that breaks one is a :class:`UserError`.
     """
 
     preset: Literal["paper", "gpu", "cpu", "smoke"] = "cpu"
@@ -91,7 +67,7 @@ class BaseConfig:
     work: Annotated[Path | None, tyro.conf.Suppress] = None
     """Folder of what is kept until the run ends; None for that of the results."""
 
-    n_seeds: Annotated[int | None, tyro.conf.arg(name="seeds")] = None
+    n_seeds: Annotated[int | None, Within(2), tyro.conf.arg(name="seeds")] = None
     """Repeats of every measurement, at least 2; None takes the preset's. More go on from a finished run."""
 
     n_jobs: int = -1
@@ -101,9 +77,8 @@ class BaseConfig:
     """Torch device of the nets, such as cpu, cuda or mps."""
 
     def __post_init__(self) -> None:
-        """Check the values that every benchmark shares."""
-        if self.n_seeds is not None:
-            check_range("--seeds", self.n_seeds, 2)
+        """Check every option by the rules of its annotation."""
+        check_rules(self)
         if self.out != OUT:
             check_folder("--out", self.out)
         if self.n_jobs == 0 or self.n_jobs < -1:
@@ -137,36 +112,19 @@ def is_seeds(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Command:
-    """One benchmark, as the command line and the report see it.
+    """One benchmark, as the command line and the report see it."""
 
-    Parameters
-    ----------
-    name : str
-        What is typed after ``python -m benchmarks``.
-    paper : str
-        Where the claim stands in the paper, such as "Table 4".
-    claim : str
-        The claim in one sentence.
-    presets : mapping of str to BaseConfig
-        Frozen configurations by preset; a command without presets has one, named "".
-    run : callable
-        ``run(config)`` does the work and returns the exit status.
-    tabulate : callable, optional
-        ``tabulate(document)`` turns a result into tables: heading to rows, title to text.
-    note : str, default=""
-        What a reader of the results should know beside the claim; for the report.
-    order : int, default=100
-        Place in the list of commands and in the report; commands of one place are sorted by name.
-    times : mapping of str to str
-        By preset, how long it takes on which machine; a preset that is not named was not timed.
-    """
-
-    name: str
-    paper: str
-    claim: str
-    presets: Mapping[str, Any]
-    run: Callable[[Any], int]
+    name: str  # What is typed after ``python -m benchmarks``
+    paper: str  # Where the claim stands in the paper, such as "Table 4"
+    claim: str  # The claim in one sentence
+    presets: Mapping[str, Any]  # Frozen configurations by preset; a command without presets has one, named ""
+    run: Callable[[Any], int]  # ``run(config)`` does the work and returns the exit status
+    # ``tabulate(document)`` turns a result into tables: heading to rows, title to text
     tabulate: Callable[[Mapping[str, Any]], dict[str, list[dict[str, str]]]] | None = None
-    note: str = ""
+    note: str = ""  # What a reader of the results should know beside the claim; for the report
+    # Place in the list of commands and in the report; commands of one place are sorted by name
     order: int = 100
+    # What becomes of a finished run with more seeds
+    more_seeds: str = "A finished one goes on with the same command and more --seeds."
+    # By preset, how long it takes on which machine; a preset that is not named was not timed
     times: Mapping[str, str] = field(default_factory=dict)

@@ -1,12 +1,13 @@
 """The steps that every benchmark takes, from data to result files."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 import textwrap
 from typing import Any, Protocol, TypeVar
 
 from benchmarks.harness.command import BaseConfig, Command, is_seeds
 from benchmarks.harness.journal import Journal, hash_identity
+from benchmarks.harness.paired_differences import fill_columns
 from benchmarks.harness.results import (
     describe_config,
     find_device_kind,
@@ -18,7 +19,15 @@ from benchmarks.harness.results import (
 )
 from benchmarks.harness.runner import Join, Tasks, Worker, run_tasks
 
-__all__ = ["conclude", "find_paths", "make_stem", "name_run", "open_journal", "run_experiment"]
+__all__ = [
+    "conclude",
+    "find_paths",
+    "list_records",
+    "make_stem",
+    "name_run",
+    "open_journal",
+    "run_experiment",
+]
 
 
 class Table(Protocol):
@@ -54,32 +63,13 @@ def run_experiment(
     load: Callable[..., list[T]],
     join: Join | None = None,
 ) -> int:
-    """Load the tables, measure what is missing, write the results and print them.
+    """Load the tables, measure what is missing, write the results and print them; return 0.
 
-    Parameters
-    ----------
-    command, config
-        The benchmark, and what to run.
-    names : sequence of str
-        The tables; empty for all at hand.
-    worker : callable
-        Makes a record, or a dict whose ``records`` holds several, from the arguments of a task.
-    make_tasks : callable
-        Gives the tasks for the tables; the key of each names its repeat, on whose number alone, with the
-        options but those of seeds, its record depends.
-    summarise, describe_finding, draw : callable
-        Turn records into flat rows, and rows into sentences and into a PNG.
-    protocol : str
-        What was done, in words.
-    load : callable
-        Gives the tables: ``load(names, data_dir=..., download=...)``.
-    join : callable, default=None
-        As in :func:`benchmarks.harness.runner.run_tasks`.
-
-    Returns
-    -------
-    status : int
-        0.
+    ``load(names, data_dir=..., download=...)`` gives the tables, `names` empty for all at hand. `make_tasks`
+    gives their tasks: each key names its repeat, on whose number alone, with the options but those of seeds,
+    its record depends. `worker` makes a record, or a dict whose ``records`` holds several, from the arguments
+    of a task; for `join` see :func:`benchmarks.harness.runner.run_tasks`. `summarise`, `describe_finding` and
+    `draw` turn records into flat rows, and rows into sentences and into a PNG.
     """
     config.check_device()
     tables = load(names, data_dir=config.data_dir, download=config.download)
@@ -89,48 +79,52 @@ def run_experiment(
     journal = open_journal(stem, config, data={entry["dataset"]: entry["sha256"] for entry in data})
     # The largest first, so that no core is left alone with a long task at the end.
     tasks = make_tasks(sorted(tables, key=lambda table: -table.size))
-    done = run_tasks(worker, tasks, journal, n_jobs=config.n_jobs, label=command.name, join=join)
-    records = [record for group in done for record in group.get("records", [group])]
-    records = sorted(records, key=lambda record: places[record["dataset"]])
-    summary = summarise(records)
+    groups = run_tasks(worker, tasks, journal, n_jobs=config.n_jobs, label=command.name, join=join)
+    records = sorted(list_records(groups), key=lambda record: places[record["dataset"]])
     return conclude(
         command,
         config,
-        stem=stem,
-        journal=journal,
+        stem,
+        journal,
+        records,
         data=data,
         protocol=protocol,
-        finding=describe_finding(summary),
-        summary=summary,
-        records=records,
-        picture=draw(summary),
+        summarise=summarise,
+        describe_finding=describe_finding,
+        draw=draw,
     )
+
+
+def list_records(groups: Iterable[Mapping[str, Any]]) -> Rows:
+    """Return all records, those in ``records`` of what a worker gave; a column that one lacks is None."""
+    return fill_columns([record for group in groups for record in group.get("records", [group])])
 
 
 def conclude(
     command: Command,
     config: BaseConfig,
-    *,
     stem: str,
     journal: Journal,
-    protocol: str,
-    finding: str,
-    summary: Rows,
     records: Records,
-    picture: bytes,
+    *,
+    summarise: Callable[[Records], Rows],
+    describe_finding: Callable[[Rows], str],
+    draw: Callable[[Rows], bytes],
+    protocol: str,
     data: list[dict[str, Any]] | None = None,
 ) -> int:
     """Write the results, put the journal away, print protocol, tables, files and finding; return 0."""
+    summary = summarise(records)
     document = make_document(
         command.name,
         config,
         **({} if data is None else {"data": data}),
         protocol=protocol,
-        finding=finding,
+        finding=describe_finding(summary),
         summary=summary,
         records=pack_records(records),
     )
-    paths = write_results(stem, config.out, document, picture)
+    paths = write_results(stem, config.out, document, draw(summary))
     journal.finish()
     print_outcome(command, document, paths)
     return 0
@@ -142,19 +136,16 @@ def make_stem(name: str, config: BaseConfig, *, embedded: bool) -> str:
     return f"{name}{suffix}-{config.preset}-{find_device_kind(config.device)}"
 
 
-def name_run(stem: str, config: BaseConfig, **facts: Any) -> Path:
+def name_run(stem: str, config: BaseConfig, *, seeds: Sequence[int] = (), **facts: Any) -> Path:
     """Return the path of what a run keeps until it ends, to which a suffix is added.
 
-    Parameters
-    ----------
-    stem, config
-        From :func:`make_stem`, and what is run.
-    **facts : Any
-        What the records depend on beside options, repeat and versions; anything JSON can hold.
+    `facts` are what the records depend on beside options, repeat and versions; anything JSON can hold.
+    `seeds` are the numbers of seeds, if not those of the configuration.
     """
     options = {name: value for name, value in describe_config(config).items() if not is_seeds(name)}
     digest = hash_identity({"config": options, "versions": find_versions(), **facts})
-    return (config.work or config.out) / f"{stem}.{digest}.{'-'.join(map(str, config.list_seeds()))}"
+    numbers = "-".join(map(str, seeds or config.list_seeds()))
+    return (config.work or config.out) / f"{stem}.{digest}.{numbers}"
 
 
 def open_journal(stem: str, config: BaseConfig, *, by_repeat: bool = True, **facts: Any) -> Journal:

@@ -25,14 +25,8 @@ def hash_identity(identity: Mapping[str, Any]) -> str:
 class Journal:
     """Records on disk, one JSON line each, safe against a kill in mid-line.
 
-    Parameters
-    ----------
-    path : Path
-        The file; it need not exist.
-    kept : Path, default=None
-        What the file becomes when the run has ended; None deletes it.
-    earlier : sequence of Path, default=()
-        Such files of runs that this one goes on from, and replaces.
+    When the run has ended the file becomes `kept`, or is deleted; `earlier` are such files of runs that this
+    one goes on from, and replaces.
     """
 
     def __init__(self, path: Path, *, kept: Path | None = None, earlier: Sequence[Path] = ()) -> None:

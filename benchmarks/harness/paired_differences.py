@@ -54,18 +54,11 @@ CHANGES = {
 
 @dataclass(frozen=True)
 class Metric:
-    """How a column of the records is summarised.
+    """How a column of the records is summarised."""
 
-    Parameters
-    ----------
-    scale : float, default=1.0
-        Factor of the values; 100 shows shares in per cent.
-    change : {'difference', 'per cent', 'ratio'}, default='difference'
-        Columns ``NAME_diff`` (values minus baseline's), or ``NAME_change``: differences in per cent of the
-        baseline's mean, or the geometric mean of the ratios, in per cent.
-    """
-
-    scale: float = 1.0
+    scale: float = 1.0  # Factor of the values; 100 shows shares in per cent
+    # "difference" gives columns ``NAME_diff``, values minus baseline's; "per cent" of the baseline's mean and
+    # "ratio", the geometric mean of the ratios, give ``NAME_change``
     change: str = "difference"
 
 
@@ -109,27 +102,10 @@ def summarise_pairs(
 ) -> list[dict[str, Any]]:
     """Return a flat row for each contender of each group, compared with the group's baseline pair by pair.
 
-    Parameters
-    ----------
-    records : sequence of mapping
-        One for each group, contender and pair, in any order.
-    metrics : mapping of str to Metric
-        Columns to summarise.
-    by : sequence of str
-        Columns that make a group.
-    baseline : object
-        The contender that all of a group are compared with.
-    contender, pair : str
-        Columns that name the contender, and what its records and the baseline's are paired by.
-    interval : callable
-        Turns values into their interval.
-    describe : callable
-        Turns the records of one contender into further columns.
-
-    Returns
-    -------
-    rows : list of dict
-        The columns `by`, `contender`, ``n_repeats``, those of `describe`, then of :func:`compare_pairs`.
+    Records, in any order, are grouped by the columns `by`; the column `contender` tells which is which, and
+    that of the `baseline` is compared with all, paired by the column `pair`. A row has the columns `by`,
+    `contender`, ``n_repeats``, those that `describe` makes of the contender's records, then of
+    :func:`compare_pairs` for each metric.
     """
     groups = group_records(records, *by, contender)
     rows = []

@@ -5,6 +5,7 @@ import subprocess
 
 from benchmarks.harness.command import OUT, BaseConfig, UserError
 from benchmarks.harness.results import describe_config
+from benchmarks.harness.rules import name_option
 
 __all__ = ["check_recording"]
 
@@ -24,7 +25,7 @@ def check_recording(config: BaseConfig, preset: BaseConfig, root: Path) -> None:
 def _check_values(config: BaseConfig, preset: BaseConfig) -> None:
     own, expected = describe_config(config), describe_config(preset)
     others = [
-        f"{_name_option(name)} {own[name]!r} (preset: {expected[name]!r})"
+        f"{name_option(name)} {own[name]!r} (preset: {expected[name]!r})"
         for name in own
         if own[name] != expected[name]
     ]
@@ -33,10 +34,6 @@ def _check_values(config: BaseConfig, preset: BaseConfig) -> None:
             f"--record must be used with the values of the preset {config.preset}; got {', '.join(others)}. "
             "Remove these options, or --record."
         )
-
-
-def _name_option(field: str) -> str:
-    return "--seeds" if field == "n_seeds" else f"--{field.replace('_', '-')}"
 
 
 def _check_tree(root: Path) -> None:

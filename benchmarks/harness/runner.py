@@ -22,22 +22,13 @@ def run_tasks(
 ) -> list[dict[str, Any]]:
     """Return the record of every task, in their order; those that the journal holds are not done again.
 
-    Parameters
-    ----------
-    worker : callable
-        ``worker(*arguments)``, of a module, returns a record JSON can hold.
-    tasks : mapping of str to tuple
-        Arguments by key; started in this order, so put the longest first.
-    journal : Journal
-        Holds each record before the next is looked at: a kill costs only the tasks under way.
-    n_jobs : int
-        Processes; -1 uses every core.
-    label : str
-        Text in front of the progress bar.
-    join : callable, default=None
-        ``join(*shared)`` is how many tasks that differ in their last argument only, the repeat, are done at
-        once: ``worker(*shared, repeats)`` then returns a dict whose ``records`` have a ``repeat`` each, by
-        which they are parted. None for one at a time.
+    ``worker(*arguments)``, of a module, returns a record JSON can hold, which is in the journal before the
+    next is looked at: a kill costs only the tasks under way. Tasks are started in their order, so put the
+    longest first.
+
+    ``join(*shared)`` is how many tasks that differ in their last argument only, the repeat, are done at once:
+    ``worker(*shared, repeats)`` then returns a dict whose lists have a ``repeat`` each, by which they
+    are parted.
     """
     records = {key: record for key, record in journal.read().items() if key in tasks}
     pending = {key: arguments for key, arguments in tasks.items() if key not in records}
@@ -53,7 +44,7 @@ def run_tasks(
 
 
 def _take_repeat(found: dict[str, Any], repeat: int) -> dict[str, Any]:
-    return {"records": [record for record in found["records"] if record["repeat"] == repeat]}
+    return {name: [row for row in rows if row["repeat"] == repeat] for name, rows in found.items()}
 
 
 def _list_calls(tasks: Tasks, join: Join | None) -> list[Call]:

@@ -25,39 +25,19 @@ Records = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Line:
-    """One ratio that has a target.
+    """One ratio that has a target."""
 
-    Parameters
-    ----------
-    label : str
-        What is compared.
-    part, case : str
-        Where the times stand.
-    ours, theirs : str
-        The contenders; "peer" is the fastest of all others.
-    target, stretch : float or None
-        What is to be reached, and what would be better still.
-    at_least : bool, default=False
-        Whether the ratio must be at least the target instead of at most.
-    is_share : bool, default=False
-        Whether our values are the ratio already.
-    is_paired : bool, default=True
-        Whether the ratio is taken round by round; if not, over the median of theirs.
-    digits : int, default=2
-        Decimals that are printed and judged.
-    """
-
-    label: str
-    part: str
+    label: str  # What is compared
+    part: str  # Where the times stand, with the case
     case: str
-    ours: str
-    theirs: str
-    target: float
-    stretch: float | None = None
-    at_least: bool = False
-    is_share: bool = False
-    is_paired: bool = True
-    digits: int = 2
+    ours: str  # Contenders
+    theirs: str  # "peer" is the fastest of all others
+    target: float  # What is to be reached
+    stretch: float | None = None  # What would be better still
+    at_least: bool = False  # Whether the ratio must be at least the target instead of at most
+    is_share: bool = False  # Whether our values are the ratio already
+    is_paired: bool = True  # Whether the ratio is taken round by round; if not, over the median of theirs
+    digits: int = 2  # Decimals that are printed and judged
 
     def is_met(self, ratio: float, bound: float | None) -> bool:
         """Whether a ratio, as it is printed, keeps a bound."""

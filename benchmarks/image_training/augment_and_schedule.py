@@ -24,15 +24,7 @@ MOMENTUM = 0.9
 class CropAndFlip:
     """Pad each image, cut it to its size again at a random place, and flip every other one.
 
-    Parameters
-    ----------
-    padding : int, default=4
-        Pixels that are added on each side; the cut moves by as many at most.
-    fill : sequence of float, default=(0.0,)
-        Value of the added pixels, one for all channels or one for each.
-
-    Notes
-    -----
+    `padding` pixels are added on each side, of the value `fill`, one for all channels or one for each.
     To pad raw images with 0 and to normalise them afterwards, torchvision's usual order, is
     to pad normalised images with the normalised value of black: for channels of mean m and
     deviation s, ``fill`` is ``-m / s``.
@@ -55,13 +47,7 @@ class CropAndFlip:
         self.fill = torch.tensor(fill).reshape(-1, 1, 1)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return new images of the shape, dtype, device and memory format of `x`.
-
-        Parameters
-        ----------
-        x : Tensor of shape (n, channels, height, width)
-            Images.
-        """
+        """Return new images of the shape, dtype, device and memory format of `x`."""
         n, _, height, width = x.shape
         self.fill = self.fill.to(x)  # a copy only where device or dtype have changed
         # Cuts begin at -padding, ..., padding.
@@ -92,16 +78,9 @@ def _take_pixels(x: Tensor, place: Tensor) -> Tensor:
 
 
 class StepDecay(Callback):
-    """Set the learning rate by the number of epochs that were run since initialization.
+    """Multiply the learning rate by `factor` after each milestone, a number of epochs since initialization.
 
-    Unlike skorch's ``LRScheduler``, which starts anew in every ``partial_fit``.
-
-    Parameters
-    ----------
-    milestones : sequence of int
-        Numbers of epochs after each of which the learning rate falls.
-    factor : float, default=0.1
-        What it is multiplied with.
+    skorch's ``LRScheduler`` starts anew in every ``partial_fit``.
     """
 
     def __init__(self, milestones: Sequence[int], factor: float = 0.1) -> None:
@@ -121,12 +100,8 @@ class StepDecay(Callback):
 class HeldOutErrors(Callback):
     """Record the error on each held-out part at the end of each epoch, as ``NAME_error`` in [0, 1].
 
-    The rows are sent to the device once, and the device is waited for once an epoch and part.
-
-    Parameters
-    ----------
-    parts : mapping of str to tuple of two ndarrays
-        Rows and their class codes, by name.
+    `parts` are rows and their class codes, by name. They are sent to the device once, and the device is
+    waited for once an epoch and part.
     """
 
     def __init__(self, parts: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:

@@ -1,10 +1,11 @@
 """What all trainings on images share: sizes, schedule, precision, checkpoints."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from benchmarks.data.cifar_images import ImageSet
-from benchmarks.harness.command import BaseConfig, check_range
+from benchmarks.data.cifar_images import ImageSet, load_image_set
+from benchmarks.harness.command import BaseConfig
+from benchmarks.harness.rules import Count, Positive, Several, Within
 
 __all__ = ["DROPS", "ImageConfig"]
 
@@ -16,28 +17,28 @@ DROPS = {"preact_resnet18": (0.5, 0.75), "wide_resnet28_10": (0.3, 0.6, 0.9), "d
 class ImageConfig(BaseConfig):
     """Options of every training on images."""
 
-    width: int = 16
+    width: Count = 16
     """Channels of the first stage of PreAct ResNet-18; the paper's network has 64."""
 
-    epochs: int = 50
+    epochs: Count = 50
     """Epochs of each run."""
 
-    lr: float = 0.1
+    lr: Positive = 0.1
     """Learning rate at first, of SGD with momentum 0.9; it falls tenfold two or three times."""
 
-    batch_size: int = 128
+    batch_size: Several = 128
     """Images in a batch."""
 
-    padding: int = 4
+    padding: Annotated[int, Within(0)] = 4
     """Pixels by which a random crop moves at most."""
 
-    train_rows: int | None = None
+    train_rows: Several | None = None
     """Use only so many training images, the first ones."""
 
-    test_rows: int | None = None
+    test_rows: Several | None = None
     """Use only so many test images, the first ones."""
 
-    checkpoint_every: int = 10
+    checkpoint_every: Count = 10
     """Epochs between checkpoints."""
 
     bfloat16: bool = True
@@ -49,24 +50,11 @@ class ImageConfig(BaseConfig):
     compile: bool = False
     """Compile the networks."""
 
-    n_threads: int = 1
+    n_threads: Count = 1
     """Threads of each fit on a CPU, whose last digits depend on them; fits side by side share no barriers."""
 
-    seeds_each: int = 3
+    seeds_each: Count = 3
     """Seeds, unless --seeds is given."""
-
-    def __post_init__(self) -> None:
-        """Check every option."""
-        super().__post_init__()
-        check_range("--lr", self.lr, 1e-6)
-        for name, low in (
-            *(("width", 1), ("epochs", 1), ("batch_size", 2), ("padding", 0), ("checkpoint_every", 1)),
-            *(("n_threads", 1), ("seeds_each", 1)),
-        ):
-            check_range(f"--{name.replace('_', '-')}", getattr(self, name), low)
-        for name in ("train_rows", "test_rows"):
-            if getattr(self, name) is not None:
-                check_range(f"--{name.replace('_', '-')}", getattr(self, name), 2)
 
     def count_repeats(self) -> int:
         """Return how many seeds there are."""
@@ -75,6 +63,11 @@ class ImageConfig(BaseConfig):
     def list_milestones(self, network: str) -> list[int]:
         """Return the epochs after which the learning rate falls."""
         return [int(share * self.epochs) for share in DROPS[network]]
+
+    def load_images(self, name: str) -> ImageSet:
+        """Return a set of images, or the first ones of its two parts."""
+        rows = {"train_rows": self.train_rows, "test_rows": self.test_rows}
+        return load_image_set(name, self.data_dir, download=self.download, **rows)
 
     def make_network_options(self, network: str, images: ImageSet) -> dict[str, Any]:
         """Return what the network's class is called with."""

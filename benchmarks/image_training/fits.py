@@ -108,19 +108,9 @@ def explain_lack_of_memory(config: ImageConfig, network: str) -> Iterator[None]:
 
 
 def describe_curves(net: MixupClassifier, n_images: int) -> dict[str, Any]:
-    """Return what a finished training's history says, with errors in per cent.
+    """Return what the history of a training with ``HeldOutErrors`` says, with errors in per cent.
 
-    Parameters
-    ----------
-    net : MixupClassifier
-        Trained with :class:`benchmarks.image_training.augment_and_schedule.HeldOutErrors`.
-    n_images : int
-        Training images.
-
-    Returns
-    -------
-    columns : dict
-        Of the last and of the best epoch, times without tests, and curves over the epochs.
+    Of the last and of the best epoch, times without tests, and curves over the epochs.
     """
     errors = 100 * np.array(net.history[:, "test_error"])
     losses, seconds = (np.array(net.history[:, name]) for name in ("train_loss", "dur"))

@@ -57,12 +57,7 @@ class Origin:
 class PixelNet(nn.Module):
     """A network behind the normalisation of its inputs, so that it takes pixels from 0 to 1.
 
-    Parameters
-    ----------
-    net : nn.Module
-        From normalised images to logits.
-    mean, std : sequence of float
-        Of each channel, in units of a pixel's bytes.
+    Mean and deviation of each channel are in units of a pixel's bytes.
     """
 
     mean: Tensor
@@ -81,15 +76,7 @@ class PixelNet(nn.Module):
 
 
 def find_trained(folder: Path, key: str) -> Path:
-    """Return the file of the run that a journal knows as `key`.
-
-    Examples
-    --------
-    >>> from pathlib import Path
-    >>> from benchmarks.image_training.kept_networks import find_trained
-    >>> find_trained(Path("models"), "cifar10/mixup/0").name
-    'cifar10-mixup-0.safetensors'
-    """
+    """Return the file of the run that a journal knows as `key`."""
     return folder / f"{key.replace('/', '-')}{SUFFIX}"
 
 
@@ -130,14 +117,7 @@ def _make_error(path: Path, error: Exception) -> UserError:
 
 
 def name_problem(dataset: str, network: str) -> str:
-    """Return images and network in words.
-
-    Examples
-    --------
-    >>> from benchmarks.image_training.kept_networks import name_problem
-    >>> name_problem("cifar10", "preact_resnet18"), name_problem("imagenet", "resnet101")
-    ('CIFAR-10, PreAct ResNet-18', 'ImageNet, ResNet-101')
-    """
+    """Return images and network in words."""
     if dataset == IMAGENET:
         return f"ImageNet, {imagenet_networks.NETWORKS[network].title}"
     return f"{IMAGE_SET_TITLES[dataset]}, {NETWORKS[network].title}"

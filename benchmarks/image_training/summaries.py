@@ -58,14 +58,8 @@ def draw_error_bands(
 ) -> None:
     """Draw mean test errors by epochs, with bands from the lowest to the highest seed.
 
-    Parameters
-    ----------
-    ax : matplotlib.axes.Axes
-        Where.
-    rows : sequence of mapping
-        With ``epochs`` and the curves of :func:`average_curves`.
-    labels, styles : sequence
-        Name, and color, marker and line style, of each row.
+    The rows have ``epochs`` and the curves of :func:`average_curves`; each has a name, and a style with its
+    color, marker and line style.
     """
     epochs = np.arange(1, rows[0]["epochs"] + 1)
     every = max(1, len(epochs) // 20)

@@ -2,31 +2,31 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from benchmarks.data.cifar_files import N_TEST, N_TRAIN
 from benchmarks.data.small_images import IMAGE_TITLES, ConvNet
-from benchmarks.data.tables import TABLE_TITLES, Table, check_names, needs_files
+from benchmarks.data.tables import TABLE_TITLES, Table, TableConfig
 from benchmarks.data.tables_and_images import Split, holds_images, take_part
-from benchmarks.harness.command import BaseConfig, check_range
 from benchmarks.harness.fitting import derive_seed, split_rows
+from benchmarks.harness.rules import Known, NotNegative, Positive, Several, Share, check_range
 
 __all__ = ["TablesAndImagesConfig", "make_split_tasks"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TablesAndImagesConfig(BaseConfig):
+class TablesAndImagesConfig(TableConfig):
     """Options of an experiment on tables and small images."""
 
-    datasets: tuple[str, ...] = ()
+    datasets: Annotated[tuple[str, ...], Known((*TABLE_TITLES, *IMAGE_TITLES))] = ()
     """Tables and images to use; none for those at hand (see the top of the benchmark's file)."""
 
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     """Learning rate of Adam."""
 
-    weight_decay: float = 1e-4
+    weight_decay: NotNegative = 1e-4
     """Weight decay; the paper's on CIFAR-10 is 1e-4, in Table 5 5e-4 too."""
 
     hidden_layer_sizes: tuple[int, ...] = (128, 128)
@@ -38,7 +38,7 @@ class TablesAndImagesConfig(BaseConfig):
     batch_size: int = 32
     """Batch size on tables, small ones if there is another for large ones."""
 
-    test_size: float = 0.2
+    test_size: Share = 0.2
     """Share of a table's rows for testing, and of the digits."""
 
     widths: tuple[int, ...] = (16, 32, 64)
@@ -56,23 +56,15 @@ class TablesAndImagesConfig(BaseConfig):
     image_test_rows: int = 2000
     """Rows of CIFAR-10 for testing, others in each repeat."""
 
-    seeds_tables: int = 10
+    seeds_tables: Several = 10
     """Repeats on each table, unless --seeds is given."""
 
-    seeds_images: int = 5
+    seeds_images: Several = 5
     """Repeats on images, unless --seeds is given."""
-
-    def reads_files(self) -> bool:
-        """Return whether a set of data comes from files."""
-        return needs_files(self.datasets)
 
     def __post_init__(self) -> None:
         """Check the options that are here."""
         super().__post_init__()
-        check_names(self.datasets, (*TABLE_TITLES, *IMAGE_TITLES))
-        for name, low in {"lr": 1e-6, "weight_decay": 0, "seeds_tables": 2, "seeds_images": 2}.items():
-            check_range(f"--{name.replace('_', '-')}", getattr(self, name), low)
-        check_range("--test-size", self.test_size, 0.05, 0.5)
         n_repeats = self.count_seeds(is_image=True)
         check_range("--image-rows", self.image_rows, 10, N_TRAIN // n_repeats)
         check_range("--image-test-rows", self.image_test_rows, 10, N_TEST // n_repeats)

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 import os
 from pathlib import Path
+from typing import Annotated, Any
 
 import joblib
 
-from benchmarks.data.tables import check_names
-from benchmarks.harness.command import BaseConfig, UserError, check_folder, check_range
+from benchmarks.harness.command import BaseConfig, UserError, check_folder
+from benchmarks.harness.rules import NOT_EMPTY, Count, Known, NotNegative, Positive, Several, Within
 from benchmarks.networks.imagenet_networks import NETWORKS
 
 __all__ = ["PRESETS", "Config", "list_milestones"]
@@ -26,34 +27,34 @@ class Config(BaseConfig):
     """Processes that load images for each training process; 1 loads them in the training process
     itself, -1 uses every core. Errors do not depend on it."""
 
-    networks: tuple[str, ...] = ("resnet18",)
+    networks: Annotated[tuple[str, ...], Known(NETWORKS), NOT_EMPTY] = ("resnet18",)
     """Networks: resnet50, resnet101, resnext101_32x4d, resnext101_64x4d, and resnet18 for trials."""
 
-    epochs: tuple[int, ...] = (4,)
+    epochs: tuple[Count, ...] = (4,)
     """Lengths of training, each a run of its own; none takes those of Table 1 for each network."""
 
-    alpha: float | None = None
+    alpha: Positive | None = None
     """Mixup's alpha; None takes that of Table 1: 0.2 for ResNets, 0.4 for ResNeXts."""
 
-    batch_size: int = 16
+    batch_size: Several = 16
     """Images in a batch, all data-parallel processes together; the paper has 1,024."""
 
-    lr_start: float = 0.01
+    lr_start: Positive = 0.01
     """Learning rate of the first step; the paper has 0.1."""
 
-    lr: float = 0.04
+    lr: Positive = 0.04
     """Learning rate after the warm-up; it falls tenfold three times. The paper has 0.4."""
 
-    lr_warmup: int = 1
+    lr_warmup: Annotated[int, Within(0)] = 1
     """Epochs in which the learning rate grows, step by step; the paper has 5."""
 
-    weight_decay: float = 1e-4
+    weight_decay: NotNegative = 1e-4
     """Of all weights but those of batch normalisations."""
 
-    image_size: int = 64
+    image_size: Annotated[int, Within(32)] = 64
     """Pixels of a side, in training and testing; the paper has 224."""
 
-    checkpoint_every: int = 1
+    checkpoint_every: Count = 1
     """Epochs between checkpoints."""
 
     bfloat16: bool = False
@@ -68,22 +69,22 @@ class Config(BaseConfig):
     models: Path | None = None
     """Folder in which to keep the trained networks, for the command adversarial; None keeps none."""
 
-    n_threads: int = 1
+    n_threads: Count = 1
     """Threads of a training on a CPU, whose last digits depend on them."""
 
-    seeds_each: int = 1
+    seeds_each: Count = 1
     """Seeds, unless --seeds is given; Table 1 has one run for each row."""
 
-    loader_size: int = 224
+    loader_size: Annotated[int, Within(32)] = 224
     """Pixels of a side where loading is timed."""
 
-    loader_images: int = 2048
+    loader_images: Several = 2048
     """Images, repeated where there are fewer, of each pass of loading that is timed."""
 
-    speed_batches: int = 12
+    speed_batches: Count = 12
     """Batches in an epoch of the trainings that are timed."""
 
-    speed_rounds: int = 7
+    speed_rounds: Several = 7
     """Rounds of each comparison of times."""
 
     def __post_init__(self) -> None:
@@ -91,31 +92,12 @@ class Config(BaseConfig):
         super().__post_init__()
         if self.models is not None:
             check_folder("--models", self.models)
-        check_names(self.networks, tuple(NETWORKS), "--networks")
-        if not self.networks:
-            raise UserError("--networks must name at least one; got none.")
         if self.download:
             raise UserError(
                 "--download must be left out for imagenet; got it. Its terms allow no copies: ask for "
                 "ILSVRC2012 at https://image-net.org, unpack it to DIR/train/CLASS and DIR/val/CLASS, and "
                 "give --data-dir DIR."
             )
-        self._check_counts()
-        check_range("--weight-decay", self.weight_decay, 0)
-        for name in ("lr_start", "lr"):
-            check_range(f"--{name.replace('_', '-')}", getattr(self, name), 1e-6)
-        if self.alpha is not None:
-            check_range("--alpha", self.alpha, 1e-6)
-
-    def _check_counts(self) -> None:
-        for epochs in self.epochs:
-            check_range("--epochs", epochs, 1)
-        for name, low in (
-            *(("batch_size", 2), ("lr_warmup", 0), ("image_size", 32), ("checkpoint_every", 1)),
-            *(("n_threads", 1), ("seeds_each", 1), ("loader_size", 32)),
-            *(("loader_images", 2), ("speed_batches", 1), ("speed_rounds", 2)),
-        ):
-            check_range(f"--{name.replace('_', '-')}", getattr(self, name), low)
 
     def get_alpha(self, network: str) -> float:
         """Return mixup's alpha for a network."""
@@ -145,36 +127,15 @@ def list_milestones(epochs: int) -> list[int]:
     return [round(share * epochs) for share in shares]
 
 
+PAPER: dict[str, Any] = {
+    **{"device": "cuda", "n_jobs": -1, "image_size": 224, "batch_size": 1024},
+    **{"lr_start": 0.1, "lr": 0.4, "lr_warmup": 5, "loader_images": 20_480, "speed_batches": 20},
+}
 PRESETS = {
     "cpu": Config(n_seeds=2, n_jobs=-1),
-    "paper": Config(
-        device="cuda",
-        n_jobs=-1,
-        networks=PAPER_NETWORKS,
-        epochs=(),
-        batch_size=1024,
-        lr_start=0.1,
-        lr=0.4,
-        lr_warmup=5,
-        image_size=224,
-        loader_images=20_480,
-        speed_batches=20,
-    ),
+    "paper": Config(**PAPER, networks=PAPER_NETWORKS, epochs=()),
     "gpu": Config(
-        device="cuda",
-        n_jobs=-1,
-        networks=("resnet50",),
-        epochs=(90,),
-        batch_size=1024,
-        lr_start=0.1,
-        lr=0.4,
-        lr_warmup=5,
-        image_size=224,
-        bfloat16=True,
-        channels_last=True,
-        compile=True,
-        loader_images=20_480,
-        speed_batches=20,
+        **PAPER, networks=("resnet50",), epochs=(90,), bfloat16=True, channels_last=True, compile=True
     ),
     "smoke": Config(
         epochs=(2,),

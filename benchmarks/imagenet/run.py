@@ -9,8 +9,7 @@ In the paper: section 3.1, Table 1: 90 and 200 epochs, alpha = 0.2 for ResNets a
 DIR holds train/CLASS/*.JPEG and val/CLASS/*.JPEG. Batches are of 1,024 images over all processes that
 ``accelerate launch`` or ``torchrun`` starts; each has its share of the images and mixes its own
 mini-batch. ERM and mixup have the same seeds: initial weights, orders, crops and flips. A checkpoint is
-kept after each epoch, so a run that was killed goes on with the same command. The table with the paper's
-figures beside is in benchmarks/README.md.
+kept after each epoch, so a run that was killed goes on with the same command.
 """
 
 from collections.abc import Callable, Iterator
@@ -37,7 +36,7 @@ from benchmarks.data.imagenet_files import (
 )
 from benchmarks.harness.checkpoints import find_checkpoint, open_checkpoints
 from benchmarks.harness.command import Command, UserError
-from benchmarks.harness.experiment import conclude, make_stem
+from benchmarks.harness.experiment import conclude, list_records, make_stem
 from benchmarks.harness.fitting import count_batches, derive_seed
 from benchmarks.harness.interleaved_timing import use_threads
 from benchmarks.harness.journal import Journal
@@ -66,13 +65,6 @@ from benchmarks.peers.hand_written_loop import time_trainings
 from sk_mixup import MixupClassifier
 
 __all__ = ["COMMAND", "Run", "make_net", "run"]
-
-RUN_COLUMNS = ("network", "epochs", "method", "alpha", "repeat", "seed", "n_parameters", "n_processes")
-COLUMNS = (
-    *("part", *RUN_COLUMNS, "n_train", "n_val", "n_classes", "image_size", "top1", "top5", "best_top1"),
-    *("best_epoch", "train_loss", "seconds", "images_per_second", "top1_curve", "top5_curve", "loss_curve"),
-    *("case", "contender", "round", "value"),
-)
 
 
 @dataclass(frozen=True)
@@ -146,18 +138,17 @@ def measure(config: Config, folders: ImageFolders, team: Team) -> int:
             records += time_all(config, folders, journal)
     if not team.is_main:
         return 0
-    summary = summarise(records)
     return conclude(
         COMMAND,
         config,
-        stem=stem,
-        journal=journal,
+        stem,
+        journal,
+        list_records(records),
         data=[data],
         protocol=describe_protocol(config, folders, team.size),
-        finding=describe_finding(summary),
-        summary=summary,
-        records=records,
-        picture=draw_errors(summary),
+        summarise=summarise,
+        describe_finding=describe_finding,
+        draw=draw_errors,
     )
 
 
@@ -169,7 +160,7 @@ def time_all(config: Config, folders: ImageFolders, journal: Journal) -> list[di
     }
     groups = run_in_step(time_feeds, loading, journal, Team(None), label="imagenet, loading")
     groups += run_in_step(time_network, training, journal, Team(None), label="imagenet, times")
-    return [record for group in groups for record in group["records"]]
+    return groups
 
 
 def list_runs(config: Config) -> list[Run]:
@@ -209,7 +200,7 @@ def train_once(config: Config, folders: ImageFolders, item: Run, team: Team, fol
     own |= {"n_processes": team.size, "image_size": config.image_size}
     counts = folders.describe()
     own |= {name: counts[name] for name in ("n_train", "n_val", "n_classes")}
-    return make_record(part="run", **own, **_describe_history(net, len(folders.train)))
+    return {"part": "run", **own, **_describe_history(net, len(folders.train))}
 
 
 def _describe_origin(config: Config, folders: ImageFolders, item: Run) -> Origin:
@@ -247,11 +238,6 @@ def _describe_history(net: MixupClassifier, n_train: int) -> dict[str, Any]:
         "top5_curve": top5.round(3).tolist(),
         "loss_curve": losses.round(4).tolist(),
     }
-
-
-def make_record(**given: Any) -> dict[str, Any]:
-    """Return a record with every column; those not given are None."""
-    return dict.fromkeys(COLUMNS) | given
 
 
 def make_callbacks(config: Config, folders: ImageFolders, item: Run, team: Team) -> list[Any]:
@@ -340,7 +326,7 @@ def time_feeds(config: Config, folders: ImageFolders) -> dict[str, Any]:
     }
     times = time_loading(nets, images, n_rounds=config.speed_rounds)
     shared = {"part": "loader", "image_size": config.loader_size}
-    return {"records": [make_record(**shared, **time) for time in times]}
+    return {"records": [{**shared, **time} for time in times]}
 
 
 def time_network(config: Config, folders: ImageFolders, network: str) -> dict[str, Any]:
@@ -372,7 +358,7 @@ def time_network(config: Config, folders: ImageFolders, network: str) -> dict[st
         case = f"{NETWORKS[network].title} on {config.device}, {config.image_size} pixels, "
         case += count_processes(config.count_workers())
         shared = {"part": "speed", "network": network, "case": case, "image_size": config.image_size}
-        return {"records": [make_record(**shared, **time) for time in times]}
+        return {"records": [{**shared, **time} for time in times]}
 
 
 COMMAND = Command(

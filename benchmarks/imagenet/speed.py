@@ -49,14 +49,7 @@ def list_worker_counts(n_workers: int) -> list[int]:
 
 
 def count_processes(n_workers: int) -> str:
-    """Return in words how many processes load images.
-
-    Examples
-    --------
-    >>> from benchmarks.imagenet.speed import count_processes
-    >>> count_processes(1), count_processes(2)
-    ('1 loading process', '2 loading processes')
-    """
+    """Return in words how many processes load images."""
     return f"{n_workers} loading process{'' if n_workers == 1 else 'es'}"
 
 

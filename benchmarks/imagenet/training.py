@@ -31,21 +31,10 @@ class NumberEpochs(Callback):
 
 
 class WarmupAndDecay(Callback):
-    """Let the learning rate grow step by step through the first epochs, and fall tenfold later.
+    """Let the learning rate grow in equal steps through the first epochs, and fall tenfold at the milestones.
 
     The schedule of Goyal et al. (2017), which section 3.1 follows. It counts epochs over calls of
     ``partial_fit``.
-
-    Parameters
-    ----------
-    start : float
-        Learning rate of the first step.
-    warmup : int
-        Epochs until it is the net's ``lr``, in equal steps.
-    milestones : sequence of int
-        Numbers of epochs after each of which it falls.
-    n_batches : int
-        Steps of an epoch.
 
     Examples
     --------
@@ -98,18 +87,7 @@ class HeldOutErrors(Callback):
     """Record top-1 and top-5 error on validation images at the end of each epoch.
 
     They are ``top1_error`` and ``top5_error`` in the history, in [0, 1]. Each process tests its
-    share of the images.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        Pairs of an image's pixels and a class code.
-    team : Team
-        The processes.
-    bfloat16 : bool
-        Whether to autocast, as in training.
-    n_workers : int, default=0
-        Processes that load images.
+    share of the images, which are pairs of pixels and a class code.
     """
 
     def __init__(

@@ -60,20 +60,9 @@ NETWORKS = {
 
 
 def build_network(name: str, out_features: int) -> nn.Module:
-    """Return a new network.
+    """Return a new network from images (n, 3, height, width) to logits, with torchvision's initial weights.
 
-    Parameters
-    ----------
-    name : str
-        Key of ``NETWORKS``.
-    out_features : int
-        Number of classes.
-
-    Returns
-    -------
-    module : nn.Module
-        From images (n, 3, height, width) to logits (n, out_features), with torchvision's
-        initial weights: no scale of a batch normalisation begins at 0.
+    No scale of a batch normalisation begins at 0.
 
     Examples
     --------
@@ -102,20 +91,6 @@ class PixelResNet(nn.Module):
     Images are mixed before they are normalised, which gives the same virtual examples as mixing
     after it: normalisation is affine, and the weights of a mixture sum to 1.
 
-    Parameters
-    ----------
-    name : str
-        Key of ``NETWORKS``.
-    out_features : int
-        Number of classes.
-    channels_last : bool, default=False
-        Whether the channels of images and weights are last in memory.
-
-    Attributes
-    ----------
-    net : nn.Module
-        From normalised images (n, 3, height, width) to logits.
-
     Examples
     --------
     >>> import torch
@@ -136,13 +111,7 @@ class PixelResNet(nn.Module):
         self.register_buffer("factor", 1 / (255 * torch.tensor(STD)), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return logits of shape (n, out_features).
-
-        Parameters
-        ----------
-        x : Tensor of shape (n, height, width, 3)
-            Pixels from 0 to 255, bytes or floats.
-        """
+        """Return logits for bytes or floats from 0 to 255 of shape (n, height, width, 3)."""
         images = ((x - self.mean) * self.factor).permute(0, 3, 1, 2)
         logits: Tensor = self.net(images.contiguous(memory_format=self.layout))
         return logits

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 
-from benchmarks.harness.interleaved_timing import interleave
+from benchmarks.harness.interleaved_timing import interleave, list_times
 from sk_mixup import MixupClassifier
 
 __all__ = ["lay_out", "make_loop", "make_random_inputs", "make_step", "time_trainings"]
@@ -32,30 +32,18 @@ def time_trainings(
     n_rounds: int,
     n_epochs: int,
 ) -> Iterator[dict[str, Any]]:
-    """Yield times of estimators and of loops written by hand, all in turns.
+    """Return times of estimators and of loops written by hand, all in turns.
 
     Contender ("estimator, ..." or "loop, ..."), round and microseconds per row.
     """
-    contenders: dict[str, Callable[[], None]] = {}
+    contenders: dict[str, Callable[[], Any]] = {}
     for method, net in nets.items():
         net.set_params(max_epochs=n_epochs)
-        contenders[f"estimator, {method}"] = _wait_for(partial(net.partial_fit, *data), net.device)
-        contenders[f"loop, {method}"] = _wait_for(make_contender(net.alpha), net.device)
-    scale = 1e6 / (len(data[0]) * n_epochs)
-    for contender, seconds in interleave(contenders, n_rounds).items():
-        for turn, value in enumerate(seconds):
-            yield {"contender": contender, "round": turn, "value": round(scale * value, 3)}
-
-
-def _wait_for(train: Callable[[], Any], device: str) -> Callable[[], None]:
-    """Return a call that ends when the device has ended its work."""
-
-    def call() -> None:
-        train()
-        if torch.device(device).type == "cuda":
-            torch.cuda.synchronize(device)
-
-    return call
+        contenders[f"estimator, {method}"] = partial(net.partial_fit, *data)
+        contenders[f"loop, {method}"] = make_contender(net.alpha)
+    device = next(iter(nets.values())).device
+    seconds = interleave(contenders, n_rounds, device=device)
+    return list_times(seconds, scale=1e6 / (len(data[0]) * n_epochs), digits=3)
 
 
 def lay_out(module: nn.Module, device: str, *, channels_last: bool) -> torch.memory_format:
@@ -114,34 +102,9 @@ def make_loop(
 ) -> Callable[[], list[float]]:
     """Return a loop as a PyTorch user writes it who keeps the data on the device.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, *features)
-        Inputs, float32.
-    y : ndarray of shape (n_samples,), dtype int64
-        Class codes.
-    module : nn.Module
-        What is trained; moved to the device.
-    make_optimizer : callable
-        Called with the parameters.
-    alpha : float
-        Of λ's Beta distribution, one λ for each batch; 0 for plain training.
-    batch_size : int
-        Rows in a batch.
-    n_epochs : int
-        Epochs of each call.
-    augment : callable, default=None
-        Called with the inputs of each batch.
-    device : str, default="cpu"
-        Torch device.
-    bfloat16, channels_last, compile : bool, default=False
-        Whether the forward pass is autocast to bfloat16, images and weights have their
-        channels last in memory, and the module is compiled.
-
-    Returns
-    -------
-    train : callable
-        Trains for ``n_epochs`` epochs more and returns their mean losses.
+    It trains `module`, which is moved to the device, for `n_epochs` epochs more in each call, and returns
+    their mean losses. `alpha` is of λ's Beta distribution, one λ for each batch; 0 is plain training.
+    `augment` is called with the inputs of each batch.
     """
     layout = lay_out(module, device, channels_last=channels_last)
     inputs, labels = torch.as_tensor(X, device=device), torch.as_tensor(y, device=device)

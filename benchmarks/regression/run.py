@@ -8,17 +8,14 @@ https://arxiv.org/abs/2210.05775), in-distribution regression.
                                                      NO2.dat, those of them that are in DIR
     python -m benchmarks regression --download       Abalone and Airfoil from the network
 
-The cpu preset with ``--data-dir`` took 13 minutes on two busy cores.
-
 Each method chooses its own options by the same search inside each training split, so no test row
-is seen; all stop early alike. The tables with n and 95 % intervals, and the published figures
-beside, are in benchmarks/README.md.
+is seen; all stop early alike.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.metrics import mean_absolute_percentage_error, root_mean_squared_error
@@ -26,10 +23,11 @@ from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks.data.tables import Table, check_names, needs_files
-from benchmarks.harness.command import BaseConfig, Command, check_range
+from benchmarks.data.tables import Table, TableConfig
+from benchmarks.harness.command import Command
 from benchmarks.harness.experiment import run_experiment
 from benchmarks.harness.fitting import derive_seed, measure_time, split_rows
+from benchmarks.harness.rules import Count, Known, Positive, Several
 from benchmarks.regression.data import REGRESSION_NAMES, choose_names, load_regression_tables
 from benchmarks.regression.summary import describe_finding, draw_changes, summarise, tabulate
 from sk_mixup import MixupRegressor, fit_stacked
@@ -42,31 +40,28 @@ MOST_JOINED = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(BaseConfig):
+class Config(TableConfig):
     """Options of the comparison on real-valued targets."""
 
-    datasets: tuple[str, ...] = ()
+    datasets: Annotated[tuple[str, ...], Known(REGRESSION_NAMES)] = ()
     """Tables to use; none for all at hand."""
 
-    alphas: tuple[float, ...] = (0.2, 2.0)
+    alphas: tuple[Positive, ...] = (0.2, 2.0)
     """Values of alpha that the searches of the mixing methods try: the estimator's default, C-Mixup's."""
 
-    bandwidths: tuple[float, ...] = (0.25, 0.5, 1.5)
+    bandwidths: tuple[Positive, ...] = (0.25, 0.5, 1.5)
     """C-Mixup's bandwidths to try, in standard deviations of the training targets."""
 
-    lrs: tuple[float, ...] = (1e-3, 1e-2)
+    lrs: tuple[Positive, ...] = (1e-3, 1e-2)
     """Learning rates of Adam that every search tries, ERM's too; 1e-2 is C-Mixup's."""
 
-    n_folds: int = 3
+    n_folds: Several = 3
     """Folds of the search inside each training split."""
-
-    test_size: float = 0.2
-    """Share of rows for testing."""
 
     hidden_layer_sizes: tuple[int, ...] = (128, 128)
     """Units of the hidden layers; C-Mixup's are 128 and 128."""
 
-    max_epochs: int = 100
+    max_epochs: Count = 100
     """Most epochs of a fit; C-Mixup's."""
 
     patience: int = 20
@@ -84,24 +79,8 @@ class Config(BaseConfig):
     large_rows: int = 2000
     """Rows from which a table is large."""
 
-    seeds_each: int = 20
+    seeds_each: Several = 20
     """Repeats on each table, unless --seeds is given."""
-
-    def reads_files(self) -> bool:
-        """Return whether a set of data comes from files."""
-        return needs_files(self.datasets)
-
-    def __post_init__(self) -> None:
-        """Check every option."""
-        super().__post_init__()
-        check_names(self.datasets, REGRESSION_NAMES)
-        for name in ("alphas", "bandwidths", "lrs"):
-            for value in getattr(self, name):
-                check_range(f"--{name}", value, 1e-6)
-        check_range("--n-folds", self.n_folds, 2)
-        check_range("--test-size", self.test_size, 0.05, 0.5)
-        check_range("--max-epochs", self.max_epochs, 1)
-        check_range("--seeds-each", self.seeds_each, 2)
 
     def make_methods(self) -> dict[str, list[Vicinity]]:
         """Return the vicinities that each method's search tries."""
@@ -156,7 +135,7 @@ def run(config: Config) -> int:
         names=choose_names(config.datasets, config.data_dir, download=config.download),
         worker=compare,
         make_tasks=partial(make_tasks, config),
-        summarise=partial(summarise, test_ratio=config.test_size / (1 - config.test_size)),
+        summarise=partial(summarise, test_ratio=config.test_ratio),
         describe_finding=describe_finding,
         draw=draw_changes,
         protocol=describe_protocol(config),

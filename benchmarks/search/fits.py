@@ -35,9 +35,9 @@ class Work:
     n_steps: int  # Training steps in it, over all nets
 
 
-def time_works(works: Mapping[str, Work], n_rounds: int) -> dict[str, list[float]]:
+def time_works(works: Mapping[str, Work], n_rounds: int, *, device: str = "cpu") -> dict[str, list[float]]:
     """Time works in turns."""
-    seconds = interleave({name: work.run for name, work in works.items()}, n_rounds)
+    seconds = interleave({name: work.run for name, work in works.items()}, n_rounds, device=device)
     return {name: [1e6 * value / works[name].n_steps for value in seconds[name]] for name in works}
 
 

@@ -21,28 +21,16 @@ def _make_nets(n_nets: int, **options: Any) -> list[MixupClassifier]:
     return [make_net(None, ALPHA, random_state=seed, **options) for seed in range(n_nets)]
 
 
-def _wait_for(device: str) -> None:
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize()
-
-
-def fit_nets(
-    n_nets: int, X: np.ndarray, y: np.ndarray, *, device: str = "cpu", **options: Any
-) -> list[MixupClassifier]:
+def fit_nets(n_nets: int, X: np.ndarray, y: np.ndarray, **options: Any) -> list[MixupClassifier]:
     """Fit nets that differ in their seeds as one."""
-    nets = _make_nets(n_nets, device=device, **options)
+    nets = _make_nets(n_nets, **options)
     fit_stacked((net, X, y) for net in nets)
-    _wait_for(device)
     return nets
 
 
-def fit_lone(
-    n_nets: int, X: np.ndarray, y: np.ndarray, *, device: str = "cpu", **options: Any
-) -> list[MixupClassifier]:
+def fit_lone(n_nets: int, X: np.ndarray, y: np.ndarray, **options: Any) -> list[MixupClassifier]:
     """Fit the same nets one after another; parameters as those of :func:`fit_nets`."""
-    nets = [net.fit(X, y) for net in _make_nets(n_nets, device=device, **options)]
-    _wait_for(device)
-    return nets
+    return [net.fit(X, y) for net in _make_nets(n_nets, **options)]
 
 
 def _make_work(fit: Any, n_nets: int, X: np.ndarray, y: np.ndarray, **options: Any) -> Work:
@@ -61,7 +49,8 @@ def time_growth(
 ) -> Times:
     """Time fits of several numbers of nets as one, and the fit of a net alone."""
     works = {str(n_nets): _make_work(fit_nets, n_nets, X, y, **options) for n_nets in numbers}
-    return time_works({**works, "lone": _make_work(fit_lone, 1, X, y, **options)}, n_rounds)
+    works["lone"] = _make_work(fit_lone, 1, X, y, **options)
+    return time_works(works, n_rounds, device=options["device"])
 
 
 def time_gpu(n_rounds: int, X: np.ndarray, y: np.ndarray, *, n_nets: int, **options: Any) -> Times:
@@ -72,4 +61,4 @@ def time_gpu(n_rounds: int, X: np.ndarray, y: np.ndarray, *, n_nets: int, **opti
     }
     if torch.device(options["device"]).type == "cuda":
         works["lone-graph"] = _make_work(fit_lone, 4, X, y, cuda_graph=True, **options)
-    return time_works(works, n_rounds)
+    return time_works(works, n_rounds, device=options["device"])

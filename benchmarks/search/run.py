@@ -11,14 +11,15 @@ with hidden layers of 128 and 128 units with Adam on the same data, with nothing
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
-from benchmarks.harness.command import BaseConfig, Command, UserError, check_range
-from benchmarks.harness.experiment import conclude, make_stem, open_journal
+from benchmarks.harness.command import BaseConfig, Command, UserError
+from benchmarks.harness.experiment import conclude, list_records, make_stem, open_journal
 from benchmarks.harness.fitting import count_batches
-from benchmarks.harness.interleaved_timing import use_threads
+from benchmarks.harness.interleaved_timing import list_times, use_threads
+from benchmarks.harness.rules import Count, Several, Within
 from benchmarks.harness.runner import run_tasks
 from benchmarks.peers.contenders import make_table
 from benchmarks.search.fits import N_WORKERS, Work, make_searches, time_works
@@ -38,55 +39,56 @@ MIB = 2**20
 class Config(BaseConfig):
     """Options of the measurement of searches."""
 
-    n_rounds: int = 4
+    n_rounds: Count = 4
     """Rounds of each comparison, unless --seeds is given."""
 
-    abalone_rows: int = 4177
+    # Fewer rows than these leave a class out of a fold.
+    abalone_rows: Annotated[int, Within(280)] = 4177
     """Rows of the table of Abalone's shape: 8 features, 28 classes."""
 
-    wide_rows: int = 50_000
+    wide_rows: Annotated[int, Within(70)] = 50_000
     """Rows of the table of 54 features and 7 classes."""
 
-    n_candidates: int = 8
+    n_candidates: Several = 8
     """Values of the parameter that is searched."""
 
-    n_folds: int = 5
+    n_folds: Several = 5
     """Folds of every search."""
 
-    batch_size: int = 16
+    batch_size: Several = 16
     """Rows of a batch on Abalone's shape."""
 
-    epochs: int = 10
+    epochs: Count = 10
     """Epochs of a fit on Abalone's shape."""
 
-    wide_batch_size: int = 32
+    wide_batch_size: Several = 32
     """Rows of a batch of the searches on the wide table."""
 
-    wide_epochs: int = 1
+    wide_epochs: Count = 1
     """Epochs of a fit of the searches on the wide table."""
 
-    floor_nets: int = 50
+    floor_nets: Count = 50
     """Nets of the stack that is compared with a bare loop."""
 
     floor_epochs: tuple[int, int] = (2, 6)
     """Epochs of the shorter and of the longer fit whose difference is compared with the loop."""
 
-    growth_nets: tuple[int, ...] = (1, 2, 5, 10, 20, 50, 100, 200)
+    growth_nets: tuple[Count, ...] = (1, 2, 5, 10, 20, 50, 100, 200)
     """Numbers of nets whose time per net is measured."""
 
-    growth_epochs: int = 2
+    growth_epochs: Count = 2
     """Epochs of those fits."""
 
-    memory_candidates: int = 40
+    memory_candidates: Several = 40
     """Values of the parameter in the search whose memory is measured."""
 
-    memory_batch_size: int = 1024
+    memory_batch_size: Several = 1024
     """Rows of a batch in that search."""
 
-    memory_mib: int = 1024
+    memory_mib: Count = 1024
     """Budget of that search in MiB."""
 
-    gpu_nets: int = 200
+    gpu_nets: Count = 200
     """Nets of the stack on a GPU."""
 
     def reads_files(self) -> bool:
@@ -96,15 +98,6 @@ class Config(BaseConfig):
     def __post_init__(self) -> None:
         """Check every option."""
         super().__post_init__()
-        # Fewer rows than these leave a class out of a fold.
-        lows = {"n_rounds": 1, "abalone_rows": 280, "wide_rows": 70, "n_candidates": 2, "n_folds": 2}
-        lows |= dict.fromkeys(("batch_size", "wide_batch_size", "memory_batch_size"), 2)
-        lows |= dict.fromkeys(("epochs", "wide_epochs", "growth_epochs", "floor_nets", "gpu_nets"), 1)
-        lows |= {"memory_candidates": 2, "memory_mib": 1}
-        for name, low in lows.items():
-            check_range(f"--{name.replace('_', '-')}", getattr(self, name), low)
-        for n_nets in self.growth_nets:
-            check_range("--growth-nets", n_nets, 1)
         if not 1 <= self.floor_epochs[0] < self.floor_epochs[1]:
             raise UserError(f"--floor-epochs must be a smaller and a larger number; got {self.floor_epochs}.")
         if self.n_jobs not in (-1, 1):
@@ -149,18 +142,17 @@ def run(config: Config) -> int:
     journal = open_journal(stem, config, by_repeat=False)
     tasks = {"/".join(group): (config, *group) for group in list_groups(config)}
     measured = run_tasks(measure_group, tasks, journal, n_jobs=1, label="search")
-    records = [record for group in measured for record in group["records"]]
-    summary = summarise(records)
+    records = list_records(measured)
     return conclude(
         COMMAND,
         config,
-        stem=stem,
-        journal=journal,
+        stem,
+        journal,
+        records,
         protocol=describe_protocol(config),
-        finding=describe(summary),
-        summary=summary,
-        records=records,
-        picture=draw_growth(records),
+        summarise=summarise,
+        describe_finding=describe,
+        draw=lambda _: draw_growth(records),
     )
 
 
@@ -268,12 +260,9 @@ def _count_training_rows(config: Config, n_samples: int) -> int:
 
 
 def _make_records(
-    part: str, case: str, values: Mapping[str, list[float]], unit: str = "net and step"
+    part: str, case: str, times: Mapping[str, list[float]], unit: str = "net and step"
 ) -> Iterable[dict[str, Any]]:
-    for contender, times in values.items():
-        for turn, value in enumerate(times):
-            row = {"part": part, "case": case, "contender": contender, "round": turn}
-            yield row | {"value": round(value, 4), "unit": unit}
+    return list_times(times, part=part, case=case, unit=unit)
 
 
 def describe_protocol(config: Config) -> str:
@@ -340,6 +329,7 @@ COMMAND = Command(
     claim="every scikit-learn search trains its nets as one: time and memory against fits one by one",
     presets=PRESETS,
     times={"cpu": "8 minutes on two cores", "smoke": "seconds"},
+    more_seeds="More --seeds than a finished run has begin anew: only times of one run can be compared.",
     run=run,
     tabulate=tabulate,
 )

@@ -5,26 +5,23 @@ Berthelot et al. 2019 (arXiv 1905.02249), which report on images only.
 
     python -m benchmarks semi                digits with 4, 10 and 25 labels a class
 
-The cpu preset took 11 minutes on two busy cores.
-
 Plain training (ERM) and mixup on the labelled rows stand against interpolation consistency
 training and MixMatch (``SemiSupervisedMixupClassifier``) and against scikit-learn's
 ``SelfTrainingClassifier``, around the same net as ERM's, and ``LabelSpreading``. All see the
 same labelled rows and are scored on the same test rows. Each method has one option, of which it
 may choose among as many values as every other, by cross-validation on the labelled rows alone:
-nobody with 4 labels a class has a validation set. The values were fixed beforehand. The table
-with n and 95 % intervals is in benchmarks/README.md; where a method loses, the sentence below
-the table says so.
+nobody with 4 labels a class has a validation set. The values were fixed beforehand.
 """
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
-from benchmarks.data.tables import Table, check_names, load_tables, needs_files
-from benchmarks.harness.command import BaseConfig, Command, UserError, check_known, check_range
+from benchmarks.data.tables import Table, TableConfig, TableNames, load_tables
+from benchmarks.harness.command import Command, UserError
 from benchmarks.harness.experiment import run_experiment
 from benchmarks.harness.fitting import compute_scores, derive_seed, measure_time, split_rows
+from benchmarks.harness.rules import Known, Several, Within, check_range
 from benchmarks.semi.methods import METHODS, PartlyLabeled, choose_fit, hide_labels
 from benchmarks.semi.summary import describe_finding, draw_errors, summarise, tabulate
 
@@ -32,13 +29,13 @@ __all__ = ["COMMAND", "Config", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(BaseConfig):
+class Config(TableConfig):
     """Options of the comparison of methods that learn from few labels."""
 
-    datasets: tuple[str, ...] = ("digits",)
+    datasets: TableNames = ("digits",)
     """Tables to use."""
 
-    methods: tuple[str, ...] = tuple(METHODS)
+    methods: Annotated[tuple[str, ...], Known(METHODS)] = tuple(METHODS)
     """Methods to compare; ERM is always among them."""
 
     n_labels: tuple[int, ...] = (4, 10, 25)
@@ -53,13 +50,13 @@ class Config(BaseConfig):
     unlabeled_weights: tuple[float, ...] = (3.0, 30.0)
     """Weights of the unlabelled loss that ICT and MixMatch choose from."""
 
-    thresholds: tuple[float, ...] = (0.75, 0.95)
+    thresholds: Annotated[tuple[float, ...], Within(0, 0.999)] = (0.75, 0.95)
     """Probabilities from which self-training takes a label; 0.75 is scikit-learn's default."""
 
     n_neighbors: tuple[int, ...] = (3, 7)
     """Neighbours in the graph of label spreading; 7 is scikit-learn's default."""
 
-    n_folds: int = 2
+    n_folds: Several = 2
     """Folds of the choice, over the labelled rows."""
 
     supervised_epochs: int = 100
@@ -77,27 +74,14 @@ class Config(BaseConfig):
     hidden_layer_sizes: tuple[int, ...] = (128, 128)
     """Units of the hidden layers of every net."""
 
-    test_size: float = 0.2
-    """Share of rows for testing."""
-
-    seeds_each: int = 10
+    seeds_each: Several = 10
     """Repeats, unless --seeds is given."""
-
-    def reads_files(self) -> bool:
-        """Return whether a set of data comes from files."""
-        return needs_files(self.datasets)
 
     def __post_init__(self) -> None:
         """Check every option."""
         super().__post_init__()
-        check_names(self.datasets)
-        for method in self.methods:
-            check_known("--methods", method, METHODS)
-        check_range("--n-folds", self.n_folds, 2)
         for n_labels in self.n_labels:
             check_range("--n-labels", n_labels, self.n_folds)
-        for threshold in self.thresholds:
-            check_range("--thresholds", threshold, 0, 0.999)
         grids = {len(values) for values in self.list_grids()}
         if len(grids) != 1:
             raise UserError(
@@ -105,8 +89,6 @@ class Config(BaseConfig):
                 "many values each, so that the choice is fair; got "
                 f"{[len(grid) for grid in self.list_grids()]}."
             )
-        check_range("--test-size", self.test_size, 0.05, 0.5)
-        check_range("--seeds-each", self.seeds_each, 2)
 
     def list_grids(self) -> tuple[tuple[float, ...], ...]:
         """Return the values that the methods choose from."""
@@ -152,7 +134,7 @@ def run(config: Config) -> int:
         names=config.datasets,
         worker=fit_once,
         make_tasks=partial(make_tasks, config),
-        summarise=partial(summarise, test_ratio=config.test_size / (1 - config.test_size)),
+        summarise=partial(summarise, test_ratio=config.test_ratio),
         describe_finding=describe_finding,
         draw=draw_errors,
         protocol=describe_protocol(config),

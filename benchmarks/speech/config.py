@@ -1,10 +1,10 @@
 """The options of ``speech`` and its presets."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from benchmarks.data.tables import check_names
-from benchmarks.harness.command import BaseConfig, UserError, check_range
+from benchmarks.harness.command import BaseConfig
+from benchmarks.harness.rules import NOT_EMPTY, Count, Known, Positive, Several, Within
 from benchmarks.speech.networks import SPEECH_NETWORKS
 
 __all__ = ["PRESETS", "Config"]
@@ -14,32 +14,32 @@ __all__ = ["PRESETS", "Config"]
 class Config(BaseConfig):
     """Options of the comparison of ERM and mixup on speech."""
 
-    networks: tuple[str, ...] = ("lenet", "vgg11")
+    networks: Annotated[tuple[str, ...], Known(SPEECH_NETWORKS), NOT_EMPTY] = ("lenet", "vgg11")
     """Networks to train: lenet, vgg11."""
 
-    width: int = 12
+    width: Count = 12
     """Channels of the first convolution of VGG-11; the paper's network has 64."""
 
     level: Literal["spectrogram", "waveform"] = "spectrogram"
     """What is mixed: spectrograms, as in the paper, or waveforms; the network then makes the spectrograms."""
 
-    alphas: tuple[float, ...] = (0.1, 0.2)
+    alphas: Annotated[tuple[Positive, ...], NOT_EMPTY] = (0.1, 0.2)
     """Mixup's alphas; one weight is drawn for each batch. ERM is always run."""
 
-    warmup_epochs: int = 5
+    warmup_epochs: Annotated[int, Within(0)] = 5
     """Epochs of ERM before mixup begins."""
 
-    epochs: int = 30
+    epochs: Count = 30
     """Epochs of each run."""
 
-    lr: float = 1e-3
+    lr: Annotated[float, Within(1e-9)] = 1e-3
     """Learning rate of Adam at first; with 3e-3, the paper's, LeNet stays at chance on one seed in three of a
     small part of the archive."""
 
-    decay_every: int = 10
+    decay_every: Count = 10
     """Epochs after which the learning rate falls tenfold, again and again."""
 
-    batch_size: int = 100
+    batch_size: Several = 100
     """Clips in a batch."""
 
     subset: bool = True
@@ -49,7 +49,7 @@ class Config(BaseConfig):
     made_up: bool = False
     """Make up clips instead of reading any."""
 
-    checkpoint_every: int = 10
+    checkpoint_every: Count = 10
     """Epochs between checkpoints."""
 
     bfloat16: bool = True
@@ -61,44 +61,27 @@ class Config(BaseConfig):
     compile: bool = False
     """Compile the networks."""
 
-    n_threads: int = 1
+    n_threads: Count = 1
     """Threads of each fit on a CPU, whose last digits depend on them; fits side by side share no barriers."""
 
-    seeds_each: int = 3
+    seeds_each: Several = 3
     """Seeds, unless --seeds is given."""
 
-    speed_batches: int = 4
+    speed_batches: Count = 4
     """Batches in an epoch of the fits that are timed."""
 
-    speed_epochs: int = 2
+    speed_epochs: Count = 2
     """Epochs of the fits that are timed."""
 
-    speed_rounds: int = 7
+    speed_rounds: Several = 7
     """Rounds of each comparison of times."""
 
-    speed_clips: int = 256
+    speed_clips: Count = 256
     """Clips whose spectrograms are made in each round of their timing, at most."""
 
     def reads_files(self) -> bool:
         """Return whether the clips are not made up."""
         return not self.made_up
-
-    def __post_init__(self) -> None:
-        """Check every option."""
-        super().__post_init__()
-        check_names(self.networks, tuple(SPEECH_NETWORKS), "--networks")
-        for name in ("networks", "alphas"):
-            if not getattr(self, name):
-                raise UserError(f"--{name} must name at least one; got none.")
-        for alpha in self.alphas:
-            check_range("--alphas", alpha, 1e-6)
-        check_range("--lr", self.lr, 1e-9)
-        for name, low in (
-            *(("width", 1), ("epochs", 1), ("warmup_epochs", 0), ("decay_every", 1), ("batch_size", 2)),
-            *(("checkpoint_every", 1), ("n_threads", 1), ("seeds_each", 2)),
-            *(("speed_batches", 1), ("speed_epochs", 1), ("speed_rounds", 2), ("speed_clips", 1)),
-        ):
-            check_range(f"--{name.replace('_', '-')}", getattr(self, name), low)
 
     def list_milestones(self) -> list[int]:
         """Return the epochs after which the learning rate falls."""

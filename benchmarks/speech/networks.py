@@ -84,19 +84,6 @@ SPEECH_NETWORKS: Mapping[str, SpeechNetwork] = {
 class SpeechNet(nn.Module):
     """A network for spectrograms, or for waveforms with the spectrogram as its first layer.
 
-    Parameters
-    ----------
-    out_features : int
-        Number of classes.
-    network : str, default="lenet"
-        Key of ``SPEECH_NETWORKS``.
-    width : int, default=64
-        Of VGG-11.
-    level : {'spectrogram', 'waveform'}, default="spectrogram"
-        What the inputs are.
-
-    Notes
-    -----
     ``MixupClassifier`` mixes what the module is given, and calls `augment` before: to mix
     waveforms, the step from them to spectrograms must stand in the module.
 

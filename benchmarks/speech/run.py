@@ -11,8 +11,7 @@ are made once and kept in scikit-learn's data home. ``--level waveform`` mixes w
 calls reasonable and does not report; their spectrograms are then made by the module's first layer, as
 ``augment=`` of the estimator is called before mixing. ERM and mixup have the same seeds: initial weights
 and orders of the rows. Training goes in pieces with a checkpoint after each, so a run that was killed goes
-on with the same command. The table with n and 95 % intervals, and the paper's figures beside, are in
-benchmarks/README.md.
+on with the same command.
 """
 
 from collections.abc import Callable
@@ -24,20 +23,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.data.speech_files import SAMPLE_RATE, Clips
+from benchmarks.data.speech_files import N_SAMPLES, SAMPLE_RATE, Clips, read_clips
 from benchmarks.harness.checkpoints import find_checkpoint, open_checkpoints, train_in_pieces
 from benchmarks.harness.command import Command
-from benchmarks.harness.experiment import conclude, make_stem
+from benchmarks.harness.experiment import conclude, list_records, make_stem
 from benchmarks.harness.fitting import derive_seed
-from benchmarks.harness.interleaved_timing import use_threads
+from benchmarks.harness.interleaved_timing import interleave, list_times, use_threads
 from benchmarks.harness.runner import run_tasks
 from benchmarks.image_training.augment_and_schedule import HeldOutErrors, StepDecay, repeatable_convolutions
 from benchmarks.peers.hand_written_loop import make_loop, make_random_inputs, time_trainings
 from benchmarks.speech.config import PRESETS, Config
 from benchmarks.speech.data import SpeechSet, open_speech
-from benchmarks.speech.features import HOP, INPUT_SHAPES, N_BINS, N_FFT, N_FRAMES
+from benchmarks.speech.features import BLOCK, HOP, INPUT_SHAPES, N_BINS, N_FFT, N_FRAMES, transform
 from benchmarks.speech.networks import SPEECH_NETWORKS, SpeechNet
-from benchmarks.speech.speed import time_extraction
 from benchmarks.speech.summary import describe_finding, draw_errors, summarise, tabulate
 from sk_mixup import MixupClassifier
 
@@ -45,12 +43,6 @@ __all__ = ["COMMAND", "Run", "make_net", "run"]
 
 TEST_BATCH = 100
 PUBLISHED_LR = 3e-3
-RUN_COLUMNS = ("network", "alpha", "repeat", "seed", "epochs", "n_parameters")
-COLUMNS = (
-    *("part", *RUN_COLUMNS, "valid_error", "test_error", "train_loss", "seconds", "clips_per_second"),
-    *("valid_curve", "test_curve", "loss_curve"),
-    *("case", "contender", "round", "value"),
-)
 
 
 @dataclass(frozen=True)
@@ -96,19 +88,18 @@ def _run_on(config: Config, speech: SpeechSet) -> int:
             label="speech, times",
         ),
     ]
-    records = [*trained, *(record for group in timed for record in group["records"])]
-    summary = summarise(records)
+    records = list_records([*trained, *timed])
     return conclude(
         COMMAND,
         config,
-        stem=stem,
-        journal=journal,
+        stem,
+        journal,
+        records,
         data=[data],
         protocol=describe_protocol(config, data),
-        finding=describe_finding(summary),
-        summary=summary,
-        records=records,
-        picture=draw_errors(summary, config.warmup_epochs),
+        summarise=summarise,
+        describe_finding=describe_finding,
+        draw=partial(draw_errors, warmup_epochs=config.warmup_epochs),
     )
 
 
@@ -141,13 +132,13 @@ def train_once(config: Config, speech: SpeechSet, item: Run, folder: Path) -> di
             path=find_checkpoint(folder, item.key),
             identity=f"{folder.name}/{item.key}",
         )
-    return make_record(
-        part="run",
+    return {
+        "part": "run",
         **{name: getattr(item, name) for name in ("network", "alpha", "repeat", "seed")},
-        epochs=config.epochs,
-        n_parameters=sum(parameter.numel() for parameter in net.module_.parameters()),
+        "epochs": config.epochs,
+        "n_parameters": sum(parameter.numel() for parameter in net.module_.parameters()),
         **_describe_history(net, tuple(parts), len(y)),
-    )
+    }
 
 
 def _describe_history(net: MixupClassifier, parts: tuple[str, ...], n_train: int) -> dict[str, Any]:
@@ -163,11 +154,6 @@ def _describe_history(net: MixupClassifier, parts: tuple[str, ...], n_train: int
         "seconds": round(float(seconds.sum()), 2),
         "clips_per_second": round(n_train / float(np.median(seconds)), 1),
     }
-
-
-def make_record(**given: Any) -> dict[str, Any]:
-    """Return a record with every column; those not given are None."""
-    return dict.fromkeys(COLUMNS) | given
 
 
 def make_net(
@@ -200,11 +186,19 @@ def make_net(
 
 
 def time_clips(config: Config, clips: Clips) -> dict[str, Any]:
-    """Time how WAV files become spectrograms, on one core."""
+    """Measure on one core how many times faster than real time WAV files become spectrograms."""
     case = f"spectrograms on {config.device}, one core"
+    names = clips.names[: config.speed_clips]
+    sound = len(names) * N_SAMPLES / SAMPLE_RATE
+
+    def extract() -> None:
+        for waves in read_clips(clips.folder, names, BLOCK):
+            transform(waves, config.device)
+
     with use_threads(1):
-        times = time_extraction(clips, config.speed_clips, config.speed_rounds, config.device)
-        return {"records": [make_record(part="speed", case=case, **time) for time in times]}
+        seconds = interleave({"extraction": extract}, config.speed_rounds)["extraction"]
+    speeds = {"extraction": [sound / value for value in seconds]}
+    return {"records": list(list_times(speeds, digits=1, part="speed", case=case))}
 
 
 def time_network(config: Config, network: str, n_classes: int) -> dict[str, Any]:
@@ -240,7 +234,7 @@ def time_network(config: Config, network: str, n_classes: int) -> dict[str, Any]
         }
         rounds = {"n_rounds": config.speed_rounds, "n_epochs": config.speed_epochs}
         times = time_trainings(nets, make_contender, (X, y), **rounds)
-        return {"records": [make_record(**shared, **time) for time in times]}
+        return {"records": [{**shared, **time} for time in times]}
 
 
 def describe_protocol(config: Config, data: dict[str, Any]) -> str:

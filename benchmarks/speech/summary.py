@@ -76,7 +76,7 @@ def _summarise_runs(group: Sequence[Row], baseline: Sequence[Row]) -> dict[str, 
     row = {name: first[name] for name in ("part", "network", "alpha", "epochs", "n_parameters")}
     row["n_seeds"] = len(own)
     for part in PARTS:
-        if first[f"{part}_error"] is not None:
+        if first.get(f"{part}_error") is not None:
             row |= flatten_interval(
                 f"{part}_error", compute_t_interval([record[f"{part}_error"] for record in own])
             )

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from benchmarks.harness.fitting import count_batches
-from benchmarks.harness.interleaved_timing import interleave
+from benchmarks.harness.interleaved_timing import interleave, list_times
 from benchmarks.peers.contenders import SmallConvNet, make_fits, make_images, make_net, make_table
 from sk_mixup.mixing import mix_rows
 
@@ -24,11 +24,8 @@ def time_gpu(case: str, n_rounds: int, device: str) -> Iterator[dict[str, Any]]:
     contenders = _make_table_fits(device) if case == "fit" else _make_image_fits(device)
     n_samples = N_ROWS if case == "fit" else N_IMAGES
     count = EPOCHS * count_batches(n_samples, BATCH_SIZE)
-    seconds = interleave({name: _wait_for(fit) for name, fit in contenders.items()}, n_rounds)
-    return (
-        _make_record(case, name, turn, 1e6 * value / count, "step")
-        for name, values in seconds.items()
-        for turn, value in enumerate(values)
+    return list_times(
+        interleave(contenders, n_rounds, device=device), scale=1e6 / count, part="gpu", case=case, unit="step"
     )
 
 
@@ -56,16 +53,8 @@ def _make_image_fits(device: str) -> dict[str, Callable[[], Any]]:
     return {**fits, "erm": make_fit(0, {})}
 
 
-def _wait_for(function: Callable[[], Any]) -> Callable[[], None]:
-    def call() -> None:
-        function()
-        torch.cuda.synchronize()
-
-    return call
-
-
 def _measure_bandwidth(n_rounds: int, device: str) -> Iterator[dict[str, Any]]:
-    """Yield bytes that must be read and written, over the time it takes."""
+    """Return bytes that must be read and written, over the time it takes."""
     x = torch.randn(MIX_SHAPE, device=device)
     into = torch.empty_like(x)
     index = torch.stack([torch.arange(len(x)), torch.randperm(len(x))]).to(device)
@@ -75,11 +64,10 @@ def _measure_bandwidth(n_rounds: int, device: str) -> Iterator[dict[str, Any]]:
     contenders = {"mix": lambda: mix_rows(x, index, weights), "copy": lambda: into.copy_(x)}
     repeats = 20
     seconds = interleave(
-        {name: _wait_for(_repeat(function, repeats)) for name, function in contenders.items()}, n_rounds
+        {name: _repeat(function, repeats) for name, function in contenders.items()}, n_rounds, device=device
     )
-    for name, values in seconds.items():
-        for turn, value in enumerate(values):
-            yield _make_record("mixing", name, turn, 1e-9 * repeats * moved[name] / value, "GB/s")
+    speeds = {name: [moved[name] / value for value in values] for name, values in seconds.items()}
+    return list_times(speeds, scale=1e-9 * repeats, part="gpu", case="mixing", unit="GB/s")
 
 
 def _repeat(function: Callable[[], Any], times: int) -> Callable[[], None]:
@@ -88,8 +76,3 @@ def _repeat(function: Callable[[], Any], times: int) -> Callable[[], None]:
             function()
 
     return call
-
-
-def _make_record(case: str, contender: str, turn: int, value: float, unit: str) -> dict[str, Any]:
-    row = {"part": "gpu", "case": case, "contender": contender, "round": turn}
-    return row | {"value": round(value, 4), "unit": unit}

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from benchmarks.harness.command import BaseConfig, Command, UserError, check_range
-from benchmarks.harness.experiment import conclude, make_stem, open_journal
+from benchmarks.harness.command import BaseConfig, Command, UserError
+from benchmarks.harness.experiment import conclude, list_records, make_stem, open_journal
 from benchmarks.harness.fitting import count_batches
-from benchmarks.harness.interleaved_timing import interleave, use_threads
+from benchmarks.harness.interleaved_timing import interleave, list_times, use_threads
+from benchmarks.harness.rules import Count, Several
 from benchmarks.harness.runner import run_tasks
 from benchmarks.harness.time_ratios import describe_finding
 from benchmarks.peers.contenders import (
@@ -47,28 +48,28 @@ WIDE = (54, 7)
 class Config(BaseConfig):
     """Options of the measurement of time and memory."""
 
-    n_rounds: int = 9
+    n_rounds: Several = 9
     """Rounds of each comparison, unless --seeds is given."""
 
-    abalone_rows: int = 4177
+    abalone_rows: Several = 4177
     """Rows of the table of Abalone's shape: 8 features, 28 classes."""
 
-    wide_rows: int = 50_000
+    wide_rows: Several = 50_000
     """Rows of the table of 54 features and 7 classes."""
 
-    batch_sizes: tuple[int, ...] = (16, 128, 1024)
+    batch_sizes: tuple[Several, ...] = (16, 128, 1024)
     """Batch sizes of the fits."""
 
-    n_steps: int = 1000
+    n_steps: Count = 1000
     """About how many steps a fit at batch size 16 takes; larger batches take fewer."""
 
-    image_rows: int = 2048
+    image_rows: Several = 2048
     """Images of CIFAR's shape."""
 
-    mixed_rows: int = 50_000
+    mixed_rows: Count = 50_000
     """Rows of an epoch that is mixed in a round of the mixing alone."""
 
-    predict_rows: int = 100_000
+    predict_rows: Several = 100_000
     """Rows that are predicted."""
 
     growth_rows: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
@@ -81,12 +82,6 @@ class Config(BaseConfig):
     def __post_init__(self) -> None:
         """Check every option."""
         super().__post_init__()
-        for name in ("n_rounds", "abalone_rows", "wide_rows", "image_rows", "predict_rows"):
-            check_range(f"--{name.replace('_', '-')}", getattr(self, name), 2)
-        check_range("--n-steps", self.n_steps, 1)
-        check_range("--mixed-rows", self.mixed_rows, 1)
-        for size in self.batch_sizes:
-            check_range("--batch-sizes", size, 2)
         if len(self.growth_rows) < 2:
             raise UserError(f"--growth-rows must be two numbers or more; got {self.growth_rows}.")
         if self.n_jobs not in (-1, 1):
@@ -123,18 +118,17 @@ def run(config: Config) -> int:
     tasks = {"/".join(map(str, group)): (config, *group) for group in list_groups(config)}
     with use_threads(1):
         measured = run_tasks(measure_group, tasks, journal, n_jobs=1, label="speed")
-    records = [record for group in measured for record in group["records"]]
-    summary = summarise(records)
+    records = list_records(measured)
     return conclude(
         COMMAND,
         config,
-        stem=stem,
-        journal=journal,
+        stem,
+        journal,
+        records,
         protocol=describe_protocol(config),
-        finding=describe_finding(summary),
-        summary=summary,
-        records=records,
-        picture=draw_ratios(summary),
+        summarise=summarise,
+        describe_finding=describe_finding,
+        draw=draw_ratios,
     )
 
 
@@ -238,17 +232,7 @@ def _count_epochs(config: Config, n_samples: int, batch_size: int) -> int:
 def _make_records(
     part: str, case: str, seconds: dict[str, list[float]], count: int, unit: str
 ) -> Iterable[dict[str, Any]]:
-    for contender, values in seconds.items():
-        for turn, value in enumerate(values):
-            time = round(1e6 * value / count, 4)
-            yield {
-                "part": part,
-                "case": case,
-                "contender": contender,
-                "round": turn,
-                "value": time,
-                "unit": unit,
-            }
+    return list_times(seconds, scale=1e6 / count, part=part, case=case, unit=unit)
 
 
 def describe_protocol(config: Config) -> str:
@@ -278,6 +262,7 @@ COMMAND = Command(
     claim="time and memory of a fit against scikit-learn, skorch, a loop written by hand and other mixups",
     presets=PRESETS,
     times={"cpu": "10 minutes on one core", "smoke": "seconds"},
+    more_seeds="More --seeds than a finished run has begin anew: only times of one run can be compared.",
     run=run,
     tabulate=tabulate,
 )

@@ -4,12 +4,9 @@ In the paper: Figure 1b, a picture of two classes in the plane, ERM beside mixup
 
     python -m benchmarks toy               circles and moons, true labels and a fifth of them wrong
 
-The cpu preset took 100 seconds of CPU time.
-
 scikit-learn's ``DecisionBoundaryDisplay`` draws the picture, of the first repeat. Beside it stand
 what a picture does not show: test error and test NLL, the share of the plane in which the net
-hesitates, and how steeply its probability rises where it changes its mind. The tables with n and
-95 % intervals are in benchmarks/README.md; the sentence below them says where mixup is worse.
+hesitates, and how steeply its probability rises where it changes its mind.
 """
 
 from __future__ import annotations
@@ -17,17 +14,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 import sklearn
 from sklearn.datasets import make_circles, make_moons
 
-from benchmarks.data.tables import Table, check_names
-from benchmarks.harness.command import BaseConfig, Command, check_range
+from benchmarks.data.tables import Table
+from benchmarks.harness.command import BaseConfig, Command
 from benchmarks.harness.experiment import run_experiment
 from benchmarks.harness.fitting import CLIP, compute_scores, derive_seed, measure_time
+from benchmarks.harness.rules import Count, Known, Positive, Several, Within
 from benchmarks.toy.summary import (
     BASELINE,
     MIXED,
@@ -66,54 +64,42 @@ TOYS = {
 class Config(BaseConfig):
     """Options of the toy problems."""
 
-    datasets: tuple[str, ...] = tuple(TOYS)
+    datasets: Annotated[tuple[str, ...], Known(TOYS)] = tuple(TOYS)
     """Problems to use."""
 
-    wrong_shares: tuple[float, ...] = (0.0, 0.2)
+    wrong_shares: Annotated[tuple[float, ...], Within(0, 0.49)] = (0.0, 0.2)
     """Shares of the training labels that are wrong."""
 
-    alpha: float = 1.0
+    alpha: Positive = 1.0
     """Mixup's alpha; the paper's in Figure 1b."""
 
-    n_train: int = 300
+    n_train: Annotated[int, Within(4)] = 300
     """Training points, others in each repeat."""
 
-    n_test: int = 2000
+    n_test: Annotated[int, Within(4)] = 2000
     """Test points, others in each repeat; their labels are true."""
 
     hidden_layer_sizes: tuple[int, ...] = (128, 128)
     """Units of the hidden layers."""
 
-    lr: float = 5e-3
+    lr: Positive = 5e-3
     """Learning rate of Adam."""
 
-    max_epochs: int = 200
+    max_epochs: Count = 200
     """Epochs; the last one is scored."""
 
     batch_size: int = 32
     """Batch size."""
 
-    grid_size: int = 201
+    grid_size: Annotated[int, Within(5)] = 201
     """Points on each side of the grid on which the plane is measured."""
 
-    seeds_each: int = 20
+    seeds_each: Several = 20
     """Repeats, unless --seeds is given."""
 
     def reads_files(self) -> bool:
         """Return False: the data are made up."""
         return False
-
-    def __post_init__(self) -> None:
-        """Check every option."""
-        super().__post_init__()
-        check_names(self.datasets, tuple(TOYS))
-        for share in self.wrong_shares:
-            check_range("--wrong-shares", share, 0, 0.49)
-        for name in ("alpha", "lr"):
-            check_range(f"--{name}", getattr(self, name), 1e-6)
-        lowest = {"n_train": 4, "n_test": 4, "max_epochs": 1, "grid_size": 5, "seeds_each": 2}
-        for name, low in lowest.items():
-            check_range(f"--{name.replace('_', '-')}", getattr(self, name), low)
 
     def count_seeds(self) -> int:
         """Return the repeats of every problem."""

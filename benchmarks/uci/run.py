@@ -8,21 +8,20 @@ In the paper: Table 4 (two hidden layers of 128 units, ten epochs, batch 16, Ada
 
 ERM is ``alpha=0``. Mixup's ``alpha`` is chosen by a grid search inside each training split, so no
 test row is seen. Both are fitted to the same rows with the same seed. The nets of many splits are
-trained as one (``sk_mixup.fit_stacked``). The table with n and 95 %
-intervals beside the paper's numbers is in benchmarks/README.md.
+trained as one (``sk_mixup.fit_stacked``).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 
-from benchmarks.data.tables import Table, check_names, load_tables, needs_files
-from benchmarks.harness.command import BaseConfig, Command, check_known, check_range
+from benchmarks.data.tables import Table, TableConfig, load_tables
+from benchmarks.harness.command import Command
 from benchmarks.harness.experiment import run_experiment
 from benchmarks.harness.fitting import (
     compute_scores,
@@ -33,8 +32,8 @@ from benchmarks.harness.fitting import (
     score_log_likelihood,
     split_rows,
 )
-from benchmarks.uci.plot import draw_differences
-from benchmarks.uci.summary import describe_finding, summarise, tabulate
+from benchmarks.harness.rules import Count, Known, NotNegative, Several
+from benchmarks.uci.summary import describe_finding, draw_differences, summarise, tabulate
 from sk_mixup import fit_stacked
 
 __all__ = ["COMMAND", "Config", "run"]
@@ -44,23 +43,17 @@ MOST_JOINED = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(BaseConfig):
+class Config(TableConfig):
     """Options of the comparison of ERM and mixup on tables."""
 
-    datasets: tuple[str, ...] = ()
-    """Tables to use; none for all at hand."""
-
-    protocols: tuple[str, ...] = PROTOCOLS
+    protocols: Annotated[tuple[str, ...], Known(PROTOCOLS)] = PROTOCOLS
     """paper: a fixed number of epochs on all training rows. converged: early stopping."""
 
-    alphas: tuple[float, ...] = (0.1, 0.2, 0.4, 1.0, 2.0)
+    alphas: tuple[NotNegative, ...] = (0.1, 0.2, 0.4, 1.0, 2.0)
     """Values of mixup's alpha that the search tries."""
 
-    n_folds: int = 3
+    n_folds: Several = 3
     """Folds of the search inside each training split."""
-
-    test_size: float = 0.2
-    """Share of rows for testing."""
 
     hidden_layer_sizes: tuple[int, ...] = (128, 128)
     """Units of the hidden layers; the paper's are 128 and 128."""
@@ -92,32 +85,14 @@ class Config(BaseConfig):
     large_rows: int = 2000
     """Rows from which a table is large."""
 
-    joined_numbers: int = 2_000_000
+    joined_numbers: Count = 2_000_000
     """Numbers in the tables of the splits that are fitted together."""
 
-    seeds_small: int = 20
+    seeds_small: Several = 20
     """Repeats on a small table, unless --seeds is given."""
 
-    seeds_large: int = 10
+    seeds_large: Several = 10
     """Repeats on a large table, unless --seeds is given."""
-
-    def reads_files(self) -> bool:
-        """Return whether a set of data comes from files."""
-        return needs_files(self.datasets)
-
-    def __post_init__(self) -> None:
-        """Check every option."""
-        super().__post_init__()
-        check_names(self.datasets)
-        for protocol in self.protocols:
-            check_known("--protocols", protocol, PROTOCOLS)
-        for alpha in self.alphas:
-            check_range("--alphas", alpha, 0)
-        check_range("--n-folds", self.n_folds, 2)
-        check_range("--test-size", self.test_size, 0.05, 0.5)
-        check_range("--joined-numbers", self.joined_numbers, 1)
-        check_range("--seeds-small", self.seeds_small, 2)
-        check_range("--seeds-large", self.seeds_large, 2)
 
     def count_seeds(self, n_samples: int) -> int:
         """Return the repeats for a table of ``n_samples`` rows."""
@@ -180,7 +155,7 @@ def run(config: Config) -> int:
         names=config.datasets,
         worker=compare,
         make_tasks=partial(make_tasks, config),
-        summarise=partial(summarise, test_ratio=config.test_size / (1 - config.test_size)),
+        summarise=partial(summarise, test_ratio=config.test_ratio),
         describe_finding=describe_finding,
         draw=draw_differences,
         protocol=describe_protocol(config),

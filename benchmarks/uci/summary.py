@@ -1,10 +1,14 @@
-"""From records of the UCI comparison to tables and claims."""
+"""From records of the UCI comparison to tables, claims and a plot."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 import numpy as np
 
+from benchmarks.data.tables import TABLE_TITLES
+from benchmarks.harness.figures import draw_intervals, make_figure, make_legend, pick_color, render_png
 from benchmarks.harness.intervals import compute_corrected_interval, count_wins
 from benchmarks.harness.paired_differences import (
     fill_claim,
@@ -15,7 +19,7 @@ from benchmarks.harness.paired_differences import (
     read_interval,
 )
 
-__all__ = ["OVERVIEW", "PAPER_ERRORS", "describe_finding", "summarise", "tabulate"]
+__all__ = ["OVERVIEW", "PAPER_ERRORS", "describe_finding", "draw_differences", "summarise", "tabulate"]
 
 Row = Mapping[str, Any]
 # Table 4 of the paper: test error in %, ERM and mixup.
@@ -34,6 +38,10 @@ CLAIM = (
 )
 # Records hold the error as a share; tables show per cent.
 SCALES = {"error": 100.0, "nll": 1.0}
+
+DIAMOND = "#222222"
+AXES = {"error": "test error, percentage points", "nll": "test NLL, nats"}
+PROTOCOL_TITLES = {"paper": "Paper's protocol: few epochs", "converged": "Trained to convergence"}
 
 
 def summarise(records: Sequence[Row], *, test_ratio: float) -> list[dict[str, Any]]:
@@ -122,3 +130,37 @@ def describe_finding(summary: Sequence[Row]) -> str:
         if (protocol,) in groups
         for metric, title in (("error", "error"), ("nll", "NLL"))
     )
+
+
+def draw_differences(summary: Sequence[Row]) -> bytes:
+    """Draw mixup minus ERM with 95 % intervals: a column a metric, a row a protocol."""
+    protocols = [name for name in PROTOCOL_TITLES if any(row["protocol"] == name for row in summary)]
+    n_tables = max(sum(row["protocol"] == name for row in summary) for name in protocols)
+    height = 1.2 + len(protocols) * (0.85 + 0.3 * n_tables)
+    figure = make_figure(height)
+    axes = figure.subplots(len(protocols), len(AXES), squeeze=False, sharex="col")
+    for line, protocol in zip(axes, protocols, strict=True):
+        rows = [row for row in summary if row["protocol"] == protocol]
+        for ax, metric in zip(line, AXES, strict=True):
+            _draw_panel(ax, rows, metric)
+        line[0].set_title(PROTOCOL_TITLES[protocol], loc="left", fontweight="bold")
+        line[1].set_yticklabels([])
+    for ax, label in zip(axes[-1], AXES.values(), strict=True):
+        ax.set_xlabel(f"mixup minus ERM: {label}")
+    figure.legend(handles=_make_legend(), loc="outside lower center", ncols=4, frameon=False)
+    return render_png(figure)
+
+
+def _draw_panel(ax: Axes, rows: Sequence[Row], metric: str) -> None:
+    intervals = [read_interval(row, f"{metric}_diff") for row in rows]
+    draw_intervals(ax, intervals, [pick_color(interval) for interval in intervals])
+    for place, row in enumerate(rows):
+        if metric == "error" and row["protocol"] == "paper" and row["paper_erm_error"] is not None:
+            difference = row["paper_mixup_error"] - row["paper_erm_error"]
+            ax.plot(difference, place, "D", mfc="none", mec=DIAMOND, markersize=6)
+    ax.set_yticks(range(len(rows)), [TABLE_TITLES[row["dataset"]] for row in rows])
+
+
+def _make_legend() -> list[Line2D]:
+    diamond = Line2D([], [], linestyle="", marker="D", mfc="none", mec=DIAMOND, label="paper's Table 4")
+    return [*make_legend("mixup better", "mixup worse"), diamond]

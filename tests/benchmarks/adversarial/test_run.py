@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.adversarial import run as adversarial
 from benchmarks.adversarial.run import (
     PRESETS,
     Config,
@@ -83,12 +84,41 @@ def test_run_writes_its_results_and_leaves_nothing_else(targets: list[Target], t
     config = dataclasses.replace(TINY, models=targets[0].path.parent, out=tmp_path / "out", attacks=("fgsm",))
     assert run(config) == 0
     assert {path.name for path in config.out.iterdir()} == {
-        f"{STEM}.{kind}" for kind in ("json", "csv", "png")
+        "finished",
+        *(f"{STEM}.{kind}" for kind in ("json", "csv", "png")),
     }
     document = json.loads((config.out / f"{STEM}.json").read_text())
     assert len(document["records"]["rows"]) == 6 * (1 + 2) + 6 * 2
     assert len(tabulate(document)) == 2
     assert len(targets) == len(list(targets[0].path.parent.iterdir()))
+
+
+def test_a_finished_run_goes_on_with_more_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def attack_noted(config: Config, images: Any, source: Target, victims: list[Target]) -> Any:
+        attacked.append(source.path.stem.removeprefix("digits-"))
+        return attack_once(config, images, source, victims)
+
+    attacked: list[str] = []
+    monkeypatch.setattr(adversarial, "attack_once", attack_noted)
+    folder = tmp_path / "models"
+    options: dict[str, Any] = {"attacks": ("fgsm",), "test_rows": 4, "models": folder}
+    config = dataclasses.replace(TINY, out=tmp_path / "a", **options)
+    for repeat in range(3):
+        for method in ("ERM", "mixup"):
+            make_target(folder, method, repeat)
+        if repeat == 1:
+            run(config)
+            assert len(attacked) == 4
+            attacked.clear()
+    run(config)
+    # Examples are made for the seed before, and for the last one with those of the first.
+    assert attacked == ["ERM-0.0001-0", "ERM-0.0001-2", "mixup-0.0001-2"]
+    whole = dataclasses.replace(config, out=tmp_path / "b")
+    run(whole)
+    first, second = (
+        json.loads((out / f"{STEM}.json").read_text())["summary"] for out in (config.out, whole.out)
+    )
+    assert first == second
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from benchmarks.cifar import run as cifar
 from benchmarks.cifar.config import PRESETS, Config
-from benchmarks.cifar.run import COLUMNS, describe_protocol, list_runs, run, time_network
+from benchmarks.cifar.run import describe_protocol, list_runs, run, time_network
 from benchmarks.cifar.summary import tabulate
 from benchmarks.data import cifar_images
 from benchmarks.data.cifar_images import ImageSet, load_image_set, normalize_images
@@ -208,7 +208,6 @@ def test_run_writes_its_results_and_leaves_nothing_else(tmp_path: Path) -> None:
     assert run(dataclasses.replace(TINY, preset="smoke", out=tmp_path, mixup_weight_decays=(1e-4, 5e-4))) == 0
     assert {path.suffix for path in tmp_path.glob("*.*")} == {".json", ".csv", ".png"}
     document = json.loads((tmp_path / "cifar-embedded-smoke-cpu.json").read_text())
-    assert tuple(document["records"]["columns"]) == COLUMNS
     assert len(read_errors(tmp_path)) == 2 * 4
     assert len(tabulate(document)) == 3
     assert document["data"][0]["n_train"] == 70
@@ -229,17 +228,17 @@ def test_a_broken_command_goes_on_where_it_was(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_command_ended_by_sigkill_gives_the_same_figures(tmp_path: Path) -> None:
+    sizes: dict[str, Any] = {"epochs": 6, "train_rows": 200, "erm_weight_decays": (1e-4,)}
     whole, broken = (
-        dataclasses.replace(TINY, preset="smoke", out=tmp_path / name, epochs=6, train_rows=400)
-        for name in ("a", "b")
+        dataclasses.replace(TINY, preset="smoke", out=tmp_path / name, **sizes) for name in ("a", "b")
     )
     run(whole)
     code = (
         "import dataclasses, pathlib\n"
         "from benchmarks.cifar.run import run\n"
         "from benchmarks.cifar.config import PRESETS\n"
-        "options = dict(preset='smoke', epochs=6, last_epochs=1, checkpoint_every=1, width=1)\n"
-        "options |= dict(train_rows=400, test_rows=20, out=pathlib.Path(" + repr(str(broken.out)) + "))\n"
+        f"options = dict(preset='smoke', last_epochs=1, checkpoint_every=1, width=1, **{sizes!r})\n"
+        f"options |= dict(test_rows=20, out=pathlib.Path({str(broken.out)!r}))\n"
         "run(dataclasses.replace(PRESETS['smoke'], **options))"
     )
     process = subprocess.Popen(
@@ -262,7 +261,7 @@ def test_times_are_taken_of_estimators_and_loops() -> None:
     contenders = {f"{kind}, {method}" for kind in ("estimator", "loop") for method in ("ERM", "mixup")}
     assert {record["contender"] for record in records} == contenders
     assert len(records) == 4 * TINY.speed_rounds
-    assert all(record["value"] > 0 and tuple(record) == COLUMNS for record in records)
+    assert all(record["value"] > 0 for record in records)
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("out"), ValueError("half of the free memory")])
@@ -312,7 +311,7 @@ def test_presets_have_the_papers_protocol() -> None:
         ({"erm_weight_decays": ()}, "--erm-weight-decays must name at least one; got none"),
         (
             {"mixup_weight_decays": (-1.0,)},
-            "--erm-weight-decays and --mixup-weight-decays must be at least 0",
+            "--mixup-weight-decays must be at least 0",
         ),
         ({"alpha": float("nan")}, "--alpha must be at least 1e-06; got nan"),
         ({"last_epochs": 51}, "--last-epochs must be between 1 and 50; got 51"),

@@ -165,7 +165,7 @@ def test_protocol_says_how_many_seeds() -> None:
     ("options", "message"),
     [
         ({"dataset": "cifar"}, "--dataset must be one of .* Did you mean 'cifar10'"),
-        ({"noise": ()}, "--noise must name at least one share; got none"),
+        ({"noise": ()}, "--noise must name at least one; got none"),
         ({"noise": (1.5,)}, "--noise must be between 0.01 and 1.0; got 1.5"),
         ({"dropouts": (1.0,)}, "--dropouts must be between 0.0 and 0.99"),
         ({"alphas": (0.0,)}, "--alphas must be at least 1e-06"),

@@ -15,9 +15,16 @@ from benchmarks.harness.runner import run_tasks
 def run(config: BaseConfig) -> int:
     journal = open_journal("tiny", config)
     records = run_tasks(dict, {"0": ({"value": 1},)}, journal, n_jobs=1, label="tiny")
-    texts = {"protocol": "none", "finding": "none"}
     return conclude(
-        TINY, config, stem="tiny", journal=journal, summary=records, records=records, picture=b"png", **texts
+        TINY,
+        config,
+        "tiny",
+        journal,
+        records,
+        protocol="none",
+        summarise=list,
+        describe_finding=lambda _: "none",
+        draw=lambda _: b"png",
     )
 
 

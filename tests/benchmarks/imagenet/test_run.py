@@ -2,12 +2,7 @@ import dataclasses
 from fnmatch import fnmatch
 import json
 import math
-import os
 from pathlib import Path
-import signal
-import subprocess
-import sys
-import time
 from typing import Any
 
 import numpy as np
@@ -33,7 +28,6 @@ from benchmarks.imagenet import training as imagenet_training
 from benchmarks.imagenet.config import PRESETS, Config, list_milestones
 from benchmarks.imagenet.protocol import describe_protocol
 from benchmarks.imagenet.run import (
-    COLUMNS,
     COMMAND,
     check_batch_size,
     explain_lack_of_memory,
@@ -49,7 +43,7 @@ from sk_mixup import MixupClassifier
 from tests.benchmarks.helpers import killed_after, list_verdicts
 
 SIZES: dict[str, Any] = {"checkpoint_every": 1, "loader_images": 2, "speed_batches": 1, "batch_size": 6}
-TINY = dataclasses.replace(PRESETS["smoke"], preset="smoke", epochs=(3,), **SIZES)
+TINY = dataclasses.replace(PRESETS["smoke"], preset="smoke", epochs=(2,), **SIZES)
 ALONE = Team(None)
 
 
@@ -325,10 +319,23 @@ def test_loop_by_hand_descends_with_mixup(tmp_path: Path) -> None:
     torch.manual_seed(0)
     images = FolderImages(split, make_training_transform(32, as_pixels=False), seed=0)
     module = build_network("resnet18", 3)
-    options: dict[str, Any] = {"lr": 0.02, "weight_decay": 0.0, "batch_size": 6, "bfloat16": True}
+    options: dict[str, Any] = {"lr": 0.02, "weight_decay": 0.0, "batch_size": 6}
     train = make_loop(images, module=module, alpha=0.2, **options)
     losses = [train() for _ in range(12)]
     assert min(losses[6:]) < losses[0]
+
+
+@pytest.mark.slow
+def test_loop_by_hand_trains_in_bfloat16(tmp_path: Path) -> None:
+    write_made_up_images(tmp_path, n_train=1)
+    images = FolderImages(load_folders(tmp_path).train, make_training_transform(32, as_pixels=False), seed=0)
+    losses = {}
+    for bfloat16 in (False, True):
+        torch.manual_seed(0)
+        options: dict[str, Any] = {"lr": 0.02, "weight_decay": 0.0, "batch_size": 3, "bfloat16": bfloat16}
+        losses[bfloat16] = make_loop(images, module=build_network("resnet18", 3), alpha=0.2, **options)()
+    assert losses[True] != losses[False]
+    assert losses[True] == pytest.approx(losses[False], rel=0.05)
 
 
 def read_outcome(out: Path) -> list[Any]:
@@ -345,7 +352,6 @@ def test_run_writes_its_results_and_networks_and_leaves_nothing_else(tmp_path: P
     assert run(config) == 0
     assert {path.suffix for path in config.out.glob("*.*")} == {".json", ".csv", ".png"}
     document = json.loads((config.out / "imagenet-embedded-smoke-cpu.json").read_text())
-    assert tuple(document["records"]["columns"]) == COLUMNS
     assert len(read_outcome(config.out)) == 4
     assert not list_verdicts(document["finding"])
     assert not math.isnan(document["summary"][0]["top1_diff_low"])
@@ -360,42 +366,18 @@ def test_run_writes_its_results_and_networks_and_leaves_nothing_else(tmp_path: P
 
 
 @pytest.mark.slow
-def test_a_broken_command_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_broken_command_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imagenet, "time_all", lambda *_: [])  # what is trained is compared
     # The unbroken run loads images in two other processes, on which nothing depends.
     whole, broken = (
         dataclasses.replace(TINY, out=tmp_path / name, n_jobs=n) for name, n in (("a", 2), ("b", 1))
     )
     run(whole)
-    with killed_after(imagenet_training, 5):  # in the midst of the second run
+    with killed_after(imagenet_training, 3):  # in the midst of the second run
         run(broken)
     folder, journal = sorted(broken.out.iterdir())
-    assert [path.name for path in folder.iterdir()] == ["resnet18-3-mixup-0.2-0.pt"]
+    assert [path.name for path in folder.iterdir()] == ["resnet18-2-mixup-0.2-0.pt"]
     assert journal.suffix == ".jsonl"
-    run(broken)
-    assert read_outcome(whole.out) == read_outcome(broken.out)
-
-
-@pytest.mark.slow
-def test_a_command_ended_by_sigkill_gives_the_same_figures(tmp_path: Path) -> None:
-    whole, broken = (dataclasses.replace(TINY, epochs=(2,), out=tmp_path / name) for name in ("a", "b"))
-    run(whole)
-    code = (
-        "import dataclasses, pathlib\n"
-        "from benchmarks.imagenet.run import run\n"
-        "from benchmarks.imagenet.config import PRESETS\n"
-        f"options = dict(preset='smoke', epochs=(2,), **{SIZES!r})\n"
-        f"options |= dict(out=pathlib.Path({str(broken.out)!r}))\n"
-        "run(dataclasses.replace(PRESETS['smoke'], **options))"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
-    while process.poll() is None and not list(broken.out.glob("*/*.pt")):
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not list(broken.out.glob("*.json"))
-    assert list(broken.out.glob("*/*.pt"))
     run(broken)
     assert read_outcome(whole.out) == read_outcome(broken.out)
 

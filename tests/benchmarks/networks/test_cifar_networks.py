@@ -82,7 +82,6 @@ def count_dense(
     out_features: int,
     depth: int = 190,
     growth_rate: int = 40,
-    compression: float = 0.5,
     in_channels: int = 3,
 ) -> int:
     k, m = growth_rate, 2 * growth_rate
@@ -92,7 +91,7 @@ def count_dense(
             total += 2 * m + m * 4 * k + 2 * 4 * k + 9 * 4 * k * k
             m += k
         if stage < 2:
-            kept = int(m * compression)
+            kept = m // 2
             total += 2 * m + m * kept
             m = kept
     return total + 2 * m + (m + 1) * out_features
@@ -106,13 +105,7 @@ def count_dense(
         (WideResNet, count_wide, (10,), {}),
         (WideResNet, count_wide, (7,), {"depth": 16, "widen_factor": 1, "in_channels": 4}),
         (DenseNetBC, count_dense, (10,), {}),
-        (
-            DenseNetBC,
-            count_dense,
-            (7,),
-            {"depth": 22, "growth_rate": 3, "compression": 0.7},
-        ),
-        (DenseNetBC, count_dense, (7,), {"depth": 16, "growth_rate": 3, "compression": 1.0}),
+        (DenseNetBC, count_dense, (7,), {"depth": 22, "growth_rate": 3}),
     ],
 )
 def test_networks_have_as_many_parameters_as_their_layers(
@@ -143,15 +136,6 @@ def test_dense_net_has_depth_layers(depth: int) -> None:
     n_wide, n_narrow, n_linear = count_layers(make_meta(DenseNetBC, 10, depth=depth, growth_rate=2))
     assert n_wide + n_narrow + n_linear == depth
     assert n_narrow - 2 == n_wide - 1 == (depth - 4) // 2
-
-
-def test_dense_net_keeps_a_channel_however_strong_the_compression() -> None:
-    assert (
-        make_meta(DenseNetBC, 10, depth=10, growth_rate=1, compression=0.01)
-        .stages[1][0][0]
-        .norm1.num_features
-        == 1
-    )
 
 
 # -- shapes ------------------------------------------------------------------------------
@@ -304,36 +288,6 @@ def test_dense_block_equals_its_reference(float64: None) -> None:
     torch.testing.assert_close(transition(maps), narrow.reshape(4, -1, 4, 2, 4, 2).mean((3, 5)))
 
 
-def test_memory_efficient_dense_net_equals_the_plain_one() -> None:
-    x, y = make_images(), torch.tensor([0, 1, 2, 0])
-    nets = [make_tiny("densenet_bc190", memory_efficient=saves) for saves in (False, True)]
-    for net in nets:
-        cross_entropy(net(x), y).backward()
-    plain, saving = nets
-    gradients = [[parameter.grad for parameter in net.parameters()] for net in nets]
-    torch.testing.assert_close(gradients[1], gradients[0])
-    torch.testing.assert_close(saving.state_dict(), plain.state_dict(), rtol=0, atol=0)
-
-
-def count_kept(net: nn.Module, x: Tensor) -> int:
-    """Return the number of values that the forward pass keeps for the backward pass."""
-    kept: dict[int, int] = {}
-
-    def note(value: Tensor) -> Tensor:
-        kept[value.data_ptr()] = value.numel()
-        return value
-
-    with torch.autograd.graph.saved_tensors_hooks(note, note):
-        logits = net(x)
-    assert logits.requires_grad
-    return sum(kept.values())
-
-
-def test_memory_efficient_dense_net_keeps_fewer_values() -> None:
-    plain, saving = (make_tiny("densenet_bc190", depth=28, memory_efficient=saves) for saves in (False, True))
-    assert count_kept(saving, make_images()) < 0.8 * count_kept(plain, make_images())
-
-
 # -- use ---------------------------------------------------------------------------------
 
 
@@ -407,11 +361,9 @@ def test_networks_work_in_mixed_precision(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch's compiler warns of its own doing
-@pytest.mark.parametrize(
-    ("name", "options"), [*((name, {}) for name in NETWORKS), ("densenet_bc190", {"memory_efficient": True})]
-)
-def test_networks_compile_in_one_graph(name: str, options: dict[str, Any]) -> None:
-    net = make_tiny(name, **options)
+@every_network
+def test_networks_compile_in_one_graph(name: str) -> None:
+    net = make_tiny(name)
     x = make_images()
     torch.testing.assert_close(torch.compile(net, fullgraph=True, backend="eager")(x), net(x))
 
@@ -436,64 +388,3 @@ def test_networks_learn_in_the_classifier(name: str, n_classes: int) -> None:
     ).fit(X, y)
     assert net.predict_proba(X).shape == (24, n_classes)
     assert np.isfinite(net.loss_curve_).all()
-
-
-# -- errors ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("module", [WideResNet, DenseNetBC])
-@pytest.mark.parametrize(("depth", "near"), [(27, 28), (29, 28), (32, 34), (12, 10)])
-def test_depth_of_another_form_is_an_error(module: type[nn.Module], depth: int, near: int) -> None:
-    with pytest.raises(
-        ValueError, match=rf"depth must be 6 n \+ 4 for a whole n; got {depth}\. Use {near}\."
-    ):
-        module(10, depth=depth)
-
-
-@pytest.mark.parametrize("module", [WideResNet, DenseNetBC])
-def test_depth_without_blocks_is_an_error(module: type[nn.Module]) -> None:
-    with pytest.raises(ValueError, match=r"depth must be at least 10; got 4\. The smallest"):
-        module(10, depth=4)
-
-
-@pytest.mark.parametrize("module", [PreActResNet18, WideResNet])
-@pytest.mark.parametrize("dropout", [-0.1, 1.0, float("nan")])
-def test_dropout_out_of_range_is_an_error(module: type[nn.Module], dropout: float) -> None:
-    with pytest.raises(ValueError, match=rf"dropout must be in \[0, 1\); got {dropout}\. Use 0 for none\."):
-        module(10, dropout=dropout)
-
-
-@pytest.mark.parametrize("compression", [0.0, 1.5, float("nan")])
-def test_compression_out_of_range_is_an_error(compression: float) -> None:
-    with pytest.raises(ValueError, match=rf"compression must be in \(0, 1\]; got {compression}\. Use 1"):
-        DenseNetBC(10, compression=compression)
-
-
-@pytest.mark.parametrize(
-    ("module", "size"),
-    [
-        (PreActResNet18, "width"),
-        (WideResNet, "widen_factor"),
-        (DenseNetBC, "growth_rate"),
-        *((network.module, "in_channels") for network in NETWORKS.values()),
-    ],
-)
-@pytest.mark.parametrize(
-    ("value", "error", "rule"), [(0, ValueError, "at least 1"), (0.5, TypeError, "an integer")]
-)
-def test_size_that_is_no_whole_number_from_1_is_an_error(
-    module: type[nn.Module], size: str, value: float, error: type[Exception], rule: str
-) -> None:
-    with pytest.raises(error, match=rf"{size} must be {rule}; got {value}\. Give a whole number from 1\."):
-        module(10, **{size: value})
-
-
-@every_network
-def test_no_outputs_are_an_error(name: str) -> None:
-    with pytest.raises(ValueError, match=r"out_features must be at least 1; got 0"):
-        NETWORKS[name].module(0)
-
-
-def test_memory_efficient_that_is_no_bool_is_an_error() -> None:
-    with pytest.raises(TypeError, match=r"memory_efficient must be True or False; got 'yes'"):
-        DenseNetBC(10, memory_efficient="yes")

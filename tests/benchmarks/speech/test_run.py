@@ -16,7 +16,6 @@ from benchmarks.speech.config import PRESETS, Config
 from benchmarks.speech.data import MADE_UP_COUNTS, make_up_clips, open_speech
 from benchmarks.speech.networks import SpeechNet
 from benchmarks.speech.run import (
-    COLUMNS,
     COMMAND,
     Run,
     describe_protocol,
@@ -56,7 +55,6 @@ def test_run_writes_its_results_and_leaves_nothing_else(tmp_path: Path) -> None:
     assert COMMAND.run(dataclasses.replace(TINY, out=tmp_path, epochs=1)) == 0
     assert {path.name for path in tmp_path.glob("*.*")} == {f"{STEM}.{end}" for end in ("json", "csv", "png")}
     document = json.loads((tmp_path / f"{STEM}.json").read_text())
-    assert tuple(document["records"]["columns"]) == COLUMNS
     assert len(read_runs(tmp_path)) == 2 * 2
     assert len(COMMAND.tabulate(document)) == 3
     (data,) = document["data"]
@@ -89,6 +87,7 @@ def test_a_network_learns_the_made_up_words(tmp_path: Path) -> None:
         "decay_every": 8,
         "lr": 3e-3,
         "batch_size": 6,
+        "bfloat16": False,
     }
     run(dataclasses.replace(TINY, out=tmp_path, **options))
     assert all(curve[-1] < 40 for _, _, _, curve, _ in read_runs(tmp_path))  # chance is 67 %
@@ -158,7 +157,7 @@ def test_times_are_taken_of_estimators_and_loops(level: Any) -> None:
     contenders = {f"{kind}, {method}" for kind in ("estimator", "loop") for method in ("ERM", "mixup")}
     assert {record["contender"] for record in records} == contenders
     assert len(records) == 4 * TINY.speed_rounds
-    assert all(record["value"] > 0 and tuple(record) == COLUMNS for record in records)
+    assert all(record["value"] > 0 for record in records)
 
 
 def test_runs_of_a_repeat_share_their_seed() -> None:

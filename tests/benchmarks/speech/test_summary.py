@@ -5,7 +5,6 @@ import pytest
 from scipy import stats
 
 from benchmarks.speech.networks import SPEECH_NETWORKS
-from benchmarks.speech.run import make_record
 from benchmarks.speech.summary import (
     PUBLISHED,
     describe_finding,
@@ -22,32 +21,32 @@ DATA = {"n_train": 1200, "n_classes": 12, "n_absent": 7}
 
 def make_records(*, valid: bool = True) -> list[dict[str, Any]]:
     records = [
-        make_record(
-            part="run",
-            network=network,
-            alpha=alpha,
-            repeat=repeat,
-            epochs=4,
-            n_parameters=16_321_570,
-            valid_error=error + 1 if valid else None,
-            test_error=error,
-            train_loss=0.5,
-            seconds=60.0,
-            clips_per_second=1000.0,
-            test_curve=[60.0, 30.0, error + 1, error],
-        )
+        {
+            "part": "run",
+            "network": network,
+            "alpha": alpha,
+            "repeat": repeat,
+            "epochs": 4,
+            "n_parameters": 16_321_570,
+            "valid_error": error + 1 if valid else None,
+            "test_error": error,
+            "train_loss": 0.5,
+            "seconds": 60.0,
+            "clips_per_second": 1000.0,
+            "test_curve": [60.0, 30.0, error + 1, error],
+        }
         for network in SPEECH_NETWORKS
         for alpha, errors in ERRORS.items()
         for repeat, error in enumerate(errors)
     ]
     shared = {"part": "speed"}
     records += [
-        make_record(**shared, case="LeNet on cpu", contender=contender, round=turn, value=value)
+        dict(**shared, case="LeNet on cpu", contender=contender, round=turn, value=value)
         for contender, value in TIMES.items()
         for turn in range(2)
     ]
     extraction = {"case": "spectrograms on cpu, one core", "contender": "extraction"}
-    return [*records, *(make_record(**shared, **extraction, round=turn, value=900.0) for turn in range(2))]
+    return [*records, *(dict(**shared, **extraction, round=turn, value=900.0) for turn in range(2))]
 
 
 def test_summary_has_students_intervals_over_seeds() -> None:

@@ -10,9 +10,8 @@ from benchmarks.data.tables import Table, load_tables
 from benchmarks.harness.command import UserError
 from benchmarks.harness.results import unpack_records
 from benchmarks.uci import run as uci
-from benchmarks.uci.plot import draw_differences
 from benchmarks.uci.run import PRESETS, Config, compare, make_tasks
-from benchmarks.uci.summary import OVERVIEW, describe_finding, summarise, tabulate
+from benchmarks.uci.summary import OVERVIEW, describe_finding, draw_differences, summarise, tabulate
 
 SMOKE = PRESETS["smoke"]
 CLOCKS = {"seconds"}

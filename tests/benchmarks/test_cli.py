@@ -1,6 +1,5 @@
 from collections.abc import Iterator
-from contextlib import redirect_stdout
-import io
+from dataclasses import replace
 import json
 from pathlib import Path
 import subprocess
@@ -12,6 +11,7 @@ import benchmarks
 from benchmarks import __main__ as entry
 from benchmarks.cli import main
 from benchmarks.harness.command import RESULTS_DIR, Command
+from benchmarks.harness.time_ratios import NOT_RUN
 from benchmarks.registry import find_benchmarks
 import sk_mixup
 
@@ -35,32 +35,30 @@ def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Command
         del sys.modules[name]
 
 
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Folder and output of the smoke runs, all in one process."""
-    folder, text = tmp_path_factory.mktemp("smoke"), io.StringIO()
-    with redirect_stdout(text):
-        assert main(["smoke", "--out", str(folder)]) == 0
-    return folder, " ".join(text.getvalue().split())
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_smoke_preset_writes_small_results(name: str, smoke: tuple[Path, str]) -> None:
-    folder, text = smoke
-    stems = {f"{name}-smoke-cpu", f"{name}-embedded-smoke-cpu"}
-    paths = [path for path in folder.glob("*.*") if path.stem in stems]
-    assert sorted(path.suffix for path in paths) == [".csv", ".json", ".png"]
-    assert max(path.stat().st_size for path in paths) < 300_000
-    document = json.loads(next(path for path in paths if path.suffix == ".json").read_text())
+def test_smoke_preset_writes_small_results_and_nothing_else(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([name, "--preset", "smoke", "--out", str(tmp_path)]) == 0
+    text = "".join(capsys.readouterr().out.split())  # lines are wrapped in print
+    csv, result, png = sorted(tmp_path.glob("*.*"))
+    assert result.stem in (f"{name}-smoke-cpu", f"{name}-embedded-smoke-cpu")
+    assert [path.name for path in (csv, png)] == [f"{result.stem}.csv", f"{result.stem}.png"]
+    assert max(path.stat().st_size for path in (csv, result, png)) < 300_000
+    document = json.loads(result.read_text())
     assert document["preset"] == "smoke"
-    assert "".join(document["finding"].split()) in "".join(text.split())  # lines are wrapped in print
-    assert all(str(path.name) in text for path in paths)
+    assert "".join(document["finding"].split()) in text
+    assert all(path.name in text for path in (csv, result, png))
+    # Each ratio that a CPU can measure has been measured.
+    missing = [row["label"] for row in document["summary"] if row.get("met") == NOT_RUN]
+    assert all(label.startswith("GPU: ") for label in missing)
 
 
-@pytest.mark.slow
-def test_smoke_runs_leave_nothing_but_results(smoke: tuple[Path, str]) -> None:
-    assert len(list(smoke[0].glob("*.*"))) == 3 * len(NAMES)
+def test_smoke_runs_every_benchmark(example: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["smoke"], benchmarks=[example, replace(example, name="again")]) == 0
+    assert [path.stem for path in Path("build/smoke").glob("*.json")] == ["iris-error-embedded-smoke-cpu"]
+    assert "\nagain\n" in capsys.readouterr().out
 
 
 def test_example_benchmark_is_short() -> None:
@@ -107,6 +105,7 @@ def test_help_says_how_long_a_preset_takes(command: Command, capsys: pytest.Capt
     for preset in command.presets:
         assert f"{preset}: {command.times.get(preset, 'not timed')}" in text
     assert "A stopped run goes on" in text
+    assert command.more_seeds in text
 
 
 @pytest.mark.slow

@@ -158,7 +158,7 @@ def test_run_tasks_joins_only_tasks_that_share_all_but_the_repeat(tmp_path: Path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["toy", "uci", "corrupted-tables", "cifar"])
+@pytest.mark.parametrize("name", ["corrupted-tables", "cifar", "gan"])
 def test_benchmarks_take_over_the_records_of_fewer_seeds(name: str, tmp_path: Path) -> None:
     documents = []
     for n_seeds in ("2", "3"):
@@ -167,5 +167,5 @@ def test_benchmarks_take_over_the_records_of_fewer_seeds(name: str, tmp_path: Pa
         documents.append(json.loads(path.read_text()))
     fewer, more = (document["records"]["rows"] for document in documents)
     # The seconds are among the values.
-    assert all(record in more for record in fewer)
+    assert [record for record in fewer if record not in more] == []
     assert len(more) > len(fewer)

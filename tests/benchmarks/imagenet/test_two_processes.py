@@ -1,11 +1,14 @@
 """Two processes train together, as ``accelerate launch`` starts them on GPUs."""
 
+from contextlib import redirect_stdout
+import dataclasses
 import json
+import multiprocessing
+import multiprocessing.connection
 import os
 from pathlib import Path
 import re
 import socket
-import subprocess
 import sys
 from typing import Any
 
@@ -14,34 +17,13 @@ import torch
 
 from benchmarks.harness.command import UserError
 from benchmarks.harness.several_processes import Team, find_team, make_accelerator
+from benchmarks.imagenet import training as imagenet_training
+from benchmarks.imagenet.config import PRESETS
+from benchmarks.imagenet.run import run
 
 pytestmark = pytest.mark.slow
 
-SCRIPT = """
-import dataclasses, pathlib, sys
-from benchmarks.imagenet import training as imagenet_training
-from benchmarks.cli import UserError
-from benchmarks.imagenet.run import run
-from benchmarks.imagenet.config import PRESETS
-
-out, n_checkpoints, batch_size = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-save, written = imagenet_training.save_checkpoint, []
-
-def save_and_die(*args):
-    save(*args)
-    written.append(args)
-    if len(written) == n_checkpoints:
-        raise SystemExit(7)
-
-imagenet_training.save_checkpoint = save_and_die
-options = dict(preset="smoke", epochs=(3,), checkpoint_every=1, batch_size=batch_size, out=pathlib.Path(out))
-try:
-    run(dataclasses.replace(PRESETS["smoke"], **options))
-except UserError as error:
-    print(f"error: {error}")
-    raise SystemExit(2)
-"""
-ROOT = Path(__file__).parents[3]
+CODE_OF_A_USER_ERROR = 2
 
 
 def find_free_port() -> int:
@@ -51,24 +33,53 @@ def find_free_port() -> int:
         return port
 
 
-def launch(
-    folder: Path, out: Path, n_checkpoints: int = 0, batch_size: int = 4
-) -> subprocess.CompletedProcess[str]:
-    """Run the script in two processes; the main one ends after so many checkpoints, if not 0."""
-    script = folder / "script.py"
-    script.write_text(SCRIPT)
-    # What `accelerate launch` calls for GPUs; for CPUs it needs MPI.
-    head = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    head += ["--master_addr", "127.0.0.1", "--master_port", str(find_free_port()), str(script)]
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return subprocess.run(
-        [*head, str(out), str(n_checkpoints), str(batch_size)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+def train(rank: int, port: int, out: Path, n_checkpoints: int, batch_size: int) -> None:
+    """Be one of two processes; the main one ends after so many checkpoints, if not 0."""
+    ranks = dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank)) | dict.fromkeys(
+        ("WORLD_SIZE", "LOCAL_WORLD_SIZE"), "2"
     )
+    os.environ.update({**ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)})
+    torch.set_num_threads(1)
+    save, written = imagenet_training.save_checkpoint, []
+
+    def save_and_die(*args: Any) -> None:
+        save(*args)
+        written.append(args)
+        if len(written) == n_checkpoints:
+            sys.exit(7)
+
+    options: dict[str, Any] = {"preset": "smoke", "checkpoint_every": 1, "batch_size": batch_size, "out": out}
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        out.with_suffix(f".{rank}").open("w") as file,
+        redirect_stdout(file),
+    ):
+        patch.setattr(imagenet_training, "save_checkpoint", save_and_die)
+        try:
+            run(dataclasses.replace(PRESETS["smoke"], epochs=(2,), **options))
+        except UserError as error:
+            print(f"error: {error}")
+            sys.exit(CODE_OF_A_USER_ERROR)
+
+
+def launch(out: Path, n_checkpoints: int = 0, batch_size: int = 4) -> tuple[int, str]:
+    """Train in two processes as a launcher starts them; return a status and what the processes print."""
+    # All are forked off one process, which has imported everything and done nothing.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["benchmarks.imagenet.run", "accelerate"])
+    arguments = (find_free_port(), out, n_checkpoints, batch_size)
+    processes = [context.Process(target=train, args=(rank, *arguments)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    while all(process.exitcode in (None, 0) for process in processes) and any(
+        process.is_alive() for process in processes
+    ):
+        multiprocessing.connection.wait([process.sentinel for process in processes if process.is_alive()])
+    codes = [process.exitcode for process in processes if process.exitcode]
+    for process in processes:  # a launcher ends the others when one has failed
+        process.kill()
+        process.join()
+    return max(codes, default=0), "".join(out.with_suffix(f".{rank}").read_text() for rank in range(2))
 
 
 def read_document(out: Path) -> dict[str, Any]:
@@ -85,26 +96,25 @@ def read_outcome(out: Path) -> list[Any]:
 
 def test_two_processes_train_and_a_killed_command_goes_on(tmp_path: Path) -> None:
     whole, broken = tmp_path / "a", tmp_path / "b"
-    done = launch(tmp_path, whole)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("Results: ") == 1
+    status, text = launch(whole)
+    assert status == 0
+    assert text.count("Results: ") == 1
     assert {path.suffix for path in whole.glob("*.*")} == {".json", ".csv", ".png"}
     summary = read_document(whole)["summary"]
     assert [(row["method"], row["n_processes"]) for row in summary] == [("ERM", 2), ("mixup", 2)]
     assert "4 images over 2 data-parallel processes" in read_document(whole)["protocol"]
-    done = launch(tmp_path, broken, n_checkpoints=5)  # in the midst of the second run
-    assert done.returncode != 0
+    assert launch(broken, n_checkpoints=3)[0] == 7  # in the midst of the second run
     folder, journal = sorted(broken.iterdir())
-    assert [path.name for path in folder.iterdir()] == ["resnet18-3-mixup-0.2-0.pt"]
+    assert [path.name for path in folder.iterdir()] == ["resnet18-2-mixup-0.2-0.pt"]
     assert journal.suffix == ".jsonl"
-    assert launch(tmp_path, broken).returncode == 0
+    assert launch(broken)[0] == 0
     assert read_outcome(whole) == read_outcome(broken)
 
 
 def test_a_batch_that_cannot_be_shared_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    done = launch(tmp_path, tmp_path / "out", batch_size=5)
-    assert done.returncode != 0
-    assert "error: --batch-size must be a multiple of the number of processes" in done.stdout
+    status, text = launch(tmp_path / "out", batch_size=5)
+    assert status == CODE_OF_A_USER_ERROR
+    assert "error: --batch-size must be a multiple of the number of processes" in text
     assert not (tmp_path / "out").exists()
 
 

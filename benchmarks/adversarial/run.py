@@ -139,7 +139,8 @@ def run(config: Config) -> int:
 
 def train_stand_ins(folder: Path) -> None:
     """Train some networks for seconds, on digits, so that there is something to attack."""
-    config = replace(CIFAR_PRESETS["smoke"], models=folder)
+    shorter: dict[str, Any] = {"epochs": 1, "last_epochs": 1, "erm_weight_decays": (1e-4,)}
+    config = replace(CIFAR_PRESETS["smoke"], models=folder, **shorter)
     images = config.load_images(DIGITS)
     for item in cifar.list_runs(config):
         cifar.train_once(config, images, item, folder / "checkpoints")

@@ -35,7 +35,7 @@ def measure_in_process(
     """
     with use_threads(N_WORKERS):
         # The first search in a process loads libraries and their buffers.
-        _search(2000, 2, 2, batch_size, budget)
+        _search(min(2000, n_samples), 2, 2, batch_size, budget)
         peak, seconds = _search(n_samples, n_candidates, n_folds, batch_size, budget)
     return {"peak": peak, "seconds": seconds}
 

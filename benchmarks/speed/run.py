@@ -105,7 +105,7 @@ PRESETS = {
         image_rows=40,
         mixed_rows=2048,
         predict_rows=300,
-        growth_rows=(60, 120),
+        growth_rows=(120, 60),
     ),
 }
 

@@ -251,11 +251,14 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
     The loss of a batch is ``sum_i w_i sum_k lam_ki l_ki / sum_i w_i``: the weight w_i of a
     virtual example is the product of the weights (sample times class) of the examples that
     go into it. A weight of 2 so equals a repeated row on average, with mixing too; as the
-    batches are drawn at random, not to the last digit.
+    batches are drawn at random, not to the last digit. Held-out rows count by their weights in
+    `valid_loss` and `valid_acc`, whatever the batch size. With ``criterion__reduction='sum'``
+    nothing is divided, and `valid_loss` is the sum over the held-out rows.
 
     Targets of semantic segmentation are an integer array `y` of shape (n_samples, *sizes), for a module that
     returns logits of shape (n_samples, n_classes, *sizes). The losses towards both label maps
-    are mixed. Pixels of the label ``criterion__ignore_index`` (-100, if it is not set) count
+    are mixed, and divided by what the pixels count in torch's mean: λ by the weight of the row and by
+    ``criterion__weight`` of the class. Pixels of the label ``criterion__ignore_index`` (-100, if it is not set) count
     for nothing, nor in `score`.
 
     A table is predicted in blocks of one size, so that the prediction of a row does not

@@ -257,9 +257,9 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
 
     Targets of semantic segmentation are an integer array `y` of shape (n_samples, *sizes), for a module that
     returns logits of shape (n_samples, n_classes, *sizes). The losses towards both label maps
-    are mixed, and divided by what the pixels count in torch's mean: λ by the weight of the row and by
-    ``criterion__weight`` of the class. Pixels of the label ``criterion__ignore_index`` (-100, if it is not set) count
-    for nothing, nor in `score`.
+    are mixed, and divided by what the pixels count in torch's mean: λ by the weight of the row and
+    by ``criterion__weight`` of the class. Pixels of the label ``criterion__ignore_index`` (-100, if
+    it is not set) count for nothing, nor in `score`.
 
     A table is predicted in blocks of one size, so that the prediction of a row does not
     depend on the rows beside it.

@@ -46,7 +46,7 @@ def make_epoch(module: Any, size: int) -> Epoch:
     net = MixupClassifier(module, **QUICK | {"max_epochs": 1, "batch_size": size}).fit(X, Y)
     batches = draw_batches(net, X, Y)
     trainer = find_trainer(net, batches)
-    return Epoch(trainer, batches, lambda losses, sizes: None, None)  # type: ignore[arg-type]
+    return Epoch(trainer, batches, lambda *_: None, None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

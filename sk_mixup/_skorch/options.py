@@ -58,6 +58,9 @@ def check_mixing_options(options: MixingOptions) -> None:
     check_integer("max_epochs", options.max_epochs, low=0, hint="Use 1 or more to train.")
     if options.batch_size != -1:
         check_integer("batch_size", options.batch_size, low=1, hint="Use -1 for the whole training set.")
+    for name in ("iterator_train__batch_size", "iterator_valid__batch_size"):
+        if (size := getattr(options, name, -1)) != -1:
+            check_integer(name, size, low=1, hint="Use -1 for all rows, or leave it out.")
     _check_hardware(options)
     if options.augment is not None and not callable(options.augment):
         raise TypeError(

@@ -62,7 +62,13 @@ from sk_mixup.estimators._inputs import (
     to_host,
 )
 from sk_mixup.estimators._links import Link
-from sk_mixup.estimators._options import check_options_of, check_prefixes, check_sizes_known, list_options
+from sk_mixup.estimators._options import (
+    check_options_of,
+    check_prefixes,
+    check_sizes_known,
+    explaining_refusal,
+    list_options,
+)
 from sk_mixup.estimators._persistence import File, from_json, read_header, to_json, whole_files, write_state
 from sk_mixup.estimators._targets import ClassWeight, OpaqueTargets, TargetOptions, Targets, check_length
 from sk_mixup.mixing import RowFacts, Vicinity
@@ -267,6 +273,12 @@ class MixupEstimator(MixupNetMixin):
         kwargs = own | {key: value for key, value in given.items() if key != "ignore_index" or key not in own}
         self.criterion_ = self.initialized_instance(criterion, kwargs)
         self._targets.check_criterion(self.criterion_, self.label_smoothing, self.confidence_penalty)
+        return self
+
+    def initialize_optimizer(self, *args: object, **kwargs: object) -> Self:
+        """Build the optimizer; what it does not take is refused with its options."""
+        with explaining_refusal(self.optimizer, params_for("optimizer", vars(self)) | {"lr": self.lr}):
+            super().initialize_optimizer(*args, **kwargs)
         return self
 
     # -- data ----------------------------------------------------------------------------
@@ -476,7 +488,8 @@ class MixupEstimator(MixupNetMixin):
         if split is None:
             return dataset, None
         known = y is not None and not (split is self.train_split and isinstance(y, FoundTargets))
-        train, valid = split(dataset, y, **params) if known else split(dataset, **params)
+        parts = split(dataset, y, **params) if known else split(dataset, **params)
+        train, valid = _check_parts(parts)
         return unwrap_subset(train), self._encode_foreign(unwrap_subset(valid))
 
     def _get_split(self, dataset: Any, y: np.ndarray | None) -> Any:
@@ -653,9 +666,10 @@ class MixupEstimator(MixupNetMixin):
     def _look_at_output(self, dataset: Any) -> None:
         """Check what the module returns for an example, twice: by itself, some normalisations refuse it."""
         if isinstance(dataset, Rows):
-            x = dataset.take(np.zeros(2, dtype=np.int64))[0]
+            pair: tuple[object, object] = dataset.take(np.zeros(2, dtype=np.int64))[:2]
         else:
-            x = cast_floats(self._make_reader(dataset).read_first(dataset, n_copies=2)[0], self.float_dtype)
+            pair = self._make_reader(dataset).read_first(dataset, n_copies=2)
+        x, y = cast_floats(pair[0], self.float_dtype), pair[1]
         rejoin_scheduler()
         self._set_training(False)
         explained = _explaining_integers(x)
@@ -664,6 +678,7 @@ class MixupEstimator(MixupNetMixin):
             output = self.infer(x)
         if isinstance(output, Tensor):  # several are for a get_loss of the user's own
             self._targets.check_output(output, self.criterion_)
+            self._targets.check_sizes(output, y)
             self._warn_if_probabilities(output)
 
     def _warn_if_probabilities(self, output: Tensor) -> None:
@@ -1130,3 +1145,17 @@ def _check_has_rows(dataset: Dataset[object]) -> None:
 def _to_plain(y: object) -> np.ndarray:
     """Return targets of whatever form as an array."""
     return np.asarray(y.toarray() if hasattr(y, "toarray") else to_host(y))
+
+
+def _check_parts(parts: Any) -> tuple[object, object]:
+    """Return what a split of the user's made of the training set: two data sets, the second perhaps None."""
+    is_pair = isinstance(parts, tuple | list) and len(parts) == 2
+    if is_pair and all(
+        part is None or hasattr(part, "__getitem__") or hasattr(part, "__iter__") for part in parts
+    ):
+        return parts[0], parts[1]
+    kinds = ", ".join(type(part).__name__ for part in (parts if is_pair else [parts]))
+    raise TypeError(
+        f"train_split must return two Datasets, of training and of validation; got {kinds}. Use "
+        "skorch.dataset.ValidSplit, or skorch.helper.predefined_split."
+    )

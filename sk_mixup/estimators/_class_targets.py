@@ -421,6 +421,15 @@ class PixelLabels(ClassTargets):
                 f"label per pixel; got an output of shape {tuple(output.shape)}. Give a convolutional module."
             )
 
+    def check_sizes(self, output: Tensor, y: object) -> None:
+        """Raise unless the maps of logits are of the size of the label maps."""
+        sizes = tuple(getattr(y, "shape", ()))[1:]
+        if tuple(output.shape[2:]) != sizes:
+            raise ValueError(
+                f"y must hold a label for each pixel of the module's output, of shape {tuple(output.shape)}; "
+                f"got label maps of shape {sizes}. Give them that size."
+            )
+
     def get_link(self, criterion: nn.Module | None) -> Callable[[Tensor], Tensor] | None:
         """Return the softmax over the classes of each pixel."""
         return MAP_SOFTMAX

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sk_mixup._data.storage import split_padded
 from sk_mixup._random import unseen_draws
 from sk_mixup._skorch.step import can_fuse
+from sk_mixup.estimators._options import explaining_refusal
 from sk_mixup.modules import MLP
 
 __all__ = ["build_net", "build_optimizer", "check_nets", "evaluate"]
@@ -62,7 +63,14 @@ def build_optimizer(
     groups = [group for group in groups if group["params"]]
     if can_fuse(build, options, (groups,)):
         options["fused"] = True
-    return build(groups, **options)
+    with explaining_refusal(build, options):
+        optimizer = build(groups, **options)
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise ValueError(
+            "optimizer must step by one gradient; got LBFGS, which evaluates the loss several times a step. "
+            "Use torch.optim.Adam, say."
+        )
+    return optimizer
 
 
 def check_nets(generator: nn.Module, discriminator: nn.Module, X: np.ndarray, n_noise: int) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 import inspect
 
@@ -15,6 +16,7 @@ __all__ = [
     "check_prefixes",
     "check_sizes_known",
     "check_smoothing",
+    "explaining_refusal",
     "list_options",
     "store_options",
 ]
@@ -114,6 +116,18 @@ def check_options_of(prefix: str, component: object, given: Collection[str]) -> 
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
         known = {f"{prefix}__{p.name}" for p in parameters} | {f"{prefix}__param_groups"}
         check_names(target.__name__, {f"{prefix}__{name}" for name in given}, known)
+
+
+@contextmanager
+def explaining_refusal(optimizer: object, options: Mapping[str, object]) -> Iterator[None]:
+    """Say which optimizer refuses what where one is built inside."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"optimizer must take the module's parameters and its options; got {options}, which "
+            f"{getattr(optimizer, '__name__', optimizer)} refuses: {error}. Change what it names."
+        ) from error
 
 
 def check_smoothing(label_smoothing: object) -> None:

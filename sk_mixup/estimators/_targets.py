@@ -138,6 +138,9 @@ class Targets(ABC):
     def check_output(self, output: Tensor, criterion: nn.Module) -> None:  # noqa: B027
         """Raise if the module's output does not fit."""
 
+    def check_sizes(self, output: Tensor, y: object) -> None:  # noqa: B027
+        """Raise if output and target of an example are maps of other sizes."""
+
     def align(
         self, output: Tensor, y: Tensor, criterion: nn.Module, label_smoothing: float
     ) -> tuple[Tensor, Tensor]:

@@ -27,6 +27,7 @@ from sk_mixup._random import draw_seed, make_generator, seeded_torch
 from sk_mixup._skorch.default_callbacks import QuietPrintLog, has_batch_hooks, looks_at_gradients
 from sk_mixup._skorch.runner import run_trainer
 from sk_mixup._skorch.stack_member import exclusive_section
+from sk_mixup._tensors import send
 from sk_mixup._training.gan import GENERATOR_LOSSES, GanBatches, GanTrainer, Player
 from sk_mixup._validation import (
     check_bool,
@@ -358,7 +359,7 @@ class MixupGAN(BaseEstimator):
         with self._on_device_of_stack() as device, seeded_torch(draw_seed(self.rng_)):
             self._notify("on_train_begin", X=rows, y=None)
             with suppress(KeyboardInterrupt):  # skorch's way for a callback to stop the training
-                self._run_epochs(torch.as_tensor(rows).to(device))
+                self._run_epochs(send(rows, torch.device(device)))
             self._notify("on_train_end", X=rows, y=None)
         return self
 
@@ -380,7 +381,7 @@ class MixupGAN(BaseEstimator):
                 f"X must hold examples of the shape seen in fit, {self._shape_in}; got {shape}. Give "
                 "the same features in the same order."
             )
-        return rows
+        return np.require(rows, requirements=["C", "W"])  # as torch takes them
 
     def _initialize(self) -> None:
         """Build nets and optimizers anew, the weights from `random_state`."""

@@ -1,0 +1,81 @@
+"""Options that a component refuses, or that give no data: an error that names them."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from sk_mixup import MixupClassifier, MixupGAN, MixupRegressor
+from tests.helpers.nets import QUICK
+
+X, Y = np.eye(12, 3, dtype=np.float32), np.arange(12) % 3
+REFUSED = r"optimizer must take the module's parameters and its options; got .*, which {} refuses: "
+
+
+@pytest.mark.parametrize("owner", [MixupClassifier, MixupRegressor])
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"optimizer__weight_decay": -1.0}, ValueError, REFUSED.format("Adam")),
+        ({"optimizer__weight_decay": "a"}, TypeError, REFUSED.format("Adam")),
+        ({"optimizer": torch.optim.SGD, "optimizer__momentum": -1.0}, ValueError, REFUSED.format("SGD")),
+        ({"module": nn.ReLU}, ValueError, REFUSED.format("Adam")),
+        (
+            {"iterator_train__batch_size": 0},
+            ValueError,
+            r"iterator_train__batch_size must be at least 1; got 0",
+        ),
+        (
+            {"iterator_valid__batch_size": 2.5},
+            TypeError,
+            r"iterator_valid__batch_size must be an integer; got 2\.5",
+        ),
+        (
+            {"train_split": lambda *_: None},
+            TypeError,
+            r"train_split must return two Datasets.*; got NoneType",
+        ),
+        ({"train_split": lambda X, y: (X, 3)}, TypeError, r"train_split must return two .*; got .*Rows, int"),
+    ],
+)
+def test_what_a_component_refuses_is_named(
+    owner: Any, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        owner(**QUICK | options).fit(X, Y)
+
+
+@pytest.mark.parametrize("options", [{"optimizer__weight_decay": -1.0}, {"optimizer__lr": "a"}])
+def test_an_optimizer_of_a_gan_that_refuses_its_options_is_named(options: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError), match=REFUSED.format("Adam")):
+        MixupGAN(max_epochs=1, **options).fit(X)
+
+
+def test_a_gan_takes_no_optimizer_that_evaluates_several_times() -> None:
+    with pytest.raises(ValueError, match=r"optimizer must step by one gradient; got LBFGS"):
+        MixupGAN(max_epochs=1, optimizer=torch.optim.LBFGS).fit(X)
+
+
+@pytest.mark.parametrize(
+    "form", [X[::-1].copy()[::-1], pd.DataFrame(X), np.broadcast_to(X, X.shape)], ids=type
+)
+def test_a_gan_trains_on_rows_that_torch_does_not_take(form: Any) -> None:
+    nets = [
+        MixupGAN(max_epochs=1, steps_per_epoch=2, discriminator_steps=1, random_state=0).fit(rows)
+        for rows in (form, X)
+    ]
+    samples = [net.sample(4, random_state=0) for net in nets]
+    assert np.array_equal(*samples)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_label_maps_of_another_size_than_the_output_are_refused(batch_size: int) -> None:
+    images = np.zeros((6, 1, 4, 4), dtype=np.float32)
+    net = MixupClassifier(nn.Conv2d(1, 2, 1), **QUICK | {"batch_size": batch_size})
+    with pytest.raises(
+        ValueError, match=r"y must hold a label for each pixel .*; got label maps of shape \(2, 4\)"
+    ):
+        net.fit(images, np.arange(48).reshape(6, 2, 4) % 2)

@@ -53,12 +53,12 @@ from sk_mixup._skorch.default_callbacks import (
     looks_at_gradients,
     quicken,
 )
-from sk_mixup._skorch.options import check_mixing_options, warn_unused_options
+from sk_mixup._skorch.options import check_mixing_options, takes_argument, warn_unused_options
 from sk_mixup._skorch.processes import Processes
 from sk_mixup._skorch.runner import TrainingStep, run_trainer
 from sk_mixup._skorch.schedule import EpochLosses, Schedule
 from sk_mixup._skorch.stack_member import exclusive_section, on_device_of_stack, warn_single
-from sk_mixup._skorch.step import STEPS, MixedSteps, find_overridden
+from sk_mixup._skorch.step import PLAIN_MODULES, STEPS, MixedSteps, find_overridden
 from sk_mixup._training.perceptron import PerceptronTrainer
 from sk_mixup._training.trainer import HIDDEN, Trainer
 from sk_mixup._validation import describe_nonfinite_loss
@@ -219,11 +219,17 @@ class MixupNetMixin(MixedSteps):
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         order = cls.__mro__
+        names = ", ".join(base.__name__ for base in cls.__bases__)
+        before = [base for base in order[: order.index(MixupNetMixin)] if base.__module__ in PLAIN_MODULES]
+        if before:
+            raise TypeError(
+                f"MixupNetMixin must stand before the net's class among the bases; got class {cls.__name__}"
+                f"({names}). Write class {cls.__name__}(MixupNetMixin, {before[0].__name__})."
+            )
         if SkorchAccelerateMixin not in order:
             return
         is_first = order.index(SkorchAccelerateMixin) < order.index(MixupNetMixin)
         if not cls._trains_by_processes or not is_first:
-            names = ", ".join(base.__name__ for base in cls.__bases__)
             raise TypeError(
                 "AccelerateMixin must be that of sk_mixup, before the net's class among the bases; got "
                 f"class {cls.__name__}({names}). Write class {cls.__name__}(sk_mixup.AccelerateMixin, ...)."
@@ -280,6 +286,7 @@ class MixupNetMixin(MixedSteps):
         seed = self._processes.derive_seed(draw_seed(self.generator_))  # of dropout and augmentation
         with self._on_device_of_stack(), seeded_torch(seed):
             super().partial_fit(X, y, classes, **fit_params)
+        self._set_training(False)
         return self
 
     def _on_device_of_stack(self) -> AbstractContextManager[None]:
@@ -310,7 +317,8 @@ class MixupNetMixin(MixedSteps):
         warn_unused_options(self)
         policy, facts = self.get_policy(), self.get_facts(train, y)
         policy.check(facts)
-        run = {"train": train, "valid": valid, "facts": facts, "fit_params": fit_params}
+        forward_params = self._get_forward_params(fit_params)
+        run = {"train": train, "valid": valid, "facts": facts, "fit_params": forward_params}
         with self._without_callbacks(is_early_stopping):
             stopped = self._run_epochs(schedule.warmup, ERM(), **run)
         if not stopped:
@@ -331,9 +339,21 @@ class MixupNetMixin(MixedSteps):
 
     def _get_split_params(self, routing_method: str, fit_params: dict[str, object]) -> dict[str, Any]:
         if not get_config()["enable_metadata_routing"]:
-            return fit_params
+            return {name: value for name, value in fit_params.items() if self._is_for_split(name)}
         routed = process_routing(self, routing_method, **fit_params)
         return dict(routed.get("splitter", {"split": {}})["split"])
+
+    def _is_for_split(self, name: str) -> bool:
+        return callable(self.train_split) and takes_argument(self.train_split, name)
+
+    def _get_forward_params(self, fit_params: dict[str, object]) -> dict[str, object]:
+        """Leave out what is for ``train_split`` alone, such as groups of rows."""
+        forward = self._bare_module.forward
+        return {
+            name: value
+            for name, value in fit_params.items()
+            if takes_argument(forward, name) or not self._is_for_split(name)
+        }
 
     def _run_epochs(
         self,

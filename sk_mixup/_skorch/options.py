@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import inspect
 from typing import Protocol
 import warnings
 
+from skorch.callbacks import Callback
 import torch
 
 from sk_mixup._skorch.datasets import STORAGES
@@ -14,7 +16,10 @@ from sk_mixup._validation import check_bool, check_choice, check_integer, check_
 from sk_mixup.mixing import Partners, Vicinity, as_partners
 from sk_mixup.mixing.mixup import LAM_PER
 
-__all__ = ["check_mixing_options", "warn_unused_options"]
+__all__ = ["check_callbacks", "check_mixing_options", "takes_argument", "warn_unused_options"]
+
+# What skorch calls of a callback, of whatever class.
+HOOKS = ("initialize", *(name for name in vars(Callback) if name.startswith("on_")))
 
 # What a vicinity brings itself.
 MIXUP_OPTIONS = ("alpha", "lam_per", "n_mixed", "partners")
@@ -38,6 +43,7 @@ class MixingOptions(Protocol):
     channels_last: bool
     cuda_graph: bool
     augment: object
+    callbacks: object
 
 
 def check_mixing_options(options: MixingOptions) -> None:
@@ -62,11 +68,40 @@ def check_mixing_options(options: MixingOptions) -> None:
         if (size := getattr(options, name, -1)) != -1:
             check_integer(name, size, low=1, hint="Use -1 for all rows, or leave it out.")
     _check_hardware(options)
+    check_callbacks(options.callbacks)
     if options.augment is not None and not callable(options.augment):
         raise TypeError(
             f"augment must be callable or None; got {options.augment!r}. Give a function from a batch of "
             "inputs to as many rows."
         )
+
+
+def check_callbacks(callbacks: object) -> None:
+    """Raise a TypeError unless callbacks are a list of such, or of pairs of a name and such."""
+    if callbacks is None or callbacks == "disable":
+        return
+    if not isinstance(callbacks, list):
+        raise TypeError(
+            f"callbacks must be a list, 'disable' or None; got {callbacks!r}. Write callbacks=[...], for a "
+            "single one too."
+        )
+    for item in callbacks:
+        is_named = isinstance(item, tuple | list) and len(item) == 2 and isinstance(item[0], str)
+        callback = item[1] if is_named else item
+        missing = [] if callback is None else [hook for hook in HOOKS if not hasattr(callback, hook)]
+        if missing:
+            raise TypeError(
+                f"callbacks must hold callbacks, or pairs of a name and a callback; got {item!r}, without "
+                f"{missing[0]}. Derive from skorch.callbacks.Callback."
+            )
+
+
+def takes_argument(function: Callable[..., object], name: str) -> bool:
+    """Whether a function takes an argument of that name."""
+    parameters = inspect.signature(function).parameters.values()
+    return any(
+        p.kind is p.VAR_KEYWORD or (p.name == name and p.kind is not p.POSITIONAL_ONLY) for p in parameters
+    )
 
 
 def _check_hardware(options: MixingOptions) -> None:

@@ -24,6 +24,7 @@ from sk_mixup.mixing import Vicinity
 
 __all__ = [
     "AUTOCAST",
+    "PLAIN_MODULES",
     "STEPS",
     "MixedSteps",
     "as_batch",

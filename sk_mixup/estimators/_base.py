@@ -40,6 +40,7 @@ from sk_mixup._skorch.dataset_items import (
 from sk_mixup._skorch.datasets import is_mapped, refuse_weights, unwrap_subset
 from sk_mixup._skorch.default_callbacks import WeightedScoring, scored_by_labels, scores_trained_rows
 from sk_mixup._skorch.net import MixupNetMixin
+from sk_mixup._skorch.options import check_callbacks
 from sk_mixup._skorch.step import as_batch
 from sk_mixup._training.losses import Loss, average_entropy
 from sk_mixup._validation import (
@@ -59,6 +60,7 @@ from sk_mixup.estimators._inputs import (
     count_rows,
     get_input_dtype,
     is_mapping,
+    take_rows,
     to_host,
 )
 from sk_mixup.estimators._links import Link
@@ -176,6 +178,7 @@ class MixupEstimator(MixupNetMixin):
 
     def check_options(self) -> None:
         """Raise if an option breaks its rule; the message names it."""
+        check_callbacks(self.callbacks)
         self._check_names()
         check_device(self.device)
         self.check_mixing_options()
@@ -480,6 +483,7 @@ class MixupEstimator(MixupNetMixin):
         self._report_streaming(dataset)
         if sample_weight is not None and not np.all(sample_weight):
             kept = np.flatnonzero(sample_weight)
+            params = take_rows(params, kept, len(y))
             dataset, y = dataset.subset(kept), y[kept]
         return self._split(dataset, y, params)
 
@@ -1077,9 +1081,20 @@ class MixupEstimator(MixupNetMixin):
         with self._unchanged_if_refused():
             if use_safetensors and f_params is not None:
                 self._restore_learned(f_params)
-            super().load_params(
-                checkpoint=checkpoint, use_safetensors=use_safetensors, f_history=f_history, **files, **kwargs
-            )
+            try:
+                super().load_params(
+                    checkpoint=checkpoint,
+                    use_safetensors=use_safetensors,
+                    f_history=f_history,
+                    **files,
+                    **kwargs,
+                )
+            except NotInitializedError as error:
+                error.add_note(
+                    "This file holds no sizes and no classes: call initialize() with module__<size>, and "
+                    "`classes` for labels, or save by save_params(f_params, use_safetensors=True)."
+                )
+                raise
 
     def _get_learned(self) -> dict[str, object]:
         """Return what a fit learned beside the weights, for a file."""

@@ -7,6 +7,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 from scipy import sparse
+from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import assert_all_finite
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ __all__ = [
     "count_rows",
     "get_input_dtype",
     "is_mapping",
+    "take_rows",
     "to_host",
 ]
 
@@ -37,6 +39,19 @@ def count_rows(X: Any) -> int:
     if is_mapping(X):
         return len(next(iter(X.values())))
     return int(X.shape[0])
+
+
+def take_rows(params: Mapping[str, object], rows: np.ndarray, n_samples: int) -> dict[str, object]:
+    """Return parameters of a fit for some of its rows, if they have a value for each row as groups have."""
+    return {
+        name: _safe_indexing(value, rows) if _has_rows(value, n_samples) else value
+        for name, value in params.items()
+    }
+
+
+def _has_rows(value: object, n_samples: int) -> bool:
+    shape = np.shape(value) if isinstance(value, list | tuple) else getattr(value, "shape", ())
+    return shape[:1] == (n_samples,)
 
 
 def to_host(values: object) -> object:

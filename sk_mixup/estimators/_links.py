@@ -77,9 +77,8 @@ def make_columns(probability: Tensor) -> Tensor:
 
 def takes_probabilities(criterion: nn.Module) -> bool:
     """Whether a criterion is known for one of probabilities; ``NLLLoss`` is, as in skorch."""
-    return isinstance(criterion, nn.NLLLoss) or any(
-        isinstance(part, nn.BCELoss) for part in criterion.modules()
-    )
+    parts = criterion.modules() if isinstance(criterion, nn.Module) else ()
+    return isinstance(criterion, nn.NLLLoss) or any(isinstance(part, nn.BCELoss) for part in parts)
 
 
 def _sum_to_one(output: Tensor, dim: int) -> bool:

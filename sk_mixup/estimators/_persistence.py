@@ -80,8 +80,15 @@ def read_header(file: File) -> Header:
             return read_header(stream)
     start = file.tell()
     length = int.from_bytes(file.read(8), "little")
-    content = json.loads(file.read(length))
+    begins = file.read(1) == b"{"  # else the length is none, and may be far too long
+    file.seek(start + 8)
+    content = json.loads(file.read(length)) if begins else None
     file.seek(start)
+    if content is None:
+        raise ValueError(
+            "f_params must be a safetensors file where use_safetensors=True; got another. Leave the argument "
+            "out for a file of torch.save."
+        )
     text = content.pop("__metadata__", {}).get(METADATA)
     shapes = {name: tensor["shape"] for name, tensor in content.items()}
     return Header(shapes, None if text is None else json.loads(text))

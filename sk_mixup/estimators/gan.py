@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from sk_mixup._random import draw_seed, make_generator, seeded_torch
 from sk_mixup._skorch.default_callbacks import QuietPrintLog, has_batch_hooks, looks_at_gradients
+from sk_mixup._skorch.options import check_callbacks
 from sk_mixup._skorch.runner import run_trainer
 from sk_mixup._skorch.stack_member import exclusive_section
 from sk_mixup._tensors import send
@@ -282,6 +283,7 @@ class MixupGAN(BaseEstimator):
         for prefix in (*PLAYERS, *OPTIMIZERS):
             component = self.optimizer if prefix in OPTIMIZERS else getattr(self, prefix)
             check_options_of(prefix, component, params_for(prefix, self.__dict__))
+        check_callbacks(self.callbacks)
         check_real("alpha", self.alpha, low=0.0, hint="Use alpha=0 for the plain GAN, 0.2 for mixup.")
         check_choice("lam_per", self.lam_per, LAM_PER)
         check_choice("generator_loss", self.generator_loss, GENERATOR_LOSSES)
@@ -360,6 +362,8 @@ class MixupGAN(BaseEstimator):
             self._notify("on_train_begin", X=rows, y=None)
             with suppress(KeyboardInterrupt):  # skorch's way for a callback to stop the training
                 self._run_epochs(send(rows, torch.device(device)))
+            for player in self._get_players().values():
+                player.module.eval()
             self._notify("on_train_end", X=rows, y=None)
         return self
 
@@ -659,7 +663,8 @@ def _make_callbacks(given: Callbacks) -> list[Callback]:
     """Return the callbacks, initialized, behind those that measure times and print."""
     if given == "disable":
         return []
-    parts = [part[1] if isinstance(part, tuple) else part for part in given or ()]
+    parts = [part[1] if isinstance(part, tuple | list) else part for part in given or ()]
+    parts = [part for part in parts if part is not None]
     callbacks = [part() if isinstance(part, type) else part for part in (EpochTimer, QuietPrintLog, *parts)]
     for callback in callbacks:
         callback.initialize()

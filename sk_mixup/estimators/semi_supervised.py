@@ -23,7 +23,7 @@ from sk_mixup._skorch.default_callbacks import is_early_stopping
 from sk_mixup._training.consistency_losses import guess_targets, ramp_up, semi_supervised_loss
 from sk_mixup._validation import check_choice, check_integer, check_real
 from sk_mixup.estimators._base import MixupEstimator
-from sk_mixup.estimators._inputs import is_mapping
+from sk_mixup.estimators._inputs import is_mapping, take_rows
 from sk_mixup.estimators._options import check_smoothing, store_options
 from sk_mixup.estimators._partial_labels import UNLABELED, PartialLabels, PartlyLabeledRows
 from sk_mixup.estimators._semi_supervised_step import METHODS, AveragedWeights, Method, build_virtual_examples
@@ -390,6 +390,7 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
     def _split(self, dataset: Any, y: Any, params: Mapping[str, object]) -> tuple[Any, Any]:
         """Hold out labelled rows only; put the unlabelled ones beside the others."""
         labeled, unlabeled = np.flatnonzero(y != UNLABELED), np.flatnonzero(y == UNLABELED)
+        params = take_rows(params, labeled, len(y))
         train, valid = super()._split(dataset.subset(labeled), y[labeled], params)
         if not isinstance(train, Rows):
             raise TypeError(

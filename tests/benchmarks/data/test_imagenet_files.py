@@ -13,6 +13,7 @@ import torch
 from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader
 
+from benchmarks.data import imagenet_files
 from benchmarks.data.imagenet_files import (
     MEAN,
     STD,
@@ -127,7 +128,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(name: str) -> None:
         raise ImportError
 
-    monkeypatch.setattr("benchmarks.data.imagenet_files.import_torchvision", fail)
+    monkeypatch.setattr(imagenet_files, "import_torchvision", fail)
     with pytest.raises(UserError, match=r"must find the package torchvision.*Run pip install torchvision"):
         find_torchvision("transforms")
 

@@ -399,7 +399,7 @@ class MixupNetMixin(MixedSteps):
     def _restore_best(self) -> None:
         """Go back to the best weights where early stopping kept them."""
         for _, callback in self.callbacks_:
-            if isinstance(callback, EarlyStopping) and callback.load_best:
+            if isinstance(callback, EarlyStopping) and callback.load_best and callback.best_model_weights_:
                 callback.on_train_end(self)
                 callback.best_model_weights_ = None
 

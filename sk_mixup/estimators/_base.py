@@ -272,6 +272,8 @@ class MixupEstimator(MixupNetMixin):
         criterion = self._targets.criterion if isinstance(self.criterion, str) else self.criterion
         given = self.get_params_for("criterion")
         check_options_of("criterion", criterion, given)
+        if "reduction" in given and getattr(criterion, "__module__", "") == nn.modules.loss.__name__:
+            check_choice("criterion__reduction", given["reduction"], ("mean", "sum", "none", "batchmean"))
         own = self._targets.get_criterion_options(criterion, self.label_smoothing)
         kwargs = own | {key: value for key, value in given.items() if key != "ignore_index" or key not in own}
         self.criterion_ = self.initialized_instance(criterion, kwargs)
@@ -357,6 +359,7 @@ class MixupEstimator(MixupNetMixin):
             return check_mapping(X)
         return self._validate(X, reset=reset, ensure_min_samples=2 if reset else 1)
 
+    @np.errstate(over="ignore", invalid="ignore")  # scikit-learn says which number is too large
     def _validate(self, X: object, *, reset: bool, ensure_min_samples: int = 1) -> Any:
         checked = validate_data(
             self,

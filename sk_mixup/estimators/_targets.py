@@ -194,6 +194,7 @@ class RealValues(Targets):
     is_flat: bool = True
 
     @classmethod
+    @np.errstate(over="ignore", invalid="ignore")  # scikit-learn says which number is too large
     def check(cls, y: np.ndarray) -> np.ndarray:
         """Return finite numbers, a column of them as a vector."""
         y = check_array(y, ensure_2d=False, dtype=get_input_dtype(), input_name="y")

@@ -367,6 +367,7 @@ class MixupGAN(BaseEstimator):
             self._notify("on_train_end", X=rows, y=None)
         return self
 
+    @np.errstate(over="ignore", invalid="ignore")  # scikit-learn says which number is too large
     def _check_rows(self, X: ArrayLike | Tensor, *, reset: bool) -> np.ndarray:
         rows: np.ndarray = validate_data(
             self,

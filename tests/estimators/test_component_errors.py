@@ -79,3 +79,21 @@ def test_label_maps_of_another_size_than_the_output_are_refused(batch_size: int)
         ValueError, match=r"y must hold a label for each pixel .*; got label maps of shape \(2, 4\)"
     ):
         net.fit(images, np.arange(48).reshape(6, 2, 4) % 2)
+
+
+@pytest.mark.parametrize("plain", [{"cooldown_epochs": 2}, {"warmup_epochs": 1, "cooldown_epochs": 1}])
+def test_early_stopping_has_nothing_to_restore_where_all_epochs_are_plain(plain: dict[str, int]) -> None:
+    rows = np.repeat(X, 3, axis=0)
+    nets = [MixupClassifier(max_epochs=2, random_state=0, early_stopping=True, **plain) for _ in range(2)]
+    nets[1].set_params(alpha=0, warmup_epochs=0, cooldown_epochs=0, n_iter_no_change=99)
+    losses = [net.fit(rows, np.tile(Y, 3)).history[:, "train_loss"] for net in nets]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("owner", [MixupClassifier, MixupRegressor, MixupGAN])
+def test_numbers_too_large_for_float32_are_refused_without_a_warning(owner: Any) -> None:
+    with pytest.raises(ValueError, match="X contains infinity or a value too large"):
+        owner(max_epochs=1).fit(*(1e300 * X.astype(np.float64), Y)[: 1 + (owner is not MixupGAN)])
+    if owner is MixupRegressor:
+        with pytest.raises(ValueError, match="y contains infinity or a value too large"):
+            owner(max_epochs=1).fit(X, 1e300 * Y)

@@ -71,9 +71,11 @@ def as_batch(batch: object) -> Batch:
     return batch if isinstance(batch, Batch) else Batch(*unpack_data(batch))
 
 
-def to_float32(output: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
-    """Return one output of a module, or several, in single precision."""
-    return tuple(part.float() for part in output) if isinstance(output, tuple) else output.float()
+def to_float32(output: object) -> object:
+    """Return one output of a module, or a tuple of several, in single precision; others as they are."""
+    if isinstance(output, tuple):
+        return tuple(map(to_float32, output))
+    return output.float() if isinstance(output, Tensor) else output
 
 
 def make_autocast(autocast: str | None, device: torch.device) -> Callable[[], AbstractContextManager[Any]]:

@@ -497,8 +497,8 @@ def average_entropy(logits: Tensor, weight: Tensor | None = None, *, binary: boo
 
     Parameters
     ----------
-    logits : Tensor of shape (n, n_outputs)
-        Output of the network.
+    logits : Tensor of shape (n, n_outputs) or (n, k, n_outputs)
+        Output of the network, or of k members for each row.
     weight : Tensor of shape (n,), default=None
         Weight of each row; None means 1.
     binary : bool, default=False
@@ -508,7 +508,7 @@ def average_entropy(logits: Tensor, weight: Tensor | None = None, *, binary: boo
     Returns
     -------
     entropy : Tensor of shape ()
-        Mean over the rows, and over the outputs where they are binary.
+        Mean over the rows and members, and over the outputs where they are binary.
 
     References
     ----------
@@ -525,5 +525,5 @@ def average_entropy(logits: Tensor, weight: Tensor | None = None, *, binary: boo
     """
     if binary:
         return average_rows(_get_binary_entropy(logits), weight)
-    log_p = torch.log_softmax(logits, dim=1)
-    return average_rows(-(log_p.exp() * log_p).sum(dim=1), weight)
+    log_p = torch.log_softmax(logits, dim=-1)
+    return average_rows(-(log_p.exp() * log_p).sum(dim=-1), weight)

@@ -64,6 +64,7 @@ from sk_mixup.estimators._inputs import (
     to_host,
 )
 from sk_mixup.estimators._links import Link
+from sk_mixup.estimators._members import average_losses
 from sk_mixup.estimators._options import (
     check_options_of,
     check_prefixes,
@@ -72,7 +73,14 @@ from sk_mixup.estimators._options import (
     list_options,
 )
 from sk_mixup.estimators._persistence import File, from_json, read_header, to_json, whole_files, write_state
-from sk_mixup.estimators._targets import ClassWeight, OpaqueTargets, TargetOptions, Targets, check_length
+from sk_mixup.estimators._targets import (
+    ClassWeight,
+    OpaqueTargets,
+    TargetOptions,
+    Targets,
+    check_length,
+    is_own,
+)
 from sk_mixup.mixing import RowFacts, Vicinity
 from sk_mixup.stacking._scheduler import rejoin_scheduler
 
@@ -683,10 +691,21 @@ class MixupEstimator(MixupNetMixin):
         # With gradients: what was computed last is asked for.
         with explained, unseen_draws(), torch.enable_grad(), self._get_autocast():
             output = self.infer(x)
-        if isinstance(output, Tensor):  # several are for a get_loss of the user's own
+        self._check_is_tensor(output)
+        if isinstance(output, Tensor):
             self._targets.check_output(output, self.criterion_)
             self._targets.check_sizes(output, y)
             self._warn_if_probabilities(output)
+
+    def _check_is_tensor(self, output: object) -> None:
+        """Raise unless the module returns a tensor, or a tuple for a criterion of the user's own."""
+        if isinstance(output, Tensor) or (isinstance(output, tuple) and is_own(self.criterion_)):
+            return
+        raise TypeError(
+            f"module must return a tensor of a row for each example; got {type(output).__name__}. Return the "
+            "logits alone, such as `.logits` of a Hugging Face output, or override get_loss; a criterion of "
+            "your own may take a tuple, whose first entry is what is predicted."
+        )
 
     def _warn_if_probabilities(self, output: Tensor) -> None:
         """Warn if the module seems to apply the link itself, which is then applied twice."""
@@ -772,9 +791,15 @@ class MixupEstimator(MixupNetMixin):
 
     def get_loss(self, y_pred: Any, y_true: Any, X: object = None, training: bool = False) -> Tensor:
         """Return the loss of plain targets; see ``skorch.NeuralNet``."""
+        self._check_is_tensor(y_pred)
+        if not isinstance(y_pred, Tensor):
+            whole: Tensor = super().get_loss(y_pred, y_true, X=X, training=training)
+            return whole
+        n_members = self._targets.count_members(y_pred)
         y_pred, y_true = self._targets.align(y_pred, y_true, self.criterion_, self.label_smoothing)
         loss: Tensor = super().get_loss(y_pred, y_true, X=X, training=training)
-        return loss
+        adds = getattr(self.criterion_, "reduction", "mean") == "sum"
+        return average_losses(loss, n_members, adds=adds) if n_members else loss
 
     def _apply_criterion(self, y_pred: Any, batch: Batch, x: object, training: bool) -> Tensor:
         if self._targets.is_dense and not self.is_overridden("get_loss"):

@@ -30,11 +30,11 @@ from sk_mixup.estimators._links import (
     SIGMOID,
     SIGMOID_COLUMNS,
     SOFTMAX,
-    average_members,
     keep,
     make_columns,
     takes_probabilities,
 )
+from sk_mixup.estimators._members import average_members, spread_members
 from sk_mixup.estimators._targets import ClassWeight, TargetOptions, Targets
 
 __all__ = ["ClassTargets", "Indicators", "Labels", "PixelLabels"]
@@ -99,26 +99,33 @@ class ClassTargets(Targets):
                 )
 
     def check_width(self, output: Tensor, expected: int | None) -> None:
-        """Raise unless the module returns as many logits per row."""
-        width = output.shape[1] if output.ndim == 2 else 1
+        """Raise unless the module returns as many logits per row, or per member of each row."""
+        width = 1 if output.ndim == 1 else output.shape[-1] if output.ndim in (2, 3) else None
         if expected is not None and width != expected:
             raise ValueError(
                 f"module must return {expected} logits per row, for classes {self.known.tolist()}; got an "
                 f"output of shape {tuple(output.shape)}. Set the width of its last layer to {expected}."
             )
 
+    def count_members(self, output: Tensor) -> int:
+        """Return how many outputs of n_outputs numbers there are of a row."""
+        return output.shape[1] if output.ndim == 3 else 0
+
     def align(
         self, output: Tensor, y: Tensor, criterion: nn.Module, label_smoothing: float
     ) -> tuple[Tensor, Tensor]:
-        """Give plain targets of a binary criterion the form of its output, smoothed."""
-        if isinstance(output, Tensor) and isinstance(criterion, BINARY):
+        """Give each member a row; plain targets of a binary criterion the form of its output, smoothed."""
+        if self.count_members(output):
+            output, y = spread_members(output, y)
+        if isinstance(criterion, BINARY):
             y = y.to(output.device, output.dtype).reshape(output.shape)
             y = smooth_targets(y, label_smoothing, 2)
         return output, y
 
     def read(self, output: Tensor, link: Callable[[Tensor], Tensor], *, log: bool = False) -> Tensor:
         """Return probabilities in double precision: losses of them are clipped at the least of the dtype."""
-        return average_members(link(output.double()), log=log)
+        values = link(output.double())
+        return average_members(values, log=log) if self.count_members(values) else values
 
     def score(self, y: object, y_pred: np.ndarray, sample_weight: object = None) -> float:
         """Return the accuracy; for several labels per row, subset accuracy."""
@@ -222,8 +229,6 @@ class Labels(ClassTargets):
 
     def check_output(self, output: Tensor, criterion: nn.Module) -> None:
         """Raise unless there is a logit for each class, or one for two."""
-        if output.ndim > 2:
-            return
         one_logit = isinstance(criterion, BINARY)
         if one_logit and self.n_outputs not in (None, 2):
             raise ValueError(
@@ -300,8 +305,7 @@ class Indicators(ClassTargets):
 
     def check_output(self, output: Tensor, criterion: nn.Module) -> None:
         """Raise unless there is a logit for each label."""
-        if output.ndim <= 2:
-            self.check_width(output, self.n_outputs)
+        self.check_width(output, self.n_outputs)
 
     def find_closed_form(
         self, criterion: nn.Module, label_smoothing: float, confidence_penalty: float
@@ -429,6 +433,10 @@ class PixelLabels(ClassTargets):
                 f"y must hold a label for each pixel of the module's output, of shape {tuple(output.shape)}; "
                 f"got label maps of shape {sizes}. Give them that size."
             )
+
+    def count_members(self, output: Tensor) -> int:
+        """Return 0: what has an axis more is a label per step."""
+        return 0
 
     def get_link(self, criterion: nn.Module | None) -> Callable[[Tensor], Tensor] | None:
         """Return the softmax over the classes of each pixel."""

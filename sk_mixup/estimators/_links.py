@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-import math
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +16,6 @@ __all__ = [
     "SIGMOID_COLUMNS",
     "SOFTMAX",
     "Link",
-    "average_members",
     "keep",
     "make_columns",
     "takes_probabilities",
@@ -45,23 +43,6 @@ class Link:
     def __call__(self, output: Tensor) -> Tensor:
         """Return probabilities."""
         return self.link(output)
-
-
-def average_members(values: Tensor, *, log: bool = False) -> Tensor:
-    """Average what the members of an implicit ensemble predict, of shape (n, k, n_outputs).
-
-    Predictions of shape (n, n_outputs) are those of one, and stay as they are.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sk_mixup.estimators._links import average_members
-    >>> average_members(torch.tensor([[[0.2, 0.8], [0.6, 0.4]]]))
-    tensor([[0.4000, 0.6000]])
-    """
-    if values.ndim != 3:
-        return values
-    return values.logsumexp(dim=1) - math.log(values.shape[1]) if log else values.mean(dim=1)
 
 
 def keep(output: Tensor) -> Tensor:

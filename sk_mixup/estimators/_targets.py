@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
+import warnings
 
 import numpy as np
 from sklearn.metrics import r2_score
@@ -17,8 +18,17 @@ from torch import Tensor, nn
 from sk_mixup._skorch.dataset_items import to_array
 from sk_mixup._training.losses import IGNORED, VALUES, Loss, LossOptions, find_loss, mix_columns
 from sk_mixup.estimators._inputs import get_input_dtype
+from sk_mixup.estimators._members import average_members, spread_members
 
-__all__ = ["ClassWeight", "OpaqueTargets", "RealValues", "TargetOptions", "Targets", "check_length"]
+__all__ = [
+    "ClassWeight",
+    "OpaqueTargets",
+    "RealValues",
+    "TargetOptions",
+    "Targets",
+    "check_length",
+    "is_own",
+]
 
 ClassWeight = Mapping[Any, float] | Literal["balanced"] | None
 
@@ -141,10 +151,14 @@ class Targets(ABC):
     def check_sizes(self, output: Tensor, y: object) -> None:  # noqa: B027
         """Raise if output and target of an example are maps of other sizes."""
 
+    def count_members(self, output: Tensor) -> int:
+        """Return how many members of an implicit ensemble an output of the module is of; 0 for none."""
+        return 0
+
     def align(
         self, output: Tensor, y: Tensor, criterion: nn.Module, label_smoothing: float
     ) -> tuple[Tensor, Tensor]:
-        """Give output and plain targets the form that the criterion takes."""
+        """Give output and plain targets the form that the criterion takes, each member a row of its own."""
         return output, y
 
     def mix(self, y: Tensor, lam: Tensor, output: Tensor) -> Tensor | None:
@@ -226,9 +240,9 @@ class RealValues(Targets):
         return self.encode(y.astype(get_input_dtype(), copy=False))
 
     def decode(self, codes: np.ndarray | Tensor) -> np.ndarray:
-        """Return values of the shape that y had."""
+        """Return values of the shape that y had; those of a wider head as they are."""
         values = _to_array(codes)
-        return values.ravel() if self.is_flat else values
+        return values.ravel() if self.is_flat and values.size == len(values) else values
 
     def check_has_classes(self) -> None:
         """Raise: there are no classes."""
@@ -238,20 +252,32 @@ class RealValues(Targets):
         )
 
     def check_output(self, output: Tensor, criterion: nn.Module) -> None:
-        """Raise unless there is an output for each column."""
-        if self.n_columns is not None:
-            _check_columns(output, (len(output), self.n_columns))
+        """Raise unless there is an output for each column; a criterion of the user's own may take others."""
+        if self.n_columns is None:
+            return
+        shape = (len(output), self.n_columns)
+        if is_own(criterion) and not self.count_members(output) and output.shape[1:] not in ((), shape[1:]):
+            _warn_unless_by_rows(criterion, output, self.n_columns)
+        self.align(output, output.new_zeros(shape), criterion, 0.0)
+
+    def count_members(self, output: Tensor) -> int:
+        """Return how many outputs of n_outputs numbers there are of a row."""
+        return output.shape[1] if output.ndim == 3 and output.shape[2] == self.n_columns else 0
 
     def align(
         self, output: Tensor, y: Tensor, criterion: nn.Module, label_smoothing: float
     ) -> tuple[Tensor, Tensor]:
-        """Give output and target the shape (n, n_outputs); nothing is broadcast."""
+        """Give output and target the shape (n, n_outputs); a criterion of torch's broadcasts nothing."""
         y = y.to(output.device, output.dtype).reshape(len(y), -1)
+        if self.count_members(output):
+            output, y = spread_members(output, y)
+        if output.ndim > 1 and is_own(criterion):
+            return output, y
         return _check_columns(output, tuple(y.shape)), y
 
     def mix(self, y: Tensor, lam: Tensor, output: Tensor) -> Tensor | None:
         """Return ``sum_k lam_k y_k``."""
-        return mix_columns(y, lam.to(output.dtype))
+        return mix_columns(y, lam.to(output.dtype) if isinstance(output, Tensor) else lam)
 
     def find_closed_form(
         self, criterion: nn.Module, label_smoothing: float, confidence_penalty: float
@@ -260,9 +286,14 @@ class RealValues(Targets):
         loss = find_loss(criterion, LossOptions(self.n_columns or 0))
         return loss if loss is not None and loss.targets == VALUES else None
 
+    def read(self, output: Tensor, link: Callable[[Tensor], Tensor], *, log: bool = False) -> Tensor:
+        """Return what the link makes of the output, averaged over members."""
+        values = link(output)
+        return average_members(values, log=log) if self.count_members(values) else values
+
     def choose(self, values: np.ndarray) -> np.ndarray:
         """Return the columns that were predicted."""
-        return values.reshape(len(values), -1)
+        return values.reshape(len(values), -1) if values.ndim < 3 else values
 
     def score(self, y: object, y_pred: np.ndarray, sample_weight: object = None) -> float:
         """Return R²."""
@@ -342,6 +373,29 @@ def _check_columns(output: Tensor, shape: tuple[int, ...]) -> Tensor:
             f"{tuple(output.shape)} for {shape[0]} rows. Set the width of its last layer to {shape[1]}."
         )
     return aligned
+
+
+def is_own(criterion: nn.Module) -> bool:
+    """Whether a criterion is none of torch's."""
+    return not type(criterion).__module__.startswith("torch.nn.")
+
+
+def _warn_unless_by_rows(criterion: nn.Module, output: Tensor, n_columns: int) -> None:
+    """Warn if the loss of several rows is not that of each: they may be broadcast against each other."""
+    values = torch.linspace(-1, 2, 5 * output[0].numel()).to(output).reshape(5, *output.shape[1:])
+    y = torch.linspace(2, -1, 5 * n_columns).to(output).reshape(5, n_columns)
+    with torch.no_grad():
+        losses = torch.stack([criterion(values[k : k + 1], y[k : k + 1]) for k in range(5)])
+        loss = criterion(values, y)
+    if loss.ndim or any(torch.isclose(loss, total) for total in (losses.mean(), losses.sum())):
+        return
+    warnings.warn(
+        f"criterion {type(criterion).__name__} must compute the loss of each row by itself; got a loss of 5 "
+        f"rows that is not the mean of theirs, for outputs of shape {tuple(values.shape)} and y of shape "
+        f"{tuple(y.shape)}. Look for rows that are broadcast against each other.",
+        UserWarning,
+        stacklevel=8,
+    )
 
 
 def _to_array(values: np.ndarray | Tensor) -> np.ndarray:

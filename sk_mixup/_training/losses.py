@@ -35,6 +35,7 @@ __all__ = [
     "CrossEntropy",
     "Loss",
     "LossOptions",
+    "SoftCrossEntropy",
     "SquaredError",
     "average_entropy",
     "count_targets",
@@ -43,7 +44,7 @@ __all__ = [
     "smooth_targets",
 ]
 
-CLASSES, INDICATORS, VALUES = "classes", "indicators", "values"
+CLASSES, DISTRIBUTIONS, INDICATORS, VALUES = "classes", "distributions", "indicators", "values"
 IGNORED = -100  # torch's default of `ignore_index`, which is no class
 # Criteria whose mean is over the targets that are not ignored, by the weights of their classes.
 COUNTED = (nn.CrossEntropyLoss, nn.NLLLoss)
@@ -58,8 +59,9 @@ class Loss(ABC):
 
     Attributes
     ----------
-    targets : {'classes', 'indicators', 'values'}
-        What the targets are: a class code a row, 0 or 1 for each output, or real values.
+    targets : {'classes', 'distributions', 'indicators', 'values'}
+        What the targets are: a class code a row, a probability of each class, 0 or 1 for each
+        output, or real values.
     class_weight : Tensor of shape (n_classes,) or None
         Weight of each class, where the loss has one.
     """
@@ -199,9 +201,13 @@ class CrossEntropy(Loss):
 
     def make_targets(self, y: Tensor, lam: Tensor, divisor: Tensor) -> tuple[Tensor, ...]:
         """Return minus the soft labels by each row's share in the mean of its batch; the entropy's weight."""
-        target = smooth_targets(soft_targets(y, lam, self.n_classes), self.label_smoothing, self.n_classes)
+        target = smooth_targets(self.mix(y, lam), self.label_smoothing, self.n_classes)
         target.mul_(-divisor.reciprocal())
         return (target, *_weigh_entropy(self.confidence_penalty, divisor, len(target)))
+
+    def mix(self, y: Tensor, lam: Tensor) -> Tensor:
+        """Return the soft labels of virtual examples, a new tensor."""
+        return soft_targets(y, lam, self.n_classes)
 
     def compute_gradient(self, output: Tensor, kept: Tensor, *prepared: Tensor) -> Tensor:
         """Return ``p - target`` with a softmax p; minus the entropy H has the gradient ``p (log p + H)``."""
@@ -236,6 +242,21 @@ class CrossEntropy(Loss):
     def accepts(self, output: object, y: Tensor) -> bool:
         """Whether `output` is a tensor of floats, with a column for each class, and `y` holds codes."""
         return y.ndim == 2 and y.dtype == torch.int64 and _has_shape(output, (y.shape[1], self.n_classes))
+
+
+@dataclass(frozen=True)
+class SoftCrossEntropy(CrossEntropy):
+    """Cross-entropy of logits against mixed distributions over the classes."""
+
+    targets: ClassVar[str] = DISTRIBUTIONS
+
+    def mix(self, y: Tensor, lam: Tensor) -> Tensor:
+        """Return the mixed distributions, a new tensor."""
+        return mix_columns(y, lam)
+
+    def accepts(self, output: object, y: Tensor) -> bool:
+        """Whether `output` is a tensor of floats, with a column for each column of `y`."""
+        return Loss.accepts(self, output, y)
 
 
 @dataclass(frozen=True)

@@ -453,7 +453,8 @@ class MixupEstimator(MixupNetMixin):
         self, y: np.ndarray, n_samples: int, options: TargetOptions, *, reset: bool
     ) -> np.ndarray:
         """Check targets, and learn their kind where they are the first."""
-        kind = next(kind for kind in self._list_kinds() if kind.accepts(y))
+        known = not reset and self._targets.takes(y)
+        kind = type(self._targets) if known else next(kind for kind in self._list_kinds() if kind.accepts(y))
         y = kind.check(y)
         check_length(y, n_samples)
         if reset:

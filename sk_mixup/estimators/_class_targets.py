@@ -37,7 +37,7 @@ from sk_mixup.estimators._links import (
 from sk_mixup.estimators._members import average_members, spread_members
 from sk_mixup.estimators._targets import ClassWeight, TargetOptions, Targets
 
-__all__ = ["ClassTargets", "Indicators", "Labels", "PixelLabels"]
+__all__ = ["ClassTargets", "Indicators", "Labels", "PixelLabels", "is_softmax", "score_by_net"]
 
 # Criteria that labels are smoothed for, and whose output has an entropy.
 SMOOTHED = (nn.CrossEntropyLoss, nn.BCEWithLogitsLoss)
@@ -174,6 +174,7 @@ class Labels(ClassTargets):
         """Return labels as an array of one axis."""
         if y.dtype.kind == "f":
             assert_all_finite(y, input_name="y")
+            _check_whole(y)
         check_classification_targets(y)
         if type_of_target(y, input_name="y", raise_unknown=True) == "multiclass-multioutput":
             raise ValueError(
@@ -225,7 +226,7 @@ class Labels(ClassTargets):
 
     def get_criterion_options(self, criterion: object, label_smoothing: float) -> dict[str, object]:
         """Return the smoothing, which a cross-entropy does itself."""
-        return {"label_smoothing": label_smoothing} if label_smoothing and _is_softmax(criterion) else {}
+        return {"label_smoothing": label_smoothing} if label_smoothing and is_softmax(criterion) else {}
 
     def check_output(self, output: Tensor, criterion: nn.Module) -> None:
         """Raise unless there is a logit for each class, or one for two."""
@@ -325,7 +326,7 @@ class Indicators(ClassTargets):
         return (values > 0.5).astype(np.int64)
 
 
-def score_pixels(net: object, X: object, y: object, sample_weight: object = None) -> float:
+def score_by_net(net: object, X: object, y: object, sample_weight: object = None) -> float:
     """Return the net's score: scikit-learn's accuracy takes no maps of labels."""
     return net.score(X, y, sample_weight)  # type: ignore[attr-defined]
 
@@ -341,7 +342,7 @@ class PixelLabels(ClassTargets):
     """
 
     is_dense = True
-    scoring = staticmethod(score_pixels)
+    scoring = staticmethod(score_by_net)
 
     ignored: int = IGNORED
 
@@ -397,7 +398,7 @@ class PixelLabels(ClassTargets):
 
     def get_criterion_options(self, criterion: object, label_smoothing: float) -> dict[str, object]:
         """Return the smoothing, and which code is none."""
-        if not _is_softmax(criterion):
+        if not is_softmax(criterion):
             return {}
         options: dict[str, object] = {"label_smoothing": label_smoothing} if label_smoothing else {}
         return options | {"ignore_index": IGNORED}
@@ -468,6 +469,15 @@ def _list_classes(labels: np.ndarray, given: Sequence[object] | None) -> np.ndar
     return known
 
 
+def _check_whole(y: np.ndarray) -> None:
+    """Raise if several columns hold fractions: they were meant for soft labels."""
+    if y.ndim == 2 and y.shape[1] > 1 and np.any(y != np.floor(y)):
+        raise ValueError(
+            "y must hold labels, or soft labels whose rows sum to 1; got fractions in rows that sum to "
+            f"{y.sum(axis=1)[:3].tolist()}. Divide each row by its sum; real values are for MixupRegressor."
+        )
+
+
 def _are_codes(y: np.ndarray, classes: np.ndarray) -> bool:
     """Whether targets can only be meant as positions among the classes: integers, where those are names."""
     return y.dtype.kind in "iu" and (
@@ -502,5 +512,5 @@ def _check_class_weight(given: Mapping[object, float] | str, classes: list[objec
         )
 
 
-def _is_softmax(criterion: object) -> bool:
+def is_softmax(criterion: object) -> bool:
     return isinstance(criterion, type) and issubclass(criterion, nn.CrossEntropyLoss)

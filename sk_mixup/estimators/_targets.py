@@ -71,6 +71,10 @@ class Targets(ABC):
         """Whether an array is of this kind."""
         return True
 
+    def takes(self, y: np.ndarray) -> bool:
+        """Whether later targets are of this kind though by themselves they would look like another."""
+        return False
+
     @classmethod
     @abstractmethod
     def check(cls, y: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from sk_mixup._validation import check_real
 from sk_mixup.estimators._base import MixupEstimator
 from sk_mixup.estimators._class_targets import Indicators, Labels, PixelLabels
 from sk_mixup.estimators._options import check_smoothing, store_options
+from sk_mixup.estimators._soft_labels import SoftLabels
 from sk_mixup.estimators._targets import ClassWeight, Targets
 from sk_mixup.mixing import Partners, Vicinity
 from sk_mixup.mixing.mixup import LamPer
@@ -255,6 +256,11 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
     `valid_loss` and `valid_acc`, whatever the batch size. With ``criterion__reduction='sum'``
     nothing is divided, and `valid_loss` is the sum over the held-out rows.
 
+    Floats `y` of shape (n_samples, n_classes) are soft labels where each row sums to 1 and not all are 0 or
+    1; rows of zeros and ones only are several labels per row. Their cross-entropy is trained on, column j is
+    ``classes_[j]``, which is j where `classes` does not name it, and scores are those of the most
+    probable class.
+
     Targets of semantic segmentation are an integer array `y` of shape (n_samples, *sizes), for a module that
     returns logits of shape (n_samples, n_classes, *sizes). The losses towards both label maps
     are mixed, and divided by what the pixels count in torch's mean: λ by the weight of the row and
@@ -283,7 +289,7 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
     True
     """
 
-    kinds: ClassVar[tuple[type[Targets], ...]] = (PixelLabels, Indicators, Labels)
+    kinds: ClassVar[tuple[type[Targets], ...]] = (PixelLabels, SoftLabels, Indicators, Labels)
     _targets: Targets = Labels()
 
     def __init__(

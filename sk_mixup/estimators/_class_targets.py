@@ -305,7 +305,13 @@ class Indicators(ClassTargets):
         return np.asarray(to_numpy(codes))
 
     def check_output(self, output: Tensor, criterion: nn.Module) -> None:
-        """Raise unless there is a logit for each label."""
+        """Raise unless there is a logit for each label; two classes per step look like two members."""
+        if output.ndim == 3 and output.shape[1] == 2:
+            raise ValueError(
+                f"y must have the shape (n_samples, 1, {self.n_outputs}) for labels 0 and 1 of "
+                f"{self.n_outputs} steps; got several labels per row for an output of shape "
+                f"{tuple(output.shape)}. Use y[:, None], or another number of members than 2."
+            )
         self.check_width(output, self.n_outputs)
 
     def find_closed_form(
@@ -333,27 +339,40 @@ def score_by_net(net: object, X: object, y: object, sample_weight: object = None
 
 @dataclass(frozen=True, eq=False)
 class PixelLabels(ClassTargets):
-    """A label per pixel: semantic segmentation.
+    """A label per pixel, or per step of a sequence: semantic segmentation, tagging.
 
     Attributes
     ----------
     ignored : int
         The label of pixels that have none, as the user writes it.
+    n_axes : int or None
+        Axes of the positions: 2 for images, 1 for sequences.
+    has_channel : bool
+        Whether y has an axis of size 1 before them, as masks often have.
     """
 
     is_dense = True
     scoring = staticmethod(score_by_net)
 
     ignored: int = IGNORED
+    n_axes: int | None = None
+    has_channel: bool = False
 
     @classmethod
     def accepts(cls, y: np.ndarray) -> bool:
-        """Whether an array has a map of labels for each example."""
-        return y.ndim > 2
+        """Whether an array has a map of labels for each example, or several integers and not only two."""
+        steps = y.ndim == 2 and y.shape[1] > 1 and y.dtype.kind in "iu" and not is_multilabel(y)
+        return y.ndim > 2 or steps
+
+    def takes(self, y: np.ndarray) -> bool:
+        """Whether an array has the axes of that in fit: a few steps may be labelled 0 and 1 only."""
+        return self.n_axes is not None and y.ndim == 1 + self.n_axes + self.has_channel
 
     @classmethod
     def check(cls, y: np.ndarray) -> np.ndarray:
         """Return maps of integers."""
+        if y.dtype.kind == "f" and np.all(np.isfinite(y)) and np.all(y == np.floor(y)):
+            y = y.astype(np.int64)
         if y.dtype.kind not in "iub":
             raise ValueError(
                 f"y must hold integer labels where it has one per pixel; got an array of shape {y.shape} and "
@@ -364,7 +383,9 @@ class PixelLabels(ClassTargets):
     @classmethod
     def learn(cls, y: np.ndarray, options: TargetOptions) -> Self:
         """Remember the labels, without that of ignored pixels."""
-        return cls(_list_classes(y[y != options.ignored], options.classes), options.ignored)
+        has_channel = y.ndim > 2 and y.shape[1] == 1
+        classes = _list_classes(y[y != options.ignored], options.classes)
+        return cls(classes, options.ignored, y.ndim - 1 - has_channel, has_channel)
 
     def describe(self) -> str:
         """Return in words what y must be."""
@@ -376,17 +397,21 @@ class PixelLabels(ClassTargets):
 
     def encode_yielded(self, y: np.ndarray) -> np.ndarray:
         """Return the code of each label."""
-        return self._encode_labelled(self.check_axes(y, y.ndim > 2), self.encode_labels_or_codes)
+        return self._encode_labelled(self.check_axes(y, y.ndim > 1), self.encode_labels_or_codes)
 
     def _encode_labelled(self, y: np.ndarray, encode: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        if self.n_axes is not None and y.ndim == self.n_axes + 2 and y.shape[1] == 1:
+            y = y[:, 0]
         codes = np.full(y.shape, IGNORED, dtype=np.int64)
         labelled = y != self.ignored
         codes[labelled] = encode(y[labelled])
         return codes
 
     def decode(self, codes: np.ndarray | Tensor) -> np.ndarray:
-        """Return the label of each code."""
+        """Return the label of each code, with the axes that y had."""
         codes = to_numpy(codes)
+        if self.has_channel and self.n_axes is not None and codes.ndim == 1 + self.n_axes:
+            codes = codes[:, None]
         return np.where(codes == IGNORED, self.ignored, self.known[np.maximum(codes, 0)])
 
     def check_has_classes(self) -> None:
@@ -420,16 +445,37 @@ class PixelLabels(ClassTargets):
 
     def check_output(self, output: Tensor, criterion: nn.Module) -> None:
         """Raise unless there is a map of logits for each class."""
-        if output.ndim < 3 or output.shape[1] != self.n_outputs:
-            raise ValueError(
-                f"module must return logits of shape (n_samples, {self.n_outputs}, height, width) for a "
-                f"label per pixel; got an output of shape {tuple(output.shape)}. Give a convolutional module."
+        fits = self.n_axes is None or self._drop_channel(output).ndim == 2 + self.n_axes
+        if output.ndim < 3 or output.shape[1] != self.n_outputs or not fits:
+            sizes, rest = (
+                ("n_steps", "one for each step, or fit one estimator per column by sklearn.multioutput")
+                if self.n_axes == 1
+                else ("height, width", "them by a convolutional module")
             )
+            raise ValueError(
+                f"module must return logits of shape (n_samples, {self.n_outputs}, {sizes}) for a label per "
+                f"{'step' if self.n_axes == 1 else 'pixel'}; got an output of shape {tuple(output.shape)}. "
+                f"Return {rest}."
+            )
+
+    def _drop_channel(self, output: Tensor) -> Tensor:
+        """Return logits without the axis that y had, where the module's first axis of positions is that."""
+        if self.has_channel and self.n_axes is not None and output.shape[2:3] == (1,):
+            return output.squeeze(2) if output.ndim == 3 + self.n_axes else output
+        return output
+
+    def align(
+        self, output: Tensor, y: Tensor, criterion: nn.Module, label_smoothing: float
+    ) -> tuple[Tensor, Tensor]:
+        """Give output and targets the same positions."""
+        return self._drop_channel(output), y
 
     def check_sizes(self, output: Tensor, y: object) -> None:
         """Raise unless the maps of logits are of the size of the label maps."""
         sizes = tuple(getattr(y, "shape", ()))[1:]
-        if tuple(output.shape[2:]) != sizes:
+        if self.has_channel and self.n_axes is not None and len(sizes) > self.n_axes:
+            sizes = sizes[1:]
+        if tuple(self._drop_channel(output).shape[2:]) != sizes:
             raise ValueError(
                 f"y must hold a label for each pixel of the module's output, of shape {tuple(output.shape)}; "
                 f"got label maps of shape {sizes}. Give them that size."
@@ -450,6 +496,12 @@ class PixelLabels(ClassTargets):
     def score(self, y: object, y_pred: np.ndarray, sample_weight: object = None) -> float:
         """Return the share of labelled pixels whose label is predicted."""
         y = to_numpy(y) if isinstance(y, Tensor) else np.asarray(y)
+        if y.size != y_pred.size:  # never broadcast
+            raise ValueError(
+                f"y must hold a label for each prediction; got shape {y.shape} for {y_pred.shape}. Give maps "
+                "of the size that the module returns."
+            )
+        y = y.reshape(y_pred.shape)
         counts = y != self.ignored
         weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight)
         share = weight.reshape(-1, *(1,) * (y.ndim - 1)) * counts
@@ -474,7 +526,8 @@ def _check_whole(y: np.ndarray) -> None:
     if y.ndim == 2 and y.shape[1] > 1 and np.any(y != np.floor(y)):
         raise ValueError(
             "y must hold labels, or soft labels whose rows sum to 1; got fractions in rows that sum to "
-            f"{y.sum(axis=1)[:3].tolist()}. Divide each row by its sum; real values are for MixupRegressor."
+            f"{y.sum(axis=1)[:3].tolist()}. Unknown label type: continuous-multioutput. Divide each row by "
+            "its sum, or use MixupRegressor for real values."
         )
 
 

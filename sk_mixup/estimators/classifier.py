@@ -265,7 +265,10 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
     returns logits of shape (n_samples, n_classes, *sizes). The losses towards both label maps
     are mixed, and divided by what the pixels count in torch's mean: λ by the weight of the row and
     by ``criterion__weight`` of the class. Pixels of the label ``criterion__ignore_index`` (-100, if
-    it is not set) count for nothing, nor in `score`.
+    it is not set) count for nothing, nor in `score`. Masks of shape (n_samples, 1, height, width) are
+    taken, and predictions have that shape too. Integers of shape (n_samples, n_steps) that take more
+    than two values are a label per step, for logits of shape (n_samples, n_classes, n_steps); for two
+    classes, give y the shape (n_samples, 1, n_steps).
 
     A table is predicted in blocks of one size, so that the prediction of a row does not
     depend on the rows beside it.

@@ -535,8 +535,9 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
 
     def _check_logits(self, output: object) -> Tensor:
         """Return the module's output in full precision, or raise if it is not one row of logits each."""
+        self._check_is_tensor(output)
         if not isinstance(output, Tensor) or output.ndim != 2:
-            found = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+            found = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else "several"
             raise ValueError(
                 f"module must return a tensor of logits of shape (n, n_classes); got {found}. Return the "
                 "logits only."

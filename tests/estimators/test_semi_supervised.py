@@ -465,7 +465,7 @@ class Pair(MLP):
 
 
 def test_output_that_is_no_tensor_of_logits_is_refused(partly: Any) -> None:
-    with pytest.raises(ValueError, match=r"module must return a tensor of logits .* got tuple"):
+    with pytest.raises(TypeError, match=r"module must return a tensor .* got tuple"):
         make_net(module=Pair).fit(*partly)
 
 

@@ -306,7 +306,7 @@ class Indicators(ClassTargets):
 
     def check_output(self, output: Tensor, criterion: nn.Module) -> None:
         """Raise unless there is a logit for each label; two classes per step look like two members."""
-        if output.ndim == 3 and output.shape[1] == 2:
+        if output.shape[1:] == (2, self.n_outputs):
             raise ValueError(
                 f"y must have the shape (n_samples, 1, {self.n_outputs}) for labels 0 and 1 of "
                 f"{self.n_outputs} steps; got several labels per row for an output of shape "

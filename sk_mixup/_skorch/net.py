@@ -238,7 +238,11 @@ class MixupNetMixin(MixedSteps):
     # -- components ----------------------------------------------------------------------
 
     _trains_by_processes = False
-    casts_integers = False
+
+    @property
+    def casts_integers(self) -> bool:
+        """Whether integers in host memory become floating numbers."""
+        return False
 
     @property
     def _processes(self) -> Processes:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 import warnings
 
 import numpy as np
+from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import Tags
@@ -63,6 +64,15 @@ from sk_mixup.estimators._inputs import (
     take_rows,
     to_host,
 )
+from sk_mixup.estimators._integers import (
+    INTEGERS,
+    as_floats,
+    as_integers,
+    check_whole,
+    holds_integers,
+    read_list,
+    take_two,
+)
 from sk_mixup.estimators._links import Link
 from sk_mixup.estimators._members import average_losses
 from sk_mixup.estimators._options import (
@@ -82,6 +92,7 @@ from sk_mixup.estimators._targets import (
     is_own,
 )
 from sk_mixup.mixing import RowFacts, Vicinity
+from sk_mixup.mixing.plan import INPUT
 from sk_mixup.stacking._scheduler import rejoin_scheduler
 
 __all__ = ["MixupEstimator"]
@@ -93,7 +104,7 @@ BLOCK_SIZE = 256
 # Results of so many rows are handed on at once.
 TABLE_SIZE = 64 * BLOCK_SIZE
 # What a fit learns beside the weights and the targets.
-LEARNED = ("feature_names_in_", "n_features_in_", "_shape_in")
+LEARNED = ("feature_names_in_", "n_features_in_", "_shape_in", "_takes_integers")
 
 
 class NotReadyError(NotInitializedError, NotFittedError):
@@ -123,7 +134,8 @@ class MixupEstimator(MixupNetMixin):
         "iterator_train",
         "iterator_valid",
     )
-    casts_integers = True
+    # Whether the module takes integers and no floats, as embeddings do; of new rows whether it must be asked.
+    _takes_integers = False
 
     # Options of classifiers.
     classes: Sequence[object] | None = None
@@ -322,6 +334,7 @@ class MixupEstimator(MixupNetMixin):
             return X, y, None
         X = self._check_arrays(X, y, reset=reset)
         if not self._keeps_whole(X, np.zeros(0)):  # what the user's own Dataset makes of them is the data
+            X = X.astype(get_input_dtype()) if reset and self._takes_integers and not is_mapping(X) else X
             return self._check_own_dataset(X, y, sample_weight, reset=reset, classes=classes)
         y = self._encode_targets(y, count_rows(X), reset=reset, classes=classes)
         self._by_class = self._targets.weigh_classes(y, self.class_weight)
@@ -363,24 +376,79 @@ class MixupEstimator(MixupNetMixin):
                 f"y must be given: {type(self).__name__} requires y to be passed, but the target y is None. "
                 "Pass labels, or a Dataset of pairs as X."
             )
-        if is_mapping(X):
-            return check_mapping(X)
-        return self._validate(X, reset=reset, ensure_min_samples=2 if reset else 1)
+        checked = (
+            check_mapping(X)
+            if is_mapping(X)
+            else self._validate(X, reset=reset, ensure_min_samples=2 if reset else 1)
+        )
+        if reset:
+            self._takes_integers = holds_integers(checked)
+        return checked
 
     @np.errstate(over="ignore", invalid="ignore")  # scikit-learn says which number is too large
     def _validate(self, X: object, *, reset: bool, ensure_min_samples: int = 1) -> Any:
+        keeps_integers = (reset or self._takes_integers) and not sparse.issparse(X)
+        dtypes = [get_input_dtype(), *(INTEGERS if keeps_integers else [])]
         checked = validate_data(
             self,
-            to_host(X),
+            read_list(to_host(X)) if keeps_integers else to_host(X),
             reset=reset,
             accept_sparse="csr",
             allow_nd=True,
-            dtype="numeric" if self._stays_on_host(X) else get_input_dtype(),
+            dtype="numeric" if self._stays_on_host(X) else dtypes,
             ensure_min_samples=ensure_min_samples,
         )
+        if not reset and self._takes_integers and checked.dtype.kind == "f":
+            checked = check_whole(checked)
         if self._has_plain_dataset:  # else the shape is that of what is yielded
             self._check_shape(tuple(checked.shape[1:]), reset=reset)
         return checked
+
+    @property
+    def casts_integers(self) -> bool:
+        """Whether integers in host memory become floating numbers."""
+        return not self._takes_integers
+
+    def _settle_integers(self, X: Any) -> Any:
+        """Ask the module whether integers stay such; return arrays in the dtype that it takes."""
+        if not self._takes_integers:
+            return X
+        x = self._make_reader(X).read_first(X, n_copies=2)[0] if is_dataset(X) else take_two(X)
+        self._takes_integers = not self._runs(as_floats(x, self.float_dtype)) and self._runs(x)
+        if self._takes_integers and self._mixes_inputs():
+            raise ValueError(
+                "alpha must be 0 for a module that takes integers only, such as an embedding: means of codes "
+                f"are none; got {self.get_policy()!r}. Use alpha=0, or mix a hidden layer by vicinity="
+                "ManifoldMixup(layers=(...)) of sk_mixup.mixing, without 'input'."
+            )
+        if not isinstance(X, np.ndarray) or self._stays_on_host(X):
+            return X
+        return X.astype(np.int64 if self._takes_integers else get_input_dtype())
+
+    def _runs(self, x: object) -> bool:
+        """Whether the module takes such inputs."""
+        rejoin_scheduler()
+        self._set_training(False)
+        try:
+            with unseen_draws(), torch.no_grad(), self._get_autocast():
+                self.infer(x)
+        except Exception:  # whatever else is wrong shows when it is trained
+            return False
+        return True
+
+    def _mixes_inputs(self) -> bool:
+        """Whether some mini-batches may be mixed, or changed, at the inputs."""
+        return self.get_policy().may_mix_inputs(RowFacts(layers=self._find_layers))
+
+    def _find_layers(self, wanted: str | tuple[str, ...]) -> tuple[str, ...]:
+        names: tuple[str, ...] = super()._find_layers(wanted)
+        keeps_inputs = self._takes_integers and wanted == "auto"
+        return tuple(name for name in names if name != INPUT) if keeps_inputs else names
+
+    def infer(self, x: Any, **fit_params: object) -> Any:
+        """Return the module's output; see ``skorch.NeuralNet.infer``."""
+        x = as_integers(x) if self._takes_integers else x
+        return super().infer(x, **fit_params)
 
     def _stays_on_host(self, X: object) -> bool:
         """Whether numbers are read where they are, and made floats batch by batch."""
@@ -403,6 +471,8 @@ class MixupEstimator(MixupNetMixin):
         """Look at a Dataset's first pair for the sizes, and learn from its targets."""
         reader = self._make_reader(dataset)
         x, first = reader.read_first(dataset)
+        if reset:
+            self._takes_integers = holds_integers(x)
         if isinstance(x, Tensor | np.ndarray):
             self._check_shape(tuple(x.shape[1:]), reset=reset)
         targets = to_array(first)
@@ -601,15 +671,15 @@ class MixupEstimator(MixupNetMixin):
         self._check_schedule()
         self._get_split_params("fit", fit_params)  # metadata that nobody asked for is refused before the data
         fresh = not self.warm_start or not self.initialized_
+        reset = fresh or not self._has_seen_data
         with self._on_device_of_stack(), self._unchanged_if_refused():
-            X, y, weight = self._check_training_data(
-                X, y, sample_weight, reset=fresh or not self._has_seen_data
-            )
+            X, y, weight = self._check_training_data(X, y, sample_weight, reset=reset)
             self.check_room(X)
             if self.early_stopping and self.train_split == "auto" and not isinstance(X, IterableDataset):
                 count_held_out(self._count_trainable(X, y, weight), self.validation_fraction)
             if fresh:
                 self.initialize()
+            X = self._settle_integers(X) if reset else X
             super().partial_fit(X, y, _routing_method="fit", sample_weight=weight, **fit_params)
         return self
 
@@ -652,6 +722,9 @@ class MixupEstimator(MixupNetMixin):
         with self._unchanged_if_refused():
             X, y, weight = self._check_training_data(X, y, sample_weight, reset=reset, classes=classes)
             self.check_room(X)
+            if not self.initialized_:
+                self.initialize()
+            X = self._settle_integers(X) if reset else X
             super().partial_fit(X, y, _routing_method="partial_fit", sample_weight=weight, **fit_params)
         return self
 

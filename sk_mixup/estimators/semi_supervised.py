@@ -361,6 +361,10 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
             hint = "Use -1 for all unlabelled rows."
             check_integer("unlabeled_batch_size", self.unlabeled_batch_size, low=1, hint=hint)
 
+    def _mixes_inputs(self) -> bool:
+        """Return True: both methods mix or change inputs."""
+        return True
+
     @property
     def _method(self) -> Method:
         """The method, with the options that were given."""

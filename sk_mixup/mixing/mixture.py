@@ -110,6 +110,10 @@ class Mixture(Vicinity):
         """Whether some mini-batches may be mixed inside the network."""
         return any(vicinity.may_mix_hidden(facts) for vicinity in self.vicinities)
 
+    def may_mix_inputs(self, facts: RowFacts) -> bool:
+        """Whether some mini-batches may be mixed, or changed, at the inputs."""
+        return any(vicinity.may_mix_inputs(facts) for vicinity in self.vicinities)
+
     def draw(self, generator: np.random.Generator, bounds: Index, order: Index, facts: RowFacts) -> Plan:
         """Draw a plan of each, and which of them holds where; see :meth:`Vicinity.draw`."""
         plans = [vicinity.draw_checked(generator, bounds, order, facts) for vicinity in self.vicinities]

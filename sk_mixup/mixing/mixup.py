@@ -35,6 +35,10 @@ class ERM(Vicinity):
 
     lam_per: ClassVar[str] = "batch"  # all weights are equal
 
+    def may_mix_inputs(self, facts: RowFacts) -> bool:
+        """Return False: examples stay as they are."""
+        return False
+
     def draw(self, generator: np.random.Generator, bounds: Index, order: Index, facts: RowFacts) -> Plan:
         """Return the order of one epoch; see :meth:`Vicinity.draw`."""
         return Plan(bounds, order)

@@ -94,6 +94,10 @@ class Vicinity(ABC):
         """Whether some mini-batches may be mixed inside the network."""
         return hasattr(self, "layers") and facts.find_layers(self.layers, repr(self)) != (INPUT,)
 
+    def may_mix_inputs(self, facts: RowFacts) -> bool:
+        """Whether some mini-batches may be mixed, or changed, at the inputs."""
+        return not hasattr(self, "layers") or INPUT in facts.find_layers(self.layers, repr(self))
+
     def check(self, facts: RowFacts) -> None:
         """Raise if the policy does not fit the training rows.
 

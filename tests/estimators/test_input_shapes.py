@@ -168,7 +168,7 @@ def test_mapping_with_codes_is_trained_without_mixing(blobs: Any) -> None:
     X = {"values": blobs.X, "kind": blobs.y}
     options = {"module__n_codes": 3, "max_epochs": 20, "lr": 0.02, "random_state": 0}
     assert MixupClassifier(TwoInputs, alpha=0, **options).fit(X, blobs.y).score(X, blobs.y) > 0.8
-    with pytest.raises(TypeError, match="X must be of a floating dtype to be mixed"):
+    with pytest.raises(ValueError, match="alpha must be 0 for a module that takes integers only"):
         MixupClassifier(TwoInputs, alpha=1, **options).fit(X, blobs.y)
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 
-from sk_mixup._training.averages import average_rows, get_divisors, sum_batches
+from sk_mixup._training.averages import average_rows, divide_safely, get_divisors, sum_batches
 from sk_mixup._training.module_structure import is_hooked
 from sk_mixup.mixing.functional import soft_targets
 
@@ -110,11 +110,12 @@ class Loss(ABC):
         sizes : sequence of int
             Rows in each batch, m in all; only the last may differ from the others.
         """
-        return self.make_targets(y, lam, get_divisors(self.weigh(y, weight), sizes, lam))
+        lam, weight = self.weigh(y, lam, weight)
+        return self.make_targets(y, lam, get_divisors(weight, sizes, lam))
 
-    def weigh(self, y: Tensor, weight: Tensor | None) -> Tensor | None:
-        """Return the weight of each row with that of its targets."""
-        return weight
+    def weigh(self, y: Tensor, lam: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return the shares of the targets in each row, which sum to 1, and what the row counts with them."""
+        return lam, weight
 
     def describe(self) -> Hashable:
         """Return what losses share whose prepared tensors can be stacked."""
@@ -190,7 +191,8 @@ class CrossEntropy(Loss):
     confidence_penalty : float, default=0.0
         Weight of the entropy bonus; see :func:`average_entropy`.
     class_weight : Tensor of shape (n_classes,), default=None
-        Weight of each class, by which the weights of its rows are multiplied; None means 1.
+        Weight of each class, by which the losses towards it are multiplied, and which torch's mean
+        is divided by; None means 1.
     """
 
     targets: ClassVar[str] = CLASSES
@@ -228,12 +230,13 @@ class CrossEntropy(Loss):
             values += (kept.exp() * kept * weight).sum(dim=-1)
         return values
 
-    def weigh(self, y: Tensor, weight: Tensor | None) -> Tensor | None:
-        """Return the weight of each row by those of the classes that are mixed in it."""
+    def weigh(self, y: Tensor, lam: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return λ times the weights of the classes over their sum, and the row's weight times that sum."""
         if self.class_weight is None:
-            return weight
-        by_class = self.class_weight[y].prod(dim=0)
-        return by_class if weight is None else weight * by_class
+            return lam, weight
+        share = lam * self.class_weight[y].to(lam.dtype)
+        counts = share.sum(dim=0)
+        return divide_safely(share, counts), counts if weight is None else weight * counts
 
     def describe(self) -> Hashable:
         """Return what losses share whose prepared tensors can be stacked."""

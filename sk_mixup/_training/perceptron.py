@@ -214,7 +214,7 @@ class PerceptronTrainer(Trainer):
                 kept = torch.empty_like(output)
                 self.loss.compute_gradient(output, kept, *prepared)
                 losses = sum_batches(self.loss.compute_values(kept, *prepared), sizes)
-                weight = self.loss.weigh(y.unsqueeze(0), weight)
+                weight = self.loss.weigh(y.unsqueeze(0), lam, weight)[1]
                 record(losses, sizes, None if weight is None else sum_batches(weight, sizes))
 
     def step(self, x: Tensor, kept: Tensor, *target: Tensor) -> bool:

@@ -254,7 +254,9 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
     go into it. A weight of 2 so equals a repeated row on average, with mixing too; as the
     batches are drawn at random, not to the last digit. Held-out rows count by their weights in
     `valid_loss` and `valid_acc`, whatever the batch size. With ``criterion__reduction='sum'``
-    nothing is divided, and `valid_loss` is the sum over the held-out rows.
+    nothing is divided, and `valid_loss` is the sum over the held-out rows. ``criterion__weight``
+    weighs targets instead of rows, as torch does: the loss towards each class of a virtual example
+    counts λ times the weight of that class, in the sum and in what it is divided by.
 
     Floats `y` of shape (n_samples, n_classes) are soft labels where each row sums to 1 and not all are 0 or
     1; rows of zeros and ones only are several labels per row. Their cross-entropy is trained on, column j is

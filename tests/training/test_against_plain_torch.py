@@ -220,8 +220,7 @@ def test_plain_training_is_a_loop_of_torch(
 MIXED = [
     name
     for name, task in TASKS.items()
-    # Real targets are mixed, not their losses; a classifier's `criterion__weight` is its `class_weight`.
-    if task.y.dtype.kind == "i" and name != "ce_weight"
+    if task.y.dtype.kind == "i"  # real targets are mixed, not their losses
 ]
 
 
@@ -268,7 +267,7 @@ def test_mixed_loss_is_the_sum_of_row_losses(
 
 @each_pair(
     {
-        "name": ["pixels_weight", "pixels_all", "ce_all", "nll_weight", "net_ce_weight"],
+        "name": ["pixels_weight", "pixels_all", "ce_weight", "ce_all", "nll_weight", "net_ce_weight"],
         "alpha": [0.0, 0.5],
         "form": ["array", "dataset"],
     }

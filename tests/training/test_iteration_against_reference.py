@@ -195,16 +195,36 @@ def test_step_with_another_criterion_equals_reference(data, float64, mixing):
     check_first_step(net, X, y, y, row_loss, None)
 
 
+class Watch(skorch.callbacks.Callback):
+    """Makes an epoch go step by step."""
+
+    def on_batch_end(self, net, **_):
+        pass
+
+
 @pytest.mark.parametrize("mixing", MIXING, ids=str)
-def test_class_weight_of_criterion_equals_sample_weight(data, mixing):
-    weight = torch.tensor([1.0, 2.0, 5.0])
-    given = make_classifier(**mixing, criterion=nn.CrossEntropyLoss, criterion__weight=weight, lr=1e-2).fit(
-        *data
-    )
-    by_row = make_classifier(**mixing, lr=1e-2).fit(*data, sample_weight=weight.numpy()[data[1]])
+def test_class_weight_of_an_estimator_equals_sample_weight(data, mixing):
+    weight = np.array([1.0, 2.0, 5.0])
+    by_row = make_classifier(**mixing, lr=1e-2).fit(*data, sample_weight=weight[data[1]])
     by_class = make_classifier(**mixing, lr=1e-2, class_weight={0: 1, 1: 2, 2: 5}).fit(*data)
-    np.testing.assert_allclose(given.predict_proba(data[0]), by_row.predict_proba(data[0]), atol=1e-5)
     assert_same_weights(by_row.module_, by_class.module_)
+
+
+@pytest.mark.parametrize("stepwise", [False, True])
+@pytest.mark.parametrize("mixing", MIXING, ids=str)
+def test_class_weight_of_a_criterion_weighs_each_target(data, float64, mixing, stepwise):
+    X, y = data[0].astype(float), data[1]
+    weight, rows = torch.tensor([1.0, 2.0, 5.0]), torch.tensor(y)
+    options = one_step(**mixing, criterion__weight=weight, lr=0.0, callbacks=[Watch()] if stepwise else None)
+    net = MixupClassifier(**options).fit(X, y)
+    plan = net.get_policy()(draw_streams(3)[0].spawn(1)[0], N, N, facts=RowFacts(labels=y))
+    lam = torch.as_tensor(np.ones((1, N)) if plan.lam is None else plan.lam)
+    logits = net.forward(np.einsum("kn,knd->nd", lam.numpy(), X[plan.index]))
+    total, divisor = 0.0, 0.0
+    for share, index in zip(lam, plan.index, strict=True):
+        total += (share * F.cross_entropy(logits, rows[index], weight, reduction="none")).sum().item()
+        divisor += (share * weight[rows[index]]).sum().item()
+    assert net.loss_curve_ == pytest.approx([total / divisor], rel=1e-9)
 
 
 def test_mixed_regression_with_any_criterion_mixes_the_targets(data, float64):

@@ -8,6 +8,7 @@ from numbers import Number
 from typing import Any, NoReturn
 
 import numpy as np
+from skorch.dataset import ERROR_MSG_1_ITEM, ERROR_MSG_MORE_THAN_2_ITEMS
 from skorch.dataset import Dataset as SkorchDataset
 import torch
 from torch import Tensor
@@ -86,21 +87,27 @@ def split_pair(loaded: object) -> tuple[object, object]:
     """Return inputs and targets of a batch, or raise if it is no pair."""
     if isinstance(loaded, tuple | list) and len(loaded) == 2:
         return loaded[0], loaded[1]
+    message = ""  # that of skorch, which its users know
     if isinstance(loaded, Mapping):
         found = f"dicts with the keys {', '.join(map(repr, loaded))}"
     elif isinstance(loaded, tuple | list):
         found = f"items of {len(loaded)} value{'s' if len(loaded) > 1 else ''}"
+        message = ERROR_MSG_MORE_THAN_2_ITEMS.format(len(loaded)) if len(loaded) > 2 else ERROR_MSG_1_ITEM
     else:
-        found = f"items that are one {type(loaded).__name__}"
-    raise ValueError(
+        found, message = f"items that are one {type(loaded).__name__}", ERROR_MSG_1_ITEM
+    rule = (
         f"X must be a Dataset of pairs (x, y); got {found}. Let it yield pairs, in which x may be a dict of "
         "the module's arguments, or make pairs of them by a `collate_fn` of the iterators."
     )
+    error = ValueError(message or rule)
+    if message:
+        error.add_note(rule)
+    raise error
 
 
 def read_inputs(loaded: object, dtype: torch.dtype) -> tuple[object, object]:
     """Return a batch to predict as a pair, its inputs in the dtype of the module; targets may be missing."""
-    if isinstance(loaded, Tensor):
+    if isinstance(loaded, Tensor) and loaded.ndim > 1:
         return cast_floats(loaded, dtype), None
     is_single = isinstance(loaded, tuple | list) and len(loaded) == 1
     x, y = (loaded[0], None) if is_single else split_pair(loaded)  # type: ignore[index]

@@ -500,15 +500,23 @@ class MixupNetMixin(MixedSteps):
             self._on_nonfinite_loss(message)
         below = [row["train_loss"] for row in rows if row["train_loss"] < SLACK * row["train_batch_size"]]
         if below and self._has_bounded_loss():
-            raise ValueError(
+            message = (
                 f"train_loss must be at least 0 for {type(self.criterion_).__name__}; got {min(below)} in "
                 f"epoch {epoch['epoch']}. Give targets that are classes, or 0 and 1, and no weight below 0."
             )
+            if not isinstance(self.criterion_, nn.NLLLoss):
+                raise ValueError(message)
+            warnings.warn(
+                message, UserWarning, stacklevel=2
+            )  # skorch takes outputs that are no probabilities
 
     def _has_bounded_loss(self) -> bool:
         """Whether the loss cannot be below zero if targets are what they should be."""
         kinds = (*BOUNDED, nn.NLLLoss) if isinstance(self, NeuralNetClassifier) else BOUNDED
-        return type(vars(self).get("criterion_")) in kinds and not find_overridden(self, STEPS)
+        criterion = vars(self).get("criterion_")
+        if type(criterion) not in kinds or "forward" in vars(criterion):  # put there by the user
+            return False
+        return not find_overridden(self, STEPS)
 
     def _on_nonfinite_loss(self, message: str) -> None:
         """Say so, once a fit: a skorch net goes on."""

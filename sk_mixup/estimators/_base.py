@@ -576,7 +576,8 @@ class MixupEstimator(MixupNetMixin):
         known = y is not None and not (split is self.train_split and isinstance(y, FoundTargets))
         parts = split(dataset, y, **params) if known else split(dataset, **params)
         train, valid = _check_parts(parts)
-        return unwrap_subset(train), self._encode_foreign(unwrap_subset(valid))
+        valid = self._encode_foreign(unwrap_subset(valid), is_whole=isinstance(dataset, Rows))
+        return unwrap_subset(train), valid
 
     def _get_split(self, dataset: Any, y: np.ndarray | None) -> Any:
         """Return what splits the training rows, or None for no held-out rows."""
@@ -595,11 +596,11 @@ class MixupEstimator(MixupNetMixin):
             callback for name, callback in self.callbacks_ if name not in default
         )
 
-    def _encode_foreign(self, valid: object) -> object:
+    def _encode_foreign(self, valid: object, *, is_whole: bool) -> object:
         """Bring a validation set of arrays that a user's split made into our form, and check its labels."""
         if valid is None or holds_codes(valid) or not self._has_seen_data:
             return valid
-        if type(valid) is SkorchDataset and self._has_plain_dataset:
+        if is_whole and type(valid) is SkorchDataset and self._has_plain_dataset:
             X, y = data_from_dataset(valid)
             X = self._check_arrays(X, y, reset=False)
             codes = self._encode_targets(y, count_rows(X), reset=False)
@@ -996,7 +997,8 @@ class MixupEstimator(MixupNetMixin):
     def _get_predict_nonlinearity(self) -> Callable[[Tensor], Tensor]:
         criterion = vars(self).get("criterion_")  # a subclass may have another name for it
         criterion = getattr(criterion, "_orig_mod", criterion)  # compiled modules keep the plain one
-        link = self._targets.get_link(criterion) if self.predict_nonlinearity == "auto" else None
+        is_known = self.predict_nonlinearity == "auto" and len(self._criteria) == 1
+        link = self._targets.get_link(criterion) if is_known else None
         own: Callable[[Tensor], Tensor] = super()._get_predict_nonlinearity()
         return own if link is None else link
 

@@ -111,6 +111,7 @@ PERCEPTRONS: dict[str, dict[str, Any]] = {
     "early_stopping": {"early_stopping": True},
     "hooks_of_epochs": {"callbacks": [OnEpochs()]},
     "scores_of_epochs": {"callbacks": [EpochScoring("accuracy", name="score")]},
+    "scores_of_training": {"callbacks": [EpochScoring("accuracy", name="score", on_train=True)]},
     "no_callbacks": {"callbacks": "disable"},
 }
 
@@ -235,7 +236,6 @@ STEPS: dict[str, dict[str, Any]] = {
     "gradients": {"callbacks": [Grads()]},
     "clipping": {"callbacks": [GradientNormClipping(1.0)]},
     "scores_of_batches": {"callbacks": [BatchScoring("accuracy", name="score", on_train=True)]},
-    "scores_of_training": {"callbacks": [EpochScoring("accuracy", name="score", on_train=True)]},
     "augment": {"augment": torch.neg},
     "float16": {"autocast": "float16"},
     "margin": {"criterion": nn.MultiMarginLoss},

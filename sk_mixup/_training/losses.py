@@ -421,6 +421,8 @@ def count_targets(criterion: object, y: Tensor) -> Tensor | None:
     >>> count_targets(nn.CrossEntropyLoss(torch.tensor([2.0, 3.0])), torch.tensor([[0, 1, -100]]))
     tensor([[2., 3., 0.]])
     """
+    if isinstance(criterion, nn.BCEWithLogitsLoss) and y.ndim > 2 and y.dtype == torch.int64:
+        return y != IGNORED  # codes of maps with one logit per pixel
     if not isinstance(criterion, COUNTED) or y.is_floating_point():
         return None
     counted = y != criterion.ignore_index

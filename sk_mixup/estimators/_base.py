@@ -889,7 +889,7 @@ class MixupEstimator(MixupNetMixin):
         entropy = average_entropy(logits, weight, binary=binary)
         if self._reduction == "sum":
             n_rows = len(logits) if weight is None else self._mean_weight * weight.sum()
-            entropy = entropy * n_rows * (logits.shape[1] if binary else 1)
+            entropy = entropy * n_rows * (logits.shape[-1] if binary else 1)
         return loss - self.confidence_penalty * entropy
 
     def get_mixed_loss(

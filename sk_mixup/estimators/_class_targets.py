@@ -26,6 +26,7 @@ from sk_mixup._training.losses import (
 from sk_mixup._validation import check_choice, check_real
 from sk_mixup.estimators._inputs import get_input_dtype
 from sk_mixup.estimators._links import (
+    MAP_SIGMOID_COLUMNS,
     MAP_SOFTMAX,
     SIGMOID,
     SIGMOID_COLUMNS,
@@ -35,7 +36,7 @@ from sk_mixup.estimators._links import (
     takes_probabilities,
 )
 from sk_mixup.estimators._members import average_members, spread_members
-from sk_mixup.estimators._targets import ClassWeight, TargetOptions, Targets
+from sk_mixup.estimators._targets import ClassWeight, TargetOptions, Targets, is_own
 
 __all__ = ["ClassTargets", "Indicators", "Labels", "PixelLabels", "is_softmax", "score_by_net"]
 
@@ -431,9 +432,10 @@ class PixelLabels(ClassTargets):
     def check_criterion(
         self, criterion: nn.Module, label_smoothing: float, confidence_penalty: float
     ) -> None:
-        """Raise unless the criterion is a cross-entropy."""
+        """Raise unless the criterion is a cross-entropy, a binary one of two classes, or the user's own."""
         super().check_criterion(criterion, label_smoothing, confidence_penalty)
-        if not isinstance(criterion, nn.CrossEntropyLoss):
+        is_binary = isinstance(criterion, nn.BCEWithLogitsLoss) and self.n_outputs in (None, 2)
+        if not is_binary and not isinstance(criterion, nn.CrossEntropyLoss) and not is_own(criterion):
             raise ValueError(
                 f"criterion must be a cross-entropy for a label per pixel; got {type(criterion).__name__}. "
                 "Use criterion='auto'."
@@ -444,16 +446,17 @@ class PixelLabels(ClassTargets):
             )
 
     def check_output(self, output: Tensor, criterion: nn.Module) -> None:
-        """Raise unless there is a map of logits for each class."""
+        """Raise unless there is a map of logits for each class, or one for two."""
         fits = self.n_axes is None or self._drop_channel(output).ndim == 2 + self.n_axes
-        if output.ndim < 3 or output.shape[1] != self.n_outputs or not fits:
+        width = 1 if isinstance(criterion, nn.BCEWithLogitsLoss) else self.n_outputs
+        if output.ndim < 3 or output.shape[1] != width or not fits:
             sizes, rest = (
                 ("n_steps", "one for each step, or fit one estimator per column by sklearn.multioutput")
                 if self.n_axes == 1
                 else ("height, width", "them by a convolutional module")
             )
             raise ValueError(
-                f"module must return logits of shape (n_samples, {self.n_outputs}, {sizes}) for a label per "
+                f"module must return logits of shape (n_samples, {width}, {sizes}) for a label per "
                 f"{'step' if self.n_axes == 1 else 'pixel'}; got an output of shape {tuple(output.shape)}. "
                 f"Return {rest}."
             )
@@ -467,8 +470,12 @@ class PixelLabels(ClassTargets):
     def align(
         self, output: Tensor, y: Tensor, criterion: nn.Module, label_smoothing: float
     ) -> tuple[Tensor, Tensor]:
-        """Give output and targets the same positions."""
-        return self._drop_channel(output), y
+        """Give output and targets the same positions; those of a binary criterion are indicators."""
+        output = self._drop_channel(output)
+        if not isinstance(criterion, nn.BCEWithLogitsLoss):
+            return output, y
+        y = y.to(output.device, output.dtype).clamp(min=0)  # what is ignored counts for nothing
+        return output[:, 0], smooth_targets(y, label_smoothing, 2)
 
     def check_sizes(self, output: Tensor, y: object) -> None:
         """Raise unless the maps of logits are of the size of the label maps."""
@@ -486,8 +493,10 @@ class PixelLabels(ClassTargets):
         return 0
 
     def get_link(self, criterion: nn.Module | None) -> Callable[[Tensor], Tensor] | None:
-        """Return the softmax over the classes of each pixel."""
-        return MAP_SOFTMAX
+        """Return the softmax over the classes of each pixel, or the sigmoid of its one logit."""
+        if criterion is not None and takes_probabilities(criterion):
+            return keep
+        return MAP_SIGMOID_COLUMNS if isinstance(criterion, nn.BCEWithLogitsLoss) else MAP_SOFTMAX
 
     def choose(self, values: np.ndarray) -> np.ndarray:
         """Return the code of the most probable class of each pixel."""

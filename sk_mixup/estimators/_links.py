@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 __all__ = [
+    "MAP_SIGMOID_COLUMNS",
     "MAP_SOFTMAX",
     "SIGMOID",
     "SIGMOID_COLUMNS",
@@ -77,14 +78,20 @@ def _make_softmax(dim: int) -> Link:
     return Link(partial(torch.softmax, dim=dim), log, looks_applied)
 
 
-def _as_columns(logit: Tensor) -> Tensor:
-    """Return what the sigmoid of is the probability of either class, of one logit per row."""
+def _as_columns(logit: Tensor, dim: int) -> Tensor:
+    """Return what the sigmoid of is the probability of either class, of one logit per row or pixel."""
     logit = logit.unsqueeze(-1) if logit.ndim == 1 else logit
-    return torch.cat([-logit, logit], dim=-1)
+    return torch.cat([-logit, logit], dim=dim)
+
+
+def _make_sigmoid_columns(dim: int) -> Link:
+    return Link(
+        lambda logit: torch.sigmoid(_as_columns(logit, dim)),
+        lambda logit: logsigmoid(_as_columns(logit, dim)),
+        _is_sigmoid,
+    )
 
 
 SOFTMAX, MAP_SOFTMAX = _make_softmax(-1), _make_softmax(1)
 SIGMOID = Link(torch.sigmoid, logsigmoid, _is_sigmoid)
-SIGMOID_COLUMNS = Link(
-    lambda logit: torch.sigmoid(_as_columns(logit)), lambda logit: logsigmoid(_as_columns(logit)), _is_sigmoid
-)
+SIGMOID_COLUMNS, MAP_SIGMOID_COLUMNS = _make_sigmoid_columns(-1), _make_sigmoid_columns(1)

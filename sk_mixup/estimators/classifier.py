@@ -41,8 +41,9 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
     Parameters
     ----------
     module : type of torch.nn.Module or instance, default=MLP
-        Network from (n_samples, *features) to logits (n_samples, n_classes). Arguments
-        named ``in_features`` and ``out_features`` are filled in from the data; others are
+        Network from (n_samples, *features) to logits (n_samples, n_classes), or (n_samples,
+        n_members, n_classes) for an implicit ensemble, whose members' losses and predictions are
+        averaged. Arguments named ``in_features`` and ``out_features`` are filled in from the data; others are
         ``module__<name>``. A fit copies an instance, so that every fit starts from it
         alike; ``initialize`` takes the instance itself.
 
@@ -162,7 +163,8 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
         What wraps arrays for the iterators; skorch's, unless you need another.
 
     predict_nonlinearity : callable, 'auto' or None, default='auto'
-        Link from the module's output to probabilities; 'auto' follows the criterion.
+        Link from the module's output, in double precision, to probabilities; 'auto' follows the
+        criterion: of one of your own on logits, the softmax or, for several labels, the sigmoid.
 
     warm_start : bool, default=False
         Whether ``fit`` goes on from the last fit instead of starting anew.
@@ -271,6 +273,8 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
     taken, and predictions have that shape too. Integers of shape (n_samples, n_steps) that take more
     than two values are a label per step, for logits of shape (n_samples, n_classes, n_steps); for two
     classes, give y the shape (n_samples, 1, n_steps).
+
+    Integers in `X` become floats, unless the module takes integers only, as an embedding does.
 
     A table is predicted in blocks of one size, so that the prediction of a row does not
     depend on the rows beside it.

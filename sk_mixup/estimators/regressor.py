@@ -36,8 +36,11 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
     Parameters
     ----------
     module : type of torch.nn.Module or instance, default=MLP
-        Network from (n_samples, *features) to predictions (n_samples, n_outputs).
-        Arguments named ``in_features`` and ``out_features`` are filled in from the data;
+        Network from (n_samples, *features) to predictions (n_samples, n_outputs), or (n_samples,
+        n_members, n_outputs) for an implicit ensemble, whose members' losses and predictions are
+        averaged. With a criterion of your own, which is given `y` of shape (n_samples, n_outputs),
+        it may return more, such as quantiles, and all is predicted. Arguments named
+        ``in_features`` and ``out_features`` are filled in from the data;
         others are ``module__<name>``. A fit copies an instance, so that every fit
         starts from it alike; ``initialize`` takes the instance itself.
 

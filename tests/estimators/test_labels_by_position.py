@@ -45,8 +45,8 @@ CASES: dict[str, tuple[type[nn.Module], np.ndarray, np.ndarray]] = {
 
 def make_net(case: str, **options: Any) -> MixupClassifier:
     module, _, y = CASES[case]
-    given = {"alpha": 0, "iterator_train__shuffle": False, **OPTIONS, **options}
-    return MixupClassifier(module, module__n_classes=len(np.unique(y)), **given)
+    given = {"alpha": 0, "iterator_train__shuffle": False, "module__n_classes": len(np.unique(y))}
+    return MixupClassifier(module, **given | OPTIONS | options)
 
 
 def train_by_hand(module: nn.Module, case: str) -> list[float]:
@@ -131,3 +131,82 @@ def test_predictions_are_never_broadcast_against_targets() -> None:
     assert net.score(IMAGES, MAPS) == net.score(IMAGES, MAPS[:, None])
     with pytest.raises(ValueError, match="y must hold a label for each prediction"):
         net.score(IMAGES, MAPS[:, None, :2])
+
+
+# -- criteria of maps --------------------------------------------------------------------
+
+
+class Focal(nn.Module):
+    """Focal loss of each pixel, as users write it."""
+
+    def __init__(self, reduction: str = "mean") -> None:
+        super().__init__()
+        self.reduction = reduction
+
+    def forward(self, logits: Tensor, y: Tensor) -> Tensor:
+        losses = F.cross_entropy(logits, y, reduction="none")
+        losses = (1 - (-losses).exp()) ** 2 * losses
+        return losses if self.reduction == "none" else losses.mean()
+
+
+class Dice(nn.Module):
+    """Dice loss of a batch, without losses of rows."""
+
+    def forward(self, logits: Tensor, y: Tensor) -> Tensor:
+        p, target = torch.softmax(logits, 1), F.one_hot(y, logits.shape[1]).movedim(-1, 1)
+        return 1 - 2 * (p * target).sum() / (p.sum() + target.sum())
+
+
+@pytest.mark.parametrize("criterion", [Focal, Dice])
+def test_criterion_of_the_users_own_is_given_the_maps(criterion: type[nn.Module]) -> None:
+    net = make_net("masks", criterion=criterion, batch_size=-1, lr=1e-9).fit(IMAGES, MAPS[:, None])
+    output = net.module_(torch.tensor(IMAGES)).detach()
+    assert net.loss_curve_[-1] == pytest.approx(criterion()(output, torch.tensor(MAPS)).item(), rel=1e-5)
+    np.testing.assert_allclose(net.predict_proba(IMAGES), torch.softmax(output.double(), 1), rtol=1e-5)
+    mixed = make_net("masks", criterion=criterion, alpha=0.4, lam_per="batch", early_stopping=True)
+    assert np.isfinite(mixed.fit(IMAGES, MAPS).history[:, ("train_loss", "valid_loss")]).all()
+
+
+@pytest.mark.parametrize("batch_size", [-1, 8])
+@pytest.mark.parametrize("y", [MAPS[:, None] % 2, MAPS % 2], ids=["mask", "map"])
+def test_binary_masks_take_one_logit_per_pixel(y: np.ndarray, batch_size: int) -> None:
+    y = np.where(IMAGES[:, :1].reshape(-1, *y.shape[1:]) > 1.5, -100, y)
+    options = {
+        "module__n_classes": 1,
+        "criterion": nn.BCEWithLogitsLoss,
+        "criterion__pos_weight": torch.tensor(2.0),
+    }
+    net = make_net("masks", **options, batch_size=batch_size, lr=1e-9)
+    net.set_params(train_split=lambda rows, codes: (rows, rows), early_stopping=True).fit(IMAGES, y)
+    output = net.module_(torch.tensor(IMAGES)).detach()
+    target = torch.tensor(y).reshape(output.shape)
+    losses = F.binary_cross_entropy_with_logits(
+        output, target.float(), pos_weight=torch.tensor(2.0), reduction="none"
+    )
+    assert net.history[-1, "valid_loss"] == pytest.approx(losses[target >= 0].mean().item(), rel=1e-4)
+    proba = torch.cat([(-output.double()).sigmoid(), output.double().sigmoid()], 1)
+    np.testing.assert_allclose(net.predict_proba(IMAGES), proba, rtol=1e-5)
+    np.testing.assert_array_equal(net.predict(IMAGES), (output > 0).long().reshape(y.shape))
+    mixed = make_net("masks", **options, alpha=0.4).fit(IMAGES, y, sample_weight=np.linspace(1, 2, 24))
+    assert np.isfinite(mixed.loss_curve_).all()
+
+
+def test_mixed_loss_of_binary_masks_is_a_sum_over_pixels() -> None:
+    net = make_net("masks", module__n_classes=1, criterion=nn.BCEWithLogitsLoss).fit(IMAGES, MAPS % 2)
+    output, lam = torch.randn(4, 1, 2, 3, generator=torch.Generator().manual_seed(0)), torch.rand(4)
+    y = torch.tensor(GENERATOR.integers(-1, 2, size=(2, 4, 2, 3)))
+    y[y < 0] = -100
+    lams, total, share = torch.stack([lam, 1 - lam]), 0.0, 0.0
+    for k, i, a, b in np.argwhere(y.numpy() >= 0):
+        total += lams[k, i] * F.binary_cross_entropy_with_logits(output[i, 0, a, b], y[k, i, a, b].float())
+        share += lams[k, i]
+    torch.testing.assert_close(net.get_mixed_loss(output, y, lams), total / share)
+
+
+def test_binary_criteria_are_for_two_classes_of_pixels() -> None:
+    with pytest.raises(ValueError, match="criterion must be a cross-entropy for a label per pixel"):
+        make_net("masks", criterion=nn.BCEWithLogitsLoss).fit(IMAGES, MAPS)
+    with pytest.raises(
+        ValueError, match=r"module must return logits of shape \(n_samples, 1, height, width\)"
+    ):
+        make_net("masks", criterion=nn.BCEWithLogitsLoss).fit(IMAGES, MAPS % 2)

@@ -33,8 +33,8 @@ __all__ = [
     "find_exact_targets",
     "holds_codes",
     "join_items",
-    "read_inputs",
     "refuse_loader",
+    "split_inputs",
     "split_pair",
     "to_array",
 ]
@@ -105,13 +105,11 @@ def split_pair(loaded: object) -> tuple[object, object]:
     raise error
 
 
-def read_inputs(loaded: object, dtype: torch.dtype) -> tuple[object, object]:
-    """Return a batch to predict as a pair, its inputs in the dtype of the module; targets may be missing."""
+def split_inputs(loaded: object) -> tuple[object, object]:
+    """Return inputs and targets of a batch to predict; targets may be missing."""
     if isinstance(loaded, Tensor) and loaded.ndim > 1:
-        return cast_floats(loaded, dtype), None
-    is_single = isinstance(loaded, tuple | list) and len(loaded) == 1
-    x, y = (loaded[0], None) if is_single else split_pair(loaded)  # type: ignore[index]
-    return cast_floats(x, dtype), y
+        return loaded, None
+    return (loaded[0], None) if isinstance(loaded, tuple | list) and len(loaded) == 1 else split_pair(loaded)
 
 
 def refuse_loader(X: object) -> None:

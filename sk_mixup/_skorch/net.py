@@ -30,8 +30,8 @@ from sk_mixup._skorch.dataset_items import (
     ReadBatches,
     cast_floats,
     join_items,
-    read_inputs,
     refuse_loader,
+    split_inputs,
     split_pair,
 )
 from sk_mixup._skorch.datasets import (
@@ -679,9 +679,9 @@ class MixupNetMixin(MixedSteps):
             refuse_loader(X)
             codes = np.zeros(get_len(X), dtype=np.int64)
             X = self.get_dataset(X, codes if self._keeps_whole(X, codes) else None)
-        dtype = self.float_dtype
         for batch in self.get_iterator(X, training=training):
-            output = self.evaluation_step(read_inputs(batch, dtype), training=training)
+            x, y = split_inputs(batch)
+            output = self.evaluation_step((self._cast_inputs(x), y), training=training)
             yield to_device(output, device=device)
 
     def get_facts(self, dataset: Any, labels: Any = None) -> RowFacts:
@@ -748,7 +748,12 @@ class MixupNetMixin(MixedSteps):
         """Return a pair in the dtype of the module; leave alone what is for a step of the user's own."""
         if not is_pair(loaded):
             return loaded
-        return tuple(cast_floats(part, self.float_dtype) for part in split_pair(loaded))
+        x, y = split_pair(loaded)
+        return self._cast_inputs(x), cast_floats(y, self.float_dtype)
+
+    def _cast_inputs(self, x: object) -> object:
+        """Return inputs that a Dataset yields in the dtype of the module."""
+        return cast_floats(x, self.float_dtype)
 
     def _orders_rows_itself(self) -> bool:
         """Whether the training iterator has an order of its own."""

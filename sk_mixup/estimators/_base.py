@@ -32,7 +32,6 @@ from sk_mixup._random import draw_seed, unseen_draws
 from sk_mixup._skorch.dataset_items import (
     CODED,
     ItemReader,
-    cast_floats,
     find_exact_targets,
     holds_codes,
     refuse_loader,
@@ -135,7 +134,8 @@ class MixupEstimator(MixupNetMixin):
         "iterator_valid",
     )
     # Whether the module takes integers and no floats, as embeddings do; of new rows whether it must be asked.
-    _takes_integers = False
+    # None where it took neither, by X alone.
+    _takes_integers: bool | None = False
 
     # Options of classifiers.
     classes: Sequence[object] | None = None
@@ -414,7 +414,8 @@ class MixupEstimator(MixupNetMixin):
         if not self._takes_integers:
             return X
         x = self._make_reader(X).read_first(X, n_copies=2)[0] if is_dataset(X) else take_two(X)
-        self._takes_integers = not self._runs(as_floats(x, self.float_dtype)) and self._runs(x)
+        takes_floats = self._runs(as_floats(x, self.float_dtype))
+        self._takes_integers = False if takes_floats else (self._runs(x) or None)
         if self._takes_integers and self._mixes_inputs():
             raise ValueError(
                 "alpha must be 0 for a module that takes integers only, such as an embedding: means of codes "
@@ -444,6 +445,11 @@ class MixupEstimator(MixupNetMixin):
         names: tuple[str, ...] = super()._find_layers(wanted)
         keeps_inputs = self._takes_integers and wanted == "auto"
         return tuple(name for name in names if name != INPUT) if keeps_inputs else names
+
+    def _cast_inputs(self, x: object) -> object:
+        if isinstance(x, Tensor) and not x.is_complex() and self._takes_integers is False:
+            return x.to(self.float_dtype)
+        return super()._cast_inputs(x)
 
     def infer(self, x: Any, **fit_params: object) -> Any:
         """Return the module's output; see ``skorch.NeuralNet.infer``."""
@@ -759,12 +765,11 @@ class MixupEstimator(MixupNetMixin):
             pair: tuple[object, object] = dataset.take(np.zeros(2, dtype=np.int64))[:2]
         else:
             pair = self._make_reader(dataset).read_first(dataset, n_copies=2)
-        x, y = cast_floats(pair[0], self.float_dtype), pair[1]
+        x, y = self._cast_inputs(pair[0]), pair[1]
         rejoin_scheduler()
         self._set_training(False)
-        explained = _explaining_integers(x)
         # With gradients: what was computed last is asked for.
-        with explained, unseen_draws(), torch.enable_grad(), self._get_autocast():
+        with unseen_draws(), torch.enable_grad(), self._get_autocast():
             output = self.infer(x)
         self._check_is_tensor(output)
         if isinstance(output, Tensor):
@@ -1240,20 +1245,6 @@ class MixupEstimator(MixupNetMixin):
 
     def _get_shapes(self) -> dict[str, list[int]]:
         return {name: list(tensor.shape) for name, tensor in self.module_.state_dict().items()}
-
-
-@contextmanager
-def _explaining_integers(x: object) -> Iterator[None]:
-    """Say what is wrong where a module takes no integers, which a Dataset yields as they are."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not isinstance(x, Tensor) or x.is_floating_point():
-            raise
-        raise ValueError(
-            f"X must yield what the module takes; got {x.dtype}, for which it says: {error}. Make floats of "
-            "them by a transform of the Dataset, unless they go into an embedding."
-        ) from error
 
 
 def _check_has_rows(dataset: Dataset[object]) -> None:

@@ -128,11 +128,45 @@ def test_floats_of_any_size_are_cast(blobs: Any, owner: Any, dtype: Any, alpha: 
 
 
 @ALPHAS
-@pytest.mark.parametrize("dtype", [np.uint8, np.int64, bool], ids=["uint8", "int64", "bool"])
-def test_integers_that_the_module_does_not_take_are_explained(blobs: Any, dtype: Any, alpha: float) -> None:
-    rows = Items(60, lambda row: (np.abs(blobs.X[row]).astype(dtype), blobs.y[row]))
-    with pytest.raises(ValueError, match=r"X must yield what the module takes; got torch\.\w+, for which"):
-        MixupClassifier(alpha=alpha).fit(rows)
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64, bool], ids=lambda dtype: dtype.__name__)
+@pytest.mark.parametrize("owner", [MixupClassifier, MixupRegressor])
+@pytest.mark.parametrize("form", ["tensors", "items", "skorch"])
+def test_integers_are_floats_to_a_module_that_takes_such(
+    blobs: Any, form: str, owner: Any, dtype: Any, alpha: float
+) -> None:
+    rows = np.abs(blobs.X * 3).astype(dtype)
+    forms: dict[str, Any] = {
+        "tensors": lambda: TensorDataset(torch.as_tensor(rows), torch.as_tensor(blobs.y)),
+        "items": lambda: Items(60, lambda row: (rows[row], blobs.y[row])),
+        "skorch": lambda: SkorchDataset(rows, blobs.y),
+    }
+    dataset, floats = forms[form](), rows.astype(np.float32)
+    options = {"owner": owner, "alpha": alpha}
+    net = _fit(dataset, train_split=predefined_split(dataset), **options)
+    plain = _fit(floats, blobs.y, train_split=predefined_split(SkorchDataset(floats, blobs.y)), **options)
+    columns = "train_loss", "valid_loss"
+    np.testing.assert_allclose(net.history[:, columns], plain.history[:, columns], rtol=1e-5)
+    expected = plain.predict(floats)
+    for fitted in (net, plain):
+        np.testing.assert_allclose(fitted.predict(dataset), expected, rtol=1e-4, atol=1e-6)
+
+
+class Bag(nn.Module):
+    """Takes token ids, and as a second argument how much they count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.EmbeddingBag(9, 3, mode="sum")
+
+    def forward(self, x: Tensor, scale: float) -> Tensor:
+        return scale * self.words(x)
+
+
+def test_integers_stay_such_for_a_module_that_takes_more_than_them(blobs: Any) -> None:
+    rows = np.abs(blobs.X * 3).astype(np.int64) % 9
+    net = MixupClassifier(Bag, alpha=0, max_epochs=1, early_stopping=False)
+    net.fit(TensorDataset(torch.as_tensor(rows), torch.as_tensor(blobs.y)), scale=2.0)
+    assert np.isfinite(net.loss_curve_).all()
 
 
 # -- prediction ----------------------------------------------------------------------------

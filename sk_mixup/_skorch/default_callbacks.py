@@ -21,11 +21,11 @@ __all__ = [
     "has_hook",
     "is_early_stopping",
     "is_foreign_callback",
-    "looks_at_batches",
     "looks_at_gradients",
     "quicken",
     "scored_by_labels",
     "scores_trained_rows",
+    "watch_batches",
 ]
 
 
@@ -163,6 +163,14 @@ def looks_at_batches(callback: object, training: bool) -> bool:
         return False
     waits_for_epoch = type(callback) is LRScheduler and vars(callback)["step_every"] == "epoch"
     return not waits_for_epoch and has_batch_hooks(callback)
+
+
+def watch_batches(callbacks: Iterable[tuple[str, object]], training: bool, scores_after_epochs: bool) -> bool:
+    """Whether a callback is called round each batch; scores of an epoch may be given predictions after it."""
+    return any(
+        looks_at_batches(callback, training) and not (scores_after_epochs and scores_trained_rows(callback))
+        for _, callback in callbacks
+    )
 
 
 def looks_at_gradients(callback: object) -> bool:

@@ -49,9 +49,9 @@ from sk_mixup._skorch.default_callbacks import (
     has_batch_hooks,
     is_early_stopping,
     is_foreign_callback,
-    looks_at_batches,
     looks_at_gradients,
     quicken,
+    watch_batches,
 )
 from sk_mixup._skorch.options import check_mixing_options, takes_argument, warn_unused_options
 from sk_mixup._skorch.processes import Processes
@@ -238,6 +238,7 @@ class MixupNetMixin(MixedSteps):
     # -- components ----------------------------------------------------------------------
 
     _trains_by_processes = False
+    _scores_after_epochs = False
 
     @property
     def casts_integers(self) -> bool:
@@ -472,10 +473,7 @@ class MixupNetMixin(MixedSteps):
 
     def _has_batch_hooks(self, training: bool) -> bool:
         """Whether anything wants to be called before or after each batch."""
-        return has_batch_hooks(self) or any(self._looks_at_batches(cb, training) for _, cb in self.callbacks_)
-
-    def _looks_at_batches(self, callback: object, training: bool) -> bool:
-        return looks_at_batches(callback, training)
+        return has_batch_hooks(self) or watch_batches(self.callbacks_, training, self._scores_after_epochs)
 
     def _wants_gradients(self) -> bool:
         return looks_at_gradients(self) or any(looks_at_gradients(cb) for _, cb in self.callbacks_)

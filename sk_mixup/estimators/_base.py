@@ -136,6 +136,7 @@ class MixupEstimator(MixupNetMixin):
     # Whether the module takes integers and no floats, as embeddings do; of new rows whether it must be asked.
     # None where it took neither, by X alone.
     _takes_integers: bool | None = False
+    _scores_after_epochs = True
 
     # Options of classifiers.
     classes: Sequence[object] | None = None
@@ -833,9 +834,6 @@ class MixupEstimator(MixupNetMixin):
     def _has_bounded_loss(self) -> bool:
         """Whether the loss cannot be below zero; an entropy bonus may bring it there."""
         return not self.confidence_penalty and super()._has_bounded_loss()
-
-    def _looks_at_batches(self, callback: object, training: bool) -> bool:
-        return not scores_trained_rows(callback) and super()._looks_at_batches(callback, training)
 
     def _end_epoch(self, sets: dict[str, Any]) -> bool:
         """Call the callbacks; return whether one stops the training, in skorch's way."""

@@ -6,7 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["gather_rows", "send"]
+__all__ = ["gather_rows", "send", "to_host"]
+
+# What numpy has floating types for.
+SHARED = (torch.float16, torch.float32, torch.float64)
 
 
 def send(
@@ -35,6 +38,18 @@ def send(
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()  # from other memory the host would have to wait
     return tensor.to(device, non_blocking=True)
+
+
+def to_host(values: object) -> object:
+    """Turn a tensor on any device into an array; leave everything else alone.
+
+    A floating type that numpy lacks, such as bfloat16, becomes float32.
+    """
+    if not isinstance(values, Tensor):
+        return values
+    if values.is_floating_point() and values.dtype not in SHARED:
+        values = values.float()
+    return values.numpy(force=True)
 
 
 def gather_rows(x: Tensor, index: Tensor) -> Tensor:

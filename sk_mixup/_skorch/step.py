@@ -201,7 +201,8 @@ class MixedSteps(NeuralNet):
         return self._to_full_precision(output)
 
     def _to_full_precision(self, output: Any) -> Any:
-        return output if self.autocast is None else to_float32(output)
+        is_unknown = isinstance(output, Tensor) and output.dtype == torch.bfloat16  # to numpy
+        return to_float32(output) if is_unknown or self.autocast is not None else output
 
     def _get_autocast(self) -> AbstractContextManager[Any]:
         return self._make_autocast()()
@@ -213,11 +214,18 @@ class MixedSteps(NeuralNet):
         if self.augment is None:
             return batch
         x = self.augment(batch.loaded)
+        if type(x) is not type(batch.loaded) or (isinstance(x, Tensor) and not x.ndim):
+            raise TypeError(
+                f"augment must return a {type(batch.loaded).__name__}, as it is given; got {x!r}. Return the "
+                "changed batch."
+            )
         if get_len(x) != get_len(batch.loaded):
             raise ValueError(
                 f"augment must return as many rows as it is given; got {get_len(x)} rows for "
                 f"{get_len(batch.loaded)}. Change each row without adding or dropping any."
             )
+        if isinstance(x, Tensor) and x.is_floating_point():
+            x = x.to(batch.loaded.dtype) if batch.loaded.is_floating_point() else x
         return Batch(x, batch.targets, batch.weight, batch.position, batch.lam, batch.variation)
 
     def mix_inputs(self, batch: Batch) -> Any:

@@ -42,6 +42,7 @@ from sk_mixup._skorch.default_callbacks import WeightedScoring, scored_by_labels
 from sk_mixup._skorch.net import MixupNetMixin
 from sk_mixup._skorch.options import check_callbacks
 from sk_mixup._skorch.step import as_batch
+from sk_mixup._tensors import to_host
 from sk_mixup._training.losses import Loss, average_entropy
 from sk_mixup._validation import (
     check_bool,
@@ -56,12 +57,12 @@ from sk_mixup.estimators._holdout import count_held_out, watches_validation
 from sk_mixup.estimators._inputs import (
     FoundTargets,
     check_mapping,
+    check_spread,
     check_weights,
     count_rows,
     get_input_dtype,
     is_mapping,
     take_rows,
-    to_host,
 )
 from sk_mixup.estimators._integers import (
     INTEGERS,
@@ -72,6 +73,7 @@ from sk_mixup.estimators._integers import (
     read_list,
     take_two,
 )
+from sk_mixup.estimators._labels import as_class_array, as_target_array
 from sk_mixup.estimators._links import Link
 from sk_mixup.estimators._members import average_losses
 from sk_mixup.estimators._options import (
@@ -320,6 +322,7 @@ class MixupEstimator(MixupNetMixin):
         *,
         reset: bool,
         classes: Sequence[object] | None = None,
+        min_samples: int = 1,
     ) -> tuple[Any, Any, np.ndarray | None]:
         """Check the data and turn targets into codes."""
         refuse_loader(X)
@@ -333,17 +336,18 @@ class MixupEstimator(MixupNetMixin):
             if reset and "_shape_in" in vars(self) and self._shape_in:
                 self.n_features_in_ = self._shape_in[0]
             return X, y, None
-        X = self._check_arrays(X, y, reset=reset)
+        X = self._check_arrays(X, y, reset=reset, min_samples=min_samples)
         if not self._keeps_whole(X, np.zeros(0)):  # what the user's own Dataset makes of them is the data
             X = X.astype(get_input_dtype()) if reset and self._takes_integers and not is_mapping(X) else X
             return self._check_own_dataset(X, y, sample_weight, reset=reset, classes=classes)
         y = self._encode_targets(y, count_rows(X), reset=reset, classes=classes)
         self._by_class = self._targets.weigh_classes(y, self.class_weight)
-        weight = self._targets.weigh(y, check_weights(sample_weight, len(y)), self._by_class)
+        with np.errstate(over="ignore"):
+            weight = self._targets.weigh(y, check_weights(sample_weight, len(y)), self._by_class)
         adds = self.get_params_for("criterion").get("reduction") == "sum"
         if weight is not None and not adds and np.all(weight == weight[0]):
             weight = None
-        return X, y, self._scale_weights(weight)
+        return X, y, self._scale_weights(None if weight is None else check_spread(weight))
 
     def _check_own_dataset(
         self,
@@ -356,7 +360,7 @@ class MixupEstimator(MixupNetMixin):
     ) -> tuple[object, np.ndarray | None, None]:
         """Put arrays into the Dataset that the option `dataset` names."""
         refuse_weights(sample_weight if self.class_weight is None else self.class_weight, "dataset")
-        y = _to_plain(y)
+        y = as_target_array(y)
         check_length(y, count_rows(X))
         dataset = self.get_dataset(X, y)
         return dataset, self._check_dataset(dataset, y, reset=reset, classes=classes), None
@@ -370,7 +374,7 @@ class MixupEstimator(MixupNetMixin):
                 f"class_weight must be None for a Dataset; got {self.class_weight!r}. Pass X and y as arrays."
             )
 
-    def _check_arrays(self, X: object, y: object, *, reset: bool) -> Any:
+    def _check_arrays(self, X: object, y: object, *, reset: bool, min_samples: int = 1) -> Any:
         """Check X, and that y is there; remember the features of X."""
         if y is None:
             raise ValueError(
@@ -380,7 +384,7 @@ class MixupEstimator(MixupNetMixin):
         checked = (
             check_mapping(X)
             if is_mapping(X)
-            else self._validate(X, reset=reset, ensure_min_samples=2 if reset else 1)
+            else self._validate(X, reset=reset, ensure_min_samples=min_samples)
         )
         if reset:
             self._takes_integers = holds_integers(checked)
@@ -522,7 +526,7 @@ class MixupEstimator(MixupNetMixin):
         self, y: Any, n_samples: int, *, reset: bool, classes: Sequence[object] | None = None
     ) -> np.ndarray:
         """Check targets, learn their kind where they are the first, and turn them into codes."""
-        y = _to_plain(y)
+        y = as_target_array(y)
         y = self._check_targets(y, n_samples, self._get_target_options(classes), reset=reset)
         return self._targets.encode(y)
 
@@ -548,7 +552,8 @@ class MixupEstimator(MixupNetMixin):
 
     def _get_target_options(self, classes: Sequence[object] | None) -> TargetOptions:
         ignored = self.get_params_for("criterion").get("ignore_index", TargetOptions.ignored)
-        return TargetOptions(self.classes if classes is None else classes, int(ignored))
+        given = as_class_array(self.classes if classes is None else classes)
+        return TargetOptions(given, int(ignored))
 
     @property
     def _has_seen_data(self) -> bool:
@@ -681,7 +686,9 @@ class MixupEstimator(MixupNetMixin):
         fresh = not self.warm_start or not self.initialized_
         reset = fresh or not self._has_seen_data
         with self._on_device_of_stack(), self._unchanged_if_refused():
-            X, y, weight = self._check_training_data(X, y, sample_weight, reset=reset)
+            X, y, weight = self._check_training_data(
+                X, y, sample_weight, reset=reset, min_samples=2 if reset else 1
+            )
             self.check_room(X)
             if self.early_stopping and self.train_split == "auto" and not isinstance(X, IterableDataset):
                 count_held_out(self._count_trainable(X, y, weight), self.validation_fraction)
@@ -1081,7 +1088,8 @@ class MixupEstimator(MixupNetMixin):
             Of a classifier the accuracy, in [0, 1]: the share of rows, or of labelled pixels,
             predicted right; for multilabel targets, subset accuracy. Of a regressor R², at most 1.
         """
-        return self._targets.score(y, self.predict(X), sample_weight)
+        y_pred = self.predict(X)
+        return self._targets.score(as_target_array(y), y_pred, check_weights(sample_weight, len(y_pred)))
 
     @property
     def classes_(self) -> np.ndarray:
@@ -1248,11 +1256,6 @@ class MixupEstimator(MixupNetMixin):
 def _check_has_rows(dataset: Dataset[object]) -> None:
     if not isinstance(dataset, IterableDataset) and not len(dataset):  # type: ignore[arg-type]
         raise ValueError("X must hold at least one row; got an empty Dataset. Give it rows.")
-
-
-def _to_plain(y: object) -> np.ndarray:
-    """Return targets of whatever form as an array."""
-    return np.asarray(y.toarray() if hasattr(y, "toarray") else to_host(y))
 
 
 def _check_parts(parts: Any) -> tuple[object, object]:

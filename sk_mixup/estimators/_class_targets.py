@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 import sys
 from typing import ClassVar, Self
@@ -280,10 +280,14 @@ class Indicators(ClassTargets):
     @classmethod
     def learn(cls, y: np.ndarray, options: TargetOptions) -> Self:
         """Remember the number of columns, or the labels that are given."""
-        given = options.classes
-        return cls(
-            np.arange(y.shape[1]) if given is None or len(given) == 0 else np.unique(np.asarray(given))
-        )
+        n_columns = y.shape[1]
+        classes = np.arange(n_columns) if options.classes is None else np.unique(options.classes)
+        if len(classes) != n_columns:
+            raise ValueError(
+                f"classes must name one label for each column of y; got {len(classes)} for {n_columns} "
+                "columns. Name them all, or give y a column of zeros for each label that no row has."
+            )
+        return cls(classes)
 
     def describe(self) -> str:
         """Return in words what y must be."""
@@ -517,14 +521,15 @@ class PixelLabels(ClassTargets):
         return float(np.sum(share * (y_pred == y)) / np.sum(share))
 
 
-def _list_classes(labels: np.ndarray, given: Sequence[object] | None) -> np.ndarray:
+def _list_classes(labels: np.ndarray, given: np.ndarray | None) -> np.ndarray:
     """Return all labels, those that are given or those that are there."""
-    known = np.asarray(labels if given is None or len(given) == 0 else given)
+    known = labels if given is None else given
     if not _are_codes(labels, known):  # else they stand in the order of the codes
         known = np.unique(known)
     if len(known) < 2:
+        name = "y" if given is None else "classes"
         raise ValueError(
-            f"y must hold at least two classes; got one class, {known.tolist()[0]!r}. Add examples of "
+            f"{name} must hold at least two classes; got one class, {known.tolist()[0]!r}. Add examples of "
             "another, or give `classes`."
         )
     return known

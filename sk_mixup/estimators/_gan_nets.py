@@ -10,18 +10,21 @@ from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sk_mixup._data.storage import split_padded
 from sk_mixup._random import unseen_draws
 from sk_mixup._skorch.step import can_fuse
+from sk_mixup._tensors import to_host
 from sk_mixup.estimators._options import explaining_refusal
 from sk_mixup.modules import MLP
 
-__all__ = ["build_net", "build_optimizer", "check_nets", "evaluate"]
+__all__ = ["build_net", "build_optimizer", "check_nets", "evaluate", "get_placement"]
 
 # Rows are generated and judged in blocks of one size: float32 products round differently by it.
 BLOCK_SIZE = 256
+# Logits of rows so far out are not all between 0 and 1; probabilities are.
+FAR, N_FAR = 1e4, 64
 
 
 def build_net(
@@ -75,23 +78,37 @@ def build_optimizer(
 
 def check_nets(generator: nn.Module, discriminator: nn.Module, X: np.ndarray, n_noise: int) -> None:
     """Raise unless the generator turns noise into rows like those of `X`, and they can be judged."""
+    dtypes = [get_placement(net)[1] for net in (generator, discriminator)]
+    if dtypes[0] != dtypes[1]:
+        raise ValueError(
+            f"generator must have weights of the dtype of the discriminator's, {dtypes[1]}; got {dtypes[0]}. "
+            "Convert one of them."
+        )
     noise = np.zeros((2, n_noise), dtype=X.dtype)
     with unseen_draws():
         fake = _try_net(generator, noise, "generator", f"noise_features of size {n_noise}")
-        if fake.shape[:1] != (2,) or fake[0].numel() != X[0].size:
+        if fake.shape[:1] != (2,) or fake[0].size != X[0].size:
             raise ValueError(
                 f"generator must return rows of the shape of X, {X.shape[1:]}; got an output of shape "
-                f"{tuple(fake.shape)} for 2 rows of noise. Let its last layer have {X[0].size} outputs."
+                f"{fake.shape} for 2 rows of noise. Let its last layer have {X[0].size} outputs."
             )
         logits = _try_net(discriminator, X[:2], "discriminator", f"X of size {X.shape[1:]}")
-    if logits.shape not in ((2,), (2, 1)):
+        n = len(X[:2])
+        if logits.shape not in ((n,), (n, 1)):
+            raise ValueError(
+                f"discriminator must return one logit for each row; got an output of shape {logits.shape} "
+                f"for {n} rows. Let its last layer have 1 output."
+            )
+        far = np.concatenate([FAR * X[:N_FAR], -FAR * X[:N_FAR]])
+        logits = _try_net(discriminator, far, "discriminator", f"X of size {X.shape[1:]}")
+    if far.any() and np.all((logits >= 0) & (logits <= 1)):
         raise ValueError(
-            f"discriminator must return one logit for each row; got an output of shape "
-            f"{tuple(logits.shape)} for 2 rows. Let its last layer have 1 output."
+            "discriminator must return logits, which may be any number; got numbers between 0 and 1 for rows "
+            "however large. Remove its last sigmoid: the loss applies it."
         )
 
 
-def _try_net(module: nn.Module, x: np.ndarray, player: str, given: str) -> Tensor:
+def _try_net(module: nn.Module, x: np.ndarray, player: str, given: str) -> np.ndarray:
     try:
         return evaluate(module, x, block_size=len(x))
     except RuntimeError as error:
@@ -103,9 +120,15 @@ def _try_net(module: nn.Module, x: np.ndarray, player: str, given: str) -> Tenso
 
 
 @torch.no_grad()
-def evaluate(module: nn.Module, rows: np.ndarray, block_size: int = BLOCK_SIZE) -> Tensor:
+def evaluate(module: nn.Module, rows: np.ndarray, block_size: int = BLOCK_SIZE) -> np.ndarray:
     """Return the output of a net for many rows, in eval mode, the same whatever rows stand beside."""
     module.eval()
-    device = next(module.parameters()).device
-    blocks = split_padded(torch.as_tensor(rows), block_size)
-    return torch.cat([module(block.to(device)).cpu() for block in blocks])[: len(rows)]
+    device, dtype = get_placement(module)
+    blocks = split_padded(torch.tensor(np.ascontiguousarray(rows), dtype=dtype), block_size)
+    return np.concatenate([to_host(module(block.to(device))) for block in blocks])[: len(rows)]
+
+
+def get_placement(module: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Return the device and the floating dtype of a net's weights."""
+    weight = next(p for p in module.parameters() if p.is_floating_point())
+    return weight.device, weight.dtype

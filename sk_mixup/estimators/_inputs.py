@@ -10,18 +10,23 @@ from scipy import sparse
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import assert_all_finite
 import torch
-from torch import Tensor
+
+from sk_mixup._tensors import to_host
 
 __all__ = [
     "FoundTargets",
     "check_mapping",
+    "check_spread",
     "check_weights",
     "count_rows",
     "get_input_dtype",
     "is_mapping",
     "take_rows",
-    "to_host",
 ]
+
+
+# Smaller weights, relative to the largest, have products that float32 cannot hold.
+SMALLEST_RATIO = 1e-18
 
 
 def get_input_dtype() -> type[np.floating]:
@@ -54,11 +59,6 @@ def _has_rows(value: object, n_samples: int) -> bool:
     return shape[:1] == (n_samples,)
 
 
-def to_host(values: object) -> object:
-    """Turn a tensor on any device into an array; leave everything else alone."""
-    return values.numpy(force=True) if isinstance(values, Tensor) else values
-
-
 def check_mapping(X: Mapping[str, object]) -> dict[str, np.ndarray]:
     """Check a mapping of arrays, the inputs of a module of several arguments."""
     arrays = {name: np.asarray(to_host(values)) for name, values in X.items()}
@@ -79,7 +79,7 @@ def check_weights(sample_weight: object, n_samples: int) -> np.ndarray | None:
     """Return one weight per row; None for none."""
     if sample_weight is None:
         return None
-    weight = np.asarray(to_host(sample_weight), dtype=np.float64)
+    weight = _read_weights(to_host(sample_weight))
     if weight.shape != (n_samples,):
         raise ValueError(
             f"sample_weight must be 1-dimensional, one weight per row; got shape {weight.shape} for "
@@ -93,4 +93,34 @@ def check_weights(sample_weight: object, n_samples: int) -> np.ndarray | None:
         )
     if not weight.any():
         raise ValueError("sample_weight must hold a weight above 0; got only zeros. Remove the argument.")
-    return weight
+    return _scale_down(weight)
+
+
+def _scale_down(weight: np.ndarray) -> np.ndarray:
+    """Divide weights whose sum overflows by the largest: only their ratios count."""
+    with np.errstate(over="ignore"):
+        return weight if np.isfinite(weight.sum()) else weight / weight.max()
+
+
+def _read_weights(given: object) -> np.ndarray:
+    """Return weights as floats, or raise if they are no numbers."""
+    dtype = np.asarray(given).dtype
+    try:
+        if dtype.kind in "biufO":
+            return np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError):  # objects that are no numbers
+        pass
+    raise TypeError(
+        f"sample_weight must hold real numbers; got values of dtype {dtype}. Give one number per row."
+    )
+
+
+def check_spread(weight: np.ndarray) -> np.ndarray:
+    """Return weights, or raise unless they are finite and float32 can hold the product of any two."""
+    largest, least = weight.max(), weight[weight > 0].min()
+    if not (largest < np.inf and least / largest > SMALLEST_RATIO):
+        raise ValueError(
+            "sample_weight, times class_weight, must be finite, and its values above 0 within 18 orders of "
+            f"magnitude; got values from {least:g} to {largest:g}. Use 0 for rows that do not count."
+        )
+    return _scale_down(weight)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Self
@@ -13,7 +12,6 @@ from sklearn.utils.validation import column_or_1d
 from sk_mixup._data.storage import Rows
 from sk_mixup._skorch.datasets import SkorchRows
 from sk_mixup.estimators._class_targets import Labels
-from sk_mixup.estimators._inputs import to_host
 from sk_mixup.estimators._targets import ClassWeight, TargetOptions
 
 __all__ = ["UNLABELED", "PartialLabels", "PartlyLabeledRows", "find_labeled"]
@@ -100,7 +98,7 @@ class PartialLabels(Labels):
 
     def score(self, y: object, y_pred: np.ndarray, sample_weight: object = None) -> float:
         """Return the accuracy among the labelled rows."""
-        y = np.asarray(column_or_1d(to_host(y)))
+        y = np.asarray(column_or_1d(y))
         labeled = find_labeled(y)
         if not labeled.any():
             raise ValueError("y must hold labelled rows to score; got only -1. Score labelled rows.")
@@ -149,9 +147,9 @@ def _to_plain(labels: np.ndarray) -> np.ndarray:
     return labels
 
 
-def _check_classes(labels: np.ndarray, classes: Sequence[object] | None, *, n_unlabeled: int) -> None:
+def _check_classes(labels: np.ndarray, classes: np.ndarray | None, *, n_unlabeled: int) -> None:
     """Raise if the marker was meant as a class."""
-    given = [] if classes is None else list(classes)
+    given = [] if classes is None else classes.tolist()
     if any(map(_is_marker, given)):
         raise ValueError(
             f"classes must not name -1, which marks unlabelled rows; got {given}. Recode the labels, such as "

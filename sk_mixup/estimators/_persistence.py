@@ -95,14 +95,17 @@ def read_header(file: File) -> Header:
 
 
 def to_json(value: object) -> object:
-    """Return a value, an array or a tuple as JSON can hold it."""
+    """Return a value, an array or a tuple as JSON can hold it; dates as numbers of their unit."""
     if isinstance(value, np.ndarray):
-        return {"dtype": value.dtype.str, "values": value.tolist()}
+        plain = value.astype(np.int64) if value.dtype.kind in "mM" else value
+        return {"dtype": value.dtype.str, "values": plain.tolist()}
     return list(value) if isinstance(value, tuple) else value
 
 
 def from_json(value: object) -> object:
     """Return what :func:`to_json` was given."""
     if isinstance(value, dict):
-        return np.asarray(value["values"], dtype=np.dtype(value["dtype"]))
+        dtype = np.dtype(value["dtype"])
+        plain = np.int64 if dtype.kind in "mM" else dtype
+        return np.asarray(value["values"], dtype=plain).astype(dtype)
     return tuple(value) if isinstance(value, list) else value

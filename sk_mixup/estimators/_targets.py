@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 import warnings
@@ -39,13 +39,13 @@ class TargetOptions:
 
     Attributes
     ----------
-    classes : sequence or None
+    classes : ndarray or None
         All labels, where they are given.
     ignored : int
         The label of positions that have none.
     """
 
-    classes: Sequence[object] | None = None
+    classes: np.ndarray | None = None
     ignored: int = IGNORED
 
 
@@ -215,6 +215,10 @@ class RealValues(Targets):
     @np.errstate(over="ignore", invalid="ignore")  # scikit-learn says which number is too large
     def check(cls, y: np.ndarray) -> np.ndarray:
         """Return finite numbers, a column of them as a vector."""
+        if y.dtype.kind in "mM":
+            raise TypeError(
+                f"y must hold real numbers; got values of dtype {y.dtype}. Convert them, such as to days."
+            )
         y = check_array(y, ensure_2d=False, dtype=get_input_dtype(), input_name="y")
         return column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 

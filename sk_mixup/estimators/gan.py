@@ -28,7 +28,7 @@ from sk_mixup._skorch.default_callbacks import QuietPrintLog, has_batch_hooks, l
 from sk_mixup._skorch.options import check_callbacks
 from sk_mixup._skorch.runner import run_trainer
 from sk_mixup._skorch.stack_member import exclusive_section
-from sk_mixup._tensors import send
+from sk_mixup._tensors import send, to_host
 from sk_mixup._training.gan import GENERATOR_LOSSES, GanBatches, GanTrainer, Player
 from sk_mixup._validation import (
     check_bool,
@@ -39,7 +39,7 @@ from sk_mixup._validation import (
     describe_nonfinite_loss,
     did_you_mean,
 )
-from sk_mixup.estimators._gan_nets import build_net, build_optimizer, check_nets, evaluate
+from sk_mixup.estimators._gan_nets import build_net, build_optimizer, check_nets, evaluate, get_placement
 from sk_mixup.estimators._options import check_options_of, check_prefixes, store_options
 from sk_mixup.estimators._persistence import (
     File,
@@ -323,7 +323,7 @@ class MixupGAN(BaseEstimator):
         TypeError, ValueError
             If an option, a network or the data break a rule; the message names it.
         """
-        return self._train(X, fresh=not self.warm_start, fit_params=fit_params)
+        return self._train(X, starts_anew=True, fit_params=fit_params)
 
     def partial_fit(
         self, X: ArrayLike | Tensor, y: None = None, classes: None = None, **fit_params: object
@@ -344,15 +344,15 @@ class MixupGAN(BaseEstimator):
         self : MixupGAN
             The fitted estimator.
         """
-        return self._train(X, fresh=False, fit_params=fit_params)
+        return self._train(X, starts_anew=False, fit_params=fit_params)
 
-    def _train(self, X: ArrayLike | Tensor, *, fresh: bool, fit_params: dict[str, object]) -> Self:
+    def _train(self, X: ArrayLike | Tensor, *, starts_anew: bool, fit_params: dict[str, object]) -> Self:
         if fit_params:
             raise TypeError(f"fit must be given X alone; got {sorted(fit_params)} too. Leave them out.")
         self._check_options()
-        fresh = fresh or not self._get_players()
+        fresh = (starts_anew and not self.warm_start) or not self._get_players()
         with _unchanged_on_error(self):
-            rows = self._check_rows(X, reset=fresh)
+            rows = self._check_rows(X, reset=fresh, min_samples=2 if starts_anew else 1)
             if fresh:
                 self._initialize()
             check_nets(self.generator_, self.discriminator_, rows, self.noise_features)
@@ -361,21 +361,27 @@ class MixupGAN(BaseEstimator):
         with self._on_device_of_stack() as device, seeded_torch(draw_seed(self.rng_)):
             self._notify("on_train_begin", X=rows, y=None)
             with suppress(KeyboardInterrupt):  # skorch's way for a callback to stop the training
-                self._run_epochs(send(rows, torch.device(device)))
+                dtype = get_placement(self.generator_)[1]
+                self._run_epochs(send(rows, torch.device(device), dtype))
             for player in self._get_players().values():
                 player.module.eval()
             self._notify("on_train_end", X=rows, y=None)
         return self
 
     @np.errstate(over="ignore", invalid="ignore")  # scikit-learn says which number is too large
-    def _check_rows(self, X: ArrayLike | Tensor, *, reset: bool) -> np.ndarray:
+    def _check_rows(self, X: object, *, reset: bool, min_samples: int = 1) -> np.ndarray:
+        if not isinstance(X, Tensor | Sequence) and not hasattr(X, "shape"):
+            raise TypeError(
+                f"X must be an array of examples; got {type(X).__name__}. Pass an array or a tensor of the "
+                "inputs of a Dataset or loader."
+            )
         rows: np.ndarray = validate_data(
             self,
-            X.numpy(force=True) if isinstance(X, Tensor) else X,
+            to_host(X),
             reset=reset,
             allow_nd=True,
             dtype=_get_dtype(),
-            ensure_min_samples=2 if reset else 1,
+            ensure_min_samples=min_samples,
             ensure_min_features=2 if reset else 1,
         )
         shape = rows.shape[1:]
@@ -547,7 +553,7 @@ class MixupGAN(BaseEstimator):
         check_integer("n_samples", n_samples, low=1, hint="Give how many examples to draw.")
         shape = (n_samples, self.noise_features)
         noise = make_generator(random_state).standard_normal(shape, dtype=_get_dtype())
-        return evaluate(self.generator_, noise).numpy().reshape(n_samples, *self._shape_in)
+        return evaluate(self.generator_, noise).reshape(n_samples, *self._shape_in)
 
     def score_samples(self, X: ArrayLike | Tensor) -> NDArray[np.floating]:
         """Return how real examples look to the discriminator.
@@ -564,7 +570,7 @@ class MixupGAN(BaseEstimator):
             examples it is the logarithm of their density over that of generated ones.
         """
         check_is_fitted(self)
-        return evaluate(self.discriminator_, self._check_rows(X, reset=False)).numpy().reshape(-1)
+        return evaluate(self.discriminator_, self._check_rows(X, reset=False)).reshape(-1)
 
     def save_params(self, f_params: File, use_safetensors: bool = False) -> None:
         """Save the weights of both nets in one file; one named by its path appears whole or not at all.

@@ -374,13 +374,13 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
 
     # -- data ----------------------------------------------------------------------------
 
-    def _check_arrays(self, X: object, y: object, *, reset: bool) -> Any:
+    def _check_arrays(self, X: object, y: object, *, reset: bool, min_samples: int = 1) -> Any:
         if is_mapping(X):
             raise TypeError(
                 f"X must be an array or a sparse matrix for {type(self).__name__}; got a mapping of arrays. "
                 "Join them into one array, and take it apart in the module."
             )
-        return super()._check_arrays(X, y, reset=reset)
+        return super()._check_arrays(X, y, reset=reset, min_samples=min_samples)
 
     def _check_dataset(
         self, dataset: Dataset[object], y: object, *, reset: bool, classes: Sequence[object] | None

@@ -10,9 +10,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 import torch
 from torch import Tensor, nn
+
+from sk_mixup._tensors import to_host
 
 __all__ = [
     "Classifier",
@@ -24,7 +27,12 @@ __all__ = [
     "encode_labels",
     "find_slopes",
     "kept_mode",
+    "take_last_step",
 ]
+
+
+# Computed in by a module only; what is measured is float32 at least.
+HALF = (torch.bfloat16, torch.float16)
 
 
 class Classifier(Protocol):
@@ -71,6 +79,7 @@ class Logits(nn.Module):
         )  # as in skorch, the first is the prediction
         if not isinstance(output, Tensor):
             return output
+        output = output.float() if output.dtype in HALF else output
         if self.takes_log:
             output = torch.log(output + torch.finfo(output.dtype).eps)
         if output.ndim == 1 or output.shape[1:] == (1,):
@@ -134,6 +143,18 @@ def kept_mode(model: object) -> Iterator[None]:
             part.training = training
 
 
+def take_last_step(model: Any, X: Any) -> tuple[Any, Any]:
+    """Return the net at the end of searches and pipelines, and the rows as it is given them."""
+    while True:
+        if hasattr(model, "best_estimator_"):
+            model = model.best_estimator_
+        elif isinstance(model, Pipeline):
+            check_is_fitted(model)
+            model, X = model.steps[-1][1], model[:-1].transform(X) if len(model) > 1 else X
+        else:
+            return model, X
+
+
 def check_fitted(name: str, model: object) -> None:
     """Raise if an estimator is not fitted."""
     if hasattr(model, "fit"):
@@ -156,13 +177,11 @@ def check_classifier(name: str, model: object) -> np.ndarray:
     return np.asarray(classes)
 
 
-def check_labels(name: str, y: ArrayLike) -> np.ndarray:
-    """Return labels as a flat array, or raise unless at least two of them differ."""
-    labels = y.numpy(force=True) if isinstance(y, Tensor) else np.asarray(y)
+def check_labels(name: str, y: ArrayLike | Tensor) -> np.ndarray:
+    """Return labels as a flat array, or raise if they are none."""
+    labels = np.asarray(to_host(y))
     if labels.ndim != 1:
         raise ValueError(f"{name} must hold one label per row; got shape {labels.shape}. Give a flat array.")
-    if len(found := set(labels.tolist())) < 2:
-        raise ValueError(f"{name} must hold at least 2 classes; got {list(found)}. Give rows of others too.")
     return labels
 
 

@@ -13,8 +13,10 @@ from sklearn.utils.validation import check_consistent_length
 import torch
 from torch import Tensor, nn
 
+from sk_mixup._tensors import to_host
 from sk_mixup._validation import check_choice, check_integer
 from sk_mixup.inspection._logits import (
+    HALF,
     Logits,
     as_frame_of,
     check_classifier,
@@ -95,7 +97,7 @@ def between_curves(
     NotFittedError
         If the classifier is not fitted.
     ValueError
-        If `y` holds one class only or a label that the model does not know, if an option
+        If `y` holds a label that the model does not know, if an option
         breaks its rule, or if the output of the module cannot be differentiated.
 
     Notes
@@ -348,7 +350,7 @@ class BetweenDisplay:
 
 def _check_rows(X: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Check the examples and their labels."""
-    data = X.numpy(force=True) if isinstance(X, Tensor) else X
+    data = to_host(X)
     if hasattr(data, "toarray") or np.asarray(data).dtype.kind not in "fiub":
         raise TypeError(
             f"X must be a dense array of numbers; got {type(X).__name__}. Convert it: mixing needs numbers."
@@ -396,7 +398,7 @@ def _to_rows(data: np.ndarray, logits: Logits | None) -> Tensor:
     rows = torch.as_tensor(np.array(data))
     device, dtype = (None, None) if logits is None else logits.get_device_and_dtype()
     if dtype is not None:
-        return rows.to(device, dtype)
+        return rows.to(device, torch.float32 if dtype in HALF else dtype)
     return rows if rows.is_floating_point() else rows.double()
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import NotFittedError
 
+from sk_mixup._tensors import to_host
 from sk_mixup.inspection._plotting import find_axes, list_styles
 
 __all__ = ["ERROR_NAMES", "MemorizationDisplay", "memorization_errors"]
@@ -87,7 +88,7 @@ def _average(wrong: NDArray[np.bool_]) -> float:
 
 def _check_labels(name: str, labels: ArrayLike, n_samples: int | None) -> np.ndarray:
     """Return one label per row as an array."""
-    array = np.asarray(labels)
+    array = np.asarray(to_host(labels))
     if array.ndim != 1:
         raise ValueError(f"{name} must hold one label per row; got shape {array.shape}. Flatten it.")
     if n_samples not in (None, len(array)):

@@ -8,15 +8,15 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-import sklearn
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.calibration import CalibratedClassifierCV, calibration_curve
-from sklearn.frozen import FrozenEstimator
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, log_loss
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_consistent_length
-from torch import Tensor
+import torch
 
+from sk_mixup._tensors import to_host
 from sk_mixup._validation import check_choice, check_integer, check_real
 from sk_mixup.inspection._logits import Classifier, check_classifier, check_labels, encode_labels
 from sk_mixup.inspection._plotting import find_axes, list_styles, require
@@ -25,6 +25,8 @@ __all__ = ["ReliabilityDisplay", "fit_temperature", "reliability_curve", "scale_
 
 # What scikit-learn adds to probabilities before their logarithm: T = 1 / beta_ belongs to it.
 FLOOR = 1e-12
+# Of the logarithm of 1 / T, as in scikit-learn.
+LIMITS = (-10.0, 10.0)
 DIAGONAL, CURVE = "sk_mixup-diagonal", "sk_mixup-reliability"
 
 
@@ -43,7 +45,7 @@ def reliability_curve(
     Parameters
     ----------
     y_true : array-like of shape (n_samples,)
-        Labels, of two classes or more.
+        Labels; without `labels`, of two classes or more.
     y_prob : array-like of shape (n_samples, n_classes) or (n_samples,)
         Predicted probabilities; rows sum to 1. One value per row is that of the second of two classes.
     labels : array-like of shape (n_classes,), default=None
@@ -73,7 +75,7 @@ def reliability_curve(
     Raises
     ------
     ValueError
-        If rows do not sum to 1, a label is unknown, there is one class only, or an option breaks its rule.
+        If rows do not sum to 1, a label is unknown, or an option breaks its rule.
 
     Notes
     -----
@@ -131,31 +133,32 @@ def fit_temperature(y_true: ArrayLike, y_prob: ArrayLike, *, labels: ArrayLike |
 
     Raises
     ------
-    ImportError, ValueError
-        If scikit-learn is older than 1.8; or as :func:`reliability_curve`.
+    ValueError
+        As :func:`reliability_curve`.
 
     Notes
     -----
-    Fitted by scikit-learn's ``CalibratedClassifierCV(method="temperature")``, within exp(-10) and exp(10):
-    rows that are all right drive T to the lower end.
+    As scikit-learn's ``CalibratedClassifierCV(method="temperature")``, within exp(-10) and exp(10): rows that
+    are all right drive T to the lower end.
 
     Examples
     --------
     A claim of 90 % holds for 3 rows of 4; at T = log(9) / log(3) = 2 it becomes 75 %:
 
     >>> from sk_mixup.inspection import fit_temperature
-    >>> round(fit_temperature([0, 0, 0, 1], [[0.9, 0.1]] * 4), 3)  # doctest: +SKIP
+    >>> round(fit_temperature([0, 0, 0, 1], [[0.9, 0.1]] * 4), 3)
     2.0
     """
     codes, proba = _check_predictions(y_true, y_prob, labels)
-    if tuple(int(part) for part in sklearn.__version__.split(".")[:2]) < (1, 8):
-        found = f"needs scikit-learn 1.8 or newer; got {sklearn.__version__}"
-        raise ImportError(f"fit_temperature {found}. Run pip install -U scikit-learn.")
-    rows = np.arange(len(codes))
-    given = FrozenEstimator(_GivenProbabilities().fit(proba))
-    scaled = CalibratedClassifierCV(given, method="temperature", cv=[(rows, rows)], ensemble=True)
-    scaled.fit(proba, codes)
-    return 1.0 / float(scaled.calibrated_classifiers_[0].calibrators[0].beta_)
+    logits = np.log(proba + FLOOR)
+    own = logits[np.arange(len(codes)), codes]
+
+    def average_loss(log_inverse: float) -> float:
+        inverse = np.exp(log_inverse)
+        return float(np.mean(logsumexp(inverse * logits, axis=1) - inverse * own))
+
+    found = minimize_scalar(average_loss, bounds=LIMITS, method="bounded", options={"xatol": 1e-12})
+    return float(np.exp(-found.x))
 
 
 def scale_temperature(y_prob: ArrayLike, temperature: float) -> np.ndarray:
@@ -398,17 +401,6 @@ class ReliabilityDisplay:
         return line
 
 
-class _GivenProbabilities(ClassifierMixin, BaseEstimator):
-    """A classifier whose features are its probabilities."""
-
-    def fit(self, X: np.ndarray, y: Any = None) -> _GivenProbabilities:
-        self.classes_ = np.arange(X.shape[1])
-        return self
-
-    def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        return X
-
-
 def _count_rows(confidence: np.ndarray, n_bins: int, strategy: str) -> np.ndarray:
     """Count the rows of the bins that hold any, which calibration_curve does not tell."""
     edges = np.linspace(0.0, 1.0, n_bins + 1)
@@ -439,14 +431,17 @@ def _check_predictions(
 
 def _check_probabilities(y_prob: ArrayLike) -> np.ndarray:
     """Return probabilities as float64 of rows that sum to 1 exactly, a column per class."""
-    proba = y_prob.numpy(force=True) if isinstance(y_prob, Tensor) else np.asarray(y_prob)
+    dtype = getattr(y_prob, "dtype", None)
+    proba = np.asarray(to_host(y_prob))
     if proba.ndim == 1:
         proba = np.stack([1 - proba, proba], axis=1)
     if proba.ndim != 2 or proba.shape[1] < 2 or proba.dtype.kind not in "fiub":
         found = f"shape {proba.shape} of {proba.dtype}"
         raise ValueError(f"y_prob must hold a column for each of 2 classes or more; got {found}. Add them.")
+    proba = proba if proba.dtype.kind == "f" else proba.astype(np.float64)
     # Sums in the dtype that they were computed in are off by its precision.
-    tolerance = max(1e-5, np.sqrt(np.finfo(proba.dtype).eps)) if proba.dtype.kind == "f" else 0.0
+    precision = torch.finfo(dtype).eps if dtype == torch.bfloat16 else np.finfo(proba.dtype).eps
+    tolerance = max(1e-5, np.sqrt(precision))
     sums = proba.sum(axis=1, dtype=np.float64, keepdims=True)
     if not (np.all(proba >= 0) and np.all(np.abs(sums - 1) <= tolerance)):
         found = f"values in [{proba.min():g}, {proba.max():g}] and sums in [{sums.min():g}, {sums.max():g}]"

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import Bunch, check_array, check_random_state
 from torch import nn
 
+from sk_mixup._tensors import to_host
 from sk_mixup._validation import check_integer, check_real
 from sk_mixup.inspection._attacks import ATTACKS, Attacker, Source, find_columns, predict_logits
 from sk_mixup.inspection._logits import (
@@ -20,6 +21,7 @@ from sk_mixup.inspection._logits import (
     check_fitted,
     encode_labels,
     kept_mode,
+    take_last_step,
 )
 from sk_mixup.inspection._plotting import find_axes, list_styles
 
@@ -50,20 +52,22 @@ def adversarial_examples(
     Parameters
     ----------
     model : torch.nn.Module or estimator
-        What is attacked, and so is differentiable: see :func:`robustness_curve`.
+        What is attacked, and so is differentiable: see :func:`robustness_curve`. Of a pipeline it
+        is the last step, on the rows as the steps before it transform them.
     X : array-like of shape (n_samples, *features)
-        Examples as the module sees them.
+        Examples as the module sees them; as a pipeline takes them.
     y : array-like of shape (n_samples,)
         True labels.
     attack, n_steps, step_size, clip, batch_size, random_state
         As in :func:`robustness_curve`.
     eps : float, default=0.1
-        Strength, at least 0, in the units of `X`.
+        Strength, at least 0, in the units of the attacked rows.
 
     Returns
     -------
     X_adversarial : ndarray of shape (n_samples, *features), dtype float32
-        A new array; `X` itself in float32 for an `eps` of 0.
+        A new array; `X` itself in float32 for an `eps` of 0. Those of a pipeline are rows for its
+        last step, ``model[-1].predict(X_adversarial)``: steps before it need not be differentiable.
 
     Raises
     ------
@@ -90,10 +94,9 @@ def adversarial_examples(
     """
     attacker = Attacker(attack, n_steps, step_size, clip, batch_size, _draw_seed(random_state))
     strength = check_real("eps", eps, low=0, high=sys.float_info.max, hint=EPS_HINT)
-    rows, labels = _check_data(X, y)
-    attacker.check_inputs(rows)
-    source = Source("model", model, rows, labels, None)
-    return attacker.attack(source, rows, strength) if strength else np.array(rows)
+    net, rows = take_last_step(model, X)
+    examples = _Examples("model", net, rows, y, attacker)
+    return examples.move(strength) if strength else np.array(examples.rows)
 
 
 def robustness_curve(
@@ -121,9 +124,11 @@ def robustness_curve(
     model : torch.nn.Module or estimator
         What is measured. In a white-box attack it is differentiable: a module that maps inputs to
         logits (n, n_classes), or one logit a row for two classes, or an estimator with such a
-        module as ``module_``. With a `source` it may be any classifier with ``predict``.
+        module as ``module_``. With a `source` it may be any classifier with ``predict``. Of a
+        pipeline or a search its last step is attacked, on rows as the steps before it transform
+        them: those need not be differentiable, and `eps` and `clip` are in units of such rows.
     X : array-like of shape (n_samples, *features)
-        Examples as the module sees them; the attack is made in float32.
+        Examples as the module sees them, or as a pipeline takes them; the attack is made in float32.
     y : array-like of shape (n_samples,)
         True labels; for a module, and for nets of skorch's own, codes 0, 1, 2, ....
     attack : {'fgsm', 'i-fgsm', 'pgd'}, default='fgsm'
@@ -165,8 +170,8 @@ def robustness_curve(
     TypeError
         If what is attacked has no module, and so is not differentiable.
     ValueError
-        If an option breaks its rule, `y` holds a single class or a label that the model does not
-        know, or `X` does not lie within `clip`.
+        If an option breaks its rule, `y` holds a label that the model does not know, or
+        `X` does not lie within `clip`.
 
     See Also
     --------
@@ -217,23 +222,47 @@ def _measure(
     top_k: int,
 ) -> NDArray[np.float64]:
     """Return the error of each model at each strength."""
-    rows, labels = _check_data(X, y)
-    attacker.check_inputs(rows)
-    scorers = [_Scorer(model, top_k, attacker.batch_size) for model in models]
     if source is None:
-        sources = [Source("model", model, rows, labels, None) for model in models]
+        ends = [take_last_step(model, X) for model in models]
+        scorers = [_Scorer(model, top_k, attacker.batch_size) for model, _ in ends]
+        examples = [_Examples("model", model, rows, y, attacker) for model, rows in ends]
     else:
+        scorers = [_Scorer(model, top_k, attacker.batch_size) for model in models]
         classes = next((m.classes_ for m in models if hasattr(m, "classes_")), None)
-        sources = [Source("source", source, rows, labels, classes)]
+        examples = [_Examples("source", source, X, y, attacker, classes)]
     errors = np.empty((len(models), len(eps)))
     for k, strength in enumerate(eps.tolist()):
-        # the inputs as they are, in float64 too, give the clean error
-        made = [as_frame_of(X, attacker.attack(s, rows, strength)) if strength else X for s in sources]
-        made = made if source is None else made * len(models)
+        made = [each.make(strength) for each in examples] * (1 if source is None else len(models))
         errors[:, k] = [
-            scorer.compute_error(examples, labels) for scorer, examples in zip(scorers, made, strict=True)
+            scorer.compute_error(rows, examples[0].labels) for scorer, rows in zip(scorers, made, strict=True)
         ]
     return errors
+
+
+class _Examples:
+    """The rows that an attack makes of X, at any strength."""
+
+    def __init__(
+        self,
+        name: str,
+        model: object,
+        X: ArrayLike,
+        y: ArrayLike,
+        attacker: Attacker,
+        classes: Sequence[object] | np.ndarray | None = None,
+    ) -> None:
+        self.X, self.attacker = to_host(X), attacker
+        self.rows, self.labels = _check_data(self.X, y)
+        attacker.check_inputs(self.rows)
+        self.source = Source(name, model, self.rows, self.labels, classes)
+
+    def make(self, strength: float) -> object:
+        """Return the moved rows; the inputs as they are, in float64 too, give the clean error."""
+        return as_frame_of(self.X, self.move(strength)) if strength else self.X
+
+    def move(self, strength: float) -> NDArray[np.float32]:
+        """Return the moved rows as an array."""
+        return self.attacker.attack(self.source, self.rows, strength)
 
 
 class _Scorer:
@@ -274,17 +303,13 @@ class _Scorer:
         return float(np.mean(np.all(best != codes[:, None], axis=1)))
 
 
-def _check_data(X: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float32], np.ndarray]:
+def _check_data(X: object, y: ArrayLike) -> tuple[NDArray[np.float32], np.ndarray]:
     rows = check_array(X, dtype=np.float32, allow_nd=True, input_name="X")
-    labels = np.asarray(y)
+    labels = np.asarray(to_host(y))
     if labels.shape != rows.shape[:1]:
         raise ValueError(
             f"y must hold one label per row of X; got shape {labels.shape} for {len(rows)} rows. Give the "
             "labels of these rows."
-        )
-    if len(np.unique(labels)) < 2:
-        raise ValueError(
-            f"y must hold at least two classes; got only {labels.tolist()[0]!r}. Give rows of others too."
         )
     return rows, labels
 

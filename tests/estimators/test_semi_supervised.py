@@ -189,7 +189,7 @@ BAD_TARGETS = [
     ),
     (lambda y: np.where(y == 1, -1, 0).reshape(30, 2), "y must be 1-dimensional.*got shape"),
     (lambda y: y[:50], r"inconsistent numbers of samples: \[60, 50\]"),
-    (lambda y: np.where(y == 1, np.nan, y), "y contains NaN"),
+    (lambda y: np.where(y == 1, np.nan, y), "y contains missing values; got 20 of 60"),
     (lambda y: y + 0.5, "Unknown label type"),
     (lambda y: None, "requires y to be passed"),
 ]

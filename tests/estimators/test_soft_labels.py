@@ -135,7 +135,7 @@ def test_rows_that_do_not_sum_to_one_are_refused() -> None:
         ValueError, match="soft labels whose rows sum to 1; got fractions in rows that sum to"
     ):
         make_net().fit(X, 2 * SOFT)
-    with pytest.raises(ValueError, match="y contains NaN"):
+    with pytest.raises(ValueError, match="y contains missing values"):
         make_net().fit(X, np.where(SOFT > 0.9, np.nan, SOFT))
     with pytest.raises(ValueError, match="class_weight must be None"):
         make_net(class_weight="balanced").fit(X, SOFT)

@@ -267,7 +267,7 @@ ROWS = [[0.5, 0.5], [0.9, 0.1]]
         ([0, 1], [[0.5, 0.3, 0.2]] * 2, {}, r"y_prob must have one column per class, \[0, 1\]; got 3"),
         ([0, 1], ROWS, {"labels": [0, 0]}, r"y_prob must have one column per class, \[0, 0\]; got 2"),
         ([0, 3], ROWS, {"labels": [0, 1]}, r"y_true must hold labels that the model knows.*got \[3\]"),
-        ([1, 1], ROWS, {"labels": [0, 1]}, r"y_true must hold at least 2 classes; got \[1\]"),
+        ([1, 1], ROWS, {}, r"y_prob must have one column per class, \[1\]; got 2 columns. Give labels"),
         ([[0], [1]], ROWS, {}, r"y_true must hold one label per row; got shape \(2, 1\)"),
         ([0, 1, 1], ROWS, {}, "inconsistent numbers of samples"),
         ([0, 1], ROWS, {"n_bins": 0}, "n_bins must be at least 1; got 0"),
@@ -299,20 +299,12 @@ def test_display_refuses_models(blobs: Table, model: Any, error: type[Exception]
         ReliabilityDisplay.from_estimator(model, blobs.X, blobs.y)
 
 
-def test_display_refuses_half_a_calibration_set_and_one_class(blobs: Table) -> None:
+def test_display_refuses_half_a_calibration_set(blobs: Table) -> None:
     model = GaussianNB().fit(blobs.X, blobs.y)
     with pytest.raises(ValueError, match="y_calibration must be given for temperature scaling; got None"):
         ReliabilityDisplay.from_estimator(model, blobs.X, blobs.y, X_calibration=blobs.X)
     with pytest.raises(ValueError, match="X_calibration or y_prob_calibration must be given for temp"):
         ReliabilityDisplay.from_estimator(model, blobs.X, blobs.y, y_calibration=blobs.y)
-    with pytest.raises(ValueError, match=r"y_true must hold at least 2 classes; got \[0\]"):
-        ReliabilityDisplay.from_estimator(model, blobs.X[blobs.y == 0], blobs.y[blobs.y == 0])
-
-
-def test_fit_temperature_names_the_version_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sklearn, "__version__", "1.7.2")
-    with pytest.raises(ImportError, match=r"fit_temperature needs scikit-learn 1\.8 or newer; got 1\.7\.2"):
-        fit_temperature([0, 1], ROWS)
 
 
 def test_display_names_the_extra_of_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:

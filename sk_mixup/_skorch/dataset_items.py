@@ -112,13 +112,31 @@ def split_inputs(loaded: object) -> tuple[object, object]:
     return (loaded[0], None) if isinstance(loaded, tuple | list) and len(loaded) == 1 else split_pair(loaded)
 
 
-def refuse_loader(X: object) -> None:
-    """Raise if data are a loader: its batches and their order are for the net to draw."""
+def refuse_loader(X: object, name: str = "X") -> None:
+    """Raise if data are a loader, whose batches are for the net to draw, or rows of dicts but no Dataset."""
     if isinstance(X, DataLoader):
         raise TypeError(
-            "X must be arrays or a Dataset; got a DataLoader. Pass its `dataset` as X, and its options as "
-            "batch_size=, iterator_train__num_workers= and the like."
+            f"{name} must be arrays or a Dataset; got a DataLoader. Pass its `dataset` as X, and its options "
+            "as batch_size=, iterator_train__num_workers= and the like."
         )
+    if (keys := _list_columns(X)) is not None:
+        raise TypeError(
+            f"{name} must be arrays or a torch Dataset of pairs (x, y); got a {type(X).__name__} of dicts "
+            f"with the keys {', '.join(map(repr, keys))}. Pass columns of it as the arrays X and y, or wrap "
+            "it in a torch.utils.data.Dataset whose __getitem__ returns pairs."
+        )
+
+
+def _list_columns(X: Any) -> list[object] | None:
+    """Return the keys of the first row of rows that are dicts, as those of a Hugging Face dataset are."""
+    is_array = isinstance(X, Dataset | Mapping) or hasattr(X, "__array__") or not hasattr(X, "__len__")
+    if is_array or not hasattr(X, "__getitem__"):
+        return None
+    try:
+        first = X[0]
+    except Exception:  # of whatever kind: it is code of the user's, and the data are checked later
+        return None
+    return list(first) if isinstance(first, Mapping) else None
 
 
 class ReadBatches:

@@ -53,6 +53,11 @@ class QuickScoring(PassthroughScoring):
             return
         scores = np.asarray([row[self.name] for row in batches])
         weights = np.asarray([row.get(weight_name, row[size_name]) for row in batches])
+        if not np.any(weights):
+            raise ValueError(
+                f"{self.name} must be an average of rows that count; got rows whose weights, or those of "
+                "their targets, are all 0. Give some of them a weight above 0."
+            )
         average = np.multiply(scores, weights)[weights != 0].sum() / weights.sum()
         if not self.on_train and getattr(net, "_reduction", "mean") == "sum":
             average = scores.sum()

@@ -588,6 +588,7 @@ class MixupEstimator(MixupNetMixin):
         known = y is not None and not (split is self.train_split and isinstance(y, FoundTargets))
         parts = split(dataset, y, **params) if known else split(dataset, **params)
         train, valid = _check_parts(parts)
+        refuse_loader(valid, "train_split")
         valid = self._encode_foreign(unwrap_subset(valid), is_whole=isinstance(dataset, Rows))
         return unwrap_subset(train), valid
 
@@ -921,8 +922,8 @@ class MixupEstimator(MixupNetMixin):
             return super().get_mixed_loss(y_pred, y, lam, weight, x=x, training=training)
         if weight is None:
             return self.get_loss(y_pred, target, X=x, training=training)
-        losses = self.get_row_losses(y_pred, target, x=x, training=training).unsqueeze(0)
-        return self._reduce(losses, target.unsqueeze(0), torch.ones_like(lam[:1]), weight)
+        mixed, one = target.unsqueeze(0), torch.ones_like(lam[:1])
+        return super().get_mixed_loss(y_pred, mixed, one, weight, x=x, training=training)
 
     def _get_closed_form_loss(self, training: bool) -> Loss | None:
         penalty = self.confidence_penalty if training else 0.0

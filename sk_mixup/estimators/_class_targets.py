@@ -8,12 +8,14 @@ import sys
 from typing import ClassVar, Self
 
 import numpy as np
+from scipy import sparse
 from sklearn.metrics import accuracy_score
 from sklearn.utils.multiclass import check_classification_targets, is_multilabel, type_of_target
 from sklearn.utils.validation import assert_all_finite, column_or_1d
 from skorch.utils import to_numpy
 from torch import Tensor, nn
 
+from sk_mixup._skorch.dataset_items import to_array
 from sk_mixup._training.losses import (
     CLASSES,
     IGNORED,
@@ -187,7 +189,9 @@ class Labels(ClassTargets):
     @classmethod
     def learn(cls, y: np.ndarray, options: TargetOptions) -> Self:
         """Remember the labels."""
-        return cls(_list_classes(y, options.classes))
+        classes = _list_classes(y, options.classes)
+        _check_ignored(options.ignored, classes)
+        return cls(classes)
 
     def describe(self) -> str:
         """Return in words what y must be."""
@@ -302,8 +306,8 @@ class Indicators(ClassTargets):
         return y.astype(get_input_dtype())
 
     def encode_yielded(self, y: np.ndarray) -> np.ndarray:
-        """Return indicators as floats."""
-        return self.encode(self.check_axes(y, y.ndim == 2))
+        """Return indicators as floats; of a Dataset that was not read before, they are checked here."""
+        return self.encode(self.check(self.check_axes(y, y.ndim == 2)))
 
     def decode(self, codes: np.ndarray | Tensor) -> np.ndarray:
         """Return the indicators."""
@@ -335,6 +339,11 @@ class Indicators(ClassTargets):
     def choose(self, values: np.ndarray) -> np.ndarray:
         """Return which labels are more probable than not."""
         return (values > 0.5).astype(np.int64)
+
+    def score(self, y: object, y_pred: np.ndarray, sample_weight: object = None) -> float:
+        """Return subset accuracy; indicators other than 0 and 1 would never be predicted."""
+        values = y.toarray() if sparse.issparse(y) else to_array(y)  # type: ignore[attr-defined]
+        return super().score(self.check(values), y_pred, sample_weight)
 
 
 def score_by_net(net: object, X: object, y: object, sample_weight: object = None) -> float:
@@ -542,6 +551,19 @@ def _check_whole(y: np.ndarray) -> None:
             "y must hold labels, or soft labels whose rows sum to 1; got fractions in rows that sum to "
             f"{y.sum(axis=1)[:3].tolist()}. Unknown label type: continuous-multioutput. Divide each row by "
             "its sum, or use MixupRegressor for real values."
+        )
+
+
+def _check_ignored(ignored: int, classes: np.ndarray) -> None:
+    """Raise where torch, which compares codes, would leave out other rows than the user means."""
+    codes = range(len(classes))
+    if ignored == IGNORED or classes.tolist() == list(codes):
+        return
+    if ignored in codes or ignored in classes.tolist():
+        raise ValueError(
+            f"criterion__ignore_index must not be set for labels other than 0, 1, 2, ...; got {ignored} for "
+            f"classes {classes.tolist()}. Leave out rows without a label, or let "
+            "SemiSupervisedMixupClassifier learn from them."
         )
 
 

@@ -5,18 +5,23 @@ from typing import Any
 import numpy as np
 from PIL import Image
 import pytest
+from skorch import NeuralNetClassifier
 from skorch.dataset import Dataset as SkorchDataset
 from skorch.helper import predefined_split
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from sk_mixup import MixupClassifier, MixupRegressor, SemiSupervisedMixupClassifier
+from sk_mixup import MixupClassifier, MixupNetMixin, MixupRegressor, SemiSupervisedMixupClassifier
 from sk_mixup.mixing import ManifoldMixup, Mixup
 from tests.helpers.datasets import Items, Stream, make_tensor_dataset
 from tests.helpers.nets import QUICK, Sum
 
 ALPHAS = pytest.mark.parametrize("alpha", [0, 1])
+
+
+class Mixed(MixupNetMixin, NeuralNetClassifier):
+    """skorch's classifier with our training."""
 
 
 class Joint(Sum):
@@ -202,6 +207,41 @@ def test_loader_in_the_place_of_data_is_refused(blobs: Any, owner: Any, method: 
     net = _fit(blobs.X, blobs.y, owner=owner)
     with pytest.raises(TypeError, match=r"X must be arrays or a Dataset; got a DataLoader"):
         getattr(net, method)(DataLoader(make_tensor_dataset(blobs.X, blobs.y), batch_size=7))
+
+
+class Table:
+    """Rows of dicts that are no torch Dataset, as Hugging Face's."""
+
+    def __init__(self, X: Any, y: Any) -> None:
+        self.columns = {"x": X, "label": y}
+
+    def __len__(self) -> int:
+        return len(self.columns["x"])
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str):
+            return self.columns[key]
+        return {name: column[key] for name, column in self.columns.items()}
+
+
+@pytest.mark.parametrize("form", ["table", "list"])
+@pytest.mark.parametrize("call", ["fit", "fit with y", "partial_fit", "predict", "net", "validation"])
+def test_rows_of_dicts_that_are_no_dataset_are_refused(blobs: Any, call: str, form: str) -> None:
+    table: Any = Table(blobs.X, blobs.y)
+    table = table if form == "table" else [table[row] for row in range(60)]
+    net = _fit(blobs.X, blobs.y)
+    calls = {
+        "fit": lambda: net.fit(table),
+        "fit with y": lambda: net.fit(table, blobs.y),
+        "partial_fit": lambda: net.partial_fit(table),
+        "predict": lambda: net.predict(table),
+        "net": lambda: Mixed(module=nn.Linear(5, 3), verbose=0).fit(table, blobs.y),
+        "validation": lambda: _fit(blobs.X, blobs.y, train_split=predefined_split(table)),
+    }
+    if call == "net" and form == "list":  # for skorch, several inputs
+        return
+    with pytest.raises(TypeError, match=r"of dicts with the keys 'x', 'label'\. Pass columns of it as the"):
+        calls[call]()
 
 
 # -- a Dataset of the user's own -----------------------------------------------------------

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 from skorch import NeuralNet
+from skorch.helper import predefined_split
 import torch
 from torch import nn
 from torch.utils.data import Dataset, TensorDataset
@@ -78,6 +79,30 @@ def test_later_chunks_and_held_out_rows_are_checked_too() -> None:
 
 class Net(MixupNetMixin, NeuralNet):
     """A bare net, which knows nothing of its targets."""
+
+
+@pytest.mark.parametrize("form", ["array", "list", "float", "frame", "tensor", "sparse"])
+@pytest.mark.parametrize(("low", "high"), [(-1, 1), (0, 2)])
+def test_other_values_are_refused_in_score(form: str, low: int, high: int) -> None:
+    net = MixupClassifier(**QUICK).fit(X, LABELS)
+    expected = np.mean((net.predict_proba(X) > 0.5).astype(int) == LABELS, axis=1) == 1
+    assert net.score(X, FORMS[form](LABELS)[1]) == pytest.approx(expected.mean())
+    with pytest.raises(ValueError, match=r"y must hold 0 and 1 for several labels per row; got -?\d+"):
+        net.score(X, FORMS[form](np.where(LABELS, high, low))[1])
+
+
+@pytest.mark.parametrize("form", ["tensors", "pairs"])
+@pytest.mark.parametrize("part", ["validation", "unread training", "later chunk"])
+def test_other_values_are_refused_where_a_dataset_is_not_read_before(form: str, part: str) -> None:
+    options: dict[str, Any] = {"classes": ["a", "b", "c"]} if part == "unread training" else {}
+    right, wrong = (FORMS[form](y)[0] for y in (LABELS, 2 * LABELS - 1))
+    if part == "validation":
+        options["train_split"] = predefined_split(wrong)
+    net = MixupClassifier(**QUICK, **options)
+    if part == "later chunk":
+        net.partial_fit(right)
+    with pytest.raises(ValueError, match=r"y must hold 0 and 1 for several labels per row; got -1"):
+        (net.partial_fit if part == "later chunk" else net.fit)(right if part == "validation" else wrong)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.4])

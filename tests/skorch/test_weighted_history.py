@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, log_loss, mean_squared_error
-from skorch import NeuralNetClassifier
+from skorch import NeuralNetClassifier, NeuralNetRegressor
 from skorch.callbacks import Callback
 from skorch.dataset import Dataset
 from skorch.helper import predefined_split
@@ -172,6 +172,10 @@ class Classifier(MixupNetMixin, NeuralNetClassifier):
     """skorch's classifier with our training."""
 
 
+class Regressor(MixupNetMixin, NeuralNetRegressor):
+    """skorch's regressor with our training."""
+
+
 @pytest.mark.parametrize("owner", [MixupClassifier, Classifier])
 @pytest.mark.parametrize("alpha", [0.0, 0.4])
 def test_batches_without_weight_change_nothing(owner: Any, alpha: float) -> None:
@@ -197,3 +201,28 @@ def test_class_of_weight_zero_counts_for_nothing_where_it_is_held_out(size: int)
     p = net.predict_proba(X[HELD_OUT][kept])[:, 1].astype(float)
     assert net.history[-1, "valid_loss"] == pytest.approx(-np.log(p).mean(), rel=1e-5, abs=1e-6)
     assert net.history[-1, "valid_acc"] == pytest.approx(np.mean(p > 0.5))
+
+
+class Fourth(nn.Module):
+    """A criterion of a user's own without losses per row."""
+
+    def forward(self, output: Tensor, y: Tensor) -> Tensor:
+        return ((output - y) ** 4).mean()
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.4])
+@pytest.mark.parametrize("owner", [MixupRegressor, Regressor])
+def test_weights_without_losses_per_row_are_refused(owner: Any, alpha: float) -> None:
+    options = {"max_epochs": 1, "alpha": alpha, "lam_per": "batch", "train_split": None}
+    net = owner(module=MLP(4, 1), criterion=Fourth, **options)
+    with pytest.raises(ValueError, match=r"criterion must offer reduction='none'.*or weights; got Fourth"):
+        net.fit(X, T if owner is MixupRegressor else T[:, None], sample_weight=WEIGHT)
+
+
+@pytest.mark.parametrize("form", DATASETS)
+def test_held_out_rows_that_all_weigh_nothing_are_refused(form: str) -> None:
+    few = np.flatnonzero(Y[HELD_OUT] == "few")
+    valid = Subset(DATASETS[form](np.unique(Y, return_inverse=True)[1][HELD_OUT]), few)
+    net = MixupClassifier(**QUICK, class_weight={"few": 0.0}, train_split=predefined_split(valid))
+    with pytest.raises(ValueError, match="valid_loss must be an average of rows that count"):
+        net.fit(X[:N_TRAIN], Y[:N_TRAIN])

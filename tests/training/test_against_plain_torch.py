@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 from skorch import NeuralNet, NeuralNetClassifier
+from skorch.dataset import Dataset as SkorchDataset
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Subset, TensorDataset
@@ -341,3 +342,30 @@ def test_loss_per_row_is_for_a_get_loss_of_the_users_own() -> None:
     ]
     found, expected = (net.history[0, "train_loss"] for net in nets)
     assert found == pytest.approx(expected / 2, rel=1e-5)
+
+
+# -- targets that are ignored ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("labels", "ignored"),
+    [([-1, 0, 1], -1), ([0, 1, 255], 255), ([10, 20, 30], 20), ([10, 20, 30], 1), (["a", "b", "c"], 2)],
+    ids=str,
+)
+@pytest.mark.parametrize("form", ["array", "skorch"])
+def test_label_to_ignore_that_torch_would_take_for_another_is_refused(
+    labels: list[Any], ignored: int, form: str
+) -> None:
+    y = np.array(labels)[LABELS]
+    net = MixupClassifier(criterion__ignore_index=ignored)
+    forms: dict[str, Any] = {"array": lambda: (X, y), "skorch": lambda: (SkorchDataset(X, y),)}
+    with pytest.raises(ValueError, match=rf"criterion__ignore_index must not be set.*got {ignored} for"):
+        net.fit(*forms[form]())
+
+
+def test_label_to_ignore_that_does_not_occur_changes_nothing() -> None:
+    options = {"early_stopping": False, "max_epochs": 1, "random_state": 0}
+    nets = [
+        MixupClassifier(**options, **own).fit(X, 10 * LABELS) for own in ({"criterion__ignore_index": 7}, {})
+    ]
+    np.testing.assert_allclose(*(net.predict_proba(X) for net in nets), rtol=1e-5)

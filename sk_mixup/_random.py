@@ -16,19 +16,10 @@ __all__ = ["TorchStream", "draw_seed", "find_stream", "make_generator", "seeded_
 
 
 def make_generator(random_state: object) -> np.random.Generator:
-    """Return the generator of one fit.
+    """Return the generator of one fit; numpy's global generator is never used.
 
-    Parameters
-    ----------
-    random_state : int, numpy.random.RandomState, numpy.random.Generator or None
-        An int gives the same generator every time; a RandomState or a Generator is drawn
-        on, and so moves on; None takes fresh entropy from the operating system. numpy's
-        global generator is never used.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `random_state` is none of these, or a negative int.
+    An int gives the same generator every time; a RandomState or a Generator is drawn on, and so moves on;
+    None takes fresh entropy from the operating system.
     """
     if random_state is None:
         return np.random.default_rng()
@@ -113,15 +104,9 @@ _LOCAL = threading.local()
 def seeded_torch(seed: int, *, alone: bool = False) -> Iterator[None]:
     """Seed torch's global generators inside, and leave them as they were.
 
-    Parameters
-    ----------
-    seed : int
-        Seed of initial weights, dropout and whatever else draws on torch inside.
-    alone : bool, default=False
-        Whether other threads must wait with their seeds until this one is done, as for
-        initial weights. A whole training cannot be alone: nets with dropout that are
-        trained in several threads of one process share the generator, but under
-        :func:`sk_mixup.stacked`, where each has its :func:`find_stream`.
+    With `alone` other threads wait with their seeds until this one is done, as for initial weights. A whole
+    training cannot be alone: nets with dropout that are trained in several threads of one process share the
+    generator, but under :func:`sk_mixup.stacked`, where each has its :func:`find_stream`.
     """
     _STATE.enter()
     try:
@@ -165,17 +150,8 @@ def find_stream() -> TorchStream | None:
 class TorchStream:
     """What one net draws on torch in a training: what the global generator gives after its seed.
 
-    Nets that are trained in turns or as one so draw what each would draw alone.
-
-    Parameters
-    ----------
-    seed : int
-        The seed that :func:`seeded_torch` is given.
-
-    Attributes
-    ----------
-    is_single : bool
-        Whether the net was trained alone in its last epoch, and so may draw in validation too.
+    Nets that are trained in turns or as one so draw what each would draw alone. If `is_single`, the net was
+    trained alone in its last epoch, and so may draw in validation too.
     """
 
     def __init__(self, seed: int) -> None:

@@ -15,21 +15,7 @@ SHARED = (torch.float16, torch.float32, torch.float64)
 def send(
     values: np.ndarray | np.generic | Tensor, device: torch.device, dtype: torch.dtype | None = None
 ) -> Tensor:
-    """Copy host values to the device without waiting for the copy to end.
-
-    Parameters
-    ----------
-    values : ndarray or Tensor
-        What to send; shared, not copied, where it is on the device already.
-    device : torch.device
-        Where to.
-    dtype : torch.dtype, default=None
-        Of the result; None keeps it.
-
-    Returns
-    -------
-    tensor : Tensor
-    """
+    """Copy host values to the device without waiting for the end; shared where they are there already."""
     if isinstance(values, np.ndarray):  # torch takes neither read-only nor reversed arrays
         values = np.require(values, requirements=["C", "W"])
     tensor = torch.as_tensor(values)

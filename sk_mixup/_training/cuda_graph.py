@@ -11,16 +11,10 @@ __all__ = ["GraphedStep"]
 
 
 class GraphedStep:
-    """A training step, recorded as a CUDA graph and replayed: one launch instead of dozens.
+    """A :class:`Trainer`'s step for batches of one size, recorded as a CUDA graph: one launch for dozens.
 
-    The first steps are run as they are, on the stream that the recording needs; recording
-    itself computes nothing. What the step reads from Python, such as the learning rate,
-    stays what it was when it was recorded.
-
-    Parameters
-    ----------
-    step : callable
-        The ``step`` of a :class:`Trainer`, for batches of one size.
+    The first steps are run as they are, on the stream that the recording needs; recording itself computes
+    nothing. What the step reads from Python, such as the learning rate, stays what it was when recorded.
     """
 
     n_warmup = 3

@@ -25,33 +25,18 @@ class Stack(Protocol):
     """Several nets that are trained as one."""
 
     def run_epoch(self, check: Check) -> bool:
-        """Train all nets for an epoch; they are as they were if it is not done.
+        """Train all nets for an epoch; they are as they were if `check` raises, or if it is not done.
 
-        Parameters
-        ----------
-        check : callable
-            Called before each step; raises to break off.
-
-        Returns
-        -------
-        done : bool
-            False if the modules' first output was not what the loss knows.
+        False if the modules' first output was not what the loss knows.
         """
 
 
 class EpochTrainer(Protocol):
-    """What trains one net for an epoch, and knows how several are trained as one.
+    """What trains one net for an epoch, on batches of its kind, and knows how several are trained as one.
 
-    The batches are of the kind that the trainer takes.
-
-    Attributes
-    ----------
-    draws : bool
-        Whether training draws on torch's global generator, so that the net is not trained
-        beside others by threads, but for as part of a stack.
-    fewest_stacked : int
-        Fewest nets that are stacked on the CPU, even if what they read and write does not fit
-        into the cache.
+    If it `draws` on torch's global generator, the net is not trained beside others by threads, but for as
+    part of a stack. `fewest_stacked` is the fewest nets that are stacked on the CPU, even if what they read
+    and write does not fit into the cache.
     """
 
     draws: ClassVar[bool]
@@ -64,13 +49,7 @@ class EpochTrainer(Protocol):
         """Train on the batches of one epoch; see :meth:`Trainer.run_epoch`."""
 
     def describe(self, batches: Any) -> Hashable:
-        """Return what trainers and batches share that can be run as one.
-
-        Raises
-        ------
-        TypeError
-            If they must be run one by one; the message says why.
-        """
+        """Return what trainers and batches share that can be run as one; a TypeError says why not."""
 
     def stack(self, epochs: Sequence[Epoch]) -> Stack:
         """Return what runs the epochs of trainers and batches of one description as one."""
@@ -84,35 +63,12 @@ class EpochTrainer(Protocol):
 
 @dataclass(eq=False)
 class Epoch:
-    """A training epoch that a net is ready for.
+    """A training epoch that a net is ready for, and what came of it.
 
-    Parameters
-    ----------
-    trainer : EpochTrainer
-        Would train the net alone.
-    batches : PlannedBatches or GanBatches
-        The batches.
-    record : callable
-        Takes the losses; see :meth:`Trainer.run_epoch`.
-    stream : TorchStream
-        What the net draws on torch.
-    number, n_epochs : int, default=1
-        Which epoch of how many.
-
-    Attributes
-    ----------
-    losses : Tensor of shape (n_batches,) or None
-        The losses, once they are known.
-    done : bool
-        What :meth:`Trainer.run_epoch` returned.
-    error : BaseException or None
-        What it raised.
-    is_single : bool
-        Whether the net was trained while no other was.
-    reason : str
-        Why, if it cannot be stacked.
-    seconds : float
-        The net's share of the time.
+    `trainer` would train the net alone on the `batches`, `record` takes the losses, `stream` is what the net
+    draws on torch. Then `done` is what the trainer returned and `error` what it raised, `is_single` tells
+    that no other net was trained meanwhile, `reason` why it cannot be stacked; `seconds` is its share of
+    the time.
     """
 
     trainer: EpochTrainer

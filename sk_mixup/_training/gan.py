@@ -30,17 +30,7 @@ BLOCK_ELEMENTS = 2**20
 
 @dataclass(frozen=True, eq=False)
 class GanBatches:
-    """The mini-batches of some generator steps.
-
-    Parameters
-    ----------
-    rows : Tensor of shape (n_samples, *features)
-        Real examples, on the device.
-    plan : GanPlan
-        Which rows, weights and noise.
-    n_noise : int
-        Inputs of the generator.
-    """
+    """The mini-batches of some generator steps: rows (n_samples, *features) on the device, and a plan."""
 
     rows: Tensor
     plan: GanPlan
@@ -81,14 +71,8 @@ class TrainedNet(Protocol):
 class GanStep:
     """One generator step and the discriminator's steps before it, of one GAN or of a stack.
 
-    Parameters
-    ----------
-    generator : TrainedNet
-        Turns noise (*nets, n, n_noise) into examples, with as many numbers as real ones.
-    discriminator : TrainedNet
-        Turns examples (*nets, 2 * n, *features) into logits, one for each.
-    generator_loss : {'non-saturating', 'minimax'}
-        What the generator descends.
+    The generator turns noise (*nets, n, n_noise) into examples with as many numbers as real ones, the
+    discriminator turns examples (*nets, 2 * n, *features) into logits, one for each.
     """
 
     def __init__(self, generator: TrainedNet, discriminator: TrainedNet, generator_loss: str) -> None:
@@ -97,18 +81,10 @@ class GanStep:
         self.is_minimax = generator_loss == "minimax"
 
     def __call__(self, real: Iterable[Tensor], noise: Iterable[Tensor], lam: Iterable[Tensor]) -> Tensor:
-        """Do the steps.
+        """Do the steps; return the losses (n_batches, *nets), the generator's last.
 
-        Parameters
-        ----------
-        real : iterable of n_batches Tensor of shape (*nets, n, *features)
-        noise : iterable of n_batches Tensor of shape (*nets, n, n_noise)
-        lam : iterable of n_batches Tensor of shape (*nets, n)
-
-        Returns
-        -------
-        losses : Tensor of shape (n_batches, *nets)
-            The discriminator's, then the generator's.
+        Each iterable yields `n_batches` tensors: real rows (*nets, n, *features), noise (*nets, n, n_noise)
+        and weights (*nets, n).
         """
         losses = []
         *steps, last = zip(real, noise, lam, strict=True)
@@ -134,15 +110,7 @@ class GanStep:
 
 @dataclass(frozen=True, eq=False)
 class Player:
-    """One of the two nets of a GAN.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        The net.
-    optimizer : torch.optim.Optimizer
-        That of its weights.
-    """
+    """One of the two nets of a GAN, and its optimizer."""
 
     module: nn.Module
     optimizer: torch.optim.Optimizer
@@ -164,15 +132,7 @@ class Player:
 class GanTrainer:
     """Trains a generator and a discriminator; nothing in an epoch waits for the device.
 
-    Parameters
-    ----------
-    generator, discriminator : Player
-        The nets.
-    generator_loss : {'non-saturating', 'minimax'}
-        What the generator descends; see :class:`sk_mixup.MixupGAN`.
-    look : callable, default=None
-        ``look(module)`` is called when the gradients of one of the nets are there, before its
-        optimizer's step.
+    ``look(module)`` is called when the gradients of one of the nets are there, before its optimizer's step.
     """
 
     generator: Player
@@ -207,13 +167,7 @@ class GanTrainer:
         return 4 * sum(p.nbytes for p in self._list_weights())
 
     def find_layers(self, ndim: int) -> tuple[list[nn.Linear], list[nn.Linear]] | None:
-        """Return the layers of both nets where both are plain MLPs, else None.
-
-        Parameters
-        ----------
-        ndim : int
-            Number of axes of a mini-batch of examples.
-        """
+        """Return the layers of both nets where both are plain MLPs for batches of `ndim` axes, else None."""
         layers = (
             find_linear_layers(self.generator.module),
             find_linear_layers(self.discriminator.module, ndim),
@@ -221,21 +175,7 @@ class GanTrainer:
         return None if layers[0] is None or layers[1] is None else (layers[0], layers[1])
 
     def run_epoch(self, batches: GanBatches, record: Record) -> bool:
-        """Train on some mini-batches.
-
-        Parameters
-        ----------
-        batches : GanBatches
-            The mini-batches.
-        record : callable
-            Called with the losses, a tensor of shape (n_iter * n_batches,), and the sizes of
-            the mini-batches, when all are done or training is broken off.
-
-        Returns
-        -------
-        done : bool
-            True.
-        """
+        """Train on some mini-batches; record their losses also when training is broken off."""
         nets = _SingleNet(self.generator, self.look), _SingleNet(self.discriminator, self.look)
         step = GanStep(*nets, self.generator_loss)
         done = []
@@ -252,13 +192,7 @@ class GanTrainer:
         return True
 
     def describe(self, batches: GanBatches) -> Hashable:
-        """Return what trainers and batches share that can be run as one.
-
-        Raises
-        ------
-        TypeError
-            If they must be run one by one; the message says why.
-        """
+        """Return what trainers and batches share that can be run as one; a TypeError says why not."""
         if self.look is not None:
             raise TypeError("a callback looks at gradients")
         rows = batches.rows
@@ -273,15 +207,7 @@ class GanTrainer:
 
 
 class _SingleNet:
-    """One net in training.
-
-    Parameters
-    ----------
-    player : Player
-        The net and its optimizer.
-    look : callable or None
-        See :class:`GanTrainer`.
-    """
+    """One net in training."""
 
     def __init__(self, player: Player, look: Callable[[nn.Module], None] | None) -> None:
         self.module, self.look = player.module, look
@@ -305,13 +231,7 @@ class _SingleNet:
 
 
 class StackedGanTrainer:
-    """Trains several GANs as one; each as :class:`GanTrainer` would train it.
-
-    Parameters
-    ----------
-    epochs : sequence of Epoch
-        One for each GAN, equal in what their trainers describe.
-    """
+    """Trains several GANs of one description as one; each as :class:`GanTrainer` would train it."""
 
     def __init__(self, epochs: Sequence[Epoch]) -> None:
         # Nets with equal options of the optimizers share the calls of the kernel: side by side.
@@ -325,18 +245,7 @@ class StackedGanTrainer:
         self.step = GanStep(*self.nets, trainers[0].generator_loss)
 
     def run_epoch(self, check: Callable[[], None] = lambda: None) -> bool:
-        """Train all nets; they are as they were if that is broken off.
-
-        Parameters
-        ----------
-        check : callable
-            Called before each generator step; raises to break off.
-
-        Returns
-        -------
-        done : bool
-            True.
-        """
+        """Train all nets; they are as they were if `check`, called before each generator step, raises."""
         done = []
         for gans in zip(*(epoch.batches.iterate() for epoch in self.epochs), strict=True):
             check()
@@ -354,15 +263,7 @@ def _read_options(trainer: GanTrainer) -> list[Hashable]:
 
 
 class _StackedNet:
-    """One of the two nets of several GANs in training: their stacked weights.
-
-    Parameters
-    ----------
-    players : sequence of Player
-        The net and its optimizer, of each GAN.
-    layers : list of torch.nn.Linear or None
-        Those of the first net, where it is a plain MLP.
-    """
+    """One of the two nets of several GANs in training: their stacked weights."""
 
     def __init__(self, players: Sequence[Player], layers: list[nn.Linear] | None) -> None:
         self.module, self.layers = players[0].module, layers

@@ -29,15 +29,8 @@ MakeContext = Callable[[], AbstractContextManager[object]]
 class ModuleTrainer(Trainer):
     """Trains any module that returns outputs of shape (n, n_outputs), by autograd.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        The module, in training mode.
-    loss, n_outputs, optimizer, cuda_graph
-        As in :class:`Trainer`.
-    autocast : callable, default=contextlib.nullcontext
-        Returns the context of the forward pass, such as ``torch.autocast("cuda")``; the loss
-        is computed in the precision of the inputs.
+    `autocast` returns the context of the forward pass, such as ``torch.autocast("cuda")``; the loss is
+    computed in the precision of the inputs.
     """
 
     draws: ClassVar[bool] = True

@@ -18,19 +18,9 @@ __all__ = ["describe_attributes", "describe_module", "find_levels", "find_linear
 def find_linear_layers(module: nn.Module, ndim: int = 2) -> list[nn.Linear] | None:
     """Return the linear layers of a plain multilayer perceptron, or None for another module.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        A candidate: an :class:`MLP` or an ``nn.Sequential``.
-    ndim : int, default=2
-        Number of axes of a batch of inputs.
-
-    Returns
-    -------
-    layers : list of torch.nn.Linear or None
-        The layers, where the module is linear layers with a ReLU between each two, after
-        an ``nn.Flatten`` that is optional for two axes; where no layer is shared or hooked,
-        and all weights are trained.
+    It is an :class:`MLP` or an ``nn.Sequential`` of linear layers with a ReLU between each two, after an
+    ``nn.Flatten`` that is optional for a batch of two axes, in which no layer is shared or hooked and all
+    weights are trained.
 
     Examples
     --------
@@ -63,12 +53,7 @@ def find_linear_layers(module: nn.Module, ndim: int = 2) -> list[nn.Linear] | No
 
 
 def find_levels(module: nn.Module) -> dict[str, int]:
-    """Return the number of each ReLU of a plain multilayer perceptron, from 1, by its name.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        One in which :func:`find_linear_layers` finds layers.
+    """Return the number of each ReLU, from 1, by its name, where :func:`find_linear_layers` finds layers.
 
     Examples
     --------
@@ -116,30 +101,8 @@ OWN_NAMES = frozenset(vars(nn.Module())) - {"training"}
 def describe_module(module: nn.Module) -> Hashable:
     """Return what two modules share that compute the same but for their weights.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        A module.
-
-    Returns
-    -------
-    description : hashable
-        Types, options, shapes and sharing of all submodules, parameters and buffers.
-
-    Raises
-    ------
-    TypeError
-        If the module is hooked or holds something that cannot be compared; the message says
-        which.
-
-    Examples
-    --------
-    >>> from sk_mixup._training.module_structure import describe_module
-    >>> from sk_mixup.modules import MLP
-    >>> describe_module(MLP(4, 3)) == describe_module(MLP(4, 3))
-    True
-    >>> describe_module(MLP(4, 3, dropout=0.1)) == describe_module(MLP(4, 3, dropout=0.2))
-    False
+    Types, options, shapes and sharing of all submodules, parameters and buffers. A TypeError says what
+    is hooked or cannot be compared.
     """
     first: dict[int, str] = {}
     parts: list[Hashable] = []

@@ -15,18 +15,10 @@ __all__ = ["FusedUpdate", "is_plain_step"]
 class FusedUpdate:
     """Does what ``optimizer.step()`` does, from the second step on without its Python.
 
-    The first step goes through ``step``, which builds the state and tells learning-rate
-    schedulers; the others call the kernel that it would call, on the same tensors.
-    Optimizers other than Adam and AdamW with ``fused=True``, and those with hooks, always
-    go through ``step``.
-
-    Parameters
-    ----------
-    optimizer : torch.optim.Optimizer
-        The optimizer.
-    in_place : bool, default=False
-        Whether gradients are written to the same tensors in every step, and nothing but
-        the steps happens until :meth:`close`.
+    The first step goes through ``step``, which builds the state and tells learning-rate schedulers; the
+    others call the kernel that it would call, on the same tensors. Optimizers other than Adam and AdamW with
+    ``fused=True``, and those with hooks, always go through ``step``. With `in_place` gradients are written
+    to the same tensors in every step, and nothing but the steps happens until :meth:`close`.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, *, in_place: bool = False) -> None:

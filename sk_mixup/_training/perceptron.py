@@ -121,20 +121,9 @@ class _SingleLayer:
 class PerceptronTrainer(Trainer):
     """Trains linear layers with ReLUs between them, without autograd.
 
-    For small batches autograd's own work takes longer than the arithmetic
-    (``python -m benchmarks speed``). Here a step is twenty-odd tensor operations, those
-    that autograd would call, in its order.
-
-    Parameters
-    ----------
-    layers : list of torch.nn.Linear
-        The layers, from the input on, as
-        :func:`sk_mixup._training.module_structure.find_linear_layers` gives them.
-    levels : mapping of str to int, default={}
-        Number of each ReLU, from 1, by its name in the module: where mixing can take place,
-        as :func:`sk_mixup._training.module_structure.find_levels` gives them.
-    loss, optimizer, cuda_graph
-        As in :class:`Trainer`.
+    For small batches autograd's own work takes longer than the arithmetic (``python -m benchmarks speed``).
+    Here a step is twenty-odd tensor operations, those that autograd would call, in its order. `levels` are
+    the numbers of the ReLUs, from 1, by their names in the module: where mixing can take place.
     """
 
     guard = torch.inference_mode
@@ -194,15 +183,7 @@ class PerceptronTrainer(Trainer):
         return x.flatten(1)
 
     def evaluate(self, batches: RowSlices, record: Record) -> None:
-        """Compute the losses of the batches of a validation set; nothing is trained.
-
-        Parameters
-        ----------
-        batches : RowSlices
-            The batches.
-        record : callable
-            As in :meth:`run_epoch`.
-        """
+        """Compute the losses of the batches of a validation set; nothing is trained."""
         widest = max(layer.out_features for layer in self.layers)
         n_joined = max(1, self.block_elements // (batches.batch_size * widest))
         layers = [_SingleLayer(layer) for layer in self.layers]
@@ -348,15 +329,7 @@ class StackedPerceptronTrainer(StackedTrainer[PerceptronTrainer]):
 
 
 class _StackedMixing:
-    """Mixes the rows of several nets, each among its own.
-
-    Parameters
-    ----------
-    index : Tensor of shape (n_nets, n, k)
-        Rows that go into each virtual example.
-    lam : Tensor of shape (n_nets, n, k)
-        Their weights.
-    """
+    """Mixes the rows of several nets, each among its own; index and weights are (n_nets, n, k)."""
 
     def __init__(self, index: Tensor, lam: Tensor) -> None:
         n_nets, n, _ = index.shape

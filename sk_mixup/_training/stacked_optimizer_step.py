@@ -35,24 +35,9 @@ COUNTS = ("step", "mu_product", "eta", "mu")
 
 
 def describe_optimizer(optimizer: torch.optim.Optimizer, names: dict[Tensor, str]) -> Hashable:
-    """Return what optimizers share whose nets can be stacked.
+    """Return what optimizers share whose nets can be stacked: the class, and the parameters of each group.
 
-    Parameters
-    ----------
-    optimizer : torch.optim.Optimizer
-        The optimizer.
-    names : dict of Tensor to str
-        Names of the module's parameters.
-
-    Returns
-    -------
-    description : hashable
-        The class, and the parameters of each group.
-
-    Raises
-    ------
-    TypeError
-        If the step must be left to the optimizer; the message says why.
+    A TypeError says why the step must be left to the optimizer.
     """
     if type(optimizer) not in ELEMENTWISE:
         raise TypeError(f"optimizer {type(optimizer).__name__} looks at more than one number at a time")
@@ -108,18 +93,9 @@ def find_runs(values: Sequence[Hashable]) -> list[tuple[int, int]]:
 class StackedUpdate:
     """Does each net's ``optimizer.step()`` for all nets of a stack at once.
 
-    Nets with equal options and equally many steps behind them share the calls; they
-    should stand side by side.
-
-    Parameters
-    ----------
-    optimizers : sequence of torch.optim.Optimizer
-        One for each net; equal in :func:`describe_optimizer`.
-    weights : dict of Tensor to Tensor
-        The stacked parameter, shape (n_nets, *shape), for each parameter of the first net.
-        Its gradient is found at ``gradients``.
-    gradients : dict of Tensor to Tensor or None
-        For each parameter of the first net; None for one that takes no part.
+    Nets with equal options and equally many steps behind them share the calls; they should stand side by
+    side. For each parameter of the first net there are its stack (n_nets, *shape) and its gradient, or None
+    for one that takes no part.
     """
 
     def __init__(

@@ -28,17 +28,11 @@ T = TypeVar("T", bound=Trainer)
 
 
 class StackedTrainer(ABC, Generic[T]):
-    """Trains several nets of one shape as one; each as it would be trained alone.
+    """Trains several nets of one description as one; each as it would be trained alone.
 
-    The nets are ordered by the length of their epochs, so that those that still train
-    stand in front: a net that is done drops out of the stack. Last batches are of
-    different sizes; nets with batches of one size are computed together, so that nothing
-    is padded and every net sees just its own rows.
-
-    Parameters
-    ----------
-    epochs : sequence of Epoch
-        One for each net, equal in what their trainers describe.
+    The nets are ordered by the length of their epochs, so that those that still train stand in front: a net
+    that is done drops out of the stack. Last batches are of different sizes; nets with batches of one size
+    are computed together, so that nothing is padded and every net sees just its own rows.
     """
 
     block_elements = BLOCK_ELEMENTS
@@ -69,24 +63,7 @@ class StackedTrainer(ABC, Generic[T]):
 
     @abstractmethod
     def step(self, start: int, stop: int, x: Tensor, kept: Tensor, *target: Tensor) -> bool:
-        """Compute the gradients of some nets that stand side by side.
-
-        Parameters
-        ----------
-        start, stop : int
-            Which nets.
-        x : Tensor of shape (stop - start, n, *features)
-            The virtual examples.
-        kept : Tensor of shape (stop - start, n, n_outputs)
-            Where the loss writes what its values are computed from.
-        *target : Tensor
-            The batches' part of what the loss prepared.
-
-        Returns
-        -------
-        done : bool
-            False if the output of the modules was not what the loss knows.
-        """
+        """Compute the gradients of nets `start` to `stop`; as :meth:`Trainer.step`, with an axis of nets."""
 
     def shape_inputs(self, x: Tensor) -> Tensor:
         """Return inputs in the shape in which a step takes them."""
@@ -117,17 +94,9 @@ class StackedTrainer(ABC, Generic[T]):
                     p.grad = None if stack is None else stack[k].clone()
 
     def run_epoch(self, check: Check = lambda: None) -> bool:
-        """Train all nets for an epoch; they are as they were if it is not done.
+        """Train all nets for an epoch; they are as they were if `check` raises, or if it is not done.
 
-        Parameters
-        ----------
-        check : callable
-            Called before each step; raises to break off.
-
-        Returns
-        -------
-        done : bool
-            False if the modules' first output was not what the loss knows.
+        False if the modules' first output was not what the loss knows.
         """
         features = math.prod(self.epochs[0].batches.rows.x.shape[1:])
         n_numbers = self.size * (features + 2 * self.n_outputs) * len(self.epochs)

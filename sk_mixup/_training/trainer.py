@@ -108,21 +108,9 @@ class Trainer(ABC):
         self.update = FusedUpdate(self.optimizer)
 
     def run_epoch(self, batches: PlannedBatches, record: Record) -> bool:
-        """Train on the batches of one epoch.
+        """Train on the batches of one epoch; record them when it ends or is broken off.
 
-        Parameters
-        ----------
-        batches : PlannedBatches
-            The batches.
-        record : callable
-            Called with the losses of the batches, a tensor of shape (n_batches,), the number
-            of rows in each, and what each counts, when the epoch ends or is broken off.
-
-        Returns
-        -------
-        done : bool
-            False if the module's first output was not what the loss knows; then nothing
-            was changed.
+        False if the module's first output was not what the loss knows; then nothing was changed.
         """
         self.bind()
         full, features = int(batches.plan.bounds[1]), math.prod(batches.rows.x.shape[1:])
@@ -192,19 +180,8 @@ class Trainer(ABC):
 
     @abstractmethod
     def step(self, x: Tensor, kept: Tensor, *target: Tensor) -> bool:
-        """Do one step.
+        """Do one step on virtual examples (n, *features).
 
-        Parameters
-        ----------
-        x : Tensor of shape (n, *features)
-            The virtual examples.
-        kept : Tensor of shape (n, n_outputs)
-            Where the loss writes what its values are computed from.
-        *target : Tensor
-            The batch's part of what the loss prepared.
-
-        Returns
-        -------
-        done : bool
-            False if the output of the module was not what the loss knows.
+        The loss writes to `kept` (n, n_outputs) what its values are computed from; `target` is the batch's
+        part of what it prepared. False if the loss does not know the module's output.
         """

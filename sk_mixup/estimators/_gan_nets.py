@@ -48,14 +48,7 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """Return an optimizer of a net's weights, with a fused kernel where it has one.
 
-    Parameters
-    ----------
-    build : callable
-        Class of the optimizer.
-    net : torch.nn.Module
-        The net.
-    options : dict
-        Its options, and in ``param_groups`` patterns of names of weights, with options of theirs.
+    Options in ``param_groups`` are patterns of names of weights, with options of theirs.
     """
     named, options = dict(net.named_parameters()), dict(options)
     patterns = cast(Iterable[tuple[str, dict[str, object]]], options.pop("param_groups", ()))

@@ -20,16 +20,8 @@ __all__ = ["METHODS", "AveragedWeights", "Method", "build_virtual_examples"]
 class Method:
     """What tells one semi-supervised method from another.
 
-    Attributes
-    ----------
-    across : bool
-        Whether labelled and unlabelled rows are mixed with each other, and λ is folded.
-    averaged_guesses : bool
-        Whether the averaged weights guess the targets of unlabelled rows, or the trained ones.
-    ramp : str
-        Shape of :func:`sk_mixup._training.consistency_losses.ramp_up`.
-    temperature, n_augmentations
-        Values where the options of these names are None.
+    Whether labelled and unlabelled rows are mixed `across`, with λ folded; whether the averaged weights guess
+    the targets or the trained ones; the shape of the ramp; and values of options that are None.
     """
 
     across: bool
@@ -60,18 +52,8 @@ METHODS = {
 class AveragedWeights:
     """The trained weights of a module and their average: the module holds one set, this the other.
 
-    Parameters, buffers and, so, the optimizer's references stay the same objects; what they
-    hold is exchanged.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-        The module, whose weights both sets begin with.
-
-    Attributes
-    ----------
-    n_steps : int
-        Steps that the average has seen.
+    Parameters, buffers and, so, the optimizer's references stay the same objects; what they hold is
+    exchanged.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -113,27 +95,10 @@ def _list_tensors(module: nn.Module) -> list[Tensor]:
 def build_virtual_examples(
     batch: JointBatch, x: Tensor, guesses: Tensor, *, mixes_weights: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return what one step trains on.
+    """Return what one step trains on: mixed inputs, mixed targets (n, n_classes), and weights (n,) or None.
 
-    Parameters
-    ----------
-    batch : JointBatch
-        Labelled and unlabelled rows.
-    x : Tensor of shape (n, *features)
-        Their views, those of labelled rows first.
-    guesses : Tensor of shape (n_unlabeled, n_classes)
-        Targets of the unlabelled rows.
-    mixes_weights : bool
-        Whether rows are mixed, so that a virtual example weighs the product of their weights.
-
-    Returns
-    -------
-    x : Tensor of shape (n, *features)
-        Mixed inputs, those of labelled rows first.
-    target : Tensor of shape (n, n_classes)
-        Mixed labels and guesses.
-    weight : Tensor of shape (n,) or None
-        Weight of each virtual example.
+    `x` are views of the rows, those of labelled ones first; `guesses` (n_unlabeled, n_classes) the targets of
+    the others. Where rows are mixed a virtual example weighs the product of their weights.
     """
     labels = batch[1]
     share = guesses.new_ones(1, len(labels))

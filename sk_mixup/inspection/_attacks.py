@@ -26,21 +26,7 @@ REACHES = {"i-fgsm": 1.0, "pgd": 2.5}
 
 
 class Source:
-    """A differentiable model that makes the examples.
-
-    Parameters
-    ----------
-    name : str
-        ``"model"`` or ``"source"``, for messages.
-    model : torch.nn.Module or estimator
-        The model.
-    X : ndarray of shape (n_samples, *features)
-        Examples.
-    y : ndarray of shape (n_samples,)
-        Labels.
-    classes : sequence or None
-        Labels of the columns, where the model itself knows none.
-    """
+    """A differentiable model that makes the examples; `classes` label its columns if it knows none."""
 
     def __init__(
         self,

@@ -48,14 +48,9 @@ class Classifier(Protocol):
 class Logits(nn.Module):
     """Logits of all classes, from what a model's module returns.
 
-    It computes on a copy in eval mode, so that mode, gradients and hooks of the model's own
-    stay as they are.
-
-    Parameters
-    ----------
-    model : torch.nn.Module or estimator with `module_`
-        The model. The module of an estimator whose criterion is ``NLLLoss`` returns
-        probabilities, as in skorch: their logarithm is taken.
+    It computes on a copy in eval mode, so that mode, gradients and hooks of the model's own stay as they
+    are. The module of an estimator whose criterion is ``NLLLoss`` returns probabilities, as in skorch: their
+    logarithm is taken.
     """
 
     def __init__(self, model: Any) -> None:
@@ -88,17 +83,7 @@ class Logits(nn.Module):
         return output
 
     def probe(self, name: str, x: Tensor, *, differentiable: bool) -> Any:
-        """Return the output for some rows, or raise if there is none, or no gradient where it is needed.
-
-        Parameters
-        ----------
-        name : str
-            What the user calls the model.
-        x : Tensor of shape (n, *features)
-            Rows.
-        differentiable : bool
-            Whether a gradient towards `x` is needed.
-        """
+        """Return the output for some rows, or raise if there is none, or no gradient where it is needed."""
         x = x.detach().requires_grad_(differentiable)
         try:
             with torch.set_grad_enabled(differentiable):

@@ -17,24 +17,7 @@ DASHES = ("-", "--", "-.", ":")
 
 
 def require(name: str, purpose: str) -> Any:
-    """Import a module of a package that the extra ``inspection`` brings.
-
-    Parameters
-    ----------
-    name : str
-        Dotted name of the module, such as ``"matplotlib.pyplot"``.
-    purpose : str
-        What it is needed for; the subject of the message, such as ``"BetweenDisplay.plot"``.
-
-    Returns
-    -------
-    module : module
-
-    Raises
-    ------
-    ImportError
-        If it is not installed.
-    """
+    """Import a module of a package that the extra ``inspection`` brings; the message names the purpose."""
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
@@ -47,26 +30,7 @@ def require(name: str, purpose: str) -> Any:
 
 
 def find_axes(ax: object, n_axes: int, purpose: str) -> list[Any]:
-    """Return the axes to draw on: those given, or a row of new ones.
-
-    Parameters
-    ----------
-    ax : matplotlib Axes, sequence of Axes or None
-        Where to draw; None makes a figure.
-    n_axes : int
-        Number of axes needed.
-    purpose : str
-        Who asks, for messages.
-
-    Returns
-    -------
-    axes : list of Axes
-
-    Raises
-    ------
-    ValueError
-        If another number of axes is given.
-    """
+    """Return the axes to draw on: those given, or a row of new ones; `purpose` asks, for the message."""
     if ax is None:
         pyplot = require("matplotlib.pyplot", purpose)
         _, made = pyplot.subplots(1, n_axes, figsize=(4.8 * n_axes, 3.8), layout="constrained", squeeze=False)
@@ -80,14 +44,7 @@ def find_axes(ax: object, n_axes: int, purpose: str) -> list[Any]:
 
 
 def list_styles(n_lines: int) -> list[dict[str, Any]]:
-    """Return colour, marker and dashes of each of some lines.
-
-    Examples
-    --------
-    >>> from sk_mixup.inspection._plotting import list_styles
-    >>> [style["marker"] for style in list_styles(2)]
-    ['o', 's']
-    """
+    """Return colour, marker and dashes of each of some lines."""
     parts = zip(cycle(COLORS), cycle(MARKERS), cycle(DASHES), strict=False)
     return [
         {"color": color, "marker": marker, "linestyle": dashes, "markersize": 4, "linewidth": 1.6}

@@ -316,11 +316,10 @@ def _check_data(X: object, y: ArrayLike) -> tuple[NDArray[np.float32], np.ndarra
 
 def _check_eps(eps: ArrayLike) -> NDArray[np.float64]:
     values = np.atleast_1d(np.asarray(eps, dtype=np.float64))
-    hint = EPS_HINT
     if values.ndim != 1 or not values.size:
-        raise ValueError(f"eps must hold at least one strength; got shape {values.shape}. {hint}")
+        raise ValueError(f"eps must hold at least one strength; got shape {values.shape}. {EPS_HINT}")
     for value in values.tolist():
-        check_real("eps", value, low=0, high=sys.float_info.max, hint=hint)
+        check_real("eps", value, low=0, high=sys.float_info.max, hint=EPS_HINT)
     return values
 
 

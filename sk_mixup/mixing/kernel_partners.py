@@ -93,17 +93,7 @@ def _project(table: Weights) -> Weights:
 
 
 class _Sampler:
-    """Draws partners of sorted rows by rejection.
-
-    Parameters
-    ----------
-    table : ndarray of shape (n_samples, n_outputs)
-        Targets in bandwidths, sorted along a line.
-    cells : ndarray of shape (n_cells,)
-        Numbers of the cells of the line that hold rows.
-    bounds : ndarray of shape (n_cells + 1,)
-        Where the rows of each begin and end.
-    """
+    """Draws partners of rows by rejection; their targets are in bandwidths, sorted, in cells of a line."""
 
     steps = np.arange(-N_CELLS, N_CELLS + 1)
     ceiling = np.exp(-0.5 * (CELL * np.maximum(np.abs(steps) - 1, 0)) ** 2)

@@ -25,15 +25,8 @@ MOST = 32
 class Engine:
     """Runs training epochs of many nets on a few threads.
 
-    On the CPU the nets of a group are dealt out to the threads, in stacks small enough for
-    the cache, with one thread for the operations of each. On a GPU a group is one stack.
-
-    Parameters
-    ----------
-    n_threads : int
-        Threads to use, at least 1.
-    verbose : bool, default=False
-        Whether a progress bar is shown.
+    On the CPU the nets of a group are dealt out to the threads, in stacks small enough for the cache, with
+    one thread for the operations of each. On a GPU a group is one stack.
     """
 
     def __init__(self, n_threads: int, *, verbose: bool = False) -> None:
@@ -44,15 +37,7 @@ class Engine:
         self.gains: dict[tuple[Hashable, int], bool] = {}
 
     def train(self, epochs: Sequence[Epoch], check: Callable[[], None]) -> None:
-        """Run the epochs; what came of each is written there.
-
-        Parameters
-        ----------
-        epochs : sequence of Epoch
-            One for each net.
-        check : callable
-            Called often; raises to break off.
-        """
+        """Run the epochs; what came of each is written there. `check` is called often and raises to stop."""
         left = [epoch for epoch in epochs if not epoch.done and epoch.error is None]
         stacks, single = self._form_stacks(left)
         futures = [self.pool.submit(self._run_stack, key, stack, check) for key, stack in stacks]

@@ -43,15 +43,7 @@ class Call:
 
 
 class Task:
-    """A function that is run in a thread of its own.
-
-    Attributes
-    ----------
-    idle : float
-        Seconds in which the task waited.
-    share : float
-        Seconds that others spent on it: its share of the training, and the tasks it started.
-    """
+    """A function run in a thread of its own; `idle` seconds it waited, `share` seconds others spent on it."""
 
     def __init__(
         self, scheduler: Scheduler, call: Call, func: Callable[[], object], deliver: Deliver, number: int

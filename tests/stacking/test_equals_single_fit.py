@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import cycle, product
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -93,8 +94,11 @@ FOUR: list[dict[str, Any]] = [{}] * 4
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("problem", PROBLEMS)
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+    ("architecture", "problem"),
+    # Each architecture with one kind of targets, and one of each way of training with all.
+    sorted({*zip(ARCHITECTURES, cycle(PROBLEMS), strict=False), *product(("mlp", "dropout"), PROBLEMS)}),
+)
 def test_nets_of_a_stack_equal_single_ones(
     float64: None, stacks: list[int], architecture: str, problem: str
 ) -> None:
@@ -103,8 +107,8 @@ def test_nets_of_a_stack_equal_single_ones(
     assert stacks == [4, 4, 4]
 
 
-MIXED = [(name, problem) for name in ("mlp", "dropout") for problem in PROBLEMS]
-MIXED += [(name, "classes") for name in ("tanh", "convolution", "normed")]
+MIXED = [*zip(("mlp", "dropout") * 3, PROBLEMS, strict=True)]
+MIXED += [(name, "classes") for name in ("dropout", "tanh", "convolution", "normed")]
 
 
 @pytest.mark.slow
@@ -137,12 +141,13 @@ OPTIMIZERS: list[tuple[Any, list[dict[str, Any]]]] = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", ONE_OF_EACH)
 @pytest.mark.parametrize(
-    ("optimizer", "options"), OPTIMIZERS, ids=lambda value: getattr(value, "__name__", "")
+    ("optimizer", "options", "architecture"),
+    [(*case, name) for case, name in zip(OPTIMIZERS, cycle(ONE_OF_EACH), strict=False)],
+    ids=lambda value: getattr(value, "__name__", None),
 )
 def test_each_net_of_a_stack_has_its_own_options_of_the_optimizer(
-    float64: None, stacks: list[int], architecture: str, optimizer: Any, options: list[dict[str, Any]]
+    float64: None, stacks: list[int], optimizer: Any, options: list[dict[str, Any]], architecture: str
 ) -> None:
     prefixed = [{f"optimizer__{name}": value for name, value in own.items()} for own in options]
     # Nets with equal options share the calls of the kernel.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise, product
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,8 @@ from tests.helpers.architectures import (
 )
 from tests.helpers.nets import QUICK
 from tests.helpers.reference import mix_row, noisy_row, normal_rows, paste_row
-from tests.helpers.vicinities import FILLED_UP, INF, OF_IMAGES, VICINITIES, Noted, fits
+from tests.helpers.sampling import cover_pairs
+from tests.helpers.vicinities import FILLED_UP, INF, VICINITIES, Noted, fits
 
 N = 21  # 2 batches of 8 and one of 5
 LR = 0.5
@@ -146,54 +147,35 @@ def assert_equals_slow_loop(
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
 
 
-def list_cases(problems: tuple[str, ...], architectures: tuple[str, ...]) -> list[tuple[str, str, str]]:
-    """Return what goes together: name, architecture, problem; images are for what asks for them."""
-    return [
-        (name, architecture, problem)
-        for name, architecture, problem in product(VICINITIES, architectures, problems)
-        if fits(name, classes="target" not in problem, images=architecture == "convolution")
-    ]
+def _go_together(name: str, architecture: str, problem: str, stepwise: bool, weighted: bool) -> bool:
+    possible = fits(name, classes="target" not in problem, images=architecture == "convolution")
+    return possible and not (weighted and name in FILLED_UP)
 
 
-# A table for what takes a table, and images for what takes images only.
-ONE_OF_EACH = [
-    case
-    for case in list_cases(("classes", "targets"), ("flattened", "convolution"))
-    if (case[1] == "convolution") == (case[0] in OF_IMAGES)
-]
-
-
-@pytest.mark.parametrize(("name", "architecture", "problem"), ONE_OF_EACH)
+@pytest.mark.parametrize(
+    ("name", "architecture", "problem", "stepwise", "weighted"),
+    cover_pairs(
+        VICINITIES,
+        ("flattened", "tanh", "convolution"),
+        ("classes", "labels", "target", "targets"),
+        (False, True),
+        (False, True),
+        allowed=_go_together,
+    ),
+)
 def test_epoch_equals_a_slow_loop(
-    monkeypatch: pytest.MonkeyPatch, float64: None, name: str, architecture: str, problem: str
+    monkeypatch: pytest.MonkeyPatch,
+    float64: None,
+    name: str,
+    architecture: str,
+    problem: str,
+    stepwise: bool,
+    weighted: bool,
 ) -> None:
     epochs = note_epochs(monkeypatch)
-    assert_equals_slow_loop(name, architecture, problem)
-    assert epochs in ([ARCHITECTURES[architecture].trainer], ["ModuleTrainer"])
-
-
-@pytest.mark.parametrize(
-    ("name", "architecture", "problem"), [case for case in ONE_OF_EACH if case[0] not in FILLED_UP]
-)
-def test_weighted_steps_equal_a_slow_loop(
-    monkeypatch: pytest.MonkeyPatch, float64: None, name: str, architecture: str, problem: str
-) -> None:
-    epochs = note_epochs(monkeypatch)
-    assert_equals_slow_loop(name, architecture, problem, WEIGHT[:N], **STEPWISE)
-    assert epochs == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("options", "weighted"), [({}, True), ({}, False), (STEPWISE, False)])
-@pytest.mark.parametrize(
-    ("name", "architecture", "problem"),
-    list_cases(("labels", "target"), ("flattened", "tanh", "convolution")),
-)
-def test_every_kind_of_net_equals_a_slow_loop(
-    float64: None, name: str, architecture: str, problem: str, options: dict[str, Any], weighted: bool
-) -> None:
-    weight = WEIGHT[:N] if weighted and name not in FILLED_UP else None
-    assert_equals_slow_loop(name, architecture, problem, weight, **options)
+    weight = WEIGHT[:N] if weighted else None
+    assert_equals_slow_loop(name, architecture, problem, weight, **(STEPWISE if stepwise else {}))
+    assert epochs in ([[]] if stepwise else [[ARCHITECTURES[architecture].trainer], ["ModuleTrainer"]])
 
 
 @pytest.mark.parametrize("options", [{}, STEPWISE], ids=["fast", "stepwise"])

@@ -1,17 +1,16 @@
 """Past one machine: folds go over a cluster, and each worker trains its nets as one."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 import os
 from pathlib import Path
 import runpy
-import subprocess
-import sys
 from typing import Any
 
 import joblib
 import numpy as np
 import pytest
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "dask_search.py"
@@ -33,16 +32,22 @@ def example() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def alone(example: dict[str, Any]) -> Any:
     """What the same call gives without a cluster and without stacks."""
-    return example["score"](example["make_search"](GridSearchCV), n_folds=2)
+    return example["score"](example["make_search"](GridSearchCV))
+
+
+LOCAL = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(**LOCAL) as cluster:
+        yield cluster
 
 
 @pytest.fixture
-def dask_backend() -> Iterator[str]:
-    distributed = pytest.importorskip("distributed")
-    cluster = distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
-    )
-    with cluster, distributed.Client(cluster):
+def dask_backend(cluster: Any) -> Iterator[str]:
+    with pytest.importorskip("distributed").Client(cluster):
         yield "dask"
 
 
@@ -95,7 +100,7 @@ def test_workers_train_their_nets_as_one(
     name = request.getfixturevalue(backend)
     search = example["make_search"](make_watched(example["StackedSearch"]))
     with joblib.parallel_config(backend=name, n_jobs=-1):  # 1 is the default of ray
-        result = example["score"](search, n_folds=2)
+        result = example["score"](search)
     np.testing.assert_allclose(result["test_score"], alone["test_score"])
     for fitted, expected in zip(result["estimator"], alone["estimator"], strict=True):
         assert fitted.best_params_ == expected.best_params_
@@ -107,26 +112,21 @@ def test_workers_train_their_nets_as_one(
         assert fitted.seen_["process"] != os.getpid()
 
 
-def test_a_search_on_the_cluster_is_scored_as_alone(dask_backend: str, example: dict[str, Any]) -> None:
-    """Not only with the watched search: the example's own class gets to the workers."""
-    X, y = example["load_wine"](return_X_y=True)
-    with joblib.parallel_config(backend=dask_backend):
-        scores = cross_val_score(example["make_search"](), X, y, cv=2)
-    np.testing.assert_allclose(scores, cross_val_score(example["make_search"](GridSearchCV), X, y, cv=2))
+def test_the_example_prints_the_scores(
+    cluster: Any, alone: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not only with the watched search: the class of a script gets to the workers."""
+    started = []
 
+    def start(**options: Any) -> Any:
+        started.append(options)
+        return nullcontext(cluster)
 
-def test_the_example_prints_the_scores() -> None:
-    pytest.importorskip("distributed")
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLE)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    scores = [float(line.split()[1]) for line in done.stdout.splitlines()]
-    assert len(scores) == 4
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(distributed, "LocalCluster", start)
+    monkeypatch.setattr(distributed, "Client", lambda _, client=distributed.Client: client(cluster))
+    runpy.run_path(str(EXAMPLE), run_name="__main__")
+    scores = [float(line.split()[1]) for line in capsys.readouterr().out.splitlines()]
+    np.testing.assert_allclose(scores, alone["test_score"], atol=5e-4)
     assert min(scores) > 0.85
+    assert started == [LOCAL]

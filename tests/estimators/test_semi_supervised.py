@@ -64,10 +64,7 @@ STEPS = {"lr": 0.05, "max_epochs": 20, "batch_size": -1, "unlabeled_batch_size":
 
 
 @pytest.mark.slow  # together
-@parametrize_with_checks(
-    [SemiSupervisedMixupClassifier(method=method, **STEPS) for method in METHODS],
-    expected_failed_checks=lambda _: EXEMPT,
-)
+@parametrize_with_checks([SemiSupervisedMixupClassifier(**STEPS)], expected_failed_checks=lambda _: EXEMPT)
 def test_estimator_passes_check(estimator: Any, check: Any) -> None:
     check(estimator)
 

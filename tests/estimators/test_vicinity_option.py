@@ -1,4 +1,4 @@
-"""Vicinities as an option of an estimator: checks, clones, pickles, searches, stacks."""
+"""Vicinities as an option of an estimator: clones, pickles, searches, stacks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import parametrize_with_checks
 import torch
 
 from sk_mixup import MixupClassifier, MixupRegressor, fit_stacked, stacked
@@ -36,33 +35,6 @@ from tests.helpers.nets import QUICK
 from tests.helpers.vicinities import OF_IMAGES, OF_TARGETS, VICINITIES, fits
 
 OWNERS = {"classes": MixupClassifier, "target": MixupRegressor}
-QUICK_CHECKS = {"max_epochs": 8, "lr": 0.03, "early_stopping": False}
-EXEMPT = {
-    f"check_sample_weight_equivalence_on_{kind}_data": "no mini-batch fit equals one on repeated rows to 1e-7"
-    for kind in ("dense", "sparse")
-}
-
-
-# -- scikit-learn's own checks -----------------------------------------------------------
-
-HIDDEN = ManifoldMixup(partners="dataset")
-# Some checks set alpha wherever there is one.
-IDLE = "ignore:alpha is not used where vicinity is given"
-# Sums, noise, hidden layers, neighbours, classes: what a vicinity can be made of, in three.
-CHECKED = [
-    MixupClassifier(vicinity=Mixture((ERM(), GaussianNoise(), Mixup(partners="same_class")), per="example")),
-    MixupClassifier(vicinity=FeatureInterpolation()),
-    MixupRegressor(vicinity=Mixture((Extrapolation(), GaussianNoise(), HIDDEN))),
-]
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings(IDLE)
-@parametrize_with_checks(
-    [net.set_params(**QUICK_CHECKS) for net in CHECKED], expected_failed_checks=lambda _: EXEMPT
-)
-def test_estimator_with_a_vicinity_passes_check(estimator: Any, check: Any) -> None:
-    check(estimator)
 
 
 # -- options -----------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 import pytest
+from sklearn.utils.estimator_checks import estimator_checks_generator
 
 
 def cover_pairs(
@@ -43,6 +44,21 @@ def each_value(axes: Mapping[str, Sequence[Any]]) -> pytest.MarkDecorator:
     n_cases = max(map(len, axes.values()))
     cycled = (itertools.islice(itertools.cycle(axis), n_cases) for axis in axes.values())
     return _parametrise(axes, list(zip(*cycled, strict=True)))
+
+
+def share_checks(estimators: Mapping[Any, dict[str, str]]) -> pytest.MarkDecorator:
+    """Parametrise by scikit-learn's checks, each of one estimator in turn; a value is what one may fail."""
+    dealt: dict[str, list[Any]] = {}
+    for estimator, exempt in estimators.items():
+        for case in estimator_checks_generator(estimator, mark="xfail", expected_failed_checks=exempt):
+            check = getattr(case, "values", case)[1]
+            dealt.setdefault(f"{check.func.__name__}{check.keywords or ''}", []).append(case)
+    cases = [found[k % len(found)] for k, found in enumerate(dealt.values())]
+    return pytest.mark.parametrize(("estimator", "check"), cases, ids=_name_check)
+
+
+def _name_check(value: Any) -> str:
+    return value.func.__name__ if hasattr(value, "func") else type(value).__name__
 
 
 def _parametrise(axes: Mapping[str, Sequence[Any]], cases: list[tuple[Any, ...]]) -> pytest.MarkDecorator:

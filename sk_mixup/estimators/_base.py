@@ -77,6 +77,7 @@ from sk_mixup.estimators._labels import as_class_array, as_target_array
 from sk_mixup.estimators._links import Link
 from sk_mixup.estimators._members import average_losses
 from sk_mixup.estimators._options import (
+    cast_weights,
     check_options_of,
     check_prefixes,
     check_sizes_known,
@@ -293,7 +294,7 @@ class MixupEstimator(MixupNetMixin):
     def initialize_criterion(self) -> Self:
         """Build the criterion; 'auto' follows the kind of the targets."""
         criterion = self._targets.criterion if isinstance(self.criterion, str) else self.criterion
-        given = self.get_params_for("criterion")
+        given = cast_weights(criterion, self.get_params_for("criterion"), self.float_dtype)
         check_options_of("criterion", criterion, given)
         if "reduction" in given and getattr(criterion, "__module__", "") == nn.modules.loss.__name__:
             check_choice("criterion__reduction", given["reduction"], ("mean", "sum", "none", "batchmean"))

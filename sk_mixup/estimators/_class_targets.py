@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from sk_mixup._skorch.dataset_items import to_array
 from sk_mixup._training.losses import (
     CLASSES,
+    COUNTED,
     IGNORED,
     INDICATORS,
     Loss,
@@ -100,6 +101,12 @@ class ClassTargets(Targets):
                     f"{name} must be 0 for criterion {type(criterion).__name__}; got {value!r}. Use "
                     "criterion='auto', or do it inside the criterion."
                 )
+        weight = getattr(criterion, "weight", None) if isinstance(criterion, COUNTED) else None
+        if weight is not None and self.n_outputs not in (None, len(weight)):
+            raise ValueError(
+                f"criterion__weight must hold a weight for each of the {self.n_outputs} classes "
+                f"{self.known.tolist()}; got {len(weight)}. Give them in that order."
+            )
 
     def check_width(self, output: Tensor, expected: int | None) -> None:
         """Raise unless the module returns as many logits per row, or per member of each row."""

@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from functools import cache
 import inspect
 
+import torch
 from torch import nn
 
 from sk_mixup._validation import check_names, check_real
 
 __all__ = [
+    "cast_weights",
     "check_options_of",
     "check_prefixes",
     "check_sizes_known",
@@ -21,6 +23,8 @@ __all__ = [
     "store_options",
 ]
 
+# Criteria of torch's whose weights must be tensors of the dtype of the output.
+WEIGHTED = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss, nn.BCELoss, nn.BCEWithLogitsLoss)
 _EXAMPLES = {
     "module": "sk_mixup.modules.MLP",
     "generator": "sk_mixup.modules.MLP",
@@ -128,6 +132,14 @@ def explaining_refusal(optimizer: object, options: Mapping[str, object]) -> Iter
             f"optimizer must take the module's parameters and its options; got {options}, which "
             f"{getattr(optimizer, '__name__', optimizer)} refuses: {error}. Change what it names."
         ) from error
+
+
+def cast_weights(criterion: object, options: Mapping[str, object], dtype: torch.dtype) -> dict[str, object]:
+    """Return options of a criterion, with weights of classes as the tensors that torch's losses take."""
+    if not inspect.isclass(criterion) or not issubclass(criterion, WEIGHTED):
+        return dict(options)
+    given = {key: options[key] for key in ("weight", "pos_weight") if options.get(key) is not None}
+    return {**options, **{key: torch.as_tensor(value, dtype=dtype) for key, value in given.items()}}
 
 
 def check_smoothing(label_smoothing: object) -> None:

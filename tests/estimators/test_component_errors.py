@@ -97,3 +97,37 @@ def test_numbers_too_large_for_float32_are_refused_without_a_warning(owner: Any)
     if owner is MixupRegressor:
         with pytest.raises(ValueError, match="y contains infinity or a value too large"):
             owner(max_epochs=1).fit(X, 1e300 * Y)
+
+
+WEIGHT = [1.0, 2.0, 5.0]
+PIXELS = {"X": np.ones((12, 1, 2, 2), dtype=np.float32), "y": np.arange(48).reshape(12, 2, 2) % 3}
+KINDS: dict[str, Any] = {
+    "labels": ({"X": X, "y": Y}, {}, "weight"),
+    "nll": ({"X": X, "y": Y}, {"module": nn.Sequential(nn.Linear(3, 3), nn.Softmax(1))}, "weight"),
+    "indicators": ({"X": X, "y": (X > 0).astype(int)}, {}, "pos_weight"),
+    "pixels": (PIXELS, {"module": nn.Conv2d(1, 3, 1)}, "weight"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "form", [list, np.array, np.float32, pd.Series, torch.tensor, lambda w: torch.tensor(w).double()]
+)
+def test_weights_of_classes_may_have_any_form(kind: str, form: Any) -> None:
+    data, options, name = KINDS[kind]
+    options = QUICK | options | ({"criterion": nn.NLLLoss} if kind == "nll" else {})
+    losses = [
+        MixupClassifier(**options, **{f"criterion__{name}": weight}).fit(**data).loss_curve_
+        for weight in (form(WEIGHT), torch.tensor(WEIGHT))
+    ]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("kind", ["labels", "nll", "pixels"])
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_weights_for_other_classes_are_refused(kind: str, n: int) -> None:
+    data, options, _ = KINDS[kind]
+    options = QUICK | options | ({"criterion": nn.NLLLoss} if kind == "nll" else {})
+    message = rf"criterion__weight must hold a weight for each of the 3 classes \[0, 1, 2\]; got {n}\."
+    with pytest.raises(ValueError, match=message):
+        MixupClassifier(**options, criterion__weight=np.ones(n)).fit(**data)

@@ -30,6 +30,7 @@ __all__ = [
     "ItemReader",
     "ReadBatches",
     "cast_floats",
+    "check_one_target",
     "find_exact_targets",
     "holds_codes",
     "join_items",
@@ -110,6 +111,20 @@ def split_inputs(loaded: object) -> tuple[object, object]:
     if isinstance(loaded, Tensor) and loaded.ndim > 1:
         return loaded, None
     return (loaded[0], None) if isinstance(loaded, tuple | list) and len(loaded) == 1 else split_pair(loaded)
+
+
+def check_one_target(y: object) -> None:
+    """Raise if what torch joined of targets are several parts, which are no rows of one array."""
+    if isinstance(y, Mapping):
+        found = f"a dict with the keys {', '.join(map(repr, y))}"
+    elif isinstance(y, tuple | list) and y and isinstance(y[0], Tensor):
+        found = f"a tuple or list of {len(y)} value{'s' if len(y) > 1 else ''}"
+    else:
+        return
+    raise ValueError(
+        f"X must be a Dataset of pairs (x, y) in which y is a number, a string or one array; got {found}. "
+        "Return several values of a row as a tensor, or override get_loss."
+    )
 
 
 def refuse_loader(X: object, name: str = "X") -> None:

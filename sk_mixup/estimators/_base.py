@@ -32,8 +32,10 @@ from sk_mixup._random import draw_seed, unseen_draws
 from sk_mixup._skorch.dataset_items import (
     CODED,
     ItemReader,
+    check_one_target,
     find_exact_targets,
     holds_codes,
+    join_items,
     refuse_loader,
     to_array,
 )
@@ -487,6 +489,8 @@ class MixupEstimator(MixupNetMixin):
             self._takes_integers = holds_integers(x)
         if isinstance(x, Tensor | np.ndarray):
             self._check_shape(tuple(x.shape[1:]), reset=reset)
+        if reader.collate is join_items and not self.is_overridden("get_loss"):
+            check_one_target(first)
         targets = to_array(first)
         if self.is_overridden("get_loss") and OpaqueTargets.accepts_yielded(targets):
             self._targets = OpaqueTargets()

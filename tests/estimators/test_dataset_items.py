@@ -209,6 +209,22 @@ def test_loader_in_the_place_of_data_is_refused(blobs: Any, owner: Any, method: 
         getattr(net, method)(DataLoader(make_tensor_dataset(blobs.X, blobs.y), batch_size=7))
 
 
+@pytest.mark.parametrize(
+    ("make", "found"),
+    [
+        (lambda row: (row % 2, 1), "a tuple or list of 2 values"),
+        (lambda row: (row % 2,), "a tuple or list of 1 value"),
+        (lambda row: [torch.tensor(0.0), torch.tensor(1.0)], "a tuple or list of 2 values"),
+        (lambda row: {"y": row % 2}, "a dict with the keys 'y'"),
+    ],
+)
+@pytest.mark.parametrize("n", [32, 60])  # a batch of the reader, or no multiple of it
+@pytest.mark.parametrize("owner", [MixupClassifier, MixupRegressor])
+def test_targets_of_several_parts_are_refused(blobs: Any, owner: Any, n: int, make: Any, found: str) -> None:
+    with pytest.raises(ValueError, match=rf"y is a number, a string or one array; got {found}\. Return"):
+        _fit(Items(n, lambda row: (blobs.X[row], make(row))), owner=owner)
+
+
 class Table:
     """Rows of dicts that are no torch Dataset, as Hugging Face's."""
 

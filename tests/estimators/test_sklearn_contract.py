@@ -429,7 +429,7 @@ def test_class_weight_takes_labels_as_keys(blobs: Any) -> None:
 def _fit_many(owner: type, X: Any, y: Any, weight: Any = None, *, at: Any) -> np.ndarray:
     """Return the predictions of nets that differ in their seeds, one net a row."""
     options = {**EXACT, "alpha": 1.0, "max_epochs": 40}
-    nets = [owner(**{**options, "random_state": seed}) for seed in range(200)]
+    nets = [owner(**{**options, "random_state": seed}) for seed in range(100)]
     scores = [_get_scores(net.fit(X, y, sample_weight=weight), at) for net in nets]
     return np.stack(scores).reshape(len(nets), len(at), -1)[:, :, -1]
 
@@ -446,7 +446,8 @@ def test_weights_with_mixing_equal_repeated_rows_on_average(
     weighted = _fit_many(owner, table.X, table.y, weight, at=table.X)
     repeated = _fit_many(owner, table.X[rows], table.y[rows], at=table.X)
     error = np.sqrt((weighted.var(axis=0) + repeated.var(axis=0)) / len(weighted))
-    assert np.mean(np.abs(weighted.mean(axis=0) - repeated.mean(axis=0)) / error) < 1.5
+    # 0.5 and 0.6; where each target weighs by its own example 1.7 and 1.9.
+    assert np.mean(np.abs(weighted.mean(axis=0) - repeated.mean(axis=0)) / error) < 1.2
 
 
 # -- metadata routing --------------------------------------------------------------------

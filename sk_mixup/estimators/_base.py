@@ -217,18 +217,34 @@ class MixupEstimator(MixupNetMixin):
             "validation_fraction", self.validation_fraction, **limits, above=True, below=True, hint=hint
         )
         check_real("lr", self.lr, low=0.0, hint="Use 1e-3 for Adam, say.")
+        check_bool("compile", self.compile, hint="Use True to train by torch.compile.")
+        self._check_callables()
+        if isinstance(self.criterion, str):
+            check_choice("criterion", self.criterion, ("auto",))
+
+    def _check_callables(self) -> None:
+        """Raise unless what shall be called can be."""
         if self.train_split and self.train_split != "auto" and not callable(self.train_split):
             raise TypeError(
                 f"train_split must be 'auto', None or callable; got {self.train_split!r}. Use "
                 "skorch.dataset.ValidSplit for a split of your own."
             )
-        if isinstance(self.criterion, str):
-            check_choice("criterion", self.criterion, ("auto",))
+        if self.predict_nonlinearity not in ("auto", None) and not callable(self.predict_nonlinearity):
+            raise TypeError(
+                f"predict_nonlinearity must be 'auto', None or callable; got {self.predict_nonlinearity!r}. "
+                "Give the function that turns the module's outputs into predictions."
+            )
+        if not callable(self.dataset) and not is_dataset(self.dataset):
+            raise TypeError(
+                f"dataset must be a Dataset class, a function that makes one, or a Dataset; got "
+                f"{self.dataset!r}. Leave it out for arrays."
+            )
 
     def _check_names(self) -> None:
         """Check option names such as ``module__hidden_layer_sizes`` as far as they are known."""
         given = self._params_to_validate
-        check_prefixes(type(self), given, self._get_option_names(), {*self.prefixes_, *self.components})
+        parts = {prefix: getattr(self, prefix, None) for prefix in (*self.components, *self.prefixes_)}
+        check_prefixes(type(self), given, self._get_option_names(), parts)
         for prefix in self.components:
             check_options_of(prefix, getattr(self, prefix), params_for(prefix, vars(self)))
         names = (
@@ -304,6 +320,8 @@ class MixupEstimator(MixupNetMixin):
         kwargs = own | {key: value for key, value in given.items() if key != "ignore_index" or key not in own}
         self.criterion_ = self.initialized_instance(criterion, kwargs)
         self._targets.check_criterion(self.criterion_, self.label_smoothing, self.confidence_penalty)
+        if not self.is_overridden("get_loss"):
+            self._targets.check_loss(self.criterion_)
         return self
 
     def initialize_optimizer(self, *args: object, **kwargs: object) -> Self:

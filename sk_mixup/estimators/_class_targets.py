@@ -179,6 +179,16 @@ class ClassTargets(Targets):
 class Labels(ClassTargets):
     """One label per row."""
 
+    unsuited = (
+        nn.MSELoss,
+        nn.L1Loss,
+        nn.SmoothL1Loss,
+        nn.HuberLoss,
+        nn.PoissonNLLLoss,
+        nn.GaussianNLLLoss,
+        nn.KLDivLoss,
+    )
+
     @classmethod
     def check(cls, y: np.ndarray) -> np.ndarray:
         """Return labels as an array of one axis."""

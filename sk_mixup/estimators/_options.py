@@ -35,6 +35,31 @@ _EXAMPLES = {
 }
 
 
+# What the options are called in scikit-learn and elsewhere.
+_ELSEWHERE = {
+    "learning_rate": "lr",
+    "learning_rate_init": "lr",
+    "max_iter": "max_epochs",
+    "epochs": "max_epochs",
+    "n_epochs": "max_epochs",
+    "num_epochs": "max_epochs",
+    "hidden_sizes": "module__hidden_layer_sizes",
+    "hidden_dims": "module__hidden_layer_sizes",
+    "l2": "optimizer__weight_decay",
+    "momentum": "optimizer=torch.optim.SGD and optimizer__momentum",
+    "nesterov": "optimizer=torch.optim.SGD and optimizer__nesterov",
+    "solver": "optimizer, a class of torch.optim,",
+    "activation": "module, a network of your own,",
+    "loss": "criterion",
+    "loss_fn": "criterion",
+    "seed": "random_state",
+    "patience": "n_iter_no_change",
+    "shuffle": "iterator_train__shuffle",
+    "num_workers": "iterator_train__num_workers",
+    "n_jobs": "sk_mixup.stacking.stacked()",
+}
+
+
 def store_options(estimator: object, options: Mapping[str, object]) -> None:
     """Store the local variables of a constructor as they are, and nothing else.
 
@@ -74,7 +99,7 @@ def list_options(owner: type, base: type) -> tuple[str, ...]:
 
 
 def check_prefixes(
-    owner: type, names: Iterable[str], known: Collection[str], prefixes: Collection[str]
+    owner: type, names: Iterable[str], known: Collection[str], components: Mapping[str, object]
 ) -> None:
     """Raise unless names are options, or of the form ``<prefix>__<option>``.
 
@@ -86,13 +111,27 @@ def check_prefixes(
         What was given beside the options in the signature.
     known : collection of str
         The options in the signature.
-    prefixes : collection of str
-        What has options of its own.
+    components : mapping of str to object
+        What has options of its own, by prefix.
     """
     for name in sorted(names):
         prefix, dunder, _ = name.partition("__")
-        if not dunder or prefix not in prefixes:
-            check_names(owner.__name__, [name], known)
+        if dunder and prefix in components:
+            continue
+        meant = _find_meant(name, components)
+        if meant:
+            raise ValueError(
+                f"{name} must be an option of {owner.__name__}; got an unknown name. Use {meant} instead."
+            )
+        check_names(owner.__name__, [name], known)
+
+
+def _find_meant(name: str, components: Mapping[str, object]) -> str:
+    """Return the option that a name is of, of a component or by a name from elsewhere; '' for none."""
+    for prefix, component in components.items():
+        if inspect.isclass(component) and name in inspect.signature(component).parameters:
+            return f"{prefix}__{name}"
+    return _ELSEWHERE.get(name, "")
 
 
 def check_options_of(prefix: str, component: object, given: Collection[str]) -> None:

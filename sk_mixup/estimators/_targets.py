@@ -62,6 +62,8 @@ class Targets(ABC):
     # What ``criterion='auto'`` stands for.
     criterion: ClassVar[type[nn.Module]]
     # How held-out rows are scored in each epoch; see ``skorch.callbacks.EpochScoring``.
+    # Losses of torch for other targets.
+    unsuited: ClassVar[tuple[type[nn.Module], ...]] = ()
     scoring: ClassVar[str | Callable[..., float]] = "accuracy"
 
     # -- learned from y ------------------------------------------------------------------
@@ -149,6 +151,15 @@ class Targets(ABC):
     ) -> None:
         """Raise if the criterion does not go with the targets or with an option."""
 
+    def check_loss(self, criterion: nn.Module) -> None:
+        """Raise if the criterion is one of torch's for other targets."""
+        name = type(criterion).__name__
+        if type(criterion) in self.unsuited:
+            raise ValueError(
+                f"criterion must be a loss for {self.describe()}; got {name}. Use criterion='auto', which "
+                f"is {self.criterion.__name__}."
+            )
+
     def check_output(self, output: Tensor, criterion: nn.Module) -> None:  # noqa: B027
         """Raise if the module's output does not fit."""
 
@@ -207,6 +218,7 @@ class RealValues(Targets):
     """
 
     criterion = nn.MSELoss
+    unsuited = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)
 
     n_columns: int | None = None
     is_flat: bool = True

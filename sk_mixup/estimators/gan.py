@@ -278,10 +278,11 @@ class MixupGAN(BaseEstimator):
 
     def _check_options(self) -> None:
         """Raise if an option breaks its rule; the message names it."""
-        known, prefixes = self._get_param_names(), (*PLAYERS, *OPTIMIZERS, "compile")
+        players = {prefix: getattr(self, prefix) for prefix in PLAYERS}
+        components = {**players, **dict.fromkeys(OPTIMIZERS, self.optimizer)}
+        known, prefixes = self._get_param_names(), {**components, "compile": None}
         check_prefixes(type(self), self._list_extra_options(), known, prefixes)
-        for prefix in (*PLAYERS, *OPTIMIZERS):
-            component = self.optimizer if prefix in OPTIMIZERS else getattr(self, prefix)
+        for prefix, component in components.items():
             check_options_of(prefix, component, params_for(prefix, self.__dict__))
         check_callbacks(self.callbacks)
         check_real("alpha", self.alpha, low=0.0, hint="Use alpha=0 for the plain GAN, 0.2 for mixup.")

@@ -131,3 +131,61 @@ def test_weights_for_other_classes_are_refused(kind: str, n: int) -> None:
     message = rf"criterion__weight must hold a weight for each of the 3 classes \[0, 1, 2\]; got {n}\."
     with pytest.raises(ValueError, match=message):
         MixupClassifier(**options, criterion__weight=np.ones(n)).fit(**data)
+
+
+@pytest.mark.parametrize("loss", [nn.MSELoss, nn.L1Loss, nn.HuberLoss, nn.PoissonNLLLoss, nn.KLDivLoss])
+@pytest.mark.parametrize("make", [lambda loss: loss, lambda loss: loss()], ids=["class", "instance"])
+def test_a_loss_for_other_targets_is_refused(loss: type[nn.Module], make: Any) -> None:
+    with pytest.raises(
+        ValueError, match=f"criterion must be a loss for one label per row; got {loss.__name__}"
+    ):
+        MixupClassifier(criterion=make(loss), **QUICK).fit(X, Y)
+
+
+@pytest.mark.parametrize("loss", [nn.CrossEntropyLoss, nn.NLLLoss])
+def test_a_loss_for_classes_is_refused_for_real_values(loss: type[nn.Module]) -> None:
+    with pytest.raises(
+        ValueError, match=f"criterion must be a loss for 1 targets per row; got {loss.__name__}"
+    ):
+        MixupRegressor(criterion=loss, **QUICK).fit(X, Y)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("weight_decay", "optimizer__weight_decay"),
+        ("betas", "optimizer__betas"),
+        ("dropout", "module__dropout"),
+        ("hidden_layer_sizes", "module__hidden_layer_sizes"),
+        ("learning_rate_init", "lr"),
+        ("max_iter", "max_epochs"),
+        ("n_epochs", "max_epochs"),
+        ("momentum", "optimizer=torch.optim.SGD and optimizer__momentum"),
+    ],
+)
+@pytest.mark.parametrize("owner", [MixupClassifier, MixupRegressor])
+def test_names_of_elsewhere_are_translated(owner: Any, name: str, meant: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"{name} must be an option of {owner.__name__}; .* Use {meant} instead"
+    ):
+        owner(**{name: 1}).fit(X, Y)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"compile": "yes"}, TypeError, "compile must be True or False; got 'yes'"),
+        ({"dataset": 3}, TypeError, "dataset must be a Dataset class, .*; got 3"),
+        (
+            {"predict_nonlinearity": "soft"},
+            TypeError,
+            "predict_nonlinearity must be 'auto', None or callable",
+        ),
+    ],
+)
+@pytest.mark.parametrize("owner", [MixupClassifier, MixupRegressor])
+def test_options_that_mean_nothing_are_refused(
+    owner: Any, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        owner(**QUICK | options).fit(X, Y)

@@ -55,7 +55,9 @@ MAKERS: dict[str, Callable[..., Any]] = {
 
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 @pytest.mark.parametrize(
-    "options", [{"train_split": None}, {"callbacks": [Interrupt()]}, {"max_epochs": 0}], ids=str
+    "options",
+    [{"train_split": None}, {"callbacks": [Interrupt()]}, {"max_epochs": 0}],
+    ids=["no-split", "interrupt", "no-epochs"],
 )
 @pytest.mark.parametrize("kind", MAKERS)
 def test_module_is_in_eval_mode_after_a_fit(kind: str, options: dict[str, Any], method: str) -> None:
@@ -109,7 +111,7 @@ def test_another_file_is_not_taken_for_safetensors(tmp_path: Any) -> None:
     "callbacks",
     [LRScheduler(), LRScheduler, "lr", 42, {"lr": LRScheduler()}, (LRScheduler(),), ["lr"], [42], [object()],
      [("lr", LRScheduler(), 1)], [("lr",)], [(LRScheduler(), "lr")], [("lr", "StepLR")]],
-    ids=repr,
+    ids=range(13),
 )  # fmt: skip
 @pytest.mark.parametrize("kind", ["classifier", "semi-supervised", "mixin", "gan"])
 def test_what_is_no_list_of_callbacks_is_refused(kind: str, callbacks: Any) -> None:
@@ -130,7 +132,7 @@ def test_what_is_no_list_of_callbacks_is_refused(kind: str, callbacks: Any) -> N
         [("lr", LRScheduler)],
         [["lr", LRScheduler()]],
     ],
-    ids=repr,
+    ids=range(8),
 )
 @pytest.mark.parametrize("kind", ["classifier", "mixin"])
 def test_lists_of_callbacks_are_taken(kind: str, callbacks: Any) -> None:

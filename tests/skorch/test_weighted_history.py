@@ -58,7 +58,11 @@ def split_off_the_last(dataset: Any, y: Any = None, **_: Any) -> tuple[Subset, S
     return Subset(dataset, range(N_TRAIN)), Subset(dataset, range(N_TRAIN, N))
 
 
-@pytest.mark.parametrize("options", [{}, {"callbacks": [Watch()]}, {"module": Conv}, {"alpha": 0.0}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"callbacks": [Watch()]}, {"module": Conv}, {"alpha": 0.0}],
+    ids=["plain", "watched", "images", "erm"],
+)
 @each_size
 def test_held_out_rows_of_a_classifier_count_by_their_weights(size: int, options: dict[str, Any]) -> None:
     net = MixupClassifier(**QUICK | options, batch_size=size, train_split=split_off_the_last)

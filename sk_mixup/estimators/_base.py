@@ -443,8 +443,9 @@ class MixupEstimator(MixupNetMixin):
         takes_floats = self._runs(as_floats(x, self.float_dtype))
         self._takes_integers = False if takes_floats else (self._runs(x) or None)
         if self._takes_integers and self._mixes_inputs():
+            rule = "alpha must be 0" if self.vicinity is None else "vicinity must leave inputs as they are"
             raise ValueError(
-                "alpha must be 0 for a module that takes integers only, such as an embedding: means of codes "
+                f"{rule} for a module that takes integers only, such as an embedding: means of codes "
                 f"are none; got {self.get_policy()!r}. Use alpha=0, or mix a hidden layer by vicinity="
                 "ManifoldMixup(layers=(...)) of sk_mixup.mixing, without 'input'."
             )

@@ -46,17 +46,16 @@ _ELSEWHERE = {
     "hidden_sizes": "module__hidden_layer_sizes",
     "hidden_dims": "module__hidden_layer_sizes",
     "l2": "optimizer__weight_decay",
-    "momentum": "optimizer=torch.optim.SGD and optimizer__momentum",
-    "nesterov": "optimizer=torch.optim.SGD and optimizer__nesterov",
-    "solver": "optimizer, a class of torch.optim,",
-    "activation": "module, a network of your own,",
+    "momentum": "optimizer__momentum",
+    "nesterov": "optimizer__nesterov",
+    "solver": "optimizer",
+    "activation": "module",
     "loss": "criterion",
     "loss_fn": "criterion",
     "seed": "random_state",
     "patience": "n_iter_no_change",
     "shuffle": "iterator_train__shuffle",
     "num_workers": "iterator_train__num_workers",
-    "n_jobs": "sk_mixup.stacking.stacked()",
 }
 
 
@@ -121,7 +120,7 @@ def check_prefixes(
         meant = _find_meant(name, components)
         if meant:
             raise ValueError(
-                f"{name} must be an option of {owner.__name__}; got an unknown name. Use {meant} instead."
+                f"{name} must be an option of {owner.__name__}; got an unknown name. Did you mean {meant!r}?"
             )
         check_names(owner.__name__, [name], known)
 

@@ -218,8 +218,6 @@ class RealValues(Targets):
     """
 
     criterion = nn.MSELoss
-    unsuited = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)
-
     n_columns: int | None = None
     is_flat: bool = True
 
@@ -247,6 +245,14 @@ class RealValues(Targets):
     def describe(self) -> str:
         """Return in words what y must be."""
         return f"{self.n_columns} targets per row"
+
+    def check_loss(self, criterion: nn.Module) -> None:
+        """Raise if the criterion is for classes; several columns may be their probabilities."""
+        if self.is_flat and type(criterion) in (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss):
+            raise ValueError(
+                f"criterion must be a loss for real values; got {type(criterion).__name__}. Use "
+                "criterion='auto', or MixupClassifier for classes."
+            )
 
     def encode(self, y: np.ndarray) -> np.ndarray:
         """Return the columns."""

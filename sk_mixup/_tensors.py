@@ -29,10 +29,19 @@ def send(
 def to_host(values: object) -> object:
     """Turn a tensor on any device into an array; leave everything else alone.
 
-    A floating type that numpy lacks, such as bfloat16, becomes float32.
+    A floating type that numpy lacks, such as bfloat16, becomes float32; a sparse tensor becomes dense.
+
+    Raises
+    ------
+    TypeError
+        If a tensor is on the meta device, where none has values.
     """
     if not isinstance(values, Tensor):
         return values
+    if values.is_meta:
+        raise TypeError("X, y and weights must hold values; got a tensor on device meta. Load it on 'cpu'.")
+    if values.layout != torch.strided:
+        values = values.to_dense()
     if values.is_floating_point() and values.dtype not in SHARED:
         values = values.float()
     return values.numpy(force=True)

@@ -195,6 +195,8 @@ class Labels(ClassTargets):
         if y.dtype.kind == "f":
             assert_all_finite(y, input_name="y")
             _check_whole(y)
+        if y.dtype.kind == "O":
+            _check_one_type(y)
         check_classification_targets(y)
         if type_of_target(y, input_name="y", raise_unknown=True) == "multiclass-multioutput":
             raise ValueError(
@@ -559,6 +561,17 @@ def _list_classes(labels: np.ndarray, given: np.ndarray | None) -> np.ndarray:
             "another, or give `classes`."
         )
     return known
+
+
+def _check_one_type(y: np.ndarray) -> None:
+    """Raise where labels cannot be put in an order, as numbers and strings cannot."""
+    try:
+        np.unique(y)
+    except TypeError:
+        kinds = " and ".join(sorted({type(label).__name__ for label in y.flat}))
+        raise ValueError(
+            f"y must hold labels of one type; got {kinds}. Write all as strings, such as by y.astype(str)."
+        ) from None
 
 
 def _check_whole(y: np.ndarray) -> None:

@@ -40,7 +40,7 @@ def as_target_array(y: object, name: str = "y") -> np.ndarray:
     >>> as_target_array(np.array([True, 2, 0.5], dtype=object))
     array([1. , 2. , 0.5])
     """
-    array = np.asarray(y.toarray() if hasattr(y, "toarray") else to_host(y))
+    array = _as_array(y.toarray() if hasattr(y, "toarray") else to_host(y))
     if array.dtype.kind == "T":
         y = array.tolist()
         array = np.asarray(y)
@@ -53,6 +53,17 @@ def as_target_array(y: object, name: str = "y") -> np.ndarray:
         missing = np.isnan(array) if array.dtype.kind == "f" else np.isnat(array)
         _refuse_missing(array[missing], array.size, name)
     return array.astype(np.float64) if array.dtype == np.longdouble else array
+
+
+def _as_array(y: object) -> np.ndarray:
+    try:
+        return np.asarray(y)
+    except ValueError:  # sequences of varying length
+        if not isinstance(y, Sequence):
+            raise
+    array = np.empty(len(y), dtype=object)
+    array[:] = y
+    return array
 
 
 def as_class_array(classes: object) -> np.ndarray | None:

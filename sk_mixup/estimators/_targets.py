@@ -225,6 +225,10 @@ class RealValues(Targets):
     @np.errstate(over="ignore", invalid="ignore")  # scikit-learn says which number is too large
     def check(cls, y: np.ndarray) -> np.ndarray:
         """Return finite numbers, a column of them as a vector."""
+        if y.dtype.kind == "O" and any(np.ndim(value) for value in y.flat):
+            raise TypeError(
+                "y must hold as many real numbers in each row; got sequences of varying length. Pad them."
+            )
         if y.dtype.kind in "mM":
             raise TypeError(
                 f"y must hold real numbers; got values of dtype {y.dtype}. Convert them, such as to days."

@@ -120,7 +120,7 @@ def test_a_regression_of_dates_is_refused(dtype: str) -> None:
 
 
 def test_strings_beside_numbers_in_a_list_are_no_strings() -> None:
-    with pytest.raises(ValueError, match="Unknown label type"):
+    with pytest.raises(ValueError, match="y must hold labels of one type"):
         MixupClassifier(**ONCE).fit(X, [[1, "a", 2][code] for code in CODES])
 
 
@@ -351,3 +351,30 @@ def test_code_that_writes_to_a_batch_changes_no_input(owner: type, storage: str)
     net = owner(module, **ONCE, alpha=0.0, storage=storage, augment=lambda x: x.mul_(2)).fit(rows, CODES)
     net.predict(rows)
     np.testing.assert_array_equal(rows, kept)
+
+
+@pytest.mark.parametrize("y", [np.array(["a", 1] * 12, dtype=object), ["a", 1] * 12])
+def test_labels_of_two_types_are_refused(y: Any) -> None:
+    with pytest.raises(ValueError, match="y must hold labels of one type; got int and str"):
+        MixupClassifier(**ONCE).fit(X, y)
+
+
+@pytest.mark.parametrize("owner", OWNERS)
+def test_sequences_of_varying_length_are_no_targets(owner: type) -> None:
+    with pytest.raises(
+        (TypeError, ValueError), match=r"y must hold as many real|Sequence of sequences|one type|y should be"
+    ):
+        owner(**ONCE).fit(X, [[1], [1, 2]] * 12)
+
+
+@pytest.mark.parametrize("owner", OWNERS)
+@pytest.mark.parametrize("layout", ["to_sparse", "clone"])
+def test_sparse_tensors_are_dense_rows(owner: type, layout: str) -> None:
+    rows = getattr(torch.as_tensor(X), layout)()
+    assert np.array_equal(*(owner(**ONCE).fit(x, CODES).predict(X) for x in (X, rows)))
+
+
+@pytest.mark.parametrize("owner", OWNERS)
+def test_tensors_without_values_are_refused(owner: type) -> None:
+    with pytest.raises(TypeError, match="must hold values; got a tensor on device meta"):
+        owner(**ONCE).fit(torch.as_tensor(X, device="meta"), CODES)

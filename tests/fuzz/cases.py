@@ -282,12 +282,17 @@ def _judge_error(error: Exception) -> list[str]:
     """Say what is wrong with an error: its type, or that it comes from within."""
     if not isinstance(error, ValueError | TypeError | NotFittedError):
         return [f"{type(error).__name__}: {error}"]
-    if HOUSE.search(str(error)):
+    if HOUSE.search(_read(error)):
         return []
     last = traceback.extract_tb(error.__traceback__)[-1].filename
     if any(place in last for place in CHECKS[:3]) and "/site-packages/" in last:
         return []
     return [f"inner {type(error).__name__}: {error}"]
+
+
+def _read(error: BaseException) -> str:
+    """Return what a user reads: the message, which may be skorch's own sentence, and its notes."""
+    return "\n".join([str(error), *getattr(error, "__notes__", [])])
 
 
 def judge(case: Case) -> list[str]:
@@ -297,7 +302,7 @@ def judge(case: Case) -> list[str]:
     if case.broken or "Stream" in case.X:
         return complaints
     plain = run(case.write(plain=True))
-    refused = outcome.error is not None and HOUSE.search(str(outcome.error))
+    refused = outcome.error is not None and HOUSE.search(_read(outcome.error))
     if refused and case.is_dataset:  # it may lack what arrays have, such as neighbours
         return complaints
     if (

@@ -142,7 +142,7 @@ def refuse_loader(X: object, name: str = "X") -> None:
         )
 
 
-def _list_columns(X: Any) -> list[object] | None:
+def _list_columns(X: object) -> list[object] | None:
     """Return the keys of the first row of rows that are dicts, as those of a Hugging Face dataset are."""
     is_array = isinstance(X, Dataset | Mapping) or hasattr(X, "__array__") or not hasattr(X, "__len__")
     if is_array or not hasattr(X, "__getitem__"):

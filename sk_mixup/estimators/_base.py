@@ -478,7 +478,7 @@ class MixupEstimator(MixupNetMixin):
             return x.to(self.float_dtype)
         return super()._cast_inputs(x)
 
-    def infer(self, x: Any, **fit_params: object) -> Any:
+    def infer(self, x: object, **fit_params: object) -> Any:
         """Return the module's output; see ``skorch.NeuralNet.infer``."""
         x = as_integers(x) if self._takes_integers else x
         return super().infer(x, **fit_params)
@@ -547,7 +547,7 @@ class MixupEstimator(MixupNetMixin):
         return ItemReader.of(self.get_iterator(dataset, training=True))
 
     def _encode_targets(
-        self, y: Any, n_samples: int, *, reset: bool, classes: Sequence[object] | None = None
+        self, y: object, n_samples: int, *, reset: bool, classes: Sequence[object] | None = None
     ) -> np.ndarray:
         """Check targets, learn their kind where they are the first, and turn them into codes."""
         y = as_target_array(y)
@@ -873,7 +873,7 @@ class MixupEstimator(MixupNetMixin):
         stopped: bool = super()._end_epoch(sets)
         return stopped
 
-    def _predict_trained_rows(self, dataset: Dataset[Any]) -> None:
+    def _predict_trained_rows(self, dataset: Dataset[object]) -> None:
         """Give scores of the rows trained on the predictions of the epoch's end, not those on its way."""
         scorings = [callback for _, callback in self.callbacks_ if scores_trained_rows(callback)]
         scorings = [callback for callback in scorings if self._caches_for(callback)]

@@ -128,7 +128,7 @@ def kept_mode(model: object) -> Iterator[None]:
             part.training = training
 
 
-def take_last_step(model: Any, X: Any) -> tuple[Any, Any]:
+def take_last_step(model: Any, X: object) -> tuple[Any, Any]:
     """Return the net at the end of searches and pipelines, and the rows as it is given them."""
     while True:
         if hasattr(model, "best_estimator_"):

@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # Two processes of one thread each: small nets gain nothing from threads.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test test-fast test-skorch lint types imports report smoke house test-lowest clean
+.PHONY: demo test test-fast test-skorch lint types imports report smoke house fuzz test-lowest clean
 
 demo: $(STAMP)
 	$(BIN)/python -m benchmarks uci --seeds 5 --out build/demo
@@ -48,6 +48,10 @@ $(STAMP): pyproject.toml constraints.txt
 # How the package is built, in figures.
 house: $(STAMP)
 	$(BIN)/python tests/house.py
+
+# Ten thousand cases of the fuzz test, some ten minutes; fails if one does not come out right.
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz 0 10000
 
 # The lowest versions that pyproject.toml allows, in an environment of their own.
 test-lowest:

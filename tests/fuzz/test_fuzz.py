@@ -27,11 +27,3 @@ def check(data: Any, kind: str) -> None:
 @given(data=st.data())
 def test_what_is_given_is_trained_on_rightly_or_refused_in_words(data: Any, kind: str) -> None:
     check(data, kind)
-
-
-@pytest.mark.slow
-@EACH_KIND
-@settings(max_examples=1250, phases=PHASES, database=None, suppress_health_check=list(HealthCheck))
-@given(data=st.data())
-def test_much_more_is_trained_on_rightly_or_refused_in_words(data: Any, kind: str) -> None:
-    check(data, kind)

@@ -11,7 +11,7 @@ from sklearn.utils.validation import column_or_1d
 
 from sk_mixup._data.storage import Rows
 from sk_mixup._skorch.datasets import SkorchRows
-from sk_mixup.estimators._class_targets import Labels
+from sk_mixup.estimators._row_labels import Labels
 from sk_mixup.estimators._targets import ClassWeight, TargetOptions
 
 __all__ = ["UNLABELED", "PartialLabels", "PartlyLabeledRows", "find_labeled"]

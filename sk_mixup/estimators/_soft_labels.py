@@ -125,10 +125,6 @@ class SoftLabels(ClassTargets):
             return keep
         return SIGMOID if isinstance(criterion, nn.BCEWithLogitsLoss) else SOFTMAX
 
-    def choose(self, values: np.ndarray) -> np.ndarray:
-        """Return the code of the most probable class."""
-        return values.argmax(axis=1)
-
     def score(self, y: object, y_pred: np.ndarray, sample_weight: object = None) -> float:
         """Return the accuracy towards the most probable class of each row, or towards labels."""
         labels = to_array(y)

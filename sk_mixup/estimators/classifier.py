@@ -16,8 +16,10 @@ from torch.utils.data import DataLoader
 
 from sk_mixup._validation import check_real
 from sk_mixup.estimators._base import MixupEstimator
-from sk_mixup.estimators._class_targets import Indicators, Labels, PixelLabels
+from sk_mixup.estimators._indicators import Indicators
 from sk_mixup.estimators._options import check_smoothing, store_options
+from sk_mixup.estimators._pixel_labels import PixelLabels
+from sk_mixup.estimators._row_labels import Labels
 from sk_mixup.estimators._soft_labels import SoftLabels
 from sk_mixup.estimators._targets import ClassWeight, Targets
 from sk_mixup.mixing import Partners, Vicinity

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sk_mixup import MixupClassifier, MixupRegressor
-from sk_mixup.estimators._class_targets import Labels
+from sk_mixup.estimators._row_labels import Labels
 from sk_mixup.estimators._targets import RealValues
 
 QUICK = {"max_epochs": 30, "lr": 0.02, "random_state": 0}

@@ -1,0 +1,107 @@
+"""Several labels per row, as indicators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+from scipy import sparse
+from sklearn.utils.multiclass import is_multilabel
+from sklearn.utils.validation import assert_all_finite
+from skorch.utils import to_numpy
+from torch import Tensor, nn
+
+from sk_mixup._skorch.dataset_items import to_array
+from sk_mixup._training.losses import INDICATORS, Loss, LossOptions, find_loss
+from sk_mixup.estimators._class_targets import ClassTargets
+from sk_mixup.estimators._inputs import get_input_dtype
+from sk_mixup.estimators._links import SIGMOID, keep, takes_probabilities
+from sk_mixup.estimators._targets import TargetOptions
+
+__all__ = ["Indicators"]
+
+
+@dataclass(frozen=True, eq=False)
+class Indicators(ClassTargets):
+    """Several labels per row: for each of them whether the row has it."""
+
+    criterion: ClassVar[type[nn.Module]] = nn.BCEWithLogitsLoss
+
+    @classmethod
+    def accepts(cls, y: np.ndarray) -> bool:
+        """Whether an array holds zeros and ones in several columns."""
+        return y.ndim == 2 and bool(is_multilabel(y))
+
+    @classmethod
+    def check(cls, y: np.ndarray) -> np.ndarray:
+        """Return indicators, 0 and 1."""
+        if y.dtype.kind == "f":
+            assert_all_finite(y, input_name="y")
+        if not np.all(is_right := (y == 0) | (y == 1)):
+            raise ValueError(
+                f"y must hold 0 and 1 for several labels per row; got {y[~is_right].tolist()[0]!r}. Write 1 "
+                "where a row has the label, as by (y > 0).astype(int), or use sklearn's MultiLabelBinarizer."
+            )
+        return y
+
+    @classmethod
+    def learn(cls, y: np.ndarray, options: TargetOptions) -> Self:
+        """Remember the number of columns, or the labels that are given."""
+        n_columns = y.shape[1]
+        classes = np.arange(n_columns) if options.classes is None else np.unique(options.classes)
+        if len(classes) != n_columns:
+            raise ValueError(
+                f"classes must name one label for each column of y; got {len(classes)} for {n_columns} "
+                "columns. Name them all, or give y a column of zeros for each label that no row has."
+            )
+        return cls(classes)
+
+    def describe(self) -> str:
+        """Return in words what y must be."""
+        return f"indicators of {self.n_outputs} labels"
+
+    def encode(self, y: np.ndarray) -> np.ndarray:
+        """Return indicators as floats."""
+        return self.check_axes(y, y.shape[1] == self.n_outputs).astype(get_input_dtype())
+
+    def encode_yielded(self, y: np.ndarray) -> np.ndarray:
+        """Return indicators as floats; of a Dataset that was not read before, they are checked here."""
+        return self.encode(self.check(self.check_axes(y, y.ndim == 2)))
+
+    def decode(self, codes: np.ndarray | Tensor) -> np.ndarray:
+        """Return the indicators."""
+        return np.asarray(to_numpy(codes))
+
+    def check_output(self, output: Tensor, criterion: nn.Module) -> None:
+        """Raise unless there is a logit for each label; two classes per step look like two members."""
+        if output.shape[1:] == (2, self.n_outputs):
+            raise ValueError(
+                f"y must have the shape (n_samples, 1, {self.n_outputs}) for labels 0 and 1 of "
+                f"{self.n_outputs} steps; got several labels per row for an output of shape "
+                f"{tuple(output.shape)}. Use y[:, None], or another number of members than 2."
+            )
+        self.check_width(output, self.n_outputs)
+
+    def find_closed_form(
+        self, criterion: nn.Module, label_smoothing: float, confidence_penalty: float
+    ) -> Loss | None:
+        """Return the binary cross-entropy, if that is the criterion."""
+        loss = find_loss(criterion, LossOptions(self.n_outputs or 0, label_smoothing, confidence_penalty))
+        return loss if loss is not None and loss.targets == INDICATORS else None
+
+    def get_link(self, criterion: nn.Module | None) -> Callable[[Tensor], Tensor] | None:
+        """Return the sigmoid; probabilities are kept."""
+        if criterion is None:
+            return None
+        return keep if takes_probabilities(criterion) else SIGMOID
+
+    def choose(self, values: np.ndarray) -> np.ndarray:
+        """Return which labels are more probable than not."""
+        return (values > 0.5).astype(np.int64)
+
+    def score(self, y: object, y_pred: np.ndarray, sample_weight: object = None) -> float:
+        """Return subset accuracy; indicators other than 0 and 1 would never be predicted."""
+        values = y.toarray() if sparse.issparse(y) else to_array(y)  # type: ignore[attr-defined]
+        return super().score(self.check(values), y_pred, sample_weight)

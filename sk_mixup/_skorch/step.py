@@ -18,8 +18,8 @@ from torch.nn.modules.loss import _Loss
 from sk_mixup._data.batches import Batch, is_pair
 from sk_mixup._data.storage import map_features
 from sk_mixup._data.virtual_examples import mixing_at
-from sk_mixup._training.averages import mix_losses
-from sk_mixup._training.losses import IGNORED, Loss, count_targets
+from sk_mixup._training.averages import IGNORED, count_targets, mix_losses
+from sk_mixup._training.losses import Loss
 from sk_mixup.mixing import Vicinity
 
 __all__ = [

@@ -1,13 +1,29 @@
-"""Averages over the weighted rows of a batch, or of several batches at once."""
+"""Averages over the weighted rows of a batch, or of several at once, and what their targets count in them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 
-__all__ = ["average_rows", "divide_safely", "get_divisors", "mix_losses", "sum_batches"]
+__all__ = [
+    "COUNTED",
+    "IGNORED",
+    "average_entropy",
+    "average_rows",
+    "count_targets",
+    "divide_safely",
+    "get_binary_entropy",
+    "get_divisors",
+    "mix_losses",
+    "sum_batches",
+]
+
+IGNORED = -100  # torch's default of `ignore_index`, which is no class
+# Criteria whose mean is over the targets that are not ignored, by the weights of their classes.
+COUNTED = (nn.CrossEntropyLoss, nn.NLLLoss)
 
 
 def average_rows(losses: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -36,6 +52,40 @@ def average_rows(losses: Tensor, weight: Tensor | None = None) -> Tensor:
     return divide_safely((weight * losses.reshape(len(losses), -1).mean(dim=1)).sum(), weight.sum())
 
 
+def count_targets(criterion: object, y: Tensor) -> Tensor | None:
+    """Return what the loss of each target counts in the mean that torch's criterion takes.
+
+    Parameters
+    ----------
+    criterion : torch.nn.Module or None
+        The criterion.
+    y : Tensor
+        Targets, of any shape.
+
+    Returns
+    -------
+    counts : Tensor of the shape of y, or None
+        The weight of its class, 0 for targets that are ignored; None where all losses count 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from sk_mixup._training.averages import count_targets
+    >>> count_targets(nn.CrossEntropyLoss(torch.tensor([2.0, 3.0])), torch.tensor([[0, 1, -100]]))
+    tensor([[2., 3., 0.]])
+    """
+    if isinstance(criterion, nn.BCEWithLogitsLoss) and y.ndim > 2 and y.dtype == torch.int64:
+        return y != IGNORED  # codes of maps with one logit per pixel
+    if not isinstance(criterion, COUNTED) or y.is_floating_point():
+        return None
+    counted = y != criterion.ignore_index
+    if criterion.weight is None:
+        return counted
+    codes = torch.where(counted, y, 0).to(criterion.weight.device, torch.int64)
+    return criterion.weight[codes] * counted.to(criterion.weight.device)
+
+
 def mix_losses(
     losses: Tensor,
     lam: Tensor,
@@ -59,8 +109,8 @@ def mix_losses(
     weight : Tensor of shape (n,), default=None
         Weight of each virtual example; None means 1.
     counts : Tensor of shape (k, n, *sizes), default=None
-        What each loss counts in the mean, as :func:`sk_mixup._training.losses.count_targets`
-        gives it; None means 1.
+        What each loss counts in the mean, as :func:`count_targets` gives it;
+        None means 1.
     reduction : {'mean', 'batchmean', 'sum'}, default='mean'
         That of torch: 'batchmean' divides by the rows' weights, 'sum' by nothing.
 
@@ -101,6 +151,48 @@ def mix_losses(
         return divide_safely(total, (share * counts).sum())
     n_rows = torch.full_like(total, lam.shape[1]) if weight is None else weight.sum()
     return divide_safely(total, n_rows * (losses[0, 0].numel() if reduction == "mean" else 1))
+
+
+def average_entropy(logits: Tensor, weight: Tensor | None = None, *, binary: bool = False) -> Tensor:
+    """Average the entropy of predictions, in nats: the bonus of the confidence penalty [1]_.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n, n_outputs) or (n, k, n_outputs)
+        Output of the network, or of k members for each row.
+    weight : Tensor of shape (n,), default=None
+        Weight of each row; None means 1.
+    binary : bool, default=False
+        Whether each output stands for itself, a sigmoid's argument; else they are a
+        softmax's.
+
+    Returns
+    -------
+    entropy : Tensor of shape ()
+        Mean over the rows and members, and over the outputs where they are binary.
+
+    References
+    ----------
+    .. [1] G. Pereyra, G. Tucker, J. Chorowski, L. Kaiser and G. Hinton, "Regularizing Neural
+       Networks by Penalizing Confident Output Distributions", 2017,
+       https://arxiv.org/abs/1701.06548
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_mixup._training.averages import average_entropy
+    >>> average_entropy(torch.zeros(1, 4))
+    tensor(1.3863)
+    """
+    if binary:
+        return average_rows(get_binary_entropy(logits), weight)
+    log_p = torch.log_softmax(logits, dim=-1)
+    return average_rows(-(log_p.exp() * log_p).sum(dim=-1), weight)
+
+
+def get_binary_entropy(logits: Tensor) -> Tensor:
+    """Return the entropy of each output's own prediction, in nats."""
+    return F.binary_cross_entropy_with_logits(logits, logits.sigmoid(), reduction="none")
 
 
 def divide_safely(total: Tensor, divisor: Tensor) -> Tensor:

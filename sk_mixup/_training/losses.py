@@ -24,30 +24,30 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 
-from sk_mixup._training.averages import average_rows, divide_safely, get_divisors, sum_batches
+from sk_mixup._training.averages import (
+    IGNORED,
+    divide_safely,
+    get_binary_entropy,
+    get_divisors,
+    sum_batches,
+)
 from sk_mixup._training.module_structure import is_hooked
 from sk_mixup.mixing.functional import soft_targets
 
 __all__ = [
     "CLOSED_FORMS",
-    "COUNTED",
     "BinaryCrossEntropy",
     "CrossEntropy",
     "Loss",
     "LossOptions",
     "SoftCrossEntropy",
     "SquaredError",
-    "average_entropy",
-    "count_targets",
     "find_loss",
     "mix_targets",
     "smooth_targets",
 ]
 
 CLASSES, DISTRIBUTIONS, INDICATORS, VALUES = "classes", "distributions", "indicators", "values"
-IGNORED = -100  # torch's default of `ignore_index`, which is no class
-# Criteria whose mean is over the targets that are not ignored, by the weights of their classes.
-COUNTED = (nn.CrossEntropyLoss, nn.NLLLoss)
 
 
 class Loss(ABC):
@@ -302,7 +302,7 @@ class BinaryCrossEntropy(Loss):
         losses = F.binary_cross_entropy_with_logits(kept, target, reduction="none")
         values = (losses / divisor).sum(dim=-1)
         for weight in penalty:
-            values -= (_get_binary_entropy(kept) * weight).sum(dim=-1)
+            values -= (get_binary_entropy(kept) * weight).sum(dim=-1)
         return values
 
     def describe(self) -> Hashable:
@@ -398,40 +398,6 @@ def find_loss(criterion: nn.Module, options: LossOptions) -> Loss | None:
     return make_loss(criterion, options)
 
 
-def count_targets(criterion: object, y: Tensor) -> Tensor | None:
-    """Return what the loss of each target counts in the mean that torch's criterion takes.
-
-    Parameters
-    ----------
-    criterion : torch.nn.Module or None
-        The criterion.
-    y : Tensor
-        Targets, of any shape.
-
-    Returns
-    -------
-    counts : Tensor of the shape of y, or None
-        The weight of its class, 0 for targets that are ignored; None where all losses count 1.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from torch import nn
-    >>> from sk_mixup._training.losses import count_targets
-    >>> count_targets(nn.CrossEntropyLoss(torch.tensor([2.0, 3.0])), torch.tensor([[0, 1, -100]]))
-    tensor([[2., 3., 0.]])
-    """
-    if isinstance(criterion, nn.BCEWithLogitsLoss) and y.ndim > 2 and y.dtype == torch.int64:
-        return y != IGNORED  # codes of maps with one logit per pixel
-    if not isinstance(criterion, COUNTED) or y.is_floating_point():
-        return None
-    counted = y != criterion.ignore_index
-    if criterion.weight is None:
-        return counted
-    codes = torch.where(counted, y, 0).to(criterion.weight.device, torch.int64)
-    return criterion.weight[codes] * counted.to(criterion.weight.device)
-
-
 def smooth_targets(target: Tensor, label_smoothing: float, n_classes: int) -> Tensor:
     """Spread a share of distributions uniformly over all classes.
 
@@ -484,10 +450,6 @@ def _weigh_entropy(penalty: float, divisor: Tensor, n_rows: int) -> tuple[Tensor
     return ((penalty / divisor).expand(n_rows, 1),) if penalty else ()
 
 
-def _get_binary_entropy(logits: Tensor) -> Tensor:
-    return F.binary_cross_entropy_with_logits(logits, logits.sigmoid(), reduction="none")
-
-
 def mix_targets(targets: Tensor, lam: Tensor) -> Tensor:
     """Mix real-valued targets.
 
@@ -516,40 +478,3 @@ def mix_targets(targets: Tensor, lam: Tensor) -> Tensor:
     tensor([[2.]])
     """
     return (lam.unsqueeze(-1) * targets).sum(dim=0)
-
-
-def average_entropy(logits: Tensor, weight: Tensor | None = None, *, binary: bool = False) -> Tensor:
-    """Average the entropy of predictions, in nats: the bonus of the confidence penalty [1]_.
-
-    Parameters
-    ----------
-    logits : Tensor of shape (n, n_outputs) or (n, k, n_outputs)
-        Output of the network, or of k members for each row.
-    weight : Tensor of shape (n,), default=None
-        Weight of each row; None means 1.
-    binary : bool, default=False
-        Whether each output stands for itself, a sigmoid's argument; else they are a
-        softmax's.
-
-    Returns
-    -------
-    entropy : Tensor of shape ()
-        Mean over the rows and members, and over the outputs where they are binary.
-
-    References
-    ----------
-    .. [1] G. Pereyra, G. Tucker, J. Chorowski, L. Kaiser and G. Hinton, "Regularizing Neural
-       Networks by Penalizing Confident Output Distributions", 2017,
-       https://arxiv.org/abs/1701.06548
-
-    Examples
-    --------
-    >>> import torch
-    >>> from sk_mixup._training.losses import average_entropy
-    >>> average_entropy(torch.zeros(1, 4))
-    tensor(1.3863)
-    """
-    if binary:
-        return average_rows(_get_binary_entropy(logits), weight)
-    log_p = torch.log_softmax(logits, dim=-1)
-    return average_rows(-(log_p.exp() * log_p).sum(dim=-1), weight)

@@ -45,7 +45,8 @@ from sk_mixup._skorch.net import MixupNetMixin
 from sk_mixup._skorch.options import check_callbacks
 from sk_mixup._skorch.step import as_batch
 from sk_mixup._tensors import to_host
-from sk_mixup._training.losses import Loss, average_entropy
+from sk_mixup._training.averages import average_entropy
+from sk_mixup._training.losses import Loss
 from sk_mixup._validation import (
     check_bool,
     check_choice,

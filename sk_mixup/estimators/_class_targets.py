@@ -10,7 +10,8 @@ import numpy as np
 from sklearn.metrics import accuracy_score
 from torch import Tensor, nn
 
-from sk_mixup._training.losses import COUNTED, smooth_targets
+from sk_mixup._training.averages import COUNTED
+from sk_mixup._training.losses import smooth_targets
 from sk_mixup.estimators._members import average_members, spread_members
 from sk_mixup.estimators._targets import ClassWeight, Targets
 

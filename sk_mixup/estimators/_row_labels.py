@@ -13,7 +13,8 @@ from sklearn.utils.validation import assert_all_finite, column_or_1d
 from skorch.utils import to_numpy
 from torch import Tensor, nn
 
-from sk_mixup._training.losses import CLASSES, IGNORED, Loss, LossOptions, find_loss
+from sk_mixup._training.averages import IGNORED
+from sk_mixup._training.losses import CLASSES, Loss, LossOptions, find_loss
 from sk_mixup._validation import check_choice, check_real
 from sk_mixup.estimators._class_targets import BINARY, ClassTargets, is_softmax, list_classes
 from sk_mixup.estimators._links import SIGMOID_COLUMNS, SOFTMAX, keep, make_columns, takes_probabilities

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from sk_mixup._skorch.dataset_items import to_array
-from sk_mixup._training.losses import IGNORED, VALUES, Loss, LossOptions, find_loss, mix_columns
+from sk_mixup._training.averages import IGNORED
+from sk_mixup._training.losses import VALUES, Loss, LossOptions, find_loss, mix_columns
 from sk_mixup.estimators._inputs import get_input_dtype
 from sk_mixup.estimators._members import average_members, spread_members
 

@@ -14,7 +14,13 @@ from torch import Tensor, nn
 import torch.nn.functional as F  # noqa: N812
 
 from sk_mixup import MixupClassifier, fit_stacked
-from sk_mixup._training.averages import average_rows, get_divisors, mix_losses, sum_batches
+from sk_mixup._training.averages import (
+    average_entropy,
+    average_rows,
+    get_divisors,
+    mix_losses,
+    sum_batches,
+)
 from sk_mixup._training.losses import (
     CLOSED_FORMS,
     BinaryCrossEntropy,
@@ -22,7 +28,6 @@ from sk_mixup._training.losses import (
     Loss,
     LossOptions,
     SquaredError,
-    average_entropy,
     find_loss,
     mix_columns,
     mix_targets,

@@ -14,7 +14,6 @@ import warnings
 import numpy as np
 from scipy import sparse
 from sklearn.base import BaseEstimator
-from sklearn.exceptions import NotFittedError
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring
@@ -27,7 +26,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset
 
 from sk_mixup._data.batches import Batch, is_pair
-from sk_mixup._data.storage import Rows, split_padded
+from sk_mixup._data.storage import Rows
 from sk_mixup._random import draw_seed, unseen_draws
 from sk_mixup._skorch.dataset_items import (
     CODED,
@@ -88,6 +87,7 @@ from sk_mixup.estimators._options import (
     list_options,
 )
 from sk_mixup.estimators._persistence import File, from_json, read_header, to_json, whole_files, write_state
+from sk_mixup.estimators._prediction import NotReadyError, Output, TablePredictor, cut_rows, is_table
 from sk_mixup.estimators._targets import (
     ClassWeight,
     OpaqueTargets,
@@ -102,18 +102,8 @@ from sk_mixup.stacking._scheduler import rejoin_scheduler
 
 __all__ = ["MixupEstimator"]
 
-# A table is predicted in blocks of this many rows, the last one padded: float32 matrix
-# products choose their kernel by batch size, and rows predicted one by one differed from
-# rows predicted together by up to 3e-7.
-BLOCK_SIZE = 256
-# Results of so many rows are handed on at once.
-TABLE_SIZE = 64 * BLOCK_SIZE
 # What a fit learns beside the weights and the targets.
 LEARNED = ("feature_names_in_", "n_features_in_", "_shape_in", "_takes_integers")
-
-
-class NotReadyError(NotInitializedError, NotFittedError):
-    """An estimator is asked to predict that was neither fitted nor initialized."""
 
 
 class MixupEstimator(MixupNetMixin):
@@ -967,36 +957,21 @@ class MixupEstimator(MixupNetMixin):
             yield from super().forward_iter(rows, training=training, device=device)
             return
         batch_size = self._get_valid_batch_size(len(rows))
-        table = getattr(rows.x, "ndim", None) == 2 and not training
-        size = TABLE_SIZE if table else batch_size
-        for start in range(0, len(rows), size):
-            x = rows.slice(start, min(start + size, len(rows)))[0]
-            if table:
-                outputs = self._predict_table(x, batch_size)
-            else:
-                outputs = [self.evaluation_step((x, None), training=training)]
-            for output in outputs:
-                yield to_device(output, device=device)
+        if is_table(rows) and not training:
+            in_batches = callable(self.predict_nonlinearity)
+            outputs = TablePredictor(self._evaluate_batches, batch_size, in_batches).predict(rows)
+        else:
+            parts = cut_rows(rows, batch_size)
+            outputs = (self.evaluation_step((x, None), training=training) for x in parts)
+        for output in outputs:
+            yield to_device(output, device=device)
 
-    def _predict_table(self, x: Tensor, batch_size: int) -> list[Any]:
-        """Predict a part of a table in padded blocks; what goes to code of the user's, in its batches."""
-        outputs = self._evaluate_blocks(split_padded(x, BLOCK_SIZE))
-        if isinstance(outputs[0], Tensor):
-            output = torch.cat(outputs)[: len(x)]
-            return list(torch.split(output, batch_size)) if callable(self.predict_nonlinearity) else [output]
-        if any(len(part) != BLOCK_SIZE for part in outputs[0]):
-            return [self.evaluation_step((part, None)) for part in torch.split(x, batch_size)]
-        parts = [
-            torch.split(torch.cat(column)[: len(x)], batch_size) for column in zip(*outputs, strict=True)
-        ]
-        return list(zip(*parts, strict=True))
-
-    def _evaluate_blocks(self, blocks: list[Tensor]) -> list[Any]:
+    def _evaluate_batches(self, batches: list[Tensor]) -> list[Output]:
         if self.is_overridden("evaluation_step"):
-            return [self.evaluation_step((block, None)) for block in blocks]
+            return [self.evaluation_step((x, None)) for x in batches]
         self._set_training(False)  # once; to walk through the modules takes as long as a block
         with torch.no_grad(), self._get_autocast():
-            return [self._to_full_precision(self.infer(block)) for block in blocks]
+            return [self._to_full_precision(self.infer(x)) for x in batches]
 
     def _check_ready(self) -> None:
         """Raise what callers of skorch and of scikit-learn expect of a net that cannot predict yet."""

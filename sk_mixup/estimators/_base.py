@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 import copy
-from dataclasses import fields
 import inspect
 import math
 from typing import Any, ClassVar, Self
@@ -86,7 +85,15 @@ from sk_mixup.estimators._options import (
     explaining_refusal,
     list_options,
 )
-from sk_mixup.estimators._persistence import File, from_json, read_header, to_json, whole_files, write_state
+from sk_mixup.estimators._persistence import (
+    File,
+    Learned,
+    forget_learned,
+    name_files,
+    read_header,
+    whole_files,
+    write_state,
+)
 from sk_mixup.estimators._prediction import NotReadyError, Output, TablePredictor, cut_rows, is_table
 from sk_mixup.estimators._targets import (
     ClassWeight,
@@ -101,9 +108,6 @@ from sk_mixup.mixing.plan import INPUT
 from sk_mixup.stacking._scheduler import rejoin_scheduler
 
 __all__ = ["MixupEstimator"]
-
-# What a fit learns beside the weights and the targets.
-LEARNED = ("feature_names_in_", "n_features_in_", "_shape_in", "_takes_integers")
 
 
 class MixupEstimator(MixupNetMixin):
@@ -342,8 +346,7 @@ class MixupEstimator(MixupNetMixin):
         if is_dataset(X):
             self._refuse_weights(sample_weight)
             if reset:
-                for name in LEARNED:
-                    self.__dict__.pop(name, None)
+                forget_learned(self.__dict__)
             y = self._check_dataset(X, y, reset=reset, classes=classes)
             if reset and "_shape_in" in vars(self) and self._shape_in:
                 self.n_features_in_ = self._shape_in[0]
@@ -1153,13 +1156,13 @@ class MixupEstimator(MixupNetMixin):
         -----
         A file named by its path appears whole or not at all.
         """
-        if f_params is None:  # skorch's other name for it, which its checkpoints use
-            f_params = kwargs.pop("f_module", None)
-        files = {"f_params": f_params, "f_optimizer": f_optimizer, "f_criterion": f_criterion}
-        with whole_files(files | {"f_history": f_history, **kwargs}) as paths:
-            if use_safetensors and f_params is not None:
+        files = name_files(
+            f_params=f_params, f_optimizer=f_optimizer, f_criterion=f_criterion, f_history=f_history, **kwargs
+        )
+        with whole_files(files) as paths:
+            if use_safetensors and files["f_params"] is not None:
                 self.check_is_fitted()
-                write_state(paths.pop("f_params"), self.module_.state_dict(), self._get_learned())  # type: ignore[arg-type]
+                write_state(paths.pop("f_params"), self.module_.state_dict(), self._get_learned().describe())  # type: ignore[arg-type]
                 if not any(value is not None for value in paths.values()):
                     return
             super().save_params(use_safetensors=use_safetensors, **paths)
@@ -1191,20 +1194,14 @@ class MixupEstimator(MixupNetMixin):
         **kwargs : dict
             ``f_<name>`` of further components, as in skorch.
         """
-        if f_params is None:  # skorch's other name for it, which its checkpoints use
-            f_params = kwargs.pop("f_module", None)
-        files = {"f_params": f_params, "f_optimizer": f_optimizer, "f_criterion": f_criterion}
+        files = name_files(
+            f_params=f_params, f_optimizer=f_optimizer, f_criterion=f_criterion, f_history=f_history, **kwargs
+        )
         with self._unchanged_if_refused():
-            if use_safetensors and f_params is not None:
-                self._restore_learned(f_params)
+            if use_safetensors and (file := files["f_params"]) is not None:
+                self._restore_learned(file)
             try:
-                super().load_params(
-                    checkpoint=checkpoint,
-                    use_safetensors=use_safetensors,
-                    f_history=f_history,
-                    **files,
-                    **kwargs,
-                )
+                super().load_params(checkpoint=checkpoint, use_safetensors=use_safetensors, **files)
             except NotInitializedError as error:
                 error.add_note(
                     "This file holds no sizes and no classes: call initialize() with module__<size>, and "
@@ -1212,11 +1209,8 @@ class MixupEstimator(MixupNetMixin):
                 )
                 raise
 
-    def _get_learned(self) -> dict[str, object]:
-        """Return what a fit learned beside the weights, for a file."""
-        learned = {name: to_json(vars(self)[name]) for name in LEARNED if name in vars(self)}
-        targets = {part.name: to_json(getattr(self._targets, part.name)) for part in fields(self._targets)}
-        return learned | {"targets": {"kind": type(self._targets).__name__, **targets}}
+    def _get_learned(self) -> Learned:
+        return Learned.of(vars(self), self._targets)
 
     def _restore_learned(self, file: File) -> None:
         """Take over classes and features from the header of a safetensors file.
@@ -1224,34 +1218,18 @@ class MixupEstimator(MixupNetMixin):
         A net that already has them, and weights of those shapes, is left as it is.
         """
         header = read_header(file)
-        learned = header.learned
-        if learned is None or not isinstance(learned.get("targets"), dict):
+        if self.initialized_ and header.tells_of(self._get_learned(), self.module_.state_dict()):
             return
-        if self.initialized_ and learned == self._get_learned() and header.shapes == self._get_shapes():
+        learned = Learned.read(header.learned, self._list_kinds(), type(self).__name__)
+        if learned is None:
             return
-        for name in LEARNED:
-            self.__dict__.pop(name, None)
-        self.__dict__.update({name: from_json(learned[name]) for name in LEARNED if name in learned})
-        values = {name: from_json(value) for name, value in learned["targets"].items()}  # type: ignore[attr-defined]
-        kind = self._find_kind(str(values.pop("kind")))
-        self._targets = kind(**{part.name: values[part.name] for part in fields(kind) if part.name in values})
+        forget_learned(self.__dict__)
+        self.__dict__.update(learned.values)
+        self._targets = learned.targets
         # A new module, so that weights that do not fit leave the one at hand as it was.
         history, self.history_ = self.history_, None
         self.initialize()
         self.history_ = history if history is not None else self.history_
-
-    def _find_kind(self, name: str) -> type[Targets]:
-        """Return the kind of targets that a file names."""
-        kinds = {kind.__name__: kind for kind in self._list_kinds()}
-        if name not in kinds:
-            raise ValueError(
-                f"f_params must be a file of a {type(self).__name__}, for targets of kind "
-                f"{', '.join(kinds)}; got one for {name}. Load it into the estimator that it is of."
-            )
-        return kinds[name]
-
-    def _get_shapes(self) -> dict[str, list[int]]:
-        return {name: list(tensor.shape) for name, tensor in self.module_.state_dict().items()}
 
 
 def _check_has_rows(dataset: Dataset[object]) -> None:

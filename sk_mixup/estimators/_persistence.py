@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 import json
 import os
 from pathlib import Path
@@ -14,11 +14,33 @@ from typing import BinaryIO
 import numpy as np
 from torch import Tensor
 
-__all__ = ["File", "Header", "from_json", "read_header", "to_json", "whole_files", "write_state"]
+from sk_mixup.estimators._targets import Targets
 
+__all__ = [
+    "File",
+    "Header",
+    "Learned",
+    "forget_learned",
+    "from_json",
+    "name_files",
+    "read_header",
+    "to_json",
+    "whole_files",
+    "write_state",
+]
+
+# What a fit learns beside the weights and the targets.
+LEARNED = ("feature_names_in_", "n_features_in_", "_shape_in", "_takes_integers")
 # Where in the metadata of a safetensors file stands what a fit learned beside the weights.
 METADATA = "sk_mixup"
 File = str | os.PathLike[str] | BinaryIO
+
+
+def name_files(**files: File | None) -> dict[str, File | None]:
+    """Return files by option; ``f_module`` is skorch's other name of ``f_params``, which checkpoints use."""
+    if files.get("f_params") is None:
+        files["f_params"] = files.pop("f_module", None)
+    return files
 
 
 @contextmanager
@@ -71,6 +93,68 @@ class Header:
 
     shapes: dict[str, list[int]]
     learned: dict[str, object] | None
+
+    def tells_of(self, learned: Learned, state: Mapping[str, Tensor]) -> bool:
+        """Whether the file is of the same data, and of weights of the same shapes."""
+        shapes = {name: list(tensor.shape) for name, tensor in state.items()}
+        return self.learned == learned.describe() and self.shapes == shapes
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a fit of an estimator learned beside the weights.
+
+    Attributes
+    ----------
+    values : dict of str to object
+        Attributes of the estimator.
+    targets : Targets
+        What it knows of its targets.
+    """
+
+    values: dict[str, object]
+    targets: Targets
+
+    @classmethod
+    def of(cls, attributes: Mapping[str, object], targets: Targets) -> Learned:
+        """Return what stands among the attributes of an estimator."""
+        return cls({name: attributes[name] for name in LEARNED if name in attributes}, targets)
+
+    @classmethod
+    def read(
+        cls, described: Mapping[str, object] | None, kinds: Iterable[type[Targets]], owner: str
+    ) -> Learned | None:
+        """Return what :meth:`describe` wrote, for an estimator of these kinds of targets; None for else.
+
+        Raises
+        ------
+        ValueError
+            If the targets are of another kind.
+        """
+        targets = None if described is None else described.get("targets")
+        if described is None or not isinstance(targets, dict):
+            return None
+        known = {kind.__name__: kind for kind in kinds}
+        if targets["kind"] not in known:
+            raise ValueError(
+                f"f_params must be a file of a {owner}, for targets of kind {', '.join(known)}; got one for "
+                f"{targets['kind']}. Load it into the estimator that it is of."
+            )
+        kind = known[targets["kind"]]
+        parts = {part.name: from_json(targets[part.name]) for part in fields(kind) if part.name in targets}
+        return cls({name: from_json(described[name]) for name in LEARNED if name in described}, kind(**parts))
+
+    def describe(self) -> dict[str, object]:
+        """Return it as JSON can hold it."""
+        targets = {part.name: to_json(getattr(self.targets, part.name)) for part in fields(self.targets)}
+        values = {name: to_json(value) for name, value in self.values.items()}
+        return values | {"targets": {"kind": type(self.targets).__name__, **targets}}
+
+
+def forget_learned(attributes: dict[str, object]) -> None:
+    """Remove from the attributes of an estimator what an earlier fit learned."""
+    for name in LEARNED:
+        attributes.pop(name, None)
 
 
 def read_header(file: File) -> Header:

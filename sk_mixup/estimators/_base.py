@@ -45,15 +45,7 @@ from sk_mixup._skorch.step import as_batch
 from sk_mixup._tensors import to_host
 from sk_mixup._training.averages import average_entropy
 from sk_mixup._training.losses import Loss
-from sk_mixup._validation import (
-    check_bool,
-    check_choice,
-    check_device,
-    check_integer,
-    check_names,
-    check_real,
-    did_you_mean,
-)
+from sk_mixup._validation import check_choice, check_device, check_names
 from sk_mixup.estimators._holdout import count_held_out, watches_validation
 from sk_mixup.estimators._inputs import (
     FoundTargets,
@@ -79,8 +71,11 @@ from sk_mixup.estimators._links import Link
 from sk_mixup.estimators._members import average_losses
 from sk_mixup.estimators._options import (
     cast_weights,
+    check_fit_options,
+    check_known,
     check_options_of,
     check_prefixes,
+    check_schedule,
     check_sizes_known,
     explaining_refusal,
     list_options,
@@ -179,15 +174,7 @@ class MixupEstimator(MixupNetMixin):
         """Set options; see ``sklearn.base.BaseEstimator.set_params``."""
         known = {*self._get_option_names(), *self._get_param_names()}
         for name in params:
-            if name not in known and "__" not in name:
-                raise ValueError(
-                    f"Invalid parameter {name!r} for estimator {type(self).__name__}. "
-                    f"{did_you_mean(name, known)} Valid parameters are: {sorted(known)}."
-                )
-            callback = name.rpartition("__")[0]
-            if callback.startswith("callbacks__") and getattr(self, callback, callback) is None:
-                missing = callback.removeprefix("callbacks__")
-                raise ValueError(f"Trying to set a parameter for callback {missing} which does not exist.")
+            check_known(type(self), name, known, vars(self))
         if self.initialized_:
             super().set_params(**params)
             return self
@@ -199,41 +186,10 @@ class MixupEstimator(MixupNetMixin):
 
     def check_options(self) -> None:
         """Raise if an option breaks its rule; the message names it."""
-        check_callbacks(self.callbacks)
         self._check_names()
         check_device(self.device)
         self.check_mixing_options()
-        check_bool("early_stopping", self.early_stopping, hint="Use True to hold out rows and stop by them.")
-        check_integer("n_iter_no_change", self.n_iter_no_change, low=1, hint="Use 10, say.")
-        check_bool("warm_start", self.warm_start, hint="Use True to go on from the last fit.")
-        hint = "Give the share of the training rows to hold out."
-        limits = {"low": 0.0, "high": 1.0}
-        check_real(
-            "validation_fraction", self.validation_fraction, **limits, above=True, below=True, hint=hint
-        )
-        check_real("lr", self.lr, low=0.0, hint="Use 1e-3 for Adam, say.")
-        check_bool("compile", self.compile, hint="Use True to train by torch.compile.")
-        self._check_callables()
-        if isinstance(self.criterion, str):
-            check_choice("criterion", self.criterion, ("auto",))
-
-    def _check_callables(self) -> None:
-        """Raise unless what shall be called can be."""
-        if self.train_split and self.train_split != "auto" and not callable(self.train_split):
-            raise TypeError(
-                f"train_split must be 'auto', None or callable; got {self.train_split!r}. Use "
-                "skorch.dataset.ValidSplit for a split of your own."
-            )
-        if self.predict_nonlinearity not in ("auto", None) and not callable(self.predict_nonlinearity):
-            raise TypeError(
-                f"predict_nonlinearity must be 'auto', None or callable; got {self.predict_nonlinearity!r}. "
-                "Give the function that turns the module's outputs into predictions."
-            )
-        if not callable(self.dataset) and not is_dataset(self.dataset):
-            raise TypeError(
-                f"dataset must be a Dataset class, a function that makes one, or a Dataset; got "
-                f"{self.dataset!r}. Leave it out for arrays."
-            )
+        check_fit_options(self)
 
     def _check_names(self) -> None:
         """Check option names such as ``module__hidden_layer_sizes`` as far as they are known."""
@@ -241,19 +197,12 @@ class MixupEstimator(MixupNetMixin):
         parts = {prefix: getattr(self, prefix, None) for prefix in (*self.components, *self.prefixes_)}
         check_prefixes(type(self), given, self._get_option_names(), parts)
         for prefix in self.components:
-            check_options_of(prefix, getattr(self, prefix), params_for(prefix, vars(self)))
-        names = (
-            {name for name, _ in self._uniquely_named_callbacks()} if self.callbacks != "disable" else set()
-        )
-        check_names("callbacks", {k.split("__")[1] for k in given if k.startswith("callbacks__")}, names)
-
-    def _check_schedule(self) -> None:
-        plain = self.warmup_epochs + self.cooldown_epochs
-        if plain > self.max_epochs:
-            raise ValueError(
-                f"warmup_epochs + cooldown_epochs must be at most max_epochs; got {plain} for max_epochs="
-                f"{self.max_epochs}. Raise max_epochs."
-            )
+            check_options_of(prefix, parts[prefix], params_for(prefix, vars(self)))
+        of_callbacks = {name.split("__")[1] for name in given if name.startswith("callbacks__")}
+        if of_callbacks:
+            check_callbacks(self.callbacks)
+            named = self._uniquely_named_callbacks() if self.callbacks != "disable" else ()
+            check_names("callbacks", of_callbacks, {name for name, _ in named})
 
     @property
     def _default_callbacks(self) -> list[tuple[str, object]]:
@@ -700,7 +649,7 @@ class MixupEstimator(MixupNetMixin):
         """
         self.check_training_readiness()
         self.check_options()
-        self._check_schedule()
+        check_schedule(self.warmup_epochs, self.cooldown_epochs, self.max_epochs)
         self._get_split_params("fit", fit_params)  # metadata that nobody asked for is refused before the data
         fresh = not self.warm_start or not self.initialized_
         reset = fresh or not self._has_seen_data

@@ -6,16 +6,28 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 import inspect
+from typing import Protocol
 
+from skorch.utils import is_dataset
 import torch
 from torch import nn
 
-from sk_mixup._validation import check_names, check_real
+from sk_mixup._validation import (
+    check_bool,
+    check_choice,
+    check_integer,
+    check_names,
+    check_real,
+    did_you_mean,
+)
 
 __all__ = [
     "cast_weights",
+    "check_fit_options",
+    "check_known",
     "check_options_of",
     "check_prefixes",
+    "check_schedule",
     "check_sizes_known",
     "check_smoothing",
     "explaining_refusal",
@@ -57,6 +69,92 @@ _ELSEWHERE = {
     "shuffle": "iterator_train__shuffle",
     "num_workers": "iterator_train__num_workers",
 }
+
+
+class FitOptions(Protocol):
+    """The options of a fit that mixing does not share."""
+
+    early_stopping: bool
+    n_iter_no_change: int
+    validation_fraction: float
+    warm_start: bool
+    lr: float
+    compile: bool
+    criterion: object
+    train_split: object
+    predict_nonlinearity: object
+    dataset: object
+
+
+def check_fit_options(options: FitOptions) -> None:
+    """Raise if an option of a fit breaks its rule; the message names it."""
+    check_bool("early_stopping", options.early_stopping, hint="Use True to hold out rows and stop by them.")
+    check_integer("n_iter_no_change", options.n_iter_no_change, low=1, hint="Use 10, say.")
+    check_bool("warm_start", options.warm_start, hint="Use True to go on from the last fit.")
+    hint = "Give the share of the training rows to hold out."
+    limits = {"low": 0.0, "high": 1.0}
+    fraction = options.validation_fraction
+    check_real("validation_fraction", fraction, **limits, above=True, below=True, hint=hint)
+    check_real("lr", options.lr, low=0.0, hint="Use 1e-3 for Adam, say.")
+    check_bool("compile", options.compile, hint="Use True to train by torch.compile.")
+    _check_callables(options)
+    if isinstance(options.criterion, str):
+        check_choice("criterion", options.criterion, ("auto",))
+
+
+def _check_callables(options: FitOptions) -> None:
+    """Raise unless what shall be called can be."""
+    if options.train_split and options.train_split != "auto" and not callable(options.train_split):
+        raise TypeError(
+            f"train_split must be 'auto', None or callable; got {options.train_split!r}. Use "
+            "skorch.dataset.ValidSplit for a split of your own."
+        )
+    link = options.predict_nonlinearity
+    if link not in ("auto", None) and not callable(link):
+        raise TypeError(
+            f"predict_nonlinearity must be 'auto', None or callable; got {link!r}. Give the function that "
+            "turns the module's outputs into predictions."
+        )
+    if not callable(options.dataset) and not is_dataset(options.dataset):
+        raise TypeError(
+            f"dataset must be a Dataset class, a function that makes one, or a Dataset; got "
+            f"{options.dataset!r}. Leave it out for arrays."
+        )
+
+
+def check_schedule(warmup_epochs: int, cooldown_epochs: int, max_epochs: int) -> None:
+    """Raise if there are more epochs without mixing than epochs."""
+    plain = warmup_epochs + cooldown_epochs
+    if plain > max_epochs:
+        raise ValueError(
+            f"warmup_epochs + cooldown_epochs must be at most max_epochs; got {plain} for max_epochs="
+            f"{max_epochs}. Raise max_epochs."
+        )
+
+
+def check_known(owner: type, name: str, known: Collection[str], stored: Mapping[str, object]) -> None:
+    """Raise if an option to be set is none of the estimator's, or of a callback that was removed.
+
+    Parameters
+    ----------
+    owner : type
+        The estimator, for the error.
+    name : str
+        What is to be set.
+    known : collection of str
+        The options it has.
+    stored : mapping of str to object
+        What it stores, by name.
+    """
+    if name not in known and "__" not in name:
+        raise ValueError(
+            f"Invalid parameter {name!r} for estimator {owner.__name__}. "
+            f"{did_you_mean(name, known)} Valid parameters are: {sorted(known)}."
+        )
+    callback = name.rpartition("__")[0]
+    if callback.startswith("callbacks__") and stored.get(callback, callback) is None:
+        missing = callback.removeprefix("callbacks__")
+        raise ValueError(f"Trying to set a parameter for callback {missing} which does not exist.")
 
 
 def store_options(estimator: object, options: Mapping[str, object]) -> None:

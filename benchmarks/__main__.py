@@ -7,6 +7,8 @@ def main() -> int:
     """Run the command line, or say in one line which package it lacks."""
     try:
         from benchmarks.cli import main as run
+
+        return run(sys.argv[1:])
     except ModuleNotFoundError as error:
         print(
             f"python -m benchmarks: error: the package {error.name} must be installed; got none. Run "
@@ -14,7 +16,6 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
-    return run(sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pytest
 
 import benchmarks
 from benchmarks import __main__ as entry
+from benchmarks import cli
 from benchmarks.cli import main
 from benchmarks.harness.command import RESULTS_DIR, Command
 from benchmarks.harness.time_ratios import NOT_RUN
@@ -134,6 +135,17 @@ def test_entry_names_the_extra_that_is_missing(
     (line,) = capsys.readouterr().err.splitlines()
     assert "package tyro" in line
     assert "pip install sk-mixup[benchmarks]" in line
+
+
+def test_entry_names_a_package_that_an_experiment_misses_late(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def draw(_: object) -> int:
+        raise ModuleNotFoundError(name="matplotlib")
+
+    monkeypatch.setattr(cli, "main", draw)
+    assert entry.main() == 2
+    assert "package matplotlib must be installed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from torch.utils.data import (
 
 from sk_mixup._data.storage import Rows, map_features
 from sk_mixup._random import unseen_draws
+from sk_mixup._tensors import to_host
 
 __all__ = [
     "CODED",
@@ -47,10 +48,8 @@ WORKERS = ("num_workers", "timeout", "worker_init_fn", "multiprocessing_context"
 
 
 def to_array(values: object) -> np.ndarray:
-    """Return targets in whatever form as an array in host memory; numpy knows no bfloat16."""
-    if isinstance(values, Tensor):
-        return (values.float() if values.dtype == torch.bfloat16 else values).numpy(force=True)
-    return np.asarray(values)
+    """Return targets in whatever form as an array in host memory."""
+    return np.asarray(to_host(values))
 
 
 def cast_floats(x: object, dtype: torch.dtype) -> object:

@@ -163,12 +163,15 @@ class MixupEstimator(MixupNetMixin):
     def _params_to_validate(self) -> set[str]:
         return set(self._get_param_names()) - set(self._get_option_names())
 
-    def __setattr__(self, name: str, value: object) -> None:
-        """Store options as they are; skorch would refuse a module instance."""
-        if name in self._get_option_names():
-            self.__dict__[name] = value
-        else:
-            super().__setattr__(name, value)
+    # An option may be a module, such as one of transforms for `augment`: skorch would take it for a
+    # component that is set at the wrong time.
+    def _check_settable_attr(self, name: str, attr: object) -> None:
+        if name not in self._get_option_names():
+            super()._check_settable_attr(name, attr)
+
+    def _register_attribute(self, name: str, attr: object, **kinds: bool) -> None:
+        if name not in self._get_option_names():
+            super()._register_attribute(name, attr, **kinds)
 
     def set_params(self, **params: object) -> Self:
         """Set options; see ``sklearn.base.BaseEstimator.set_params``."""

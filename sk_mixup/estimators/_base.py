@@ -8,7 +8,6 @@ import copy
 import inspect
 import math
 from typing import Any, ClassVar, Self
-import warnings
 
 import numpy as np
 from scipy import sparse
@@ -80,6 +79,7 @@ from sk_mixup.estimators._options import (
     explaining_refusal,
     list_options,
 )
+from sk_mixup.estimators._outputs import check_is_tensor, check_output
 from sk_mixup.estimators._persistence import (
     File,
     Learned,
@@ -96,7 +96,6 @@ from sk_mixup.estimators._targets import (
     TargetOptions,
     Targets,
     check_length,
-    is_own,
 )
 from sk_mixup.mixing import RowFacts, Vicinity
 from sk_mixup.mixing.plan import INPUT
@@ -401,11 +400,8 @@ class MixupEstimator(MixupNetMixin):
 
     def _runs(self, x: object) -> bool:
         """Whether the module takes such inputs."""
-        rejoin_scheduler()
-        self._set_training(False)
         try:
-            with unseen_draws(), torch.no_grad(), self._get_autocast():
-                self.infer(x)
+            self._infer_unseen(x)
         except Exception:  # whatever else is wrong shows when it is trained
             return False
         return True
@@ -744,46 +740,16 @@ class MixupEstimator(MixupNetMixin):
             pair: tuple[object, object] = dataset.take(np.zeros(2, dtype=np.int64))[:2]
         else:
             pair = self._make_reader(dataset).read_first(dataset, n_copies=2)
-        x, y = self._cast_inputs(pair[0]), pair[1]
+        output = self._infer_unseen(self._cast_inputs(pair[0]))
+        check_output(output, pair[1], self._targets, self.criterion_, self._get_predict_nonlinearity())
+
+    def _infer_unseen(self, x: object) -> object:
+        """Return the module's output, in eval mode, as if it had not been asked."""
         rejoin_scheduler()
         self._set_training(False)
         # With gradients: what was computed last is asked for.
         with unseen_draws(), torch.enable_grad(), self._get_autocast():
-            output = self.infer(x)
-        self._check_is_tensor(output)
-        if isinstance(output, Tensor):
-            self._targets.check_output(output, self.criterion_)
-            self._targets.check_sizes(output, y)
-            self._warn_if_probabilities(output)
-
-    def _check_is_tensor(self, output: object) -> None:
-        """Raise unless the module returns a tensor, or a tuple for a criterion of the user's own."""
-        if isinstance(output, Tensor) or (isinstance(output, tuple) and is_own(self.criterion_)):
-            return
-        raise TypeError(
-            f"module must return a tensor of a row for each example; got {type(output).__name__}. Return the "
-            "logits alone, such as `.logits` of a Hugging Face output, or override get_loss; a criterion of "
-            "your own may take a tuple, whose first entry is what is predicted."
-        )
-
-    def _warn_if_probabilities(self, output: Tensor) -> None:
-        """Warn if the module seems to apply the link itself, which is then applied twice."""
-        link = self._get_predict_nonlinearity()
-        if not isinstance(link, Link) or not link.looks_applied(output):
-            return
-        name = type(self.criterion_).__name__
-        remedy = (
-            "Remove its last softmax or sigmoid, or take criterion=torch.nn.NLLLoss, for several labels "
-            "torch.nn.BCELoss, which are of probabilities."
-            if type(self.criterion_) is self._targets.criterion
-            else "Set predict_nonlinearity=None if they are, or to what makes probabilities of the output."
-        )
-        warnings.warn(
-            f"module must return logits for criterion {name}; got an output that looks like probabilities. "
-            f"{remedy}",
-            UserWarning,
-            stacklevel=6,
-        )
+            return self.infer(x)
 
     def _run_epochs(
         self,
@@ -847,7 +813,7 @@ class MixupEstimator(MixupNetMixin):
 
     def get_loss(self, y_pred: Any, y_true: Any, X: object = None, training: bool = False) -> Tensor:
         """Return the loss of plain targets; see ``skorch.NeuralNet``."""
-        self._check_is_tensor(y_pred)
+        check_is_tensor(y_pred, self.criterion_)
         if not isinstance(y_pred, Tensor):
             whole: Tensor = super().get_loss(y_pred, y_true, X=X, training=training)
             return whole

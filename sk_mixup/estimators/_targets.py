@@ -425,7 +425,7 @@ def _warn_unless_by_rows(criterion: nn.Module, output: Tensor, n_columns: int) -
         f"rows that is not the mean of theirs, for outputs of shape {tuple(values.shape)} and y of shape "
         f"{tuple(y.shape)}. Look for rows that are broadcast against each other.",
         UserWarning,
-        stacklevel=8,
+        stacklevel=9,
     )
 
 

@@ -25,6 +25,7 @@ from sk_mixup._validation import check_choice, check_integer, check_real
 from sk_mixup.estimators._base import MixupEstimator
 from sk_mixup.estimators._inputs import is_mapping, take_rows
 from sk_mixup.estimators._options import check_smoothing, store_options
+from sk_mixup.estimators._outputs import check_is_tensor
 from sk_mixup.estimators._partial_labels import UNLABELED, PartialLabels, PartlyLabeledRows
 from sk_mixup.estimators._semi_supervised_step import METHODS, AveragedWeights, Method, build_virtual_examples
 from sk_mixup.estimators._targets import ClassWeight, Targets
@@ -539,7 +540,7 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
 
     def _check_logits(self, output: object) -> Tensor:
         """Return the module's output in full precision, or raise if it is not one row of logits each."""
-        self._check_is_tensor(output)
+        check_is_tensor(output, self.criterion_)
         if not isinstance(output, Tensor) or output.ndim != 2:
             found = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else "several"
             raise ValueError(

@@ -36,7 +36,7 @@ from sk_mixup._skorch.dataset_items import (
     refuse_loader,
     to_array,
 )
-from sk_mixup._skorch.datasets import is_mapped, refuse_weights, unwrap_subset
+from sk_mixup._skorch.datasets import refuse_weights, unwrap_subset
 from sk_mixup._skorch.default_callbacks import WeightedScoring, scored_by_labels, scores_trained_rows
 from sk_mixup._skorch.net import MixupNetMixin
 from sk_mixup._skorch.options import check_callbacks
@@ -54,15 +54,17 @@ from sk_mixup.estimators._inputs import (
     count_rows,
     get_input_dtype,
     is_mapping,
+    stays_on_host,
     take_rows,
 )
 from sk_mixup.estimators._integers import (
     INTEGERS,
-    as_floats,
     as_integers,
     check_whole,
+    find_taken,
     holds_integers,
     read_list,
+    refuse_mixed_codes,
     take_two,
 )
 from sk_mixup.estimators._labels import as_class_array, as_target_array
@@ -366,7 +368,7 @@ class MixupEstimator(MixupNetMixin):
             reset=reset,
             accept_sparse="csr",
             allow_nd=True,
-            dtype="numeric" if self._stays_on_host(X) else dtypes,
+            dtype="numeric" if stays_on_host(X, self.storage) else dtypes,
             ensure_min_samples=ensure_min_samples,
         )
         if not reset and self._takes_integers and checked.dtype.kind == "f":
@@ -385,16 +387,10 @@ class MixupEstimator(MixupNetMixin):
         if not self._takes_integers:
             return X
         x = self._make_reader(X).read_first(X, n_copies=2)[0] if is_dataset(X) else take_two(X)
-        takes_floats = self._runs(as_floats(x, self.float_dtype))
-        self._takes_integers = False if takes_floats else (self._runs(x) or None)
+        self._takes_integers = find_taken(x, self.float_dtype, self._runs)
         if self._takes_integers and self._mixes_inputs():
-            rule = "alpha must be 0" if self.vicinity is None else "vicinity must leave inputs as they are"
-            raise ValueError(
-                f"{rule} for a module that takes integers only, such as an embedding: means of codes "
-                f"are none; got {self.get_policy()!r}. Use alpha=0, or mix a hidden layer by vicinity="
-                "ManifoldMixup(layers=(...)) of sk_mixup.mixing, without 'input'."
-            )
-        if not isinstance(X, np.ndarray) or self._stays_on_host(X):
+            refuse_mixed_codes(self.get_policy(), is_own=self.vicinity is not None)
+        if not isinstance(X, np.ndarray) or stays_on_host(X, self.storage):
             return X
         return X.astype(np.int64 if self._takes_integers else get_input_dtype())
 
@@ -424,12 +420,6 @@ class MixupEstimator(MixupNetMixin):
         """Return the module's output; see ``skorch.NeuralNet.infer``."""
         x = as_integers(x) if self._takes_integers else x
         return super().infer(x, **fit_params)
-
-    def _stays_on_host(self, X: object) -> bool:
-        """Whether numbers are read where they are, and made floats batch by batch."""
-        if not isinstance(X, np.ndarray) or X.dtype.kind not in "fiu":
-            return False
-        return self.storage == "host" or (self.storage == "auto" and is_mapped(X))
 
     def _check_shape(self, shape: tuple[int, ...], *, reset: bool) -> None:
         if reset:

@@ -11,6 +11,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import assert_all_finite
 import torch
 
+from sk_mixup._skorch.datasets import is_mapped
 from sk_mixup._tensors import to_host
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "count_rows",
     "get_input_dtype",
     "is_mapping",
+    "stays_on_host",
     "take_rows",
 ]
 
@@ -44,6 +46,13 @@ def count_rows(X: Any) -> int:
     if is_mapping(X):
         return len(next(iter(X.values())))
     return int(X.shape[0])
+
+
+def stays_on_host(X: object, storage: str) -> bool:
+    """Whether numbers are read where they are, and made floats batch by batch."""
+    if not isinstance(X, np.ndarray) or X.dtype.kind not in "fiu":
+        return False
+    return storage == "host" or (storage == "auto" and is_mapped(X))
 
 
 def take_rows(params: Mapping[str, object], rows: np.ndarray, n_samples: int) -> dict[str, object]:

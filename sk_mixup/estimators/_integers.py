@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from scipy import sparse
@@ -10,8 +10,19 @@ import torch
 from torch import Tensor
 
 from sk_mixup._data.storage import map_features
+from sk_mixup.mixing import Vicinity
 
-__all__ = ["INTEGERS", "as_floats", "as_integers", "check_whole", "holds_integers", "read_list", "take_two"]
+__all__ = [
+    "INTEGERS",
+    "as_floats",
+    "as_integers",
+    "check_whole",
+    "find_taken",
+    "holds_integers",
+    "read_list",
+    "refuse_mixed_codes",
+    "take_two",
+]
 
 INTEGERS = [np.dtype(f"{kind}{size}") for kind in "iu" for size in (1, 2, 4, 8)]
 
@@ -67,3 +78,28 @@ def check_whole(X: np.ndarray) -> np.ndarray:
             "Give codes of the embedding."
         )
     return X.astype(np.int64)
+
+
+def find_taken(x: object, dtype: torch.dtype, runs: Callable[[object], bool]) -> bool | None:
+    """Return whether a module takes integers and no floats; None if it takes neither.
+
+    Parameters
+    ----------
+    x : object
+        Inputs with integers among them.
+    dtype : torch.dtype
+        Floating dtype of the module.
+    runs : callable
+        Whether the module takes such inputs.
+    """
+    return False if runs(as_floats(x, dtype)) else (runs(x) or None)
+
+
+def refuse_mixed_codes(policy: Vicinity, *, is_own: bool) -> None:
+    """Raise: inputs would be mixed, by a vicinity of the user's own or by alpha, that must stay integers."""
+    rule = "vicinity must leave inputs as they are" if is_own else "alpha must be 0"
+    raise ValueError(
+        f"{rule} for a module that takes integers only, such as an embedding: means of codes "
+        f"are none; got {policy!r}. Use alpha=0, or mix a hidden layer by vicinity="
+        "ManifoldMixup(layers=(...)) of sk_mixup.mixing, without 'input'."
+    )

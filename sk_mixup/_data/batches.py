@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import count, pairwise
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -479,6 +479,6 @@ class PlannedLoader:
             yield self.sent.make_batch(x, send(y, device), None, number, number + 1)
 
 
-def is_pair(loaded: object) -> bool:
+def is_pair(loaded: object) -> TypeGuard[tuple[Features, Tensor]]:
     """Whether a loader has yielded examples and their targets."""
     return isinstance(loaded, tuple | list) and len(loaded) == 2 and isinstance(loaded[1], Tensor)

@@ -10,10 +10,9 @@ import math
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 from skorch.dataset import Dataset as SkorchDataset
 from skorch.dataset import ValidSplit
@@ -23,19 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset
 
-from sk_mixup._data.batches import Batch, is_pair
+from sk_mixup._data.batches import Batch
 from sk_mixup._data.storage import Rows
 from sk_mixup._random import draw_seed, unseen_draws
-from sk_mixup._skorch.dataset_items import (
-    CODED,
-    ItemReader,
-    check_one_target,
-    find_exact_targets,
-    holds_codes,
-    join_items,
-    refuse_loader,
-    to_array,
-)
+from sk_mixup._skorch.dataset_items import CODED, ItemReader, find_exact_targets, holds_codes, refuse_loader
 from sk_mixup._skorch.datasets import refuse_weights, unwrap_subset
 from sk_mixup._skorch.default_callbacks import WeightedScoring, scored_by_labels, scores_trained_rows
 from sk_mixup._skorch.net import MixupNetMixin
@@ -45,29 +35,30 @@ from sk_mixup._tensors import to_host
 from sk_mixup._training.averages import average_entropy
 from sk_mixup._training.losses import Loss
 from sk_mixup._validation import check_choice, check_device, check_names
+from sk_mixup.estimators._codes import PairEncoder, TargetLearner
 from sk_mixup.estimators._holdout import count_held_out, watches_validation
 from sk_mixup.estimators._inputs import (
     FoundTargets,
+    check_has_rows,
     check_mapping,
     check_spread,
     check_weights,
     count_rows,
     get_input_dtype,
     is_mapping,
+    refuse_weights_of_dataset,
     stays_on_host,
     take_rows,
+    validate_rows,
 )
 from sk_mixup.estimators._integers import (
-    INTEGERS,
     as_integers,
-    check_whole,
     find_taken,
     holds_integers,
-    read_list,
     refuse_mixed_codes,
     take_two,
 )
-from sk_mixup.estimators._labels import as_class_array, as_target_array
+from sk_mixup.estimators._labels import as_class_array, as_target_array, check_given
 from sk_mixup.estimators._links import Link
 from sk_mixup.estimators._members import average_losses
 from sk_mixup.estimators._options import (
@@ -296,83 +287,76 @@ class MixupEstimator(MixupNetMixin):
         """Check the data and turn targets into codes."""
         refuse_loader(X)
         self._by_class, self._mean_weight = None, 1.0
+        learner = self._make_learner(reset=reset, classes=classes)
         if is_dataset(X):
-            self._refuse_weights(sample_weight)
+            refuse_weights_of_dataset(sample_weight, self.class_weight)
             if reset:
                 forget_learned(self.__dict__)
-            y = self._check_dataset(X, y, reset=reset, classes=classes)
-            if reset and "_shape_in" in vars(self) and self._shape_in:
+            y = self._check_dataset(X, y, learner)
+            if reset and vars(self).get("_shape_in"):
                 self.n_features_in_ = self._shape_in[0]
             return X, y, None
-        X = self._check_arrays(X, y, reset=reset, min_samples=min_samples)
+        check_given(y, type(self).__name__)
+        X = self._check_inputs(X, reset=reset, min_samples=min_samples)
         if not self._keeps_whole(X, np.zeros(0)):  # what the user's own Dataset makes of them is the data
             X = X.astype(get_input_dtype()) if reset and self._takes_integers and not is_mapping(X) else X
-            return self._check_own_dataset(X, y, sample_weight, reset=reset, classes=classes)
-        y = self._encode_targets(y, count_rows(X), reset=reset, classes=classes)
-        self._by_class = self._targets.weigh_classes(y, self.class_weight)
+            refuse_weights(sample_weight if self.class_weight is None else self.class_weight, "dataset")
+            y = as_target_array(y)
+            check_length(y, count_rows(X))
+            dataset = self.get_dataset(X, y)
+            return dataset, self._check_dataset(dataset, y, learner), None
+        self._targets, codes = learner.encode(y, count_rows(X))
+        return X, codes, self._scale_weights(self._weigh(codes, sample_weight))
+
+    def _weigh(self, codes: np.ndarray, sample_weight: object) -> np.ndarray | None:
+        """Return one weight per row, those of its class included; None where all rows count alike."""
+        self._by_class = self._targets.weigh_classes(codes, self.class_weight)
         with np.errstate(over="ignore"):
-            weight = self._targets.weigh(y, check_weights(sample_weight, len(y)), self._by_class)
+            weight = self._targets.weigh(codes, check_weights(sample_weight, len(codes)), self._by_class)
         adds = self.get_params_for("criterion").get("reduction") == "sum"
-        if weight is not None and not adds and np.all(weight == weight[0]):
-            weight = None
-        return X, y, self._scale_weights(None if weight is None else check_spread(weight))
+        is_even = weight is None or (not adds and np.all(weight == weight[0]))
+        return None if weight is None or is_even else check_spread(weight)
 
-    def _check_own_dataset(
-        self,
-        X: object,
-        y: object,
-        sample_weight: object,
-        *,
-        reset: bool,
-        classes: Sequence[object] | None,
-    ) -> tuple[object, np.ndarray | None, None]:
-        """Put arrays into the Dataset that the option `dataset` names."""
-        refuse_weights(sample_weight if self.class_weight is None else self.class_weight, "dataset")
-        y = as_target_array(y)
-        check_length(y, count_rows(X))
-        dataset = self.get_dataset(X, y)
-        return dataset, self._check_dataset(dataset, y, reset=reset, classes=classes), None
+    def _check_dataset(
+        self, dataset: Dataset[object], y: object, learner: TargetLearner
+    ) -> np.ndarray | None:
+        """Look at a Dataset's first pair for the sizes, and learn from its targets."""
+        reader = self._make_reader(dataset)
+        x, first = reader.read_first(dataset)
+        if learner.reset:
+            self._takes_integers = holds_integers(x)
+        if isinstance(x, Tensor | np.ndarray):
+            self._check_shape(tuple(x.shape[1:]), reset=learner.reset)
+        self._targets, codes = learner.encode_dataset(dataset, reader, first)
+        return codes if y is None else np.asarray(to_host(y))
 
-    def _refuse_weights(self, sample_weight: object) -> None:
-        """Raise where there are weights for the rows of a Dataset."""
-        if sample_weight is not None:
-            raise ValueError("sample_weight must be None for a Dataset; got weights. Pass X and y as arrays.")
-        if self.class_weight is not None:
-            raise ValueError(
-                f"class_weight must be None for a Dataset; got {self.class_weight!r}. Pass X and y as arrays."
-            )
+    def _make_reader(self, dataset: Dataset[object]) -> ItemReader:
+        """Return what reads a Dataset as the training iterator does."""
+        check_has_rows(dataset)
+        return ItemReader.of(self.get_iterator(dataset, training=True))
 
-    def _check_arrays(self, X: object, y: object, *, reset: bool, min_samples: int = 1) -> Any:
-        """Check X, and that y is there; remember the features of X."""
-        if y is None:
-            raise ValueError(
-                f"y must be given: {type(self).__name__} requires y to be passed, but the target y is None. "
-                "Pass labels, or a Dataset of pairs as X."
-            )
+    def _make_learner(self, *, reset: bool, classes: Sequence[object] | None = None) -> TargetLearner:
+        """Return what checks targets."""
+        ignored = self.get_params_for("criterion").get("ignore_index", TargetOptions.ignored)
+        given = as_class_array(self.classes if classes is None else classes)
+        options = TargetOptions(given, int(ignored))
+        takes_classes = "classes" in self._get_option_names()
+        return TargetLearner(self._list_kinds(), options, self._targets, reset, takes_classes)
+
+    def _check_inputs(self, X: object, *, reset: bool, min_samples: int = 1) -> Any:
+        """Check arrays, and remember their features."""
         checked = (
-            check_mapping(X)
-            if is_mapping(X)
-            else self._validate(X, reset=reset, ensure_min_samples=min_samples)
+            check_mapping(X) if is_mapping(X) else self._validate(X, reset=reset, min_samples=min_samples)
         )
         if reset:
             self._takes_integers = holds_integers(checked)
         return checked
 
-    @np.errstate(over="ignore", invalid="ignore")  # scikit-learn says which number is too large
-    def _validate(self, X: object, *, reset: bool, ensure_min_samples: int = 1) -> Any:
-        keeps_integers = (reset or self._takes_integers) and not sparse.issparse(X)
-        dtypes = [get_input_dtype(), *(INTEGERS if keeps_integers else [])]
-        checked = validate_data(
-            self,
-            read_list(to_host(X)) if keeps_integers else to_host(X),
-            reset=reset,
-            accept_sparse="csr",
-            allow_nd=True,
-            dtype="numeric" if stays_on_host(X, self.storage) else dtypes,
-            ensure_min_samples=ensure_min_samples,
+    def _validate(self, X: object, *, reset: bool, min_samples: int = 1) -> Any:
+        takes_integers = reset or bool(self._takes_integers)
+        checked = validate_rows(
+            self, X, takes_integers, self.storage, reset=reset, ensure_min_samples=min_samples
         )
-        if not reset and self._takes_integers and checked.dtype.kind == "f":
-            checked = check_whole(checked)
         if self._has_plain_dataset:  # else the shape is that of what is yielded
             self._check_shape(tuple(checked.shape[1:]), reset=reset)
         return checked
@@ -430,86 +414,9 @@ class MixupEstimator(MixupNetMixin):
                 "the same features in the same order."
             )
 
-    def _check_dataset(
-        self, dataset: Dataset[object], y: object, *, reset: bool, classes: Sequence[object] | None
-    ) -> np.ndarray | None:
-        """Look at a Dataset's first pair for the sizes, and learn from its targets."""
-        reader = self._make_reader(dataset)
-        x, first = reader.read_first(dataset)
-        if reset:
-            self._takes_integers = holds_integers(x)
-        if isinstance(x, Tensor | np.ndarray):
-            self._check_shape(tuple(x.shape[1:]), reset=reset)
-        if reader.collate is join_items and not self.is_overridden("get_loss"):
-            check_one_target(first)
-        targets = to_array(first)
-        if self.is_overridden("get_loss") and OpaqueTargets.accepts_yielded(targets):
-            self._targets = OpaqueTargets()
-            return None if y is None else np.asarray(to_host(y))
-        options = self._get_target_options(classes)
-        known = self._find_targets(dataset, reader, must_read=reset and not self._is_told(options))
-        targets = targets if known is None else known
-        if targets.ndim == 2 and targets.shape[1] == 1:  # as torch users write single targets
-            targets = targets[:, 0]
-        targets = self._check_targets(targets, len(targets), options, reset=reset)
-        codes = self._targets.encode_yielded(targets)
-        if y is not None:
-            return np.asarray(to_host(y))
-        return None if known is None else codes.view(FoundTargets)
-
-    def _is_told(self, options: TargetOptions) -> bool:
-        """Whether all labels are given."""
-        return options.classes is not None and len(options.classes) > 0
-
-    def _find_targets(
-        self, dataset: Dataset[object], reader: ItemReader, *, must_read: bool
-    ) -> np.ndarray | None:
-        """Return all targets of a Dataset where they are at hand, or must be read."""
-        if not isinstance(dataset, IterableDataset):
-            return reader.read_targets(dataset) if must_read else reader.find_targets(dataset)
-        if must_read and "classes" in self._get_option_names():
-            raise ValueError(
-                "classes must be given for an IterableDataset; got None. Name all labels that it yields."
-            )
-        return None
-
-    def _make_reader(self, dataset: Dataset[object]) -> ItemReader:
-        """Return what reads a Dataset as the training iterator does."""
-        _check_has_rows(dataset)
-        return ItemReader.of(self.get_iterator(dataset, training=True))
-
-    def _encode_targets(
-        self, y: object, n_samples: int, *, reset: bool, classes: Sequence[object] | None = None
-    ) -> np.ndarray:
-        """Check targets, learn their kind where they are the first, and turn them into codes."""
-        y = as_target_array(y)
-        y = self._check_targets(y, n_samples, self._get_target_options(classes), reset=reset)
-        return self._targets.encode(y)
-
-    def _check_targets(
-        self, y: np.ndarray, n_samples: int, options: TargetOptions, *, reset: bool
-    ) -> np.ndarray:
-        """Check targets, and learn their kind where they are the first."""
-        known = not reset and self._targets.takes(y)
-        kind = type(self._targets) if known else next(kind for kind in self._list_kinds() if kind.accepts(y))
-        y = kind.check(y)
-        check_length(y, n_samples)
-        if reset:
-            self._targets = kind.learn(y, options)
-        elif kind is not type(self._targets):
-            raise ValueError(
-                f"y must be {self._targets.describe()}, as in fit; got an array of shape {y.shape}. Call fit."
-            )
-        return y
-
     def _list_kinds(self) -> tuple[type[Targets], ...]:
         """Return the kinds of targets that are taken; a loss of the user's own takes others too."""
         return (OpaqueTargets, *self.kinds) if self.is_overridden("get_loss") else self.kinds
-
-    def _get_target_options(self, classes: Sequence[object] | None) -> TargetOptions:
-        ignored = self.get_params_for("criterion").get("ignore_index", TargetOptions.ignored)
-        given = as_class_array(self.classes if classes is None else classes)
-        return TargetOptions(given, int(ignored))
 
     @property
     def _has_seen_data(self) -> bool:
@@ -571,8 +478,9 @@ class MixupEstimator(MixupNetMixin):
             return valid
         if is_whole and type(valid) is SkorchDataset and self._has_plain_dataset:
             X, y = data_from_dataset(valid)
-            X = self._check_arrays(X, y, reset=False)
-            codes = self._encode_targets(y, count_rows(X), reset=False)
+            check_given(y, type(self).__name__)
+            X = self._check_inputs(X, reset=False)
+            codes = self._make_learner(reset=False).encode(y, count_rows(X))[1]
             weight = self._targets.weigh(codes, None, self._by_class)
             return self.get_dataset(X, codes, None if weight is None else weight / self._mean_weight)
         targets = find_exact_targets(valid)  # what another yields is read batch by batch
@@ -581,20 +489,12 @@ class MixupEstimator(MixupNetMixin):
         return valid
 
     def _get_read(self, dataset: object) -> Callable[[object], object]:
-        return self._cast_pair if holds_codes(dataset) else self._encode_pair
-
-    def _encode_pair(self, loaded: object) -> object:
-        """Return a pair of what a Dataset yields with codes in the place of labels."""
-        if self._has_seen_data and isinstance(loaded, tuple | list) and len(loaded) == 2:
-            loaded = (loaded[0], self._targets.encode_batch(loaded[1]))
-        return self._weigh_pair(self._cast_pair(loaded))
-
-    def _weigh_pair(self, loaded: Any) -> object:
-        """Return a pair with the weights of its classes; a Dataset is held out where these are known."""
-        if self._by_class is None or not is_pair(loaded):
-            return loaded
-        by_class = torch.as_tensor(self._by_class / self._mean_weight, dtype=self.float_dtype)
-        return Batch(loaded[0], loaded[1], by_class[loaded[1].cpu()])
+        if holds_codes(dataset):
+            return self._cast_pair
+        targets, by_class = self._targets if self._has_seen_data else None, None
+        if self._by_class is not None:  # a Dataset is held out where these are known
+            by_class = torch.as_tensor(self._by_class / self._mean_weight, dtype=self.float_dtype)
+        return PairEncoder(targets, self._cast_pair, by_class)
 
     def _get_class_codes(self, targets: np.ndarray | None) -> np.ndarray:
         self._targets.check_has_classes()
@@ -864,7 +764,7 @@ class MixupEstimator(MixupNetMixin):
         """Yield the module's outputs batch by batch; see ``skorch.NeuralNet``."""
         rows = X if is_dataset(X) else self._as_rows(X)
         if not isinstance(rows, Rows):
-            _check_has_rows(rows)
+            check_has_rows(rows)
             yield from super().forward_iter(rows, training=training, device=device)
             return
         batch_size = self._get_valid_batch_size(len(rows))
@@ -1138,11 +1038,6 @@ class MixupEstimator(MixupNetMixin):
         history, self.history_ = self.history_, None
         self.initialize()
         self.history_ = history if history is not None else self.history_
-
-
-def _check_has_rows(dataset: Dataset[object]) -> None:
-    if not isinstance(dataset, IterableDataset) and not len(dataset):  # type: ignore[arg-type]
-        raise ValueError("X must hold at least one row; got an empty Dataset. Give it rows.")
 
 
 def _check_parts(parts: Any) -> tuple[object, object]:

@@ -7,23 +7,29 @@ from typing import Any, TypeGuard
 
 import numpy as np
 from scipy import sparse
+from sklearn.base import BaseEstimator
 from sklearn.utils import _safe_indexing
-from sklearn.utils.validation import assert_all_finite
+from sklearn.utils.validation import assert_all_finite, validate_data
 import torch
+from torch.utils.data import Dataset, IterableDataset
 
 from sk_mixup._skorch.datasets import is_mapped
 from sk_mixup._tensors import to_host
+from sk_mixup.estimators._integers import INTEGERS, check_whole, read_list
 
 __all__ = [
     "FoundTargets",
+    "check_has_rows",
     "check_mapping",
     "check_spread",
     "check_weights",
     "count_rows",
     "get_input_dtype",
     "is_mapping",
+    "refuse_weights_of_dataset",
     "stays_on_host",
     "take_rows",
+    "validate_rows",
 ]
 
 
@@ -80,6 +86,54 @@ def check_mapping(X: Mapping[str, object]) -> dict[str, np.ndarray]:
     return arrays
 
 
+@np.errstate(over="ignore", invalid="ignore")  # scikit-learn says which number is too large
+def validate_rows(
+    estimator: BaseEstimator,
+    X: object,
+    takes_integers: bool,
+    storage: str,
+    *,
+    reset: bool,
+    ensure_min_samples: int,
+) -> Any:
+    """Check an array by scikit-learn's rules, whose number and names of features the estimator remembers.
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+        Whose rows they are.
+    X : array-like or sparse matrix
+        The rows.
+    takes_integers : bool
+        Whether integers stay such; in later rows, which must then be whole numbers, or must be none.
+    storage : {'auto', 'device', 'host'}
+        Where arrays are kept: what is read where it lies keeps its dtype.
+    reset : bool
+        Whether these are the first rows.
+    ensure_min_samples : int
+        How many there must be.
+    """
+    keeps_integers = takes_integers and not sparse.issparse(X)
+    checked = validate_data(
+        estimator,
+        read_list(to_host(X)) if keeps_integers else to_host(X),
+        reset=reset,
+        accept_sparse="csr",
+        allow_nd=True,
+        dtype="numeric"
+        if stays_on_host(X, storage)
+        else [get_input_dtype(), *(INTEGERS if keeps_integers else [])],
+        ensure_min_samples=ensure_min_samples,
+    )
+    return check_whole(checked) if takes_integers and not reset and checked.dtype.kind == "f" else checked
+
+
+def check_has_rows(dataset: Dataset[object]) -> None:
+    """Raise if a Dataset that knows its length is empty."""
+    if not isinstance(dataset, IterableDataset) and not len(dataset):  # type: ignore[arg-type]
+        raise ValueError("X must hold at least one row; got an empty Dataset. Give it rows.")
+
+
 class FoundTargets(np.ndarray):
     """Targets that nobody gave: a Dataset was read for them."""
 
@@ -103,6 +157,16 @@ def check_weights(sample_weight: object, n_samples: int) -> np.ndarray | None:
     if not weight.any():
         raise ValueError("sample_weight must hold a weight above 0; got only zeros. Remove the argument.")
     return _scale_down(weight)
+
+
+def refuse_weights_of_dataset(sample_weight: object, class_weight: object) -> None:
+    """Raise where there are weights for the rows of a Dataset."""
+    if sample_weight is not None:
+        raise ValueError("sample_weight must be None for a Dataset; got weights. Pass X and y as arrays.")
+    if class_weight is not None:
+        raise ValueError(
+            f"class_weight must be None for a Dataset; got {class_weight!r}. Pass X and y as arrays."
+        )
 
 
 def _scale_down(weight: np.ndarray) -> np.ndarray:

@@ -10,7 +10,16 @@ import numpy as np
 
 from sk_mixup._tensors import to_host
 
-__all__ = ["as_class_array", "as_target_array"]
+__all__ = ["as_class_array", "as_target_array", "check_given"]
+
+
+def check_given(y: object, owner: str) -> None:
+    """Raise if there are no targets for an estimator of that name."""
+    if y is None:
+        raise ValueError(
+            f"y must be given: {owner} requires y to be passed, but the target y is None. Pass labels, or a "
+            "Dataset of pairs as X."
+        )
 
 
 def as_target_array(y: object, name: str = "y") -> np.ndarray:

@@ -12,9 +12,10 @@ import numpy as np
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback
 from skorch.dataset import Dataset as SkorchDataset
+from skorch.utils import is_dataset
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from sk_mixup._data.batches import Batch
 from sk_mixup._data.joint_batches import JointBatch, JointBatches, draw_joint_plan
@@ -375,22 +376,21 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
 
     # -- data ----------------------------------------------------------------------------
 
-    def _check_arrays(self, X: object, y: object, *, reset: bool, min_samples: int = 1) -> Any:
+    def _check_training_data(
+        self, X: object, y: object, sample_weight: object, **options: Any
+    ) -> tuple[Any, Any, np.ndarray | None]:
         if is_mapping(X):
             raise TypeError(
                 f"X must be an array or a sparse matrix for {type(self).__name__}; got a mapping of arrays. "
                 "Join them into one array, and take it apart in the module."
             )
-        return super()._check_arrays(X, y, reset=reset, min_samples=min_samples)
-
-    def _check_dataset(
-        self, dataset: Dataset[object], y: object, *, reset: bool, classes: Sequence[object] | None
-    ) -> np.ndarray | None:
-        raise TypeError(
-            f"X must be an array or a sparse matrix for {type(self).__name__}, which must know beforehand "
-            f"which rows are labelled; got a {type(dataset).__name__}. Pass X and y as arrays; a "
-            "memory-mapped X is read batch by batch."
-        )
+        if is_dataset(X):
+            raise TypeError(
+                f"X must be an array or a sparse matrix for {type(self).__name__}, which must know "
+                f"beforehand which rows are labelled; got a {type(X).__name__}. Pass X and y as arrays; a "
+                "memory-mapped X is read batch by batch."
+            )
+        return super()._check_training_data(X, y, sample_weight, **options)
 
     def _split(self, dataset: Any, y: Any, params: Mapping[str, object]) -> tuple[Any, Any]:
         """Hold out labelled rows only; put the unlabelled ones beside the others."""

@@ -1,8 +1,8 @@
-"""What a net trains on: where rows are kept, and the batches of an epoch's plan."""
+"""Where the rows that a net trains on are kept."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 import math
 from typing import Any
@@ -11,36 +11,22 @@ import warnings
 import numpy as np
 from scipy import sparse
 from skorch.dataset import Dataset as SkorchDataset
-from skorch.dataset import get_len, unpack_data
-from skorch.utils import to_tensor
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
+from torch.utils.data import Subset
 
-from sk_mixup._data.batches import PlannedBatches, PlannedLoader, SentPlan, is_pair, join_features
 from sk_mixup._data.storage import HostRows, Rows, SparseRows, map_features
-from sk_mixup._random import draw_seed, unseen_draws
-from sk_mixup._skorch.dataset_items import join_items
-from sk_mixup._skorch.processes import Processes
-from sk_mixup.mixing import ERM, RowFacts, Vicinity
 
 __all__ = [
     "STORAGES",
-    "Loading",
     "Placement",
-    "check_inputs",
-    "find_shape",
-    "get_all_targets",
-    "get_inputs",
     "is_mapped",
     "is_whole",
     "refuse_weights",
+    "scale_weights",
     "unwrap_subset",
 ]
 
-# What our own iterators understand of a DataLoader's options; the rest needs a DataLoader.
-PLAN_OPTIONS = {"batch_size", "shuffle", "drop_last"}
-WORKER_OPTIONS = {"num_workers", "pin_memory", "persistent_workers", "prefetch_factor", "timeout"}
 STORAGES = ("auto", "device", "host")
 
 
@@ -151,107 +137,6 @@ class Placement:
         return torch.channels_last if images else torch.contiguous_format
 
 
-@dataclass(frozen=True)
-class Loading:
-    """How a net's iterator serves the rows of a training epoch.
-
-    Parameters
-    ----------
-    iterator : callable
-        The net's ``iterator_train``.
-    options : mapping of str to object
-        Its options.
-    batch_size : int
-        The net's, for want of an option of that name.
-    device : torch.device
-        Where the batches go.
-    dtype : torch.dtype
-        Floating dtype of the mixing weights.
-    read : callable
-        Makes of what is loaded the examples and targets that the net is trained on.
-    """
-
-    iterator: Callable[..., Iterable[Any]]
-    options: Mapping[str, Any]
-    batch_size: int
-    device: torch.device
-    dtype: torch.dtype
-    read: Callable[[object], object]
-
-    @property
-    def orders_rows(self) -> bool:
-        """Whether the iterator has an order of its own."""
-        return self.iterator is not DataLoader or bool(self._extras & {"sampler", "batch_sampler"})
-
-    @property
-    def _extras(self) -> set[str]:
-        return set(self.options.keys() - PLAN_OPTIONS - WORKER_OPTIONS)
-
-    def refuse_weights(self, dataset: object) -> None:
-        """Raise rather than train without the weights: only whole tensors carry them."""
-        if self.orders_rows or self._extras:
-            refuse_weights(getattr(dataset, "weight", None), "iterator_train")
-
-    def plan_epoch(
-        self,
-        dataset: Dataset[Any],
-        policy: Vicinity,
-        facts: RowFacts,
-        generator: np.random.Generator,
-        processes: Processes,
-    ) -> PlannedBatches | PlannedLoader:
-        """Draw the plan of an epoch and return its batches."""
-        plan = processes.draw_plan(
-            policy,
-            generator,
-            get_len(dataset),
-            self.options.get("batch_size", self.batch_size),
-            facts=facts,
-            shuffle=self.options.get("shuffle", True) is not False,
-            drop_last=bool(self.options.get("drop_last", False)),
-        )
-        if isinstance(dataset, Rows) and not self._extras:
-            return PlannedBatches(dataset, plan, self.dtype)
-        options = {key: value for key, value in self.options.items() if key not in PLAN_OPTIONS}
-        options.setdefault("collate_fn", join_items)
-        batches = PlannedLoader(dataset, plan, self.device, self.dtype, self.read, **options)
-        # The seed of the loader's workers; without one, each epoch would have the same.
-        batches.loader.generator.manual_seed(draw_seed(processes.spawn(generator)))
-        return batches
-
-    def mix_loaded(
-        self, iterator: Iterable[Any], policy: Vicinity, facts: RowFacts, generator: np.random.Generator
-    ) -> Iterator[Any]:
-        """Draw the plan batch by batch, for an iterator whose order is not ours."""
-        batches = map(self.read, iterator)
-        if isinstance(policy, ERM):  # what is no pair is for a step of the user's own
-            yield from _join_single_rows(batches)
-            return
-        for loaded in _join_single_rows(map(unpack_data, batches)):
-            x, y = (to_tensor(part, self.device) for part in loaded)
-            shape = tuple(x.shape[1:]) if isinstance(x, Tensor) else None
-            of_batch = facts.of_batch(shape)
-            policy.check(of_batch)
-            plan = policy(generator, get_len(y), -1, facts=of_batch, shuffle=False)
-            yield SentPlan(plan, y.device, self.dtype).make_batch(x, y, None, 0, 1)
-
-
-def _join_single_rows(iterator: Iterable[Any]) -> Iterator[Any]:
-    """Join a batch of one row to the batch before it; by itself it has no partner."""
-    held: Any = None
-    for loaded in iterator:
-        if held is not None and is_pair(loaded) and get_len(loaded[1]) == 1:
-            held = (join_features(held[0], loaded[0]), torch.cat([held[1], loaded[1]]))
-            continue
-        if held is not None:
-            yield held
-        held = loaded if is_pair(loaded) else None
-        if held is None:
-            yield loaded
-    if held is not None:
-        yield held
-
-
 def is_mapped(values: object) -> bool:
     """Whether an array lies in a memory-mapped file."""
     while isinstance(values, np.ndarray):
@@ -277,6 +162,15 @@ def refuse_weights(weight: object, option: str) -> None:
             f"{option} must be left at its default for sample_weight or class_weight; got another. Remove "
             "the weights, or weigh inside the criterion."
         )
+
+
+def scale_weights(weight: np.ndarray | None) -> tuple[np.ndarray | None, float]:
+    """Return weights over the mean of those above 0, for their products not to overflow; and that mean."""
+    if weight is None:
+        return None, 1.0
+    weight = np.asarray(weight, dtype=np.float64)
+    mean = float(np.mean(weight[weight > 0])) if np.any(weight > 0) else 1.0
+    return weight / mean, mean
 
 
 def _list_arrays(X: Any) -> list[Any]:
@@ -308,51 +202,3 @@ def unwrap_subset(dataset: Any) -> Any:
     if isinstance(dataset, Subset) and isinstance(dataset.dataset, Rows):
         return dataset.dataset.subset(np.asarray(dataset.indices))
     return dataset
-
-
-def get_all_targets(dataset: Any, labels: Any) -> np.ndarray | None:
-    """Return the targets of all rows; None if they are not at hand."""
-    if isinstance(dataset, Rows):
-        targets: Any = dataset.get_targets()
-    elif isinstance(dataset, Subset) and labels is not None:
-        targets = labels[np.asarray(dataset.indices)]
-    else:
-        targets = labels
-    if targets is None or isinstance(dataset, IterableDataset) or len(targets) != get_len(dataset):
-        return None
-    return targets.numpy(force=True) if isinstance(targets, Tensor) else np.asarray(targets)
-
-
-def find_shape(dataset: Any) -> tuple[int, ...] | None:
-    """Return the shape of one example, where it can be known without a batch."""
-    if isinstance(dataset, IterableDataset):
-        return None
-    if isinstance(dataset, Rows):
-        x = dataset.x
-    else:
-        with unseen_draws():
-            item = dataset[0]
-        x = item[0] if isinstance(item, tuple | list) else None  # else only its loader knows
-    shape = getattr(x, "shape", None)
-    if shape is None:
-        return None
-    return tuple(shape[1:] if isinstance(dataset, Rows) else shape)
-
-
-def check_inputs(x: Any) -> Any:
-    """Return examples in which neighbours can be looked for, or raise."""
-    if isinstance(x, Dataset) or (isinstance(x, Mapping) and not sparse.issparse(x)):
-        raise ValueError(
-            f"X must be one array to look for neighbours; got {type(x).__name__}. Pass an array, or choose "
-            "other partners."
-        )
-    return x
-
-
-def get_inputs(dataset: Any) -> Any:
-    """Return the examples as an array or a sparse matrix, to look for neighbours."""
-    x = check_inputs(dataset.x if isinstance(dataset, Rows) else dataset)
-    if isinstance(x, SparseRows):
-        x = x.to_matrix()
-    values = x.numpy(force=True) if isinstance(x, Tensor) else getattr(x, "array", x)
-    return values if dataset.index is None else values[dataset.index]

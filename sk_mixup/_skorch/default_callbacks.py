@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from sklearn.metrics import check_scoring
@@ -16,16 +17,17 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "Watchers",
     "WeightedScoring",
     "has_batch_hooks",
     "has_hook",
     "is_early_stopping",
-    "is_foreign_callback",
     "looks_at_gradients",
     "quicken",
+    "restore_best",
     "scored_by_labels",
     "scores_trained_rows",
-    "watch_batches",
+    "without_callbacks",
 ]
 
 
@@ -157,9 +159,34 @@ def quicken(callback: Any) -> Any:
     return callback
 
 
+class CallingNet(Protocol):
+    """A net that is initialized and calls callbacks."""
+
+    callbacks_: list[tuple[str, object]]
+
+
 def is_early_stopping(name: str, callback: object) -> bool:
     """Whether a callback stops the training early."""
     return isinstance(callback, EarlyStopping)
+
+
+def restore_best(net: CallingNet) -> None:
+    """Go back to the best weights where early stopping kept them."""
+    for _, callback in net.callbacks_:
+        if isinstance(callback, EarlyStopping) and callback.load_best and callback.best_model_weights_:
+            callback.on_train_end(net)
+            callback.best_model_weights_ = None
+
+
+@contextmanager
+def without_callbacks(net: CallingNet, is_dropped: Callable[[str, object], bool]) -> Iterator[None]:
+    """Keep some callbacks of a net from being called for a while."""
+    callbacks = net.callbacks_
+    net.callbacks_ = [item for item in callbacks if not is_dropped(*item)]
+    try:
+        yield
+    finally:
+        net.callbacks_ = callbacks
 
 
 def looks_at_batches(callback: object, training: bool) -> bool:
@@ -170,20 +197,12 @@ def looks_at_batches(callback: object, training: bool) -> bool:
     return not waits_for_epoch and has_batch_hooks(callback)
 
 
-def watch_batches(callbacks: Iterable[tuple[str, object]], training: bool, scores_after_epochs: bool) -> bool:
-    """Whether a callback is called round each batch; scores of an epoch may be given predictions after it."""
-    return any(
-        looks_at_batches(callback, training) and not (scores_after_epochs and scores_trained_rows(callback))
-        for _, callback in callbacks
-    )
-
-
 def looks_at_gradients(callback: object) -> bool:
     """Whether a callback wants to be called when gradients are computed."""
     return has_hook(callback, "on_grad_computed")
 
 
-def is_foreign_callback(callback: object) -> bool:
+def _is_foreign(callback: object) -> bool:
     """Whether a callback is the user's own, and so may look at anything when it is called."""
     return not type(callback).__module__.startswith(("skorch.", "sk_mixup."))
 
@@ -201,3 +220,41 @@ def has_hook(instance: object, *names: str) -> bool:
 def _is_own(hook: object, name: str) -> bool:
     empty = (getattr(Callback, name), getattr(NeuralNet, name))
     return hook is not None and getattr(hook, "__func__", hook) not in empty
+
+
+@dataclass(frozen=True)
+class Watchers:
+    """Who wants to be called within an epoch: callbacks, and the net itself by hooks of its own.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        The net.
+    callbacks : sequence of (str, callback)
+        Its callbacks.
+    scores_after_epochs : bool
+        Whether scores of the rows trained on are given predictions at the end of an epoch.
+    """
+
+    net: object
+    callbacks: Sequence[tuple[str, object]]
+    scores_after_epochs: bool
+
+    def look_at_batches(self, training: bool) -> bool:
+        """Whether anyone wants to be called before or after each batch."""
+        return has_batch_hooks(self.net) or any(
+            looks_at_batches(callback, training)
+            and not (self.scores_after_epochs and scores_trained_rows(callback))
+            for _, callback in self.callbacks
+        )
+
+    def look_at_gradients(self) -> bool:
+        """Whether anyone wants to be called when gradients are computed."""
+        return any(map(looks_at_gradients, [self.net, *(callback for _, callback in self.callbacks)]))
+
+    def run_foreign_code(self, training: bool) -> bool:
+        """Whether code of the user's runs at each batch, and so must find its row in the history."""
+        if self.look_at_batches(training):
+            return True
+        own = [self.net, *(callback for _, callback in self.callbacks if _is_foreign(callback))]
+        return training and any(map(looks_at_gradients, own))

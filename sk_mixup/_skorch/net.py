@@ -2,78 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-import inspect
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 import math
 from typing import Any, Literal, Self
 import warnings
 
 import numpy as np
-from sklearn import get_config
-from sklearn.utils.metadata_routing import process_routing
 from skorch import NeuralNetClassifier
-from skorch.callbacks import EarlyStopping
 from skorch.dataset import Dataset as SkorchDataset
 from skorch.dataset import get_len
-from skorch.hf import AccelerateMixin as SkorchAccelerateMixin
 from skorch.utils import is_dataset, to_device
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset
+from torch import Tensor
 
-from sk_mixup._data.batches import PlannedBatches, RowSlices, is_pair
-from sk_mixup._data.storage import Rows
-from sk_mixup._data.virtual_examples import find_layers
+from sk_mixup._data.batches import RowSlices
 from sk_mixup._random import draw_seed, make_generator, seeded_torch
-from sk_mixup._skorch.dataset_items import (
-    ReadBatches,
-    cast_floats,
-    join_items,
-    refuse_loader,
-    split_inputs,
-    split_pair,
-)
-from sk_mixup._skorch.datasets import (
-    PLAN_OPTIONS,
-    Loading,
-    Placement,
-    find_shape,
-    get_all_targets,
-    get_inputs,
-    is_whole,
-    refuse_weights,
-    unwrap_subset,
-)
+from sk_mixup._skorch.dataset_items import ReadBatches, refuse_loader, split_inputs
+from sk_mixup._skorch.datasets import Placement, is_whole, refuse_weights, scale_weights, unwrap_subset
 from sk_mixup._skorch.default_callbacks import (
-    has_batch_hooks,
+    Watchers,
     is_early_stopping,
-    is_foreign_callback,
-    looks_at_gradients,
     quicken,
-    watch_batches,
+    restore_best,
+    without_callbacks,
 )
-from sk_mixup._skorch.options import check_mixing_options, takes_argument, warn_unused_options
+from sk_mixup._skorch.facts import check_distances, make_facts, number_classes
+from sk_mixup._skorch.fit_params import get_forward_params, get_split_params
+from sk_mixup._skorch.loading import Loading, make_iterator
+from sk_mixup._skorch.loss_checks import describe_nonfinite, is_bounded, refuse_negative
+from sk_mixup._skorch.options import check_mixing_options, warn_unused_options
+from sk_mixup._skorch.overriding import STEPS, check_bases, find_overridden
 from sk_mixup._skorch.processes import Processes
-from sk_mixup._skorch.runner import TrainingStep, run_trainer
+from sk_mixup._skorch.runner import choose_evaluator, choose_trainer, explain_steps, run_trainer
 from sk_mixup._skorch.schedule import EpochLosses, Schedule
-from sk_mixup._skorch.stack_member import exclusive_section, on_device_of_stack, warn_single
-from sk_mixup._skorch.step import PLAIN_MODULES, STEPS, MixedSteps, find_overridden
+from sk_mixup._skorch.stack_member import exclusive_section, on_device_of_stack
+from sk_mixup._skorch.step import MixedSteps
+from sk_mixup._skorch.step_by_step import StepByStep
 from sk_mixup._training.perceptron import PerceptronTrainer
-from sk_mixup._training.trainer import HIDDEN, Trainer
-from sk_mixup._validation import describe_nonfinite_loss
+from sk_mixup._training.trainer import Trainer
 from sk_mixup.mixing import ERM, Mixup, Partners, RowFacts, Vicinity
 from sk_mixup.mixing.mixup import LamPer
 from sk_mixup.mixing.partners import PartnersName
-from sk_mixup.mixing.plan import INPUT
 from sk_mixup.stacking._scheduler import rejoin_scheduler
 
 __all__ = ["MixupNetMixin"]
-
-# Cross-entropies, and how far below zero rounding may bring the loss of a row: skorch gives NLLLoss the
-# logarithms of probabilities to which it has added the dtype's eps.
-BOUNDED = (nn.CrossEntropyLoss, nn.BCEWithLogitsLoss, nn.BCELoss)
-SLACK = -1e-5
 
 
 class MixupNetMixin(MixedSteps):
@@ -218,22 +191,7 @@ class MixupNetMixin(MixedSteps):
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
-        order = cls.__mro__
-        names = ", ".join(base.__name__ for base in cls.__bases__)
-        before = [base for base in order[: order.index(MixupNetMixin)] if base.__module__ in PLAIN_MODULES]
-        if before:
-            raise TypeError(
-                f"MixupNetMixin must stand before the net's class among the bases; got class {cls.__name__}"
-                f"({names}). Write class {cls.__name__}(MixupNetMixin, {before[0].__name__})."
-            )
-        if SkorchAccelerateMixin not in order:
-            return
-        is_first = order.index(SkorchAccelerateMixin) < order.index(MixupNetMixin)
-        if not cls._trains_by_processes or not is_first:
-            raise TypeError(
-                "AccelerateMixin must be that of sk_mixup, before the net's class among the bases; got "
-                f"class {cls.__name__}({names}). Write class {cls.__name__}(sk_mixup.AccelerateMixin, ...)."
-            )
+        check_bases(cls, MixupNetMixin, trains_by_processes=cls._trains_by_processes)
 
     # -- components ----------------------------------------------------------------------
 
@@ -268,12 +226,6 @@ class MixupNetMixin(MixedSteps):
             super().initialize()
         return self
 
-    def initialize_module(self) -> Self:
-        """Build the module; see ``skorch.NeuralNet.initialize_module``."""
-        super().initialize_module()
-        self._set_memory_format()
-        return self
-
     # -- epochs --------------------------------------------------------------------------
 
     def fit(self, X: Any, y: Any = None, **fit_params: object) -> Self:
@@ -289,13 +241,10 @@ class MixupNetMixin(MixedSteps):
         if not self.initialized_:
             self.initialize()
         seed = self._processes.derive_seed(draw_seed(self.generator_))  # of dropout and augmentation
-        with self._on_device_of_stack(), seeded_torch(seed):
+        with on_device_of_stack(self), seeded_torch(seed):
             super().partial_fit(X, y, classes, **fit_params)
         self._set_training(False)
         return self
-
-    def _on_device_of_stack(self) -> AbstractContextManager[None]:
-        return on_device_of_stack(self)
 
     def fit_loop(
         self,
@@ -314,7 +263,7 @@ class MixupNetMixin(MixedSteps):
         self._set_memory_format()  # the option may have been set since
         n_done, epochs = len(self.history), self.max_epochs if epochs is None else epochs
         self._n_epochs_before, self._n_epochs_now = n_done, epochs
-        split_params = self._get_split_params(_routing_method, fit_params)
+        split_params = get_split_params(self, _routing_method, fit_params)
         train, valid = self.get_split_datasets(X, y, sample_weight=sample_weight, **split_params)
         schedule = Schedule.make(
             epochs, n_done=n_done, warmup_epochs=self.warmup_epochs, cooldown_epochs=self.cooldown_epochs
@@ -322,15 +271,15 @@ class MixupNetMixin(MixedSteps):
         warn_unused_options(self)
         policy, facts = self.get_policy(), self.get_facts(train, y)
         policy.check(facts)
-        forward_params = self._get_forward_params(fit_params)
+        forward_params = get_forward_params(self, self._bare_module.forward, fit_params)
         run = {"train": train, "valid": valid, "facts": facts, "fit_params": forward_params}
-        with self._without_callbacks(is_early_stopping):
+        with without_callbacks(self, is_early_stopping):
             stopped = self._run_epochs(schedule.warmup, ERM(), **run)
         if not stopped:
             self._run_epochs(schedule.mixed, policy, **run)
         if schedule.cooldown:
-            self._restore_best()
-            with self._without_callbacks(is_early_stopping):
+            restore_best(self)
+            with without_callbacks(self, is_early_stopping):
                 self._run_epochs(schedule.cooldown, ERM(), **run)
         return self
 
@@ -341,24 +290,6 @@ class MixupNetMixin(MixedSteps):
         if self.alpha == 0:
             return ERM()
         return Mixup(alpha=self.alpha, lam_per=self.lam_per, n_mixed=self.n_mixed, partners=self.partners)
-
-    def _get_split_params(self, routing_method: str, fit_params: dict[str, object]) -> dict[str, Any]:
-        if not get_config()["enable_metadata_routing"]:
-            return {name: value for name, value in fit_params.items() if self._is_for_split(name)}
-        routed = process_routing(self, routing_method, **fit_params)
-        return dict(routed.get("splitter", {"split": {}})["split"])
-
-    def _is_for_split(self, name: str) -> bool:
-        return callable(self.train_split) and takes_argument(self.train_split, name)
-
-    def _get_forward_params(self, fit_params: dict[str, object]) -> dict[str, object]:
-        """Leave out what is for ``train_split`` alone, such as groups of rows."""
-        forward = self._bare_module.forward
-        return {
-            name: value
-            for name, value in fit_params.items()
-            if takes_argument(forward, name) or not self._is_for_split(name)
-        }
 
     def _run_epochs(
         self,
@@ -401,23 +332,6 @@ class MixupNetMixin(MixedSteps):
             return True
         return False
 
-    def _restore_best(self) -> None:
-        """Go back to the best weights where early stopping kept them."""
-        for _, callback in self.callbacks_:
-            if isinstance(callback, EarlyStopping) and callback.load_best and callback.best_model_weights_:
-                callback.on_train_end(self)
-                callback.best_model_weights_ = None
-
-    @contextmanager
-    def _without_callbacks(self, is_dropped: Callable[[str, Any], bool]) -> Iterator[None]:
-        """Keep some callbacks from being called for a while."""
-        callbacks: list[tuple[str, Any]] = self.callbacks_
-        self.callbacks_: list[tuple[str, Any]] = [item for item in callbacks if not is_dropped(*item)]
-        try:
-            yield
-        finally:
-            self.callbacks_ = callbacks
-
     def run_single_epoch(
         self, iterator: Any, training: bool, prefix: str, step_fn: Callable[..., Any], **fit_params: object
     ) -> None:
@@ -426,95 +340,31 @@ class MixupNetMixin(MixedSteps):
             return
         losses = EpochLosses(self.history, prefix)
         try:
-            run_fast = self._run_trainer if training else self._run_evaluator
+            run_fast = self._train_fast if training else self._validate_fast
             if not run_fast(iterator, losses, fit_params):
-                watched = self._is_watched(training)
-                run_batch = self._run_watched_batch if watched else self._run_batch
+                steps = StepByStep(self, self._watchers, step_fn, losses, training, fit_params)
                 with exclusive_section(single=True) if training else nullcontext():
-                    for batch in iterator:
-                        run_batch(batch, step_fn, losses, training, fit_params)
+                    steps.run(iterator)
         finally:  # an interrupted epoch keeps its losses
             losses.record_all()
             self.history.record(f"{prefix}_batch_count", len(losses.sizes))
 
-    def _run_batch(
-        self,
-        batch: object,
-        step_fn: Callable[..., dict[str, Any]],
-        losses: EpochLosses,
-        training: bool,
-        fit_params: dict[str, object],
-    ) -> None:
-        self.history.new_batch()
-        step = step_fn(batch, **fit_params)
-        losses.add(step["loss"].detach(), [_count_rows(batch)], self.get_share(batch, training))
-
-    def _run_watched_batch(
-        self,
-        batch: object,
-        step_fn: Callable[..., dict[str, Any]],
-        losses: EpochLosses,
-        training: bool,
-        fit_params: dict[str, object],
-    ) -> None:
-        self.notify("on_batch_begin", batch=batch, training=training)
-        step = step_fn(batch, **fit_params)
-        losses.record_last(step["loss"], _count_rows(batch), self.get_share(batch, training))
-        step = self._unmix_step(batch, step) if training else step
-        self.notify("on_batch_end", batch=batch, training=training, **step)
-
-    def _is_watched(self, training: bool) -> bool:
-        """Whether code of the user's runs at each batch, and so must find its row in the history."""
-        names = STEPS if training else ("validation_step", "infer", "get_batch_loss", "get_loss")
-        if self._has_batch_hooks(training) or find_overridden(self, names):
-            return True
-        own = [cb for _, cb in self.callbacks_ if is_foreign_callback(cb)]
-        return training and (looks_at_gradients(self) or any(map(looks_at_gradients, own)))
-
-    def _has_batch_hooks(self, training: bool) -> bool:
-        """Whether anything wants to be called before or after each batch."""
-        return has_batch_hooks(self) or watch_batches(self.callbacks_, training, self._scores_after_epochs)
-
-    def _wants_gradients(self) -> bool:
-        return looks_at_gradients(self) or any(looks_at_gradients(cb) for _, cb in self.callbacks_)
-
-    def _unmix_step(self, batch: object, step: dict[str, Any]) -> dict[str, Any]:
-        """Give scoring callbacks a prediction for the clean rows, never for mixed ones."""
-        if getattr(batch, "lam", None) is None or not self._has_batch_hooks(training=True):
-            return step
-        y_pred = self.evaluation_step(batch)
-        self._set_training(True)
-        return {**step, "y_pred": y_pred}
+    @property
+    def _watchers(self) -> Watchers:
+        """Who wants to be called within an epoch."""
+        return Watchers(self, self.callbacks_, self._scores_after_epochs)
 
     def _check_losses(self) -> None:
-        epoch = self.history[-1]
-        rows = [row for row in epoch["batches"] if "train_loss" in row]
-        losses = [row["train_loss"] for row in rows]
-        hint = (
-            f"Scale the inputs (for example with StandardScaler), lower lr (now {self.lr}), or clip "
-            "gradients with skorch.callbacks.GradientNormClipping."
-        )
-        if message := describe_nonfinite_loss("train_loss", losses, epoch["epoch"], hint):
+        rows, epoch = self.history[-1]["batches"], self.history[-1]["epoch"]
+        if message := describe_nonfinite(rows, epoch, self.lr):
             self._on_nonfinite_loss(message)
-        below = [row["train_loss"] for row in rows if row["train_loss"] < SLACK * row["train_batch_size"]]
-        if below and self._has_bounded_loss():
-            message = (
-                f"train_loss must be at least 0 for {type(self.criterion_).__name__}; got {min(below)} in "
-                f"epoch {epoch['epoch']}. Give targets that are classes, or 0 and 1, and no weight below 0."
-            )
-            if not isinstance(self.criterion_, nn.NLLLoss):
-                raise ValueError(message)
-            warnings.warn(
-                message, UserWarning, stacklevel=2
-            )  # skorch takes outputs that are no probabilities
+        if self._has_bounded_loss():
+            refuse_negative(rows, epoch, self.criterion_)
 
     def _has_bounded_loss(self) -> bool:
         """Whether the loss cannot be below zero if targets are what they should be."""
-        kinds = (*BOUNDED, nn.NLLLoss) if isinstance(self, NeuralNetClassifier) else BOUNDED
-        criterion = vars(self).get("criterion_")
-        if type(criterion) not in kinds or "forward" in vars(criterion):  # put there by the user
-            return False
-        return not find_overridden(self, STEPS)
+        criterion, is_classifier = vars(self).get("criterion_"), isinstance(self, NeuralNetClassifier)
+        return is_bounded(criterion, is_classifier=is_classifier) and not find_overridden(self, STEPS)
 
     def _on_nonfinite_loss(self, message: str) -> None:
         """Say so, once a fit: a skorch net goes on."""
@@ -523,99 +373,31 @@ class MixupNetMixin(MixedSteps):
 
     # -- the fast way through an epoch ---------------------------------------------------
 
-    def _run_trainer(self, batches: Any, losses: EpochLosses, fit_params: dict[str, object]) -> bool:
+    def _train_fast(self, batches: Any, losses: EpochLosses, fit_params: dict[str, object]) -> bool:
         """Run a training epoch the fast way; return False where that cannot be done."""
         trainer = self.choose_trainer(batches, fit_params)
         if isinstance(trainer, str):
-            if self.cuda_graph:
-                raise ValueError(
-                    f"cuda_graph must be False where training goes step by step; got True, but {trainer}. "
-                    "Remove one of them."
-                )
-            warn_single(trainer)
+            explain_steps(trainer, cuda_graph=self.cuda_graph)
             return False
         self._set_training(True)
         number = len(self.history) - self._n_epochs_before
         return run_trainer(trainer, batches, losses.add, number, self._n_epochs_now)
 
-    def choose_trainer(self, batches: Any, fit_params: dict[str, object]) -> Trainer | str:
-        """Return what runs a training epoch faster than step by step, or in words why it cannot be done.
-
-        Parameters
-        ----------
-        batches : iterable
-            The batches of an epoch.
-        fit_params : dict
-            What the module's ``forward`` is given beside the inputs.
-
-        Returns
-        -------
-        trainer : Trainer or str
-            The reason wherever the epoch must run step by step: for a criterion without a
-            closed form, steps of a subclass, callbacks that look at batches or gradients,
-            half precision, augmentation, inputs that are no array of floats.
-        """
-        if self._has_batch_hooks(training=True):
-            return "a callback has hooks round a batch"
-        if fit_params:
-            return f"forward takes {sorted(fit_params)} beside X"
-        if not isinstance(batches, PlannedBatches):
-            return "the rows come from a Dataset or a loader of its own"
-        hidden = set(batches.plan.layers or ()) - {INPUT}
-        if hidden and self.cuda_graph:
-            return HIDDEN
-        return self._find_own_step() or self._build_trainer(batches.rows, training=True, hidden=hidden)
-
-    def _run_evaluator(self, batches: Any, losses: EpochLosses, fit_params: dict[str, object]) -> bool:
+    def _validate_fast(self, batches: Any, losses: EpochLosses, fit_params: dict[str, object]) -> bool:
         """Run a validation epoch the fast way; return False where that cannot be done."""
         evaluator = self.get_evaluator(batches, fit_params)
-        if evaluator is None:
-            return False
-        self._set_training(False)
-        evaluator.evaluate(batches, losses.add)
-        return True
+        if evaluator is not None:
+            self._set_training(False)
+            evaluator.evaluate(batches, losses.add)
+        return evaluator is not None
+
+    def choose_trainer(self, batches: Any, fit_params: dict[str, object]) -> Trainer | str:
+        """Return what runs a training epoch faster than step by step, or in words why it cannot be done."""
+        return choose_trainer(self, batches, fit_params)
 
     def get_evaluator(self, batches: Any, fit_params: dict[str, object]) -> PerceptronTrainer | None:
         """Return what computes the losses of a validation set faster than step by step, if there is such."""
-        if fit_params or not isinstance(batches, RowSlices) or self.is_overridden("validation_step"):
-            return None
-        if self._has_batch_hooks(training=False):
-            return None
-        trainer = self._find_own_step() or self._build_trainer(batches.rows)
-        return trainer if isinstance(trainer, PerceptronTrainer) else None
-
-    def _build_trainer(
-        self, rows: Rows, *, training: bool = False, hidden: Collection[str] = ()
-    ) -> Trainer | str:
-        """Return the trainer for these rows, or in words why there is none."""
-        loss = self._get_closed_form_loss(training)
-        if loss is None:
-            return f"criterion {type(self.criterion_).__name__} has no gradient in closed form here"
-        return TrainingStep(
-            self.module_,
-            self.optimizer_,
-            loss,
-            self._n_outputs,
-            self.float_dtype,
-            self._make_autocast(),
-            is_cast=bool(self.autocast or torch.is_autocast_enabled(self._torch_device.type)),
-            cuda_graph=self.cuda_graph,
-        ).build_trainer(rows, hidden)
-
-    def _find_own_step(self) -> str:
-        """Return in words what a training step is beside what this library and skorch make of it."""
-        if (self._modules, self._criteria, self._optimizers) != (["module"], ["criterion"], ["optimizer"]):
-            return "there are several modules, criteria or optimizers"
-        if self.augment is not None:
-            return "augment is called on each batch"
-        if self.scaler_ is not None:
-            return "autocast='float16' scales the loss step by step"
-        if self._wants_gradients():
-            return "a callback looks at the gradients"
-        if isinstance(self.optimizer_, torch.optim.LBFGS):
-            return "LBFGS takes several evaluations a step"
-        name = find_overridden(self, STEPS)
-        return f"{name} is overridden" if name else ""
+        return choose_evaluator(self, batches, fit_params)
 
     # -- data ----------------------------------------------------------------------------
 
@@ -652,7 +434,7 @@ class MixupNetMixin(MixedSteps):
         """Return the training and the validation set; see ``skorch.NeuralNet``."""
         self.check_room(X)
         dataset = self.get_dataset(X, y, self._scale_weights(sample_weight))
-        self._report_streaming(dataset)
+        self._placement.warn_streaming(dataset)
         if not self.train_split:
             return dataset, None
         args = (dataset,) if y is None else (dataset, y)
@@ -661,14 +443,8 @@ class MixupNetMixin(MixedSteps):
 
     def _scale_weights(self, weight: np.ndarray | None) -> np.ndarray | None:
         """Return weights with the mean 1 among those above 0: products of mixed rows' must not overflow."""
-        self._mean_weight = 1.0
-        if weight is not None:
-            weight = np.asarray(weight, dtype=np.float64)
-            self._mean_weight = float(np.mean(weight[weight > 0])) if np.any(weight > 0) else 1.0
-        return None if weight is None else weight / self._mean_weight
-
-    def _report_streaming(self, dataset: Any) -> None:
-        self._placement.warn_streaming(dataset)
+        scaled, self._mean_weight = scale_weights(weight)
+        return scaled
 
     def forward_iter(self, X: Any, training: bool = False, device: str = "cpu") -> Iterator[Any]:
         """Yield the module's outputs batch by batch; see ``skorch.NeuralNet``."""
@@ -683,54 +459,16 @@ class MixupNetMixin(MixedSteps):
             yield to_device(output, device=device)
 
     def get_facts(self, dataset: Any, labels: Any = None) -> RowFacts:
-        """Return what a policy may ask about the rows of a training set.
-
-        Parameters
-        ----------
-        dataset : torch.utils.data.Dataset
-            The training set.
-        labels : ndarray, default=None
-            Targets of a data set that does not hold them itself.
-
-        Returns
-        -------
-        facts : RowFacts
-            What it holds is found when it is first asked for.
-        """
-        return RowFacts(
-            labels=lambda: self._get_class_codes(get_all_targets(dataset, labels)),
-            targets=lambda: self._get_real_targets(get_all_targets(dataset, labels)),
-            inputs=lambda: get_inputs(dataset),
-            shape=lambda: find_shape(dataset) or vars(self).get("_shape_in"),
-            layers=self._find_layers,
-            is_dense=getattr(self, "_dense", False),
-            is_stream=isinstance(dataset, IterableDataset) or self._orders_rows_itself(),
-        )
-
-    def _find_layers(self, wanted: str | tuple[str, ...]) -> tuple[str, ...]:
-        if getattr(self, "compile", False) and set(wanted) != {INPUT}:
-            raise ValueError(
-                "compile must be False where hidden layers are mixed; got True. Remove the argument."
-            )
-        return find_layers(self.module_, wanted)
+        """Return what a policy may ask of a training set; `labels` are targets that it does not hold."""
+        return make_facts(self, dataset, labels, orders_rows=self._get_loading().orders_rows)
 
     def _get_class_codes(self, targets: np.ndarray | None) -> np.ndarray:
         """Return one class per row; rows of several labels belong together if all agree."""
-        if targets is None:
-            raise ValueError(
-                "partners='same_class' must know the class of each row; got a Dataset without one label per "
-                "row. Pass arrays instead."
-            )
-        return np.unique(targets, axis=0, return_inverse=True)[1].ravel()
+        return number_classes(targets)
 
     def _get_real_targets(self, targets: np.ndarray | None) -> np.ndarray:
         """Return targets between which there is a distance, or raise."""
-        if targets is None or targets.dtype.kind != "f":
-            raise ValueError(
-                "partners='kernel' must be drawn from real-valued targets; got "
-                f"{'none' if targets is None else f'targets of dtype {targets.dtype}'}. Use 'batch', say."
-            )
-        return targets
+        return check_distances(targets)
 
     def _get_loading(self, dataset: object = None) -> Loading:
         """Return how training batches are served."""
@@ -742,68 +480,18 @@ class MixupNetMixin(MixedSteps):
         """Return what makes of a batch of a data set's loader what the net takes."""
         return self._cast_pair
 
-    def _cast_pair(self, loaded: object) -> object:
-        """Return a pair in the dtype of the module; leave alone what is for a step of the user's own."""
-        if not is_pair(loaded):
-            return loaded
-        x, y = split_pair(loaded)
-        return self._cast_inputs(x), cast_floats(y, self.float_dtype)
-
-    def _cast_inputs(self, x: object) -> object:
-        """Return inputs that a Dataset yields in the dtype of the module."""
-        return cast_floats(x, self.float_dtype)
-
-    def _orders_rows_itself(self) -> bool:
-        """Whether the training iterator has an order of its own."""
-        return self._get_loading().orders_rows
-
     def _get_validation_batches(self, dataset: object) -> Iterable[object]:
         batches = self.get_iterator(dataset, training=False)
         return batches if isinstance(batches, RowSlices) else ReadBatches(batches, self._get_read(dataset))
 
     def get_training_batches(self, dataset: Any, policy: Vicinity, facts: RowFacts | None = None) -> Any:
-        """Return the batches of one training epoch, drawn from its plan.
-
-        Parameters
-        ----------
-        dataset : torch.utils.data.Dataset
-            The training set.
-        policy : Vicinity
-            What draws the plan.
-        facts : RowFacts, default=None
-            What is known of the rows; None to find it anew.
-
-        Returns
-        -------
-        batches : iterable of Batch
-        """
+        """Return the batches of one training epoch; `facts` of its rows, or None, which finds them anew."""
         facts = self.get_facts(dataset) if facts is None else facts
-        loading, processes = self._get_loading(dataset), self._processes
-        generator = self.generator_.spawn(1)[0]
-        loading.refuse_weights(dataset)
-        if not loading.orders_rows and not isinstance(dataset, IterableDataset):
-            return loading.plan_epoch(dataset, policy, facts, generator, processes)
-        loader = processes.shard(self.get_iterator(dataset, training=True))
-        own = generator if processes.n_processes == 1 else processes.spawn(generator)
-        return loading.mix_loaded(loader, policy, facts, own)
+        return self._get_loading(dataset).draw_epoch(
+            dataset, policy, facts, self.generator_.spawn(1)[0], self._processes, self.get_iterator
+        )
 
     def get_iterator(self, dataset: Any, training: bool = False) -> Any:
         """Return the batches of a data set, in order; see ``skorch.NeuralNet``."""
         name = "iterator_train" if training else "iterator_valid"
-        options = self.get_params_for(name)
-        size = options.get("batch_size", self.batch_size)
-        iterator = getattr(self, name)
-        if iterator is DataLoader and isinstance(dataset, Rows) and not options.keys() - PLAN_OPTIONS:
-            return RowSlices(dataset, len(dataset) if size == -1 else size)
-        if inspect.isclass(iterator) and issubclass(iterator, DataLoader):
-            options.setdefault("generator", torch.Generator())
-        if iterator is DataLoader:
-            options.setdefault("collate_fn", join_items)
-        options["batch_size"] = get_len(dataset) if size == -1 else size
-        if "batch_sampler" in options:
-            del options["batch_size"]
-        return iterator(dataset, **options)
-
-
-def _count_rows(batch: Any) -> int:
-    return int(get_len(batch[0]) if isinstance(batch, tuple | list) else get_len(batch))
+        return make_iterator(getattr(self, name), dataset, self.get_params_for(name), self.batch_size)

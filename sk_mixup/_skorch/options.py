@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 import inspect
 from typing import Protocol
 import warnings
@@ -16,7 +15,7 @@ from sk_mixup._validation import check_bool, check_choice, check_integer, check_
 from sk_mixup.mixing import Partners, Vicinity, as_partners
 from sk_mixup.mixing.mixup import LAM_PER
 
-__all__ = ["check_callbacks", "check_mixing_options", "takes_argument", "warn_unused_options"]
+__all__ = ["check_callbacks", "check_mixing_options", "warn_unused_options"]
 
 # What skorch calls of a callback, of whatever class.
 HOOKS = ("initialize", *(name for name in vars(Callback) if name.startswith("on_")))
@@ -94,14 +93,6 @@ def check_callbacks(callbacks: object) -> None:
                 f"callbacks must hold callbacks, or pairs of a name and a callback; got {item!r}, without "
                 f"{missing[0]}. Derive from skorch.callbacks.Callback."
             )
-
-
-def takes_argument(function: Callable[..., object], name: str) -> bool:
-    """Whether a function takes an argument of that name."""
-    parameters = inspect.signature(function).parameters.values()
-    return any(
-        p.kind is p.VAR_KEYWORD or (p.name == name and p.kind is not p.POSITIONAL_ONLY) for p in parameters
-    )
 
 
 def _check_hardware(options: MixingOptions) -> None:

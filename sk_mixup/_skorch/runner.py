@@ -1,4 +1,4 @@
-"""What runs a training epoch faster than step by step, where there is such a thing."""
+"""What runs an epoch faster than step by step, where there is such a thing, and why else there is not."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 import math
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from sk_mixup._data.batches import PlannedBatches
+from sk_mixup._data.batches import PlannedBatches, RowSlices
 from sk_mixup._data.storage import Rows
+from sk_mixup._skorch.default_callbacks import Watchers
+from sk_mixup._skorch.overriding import STEPS, find_overridden
 from sk_mixup._skorch.stack_member import find_own_stream, warn_single
 from sk_mixup._training.epoch import Epoch, EpochTrainer, Record
 from sk_mixup._training.gan import GanBatches
@@ -20,10 +22,39 @@ from sk_mixup._training.losses import Loss
 from sk_mixup._training.module import ModuleTrainer
 from sk_mixup._training.module_structure import find_levels, find_linear_layers
 from sk_mixup._training.perceptron import PerceptronTrainer
-from sk_mixup._training.trainer import Trainer
+from sk_mixup._training.trainer import HIDDEN, Trainer
+from sk_mixup.mixing.plan import INPUT
 from sk_mixup.stacking._scheduler import find_task
 
-__all__ = ["TrainingStep", "run_trainer"]
+__all__ = [
+    "TrainingStep",
+    "choose_evaluator",
+    "choose_trainer",
+    "explain_steps",
+    "find_own_step",
+    "run_trainer",
+]
+
+
+class SkorchNet(Protocol):
+    """A mixed skorch net, as far as the choice of a trainer asks for it."""
+
+    augment: object
+    cuda_graph: bool
+    optimizer_: torch.optim.Optimizer
+    scaler_: torch.amp.GradScaler | None
+    _modules: list[str]
+    _criteria: list[str]
+    _optimizers: list[str]
+
+    @property
+    def _watchers(self) -> Watchers: ...
+
+    def _find_own_step(self) -> str: ...
+
+    def _build_trainer(
+        self, rows: Rows, *, training: bool = False, hidden: Collection[str] = ()
+    ) -> Trainer | str: ...
 
 
 @dataclass(frozen=True)
@@ -85,6 +116,75 @@ class TrainingStep:
         alike = {(p.dtype, p.device) for p in parameters} == {(self.dtype, rows.targets.device)}
         sizes = layers[0].in_features, layers[-1].out_features
         return alike and parameters == trained and sizes == (math.prod(rows.x.shape[1:]), self.n_outputs)
+
+
+def choose_trainer(net: SkorchNet, batches: object, fit_params: Mapping[str, object]) -> Trainer | str:
+    """Return what runs a training epoch faster than step by step, or in words why it cannot be done.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        The net.
+    batches : iterable
+        The batches of an epoch.
+    fit_params : dict
+        What the module's ``forward`` is given beside the inputs.
+
+    Returns
+    -------
+    trainer : Trainer or str
+        The reason wherever the epoch must run step by step: for a criterion without a
+        closed form, steps of a subclass, callbacks that look at batches or gradients,
+        half precision, augmentation, inputs that are no array of floats.
+    """
+    if net._watchers.look_at_batches(training=True):
+        return "a callback has hooks round a batch"
+    if fit_params:
+        return f"forward takes {sorted(fit_params)} beside X"
+    if not isinstance(batches, PlannedBatches):
+        return "the rows come from a Dataset or a loader of its own"
+    hidden = set(batches.plan.layers or ()) - {INPUT}
+    if hidden and net.cuda_graph:
+        return HIDDEN
+    return net._find_own_step() or net._build_trainer(batches.rows, training=True, hidden=hidden)
+
+
+def choose_evaluator(
+    net: SkorchNet, batches: object, fit_params: Mapping[str, object]
+) -> PerceptronTrainer | None:
+    """Return what computes the losses of a validation set faster than step by step, if there is such."""
+    if fit_params or not isinstance(batches, RowSlices) or find_overridden(net, ("validation_step",)):
+        return None
+    if net._watchers.look_at_batches(training=False):
+        return None
+    trainer = net._find_own_step() or net._build_trainer(batches.rows)
+    return trainer if isinstance(trainer, PerceptronTrainer) else None
+
+
+def find_own_step(net: SkorchNet) -> str:
+    """Return in words what a training step is beside what this library and skorch make of it."""
+    if (net._modules, net._criteria, net._optimizers) != (["module"], ["criterion"], ["optimizer"]):
+        return "there are several modules, criteria or optimizers"
+    if net.augment is not None:
+        return "augment is called on each batch"
+    if net.scaler_ is not None:
+        return "autocast='float16' scales the loss step by step"
+    if net._watchers.look_at_gradients():
+        return "a callback looks at the gradients"
+    if isinstance(net.optimizer_, torch.optim.LBFGS):
+        return "LBFGS takes several evaluations a step"
+    name = find_overridden(net, STEPS)
+    return f"{name} is overridden" if name else ""
+
+
+def explain_steps(reason: str, *, cuda_graph: bool) -> None:
+    """Say why an epoch runs step by step to who wants it to run otherwise."""
+    if cuda_graph:
+        raise ValueError(
+            f"cuda_graph must be False where training goes step by step; got True, but {reason}. "
+            "Remove one of them."
+        )
+    warn_single(reason)
 
 
 def run_trainer(

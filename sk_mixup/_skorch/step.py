@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 import inspect
-from typing import Any
+from typing import Any, Self
 
 from skorch import NeuralNet
 from skorch.dataset import get_len, unpack_data
@@ -16,54 +16,28 @@ from torch import Tensor, nn
 from torch.nn.modules.loss import _Loss
 
 from sk_mixup._data.batches import Batch, is_pair
-from sk_mixup._data.storage import map_features
-from sk_mixup._data.virtual_examples import mixing_at
+from sk_mixup._data.storage import Rows, map_features
+from sk_mixup._data.virtual_examples import find_layers, mixing_at
+from sk_mixup._skorch.dataset_items import cast_floats, split_pair
+from sk_mixup._skorch.overriding import find_overridden
+from sk_mixup._skorch.runner import TrainingStep, find_own_step
 from sk_mixup._training.averages import IGNORED, count_targets, mix_losses
 from sk_mixup._training.losses import Loss
+from sk_mixup._training.trainer import Trainer
 from sk_mixup.mixing import Vicinity
+from sk_mixup.mixing.plan import INPUT
 
 __all__ = [
     "AUTOCAST",
-    "PLAIN_MODULES",
-    "STEPS",
     "MixedSteps",
     "as_batch",
     "can_fuse",
-    "find_overridden",
-    "is_foreign",
     "make_autocast",
     "to_float32",
 ]
 
-# What a subclass may override of a training step.
-STEPS = (
-    "train_step",
-    "train_step_single",
-    "mix_inputs",
-    "infer",
-    "get_batch_loss",
-    "get_mixed_loss",
-    "get_row_losses",
-    "get_loss",
-    "_augment_batch",
-    "_step_optimizer",
-    "_zero_grad_optimizer",
-)
 REDUCTIONS = ("mean", "sum", "batchmean")
-PLAIN_MODULES = ("skorch.net", "skorch.classifier", "skorch.regressor")
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-def is_foreign(method: object) -> bool:
-    """Whether a method is neither this library's nor one of skorch's plain nets'."""
-    # Where its code stands: a decorator may have given it another's name and module.
-    owner = getattr(method, "__globals__", {}).get("__name__", "")
-    return owner not in PLAIN_MODULES and not owner.startswith("sk_mixup.")
-
-
-def find_overridden(net: object, names: Iterable[str]) -> str:
-    """Return the first of these methods that is a subclass's, or was put on this very net; '' for none."""
-    return next((name for name in names if name in vars(net) or is_foreign(getattr(type(net), name))), "")
 
 
 def as_batch(batch: object) -> Batch:
@@ -134,6 +108,12 @@ class MixedSteps(NeuralNet):
             for name in self._modules:
                 getattr(self, f"{name}_").to(memory_format=torch.channels_last)
 
+    def initialize_module(self) -> Self:
+        """Build the module; see ``skorch.NeuralNet.initialize_module``."""
+        super().initialize_module()
+        self._set_memory_format()
+        return self
+
     def get_params_for_optimizer(self, prefix: str, named_parameters: Any) -> Any:
         """Return the optimizer's arguments; its fused kernel is used where there is one."""
         args, kwargs = super().get_params_for_optimizer(prefix, named_parameters)
@@ -148,6 +128,28 @@ class MixedSteps(NeuralNet):
     def _get_closed_form_loss(self, training: bool) -> Loss | None:
         """Return the loss of training, or of validation, in closed form, where it has one."""
         return None
+
+    def _build_trainer(
+        self, rows: Rows, *, training: bool = False, hidden: Collection[str] = ()
+    ) -> Trainer | str:
+        """Return the trainer for these rows, or in words why there is none."""
+        loss = self._get_closed_form_loss(training)
+        if loss is None:
+            return f"criterion {type(self.criterion_).__name__} has no gradient in closed form here"
+        return TrainingStep(
+            self.module_,
+            self.optimizer_,
+            loss,
+            self._n_outputs,
+            self.float_dtype,
+            self._make_autocast(),
+            is_cast=bool(self.autocast or torch.is_autocast_enabled(self._torch_device.type)),
+            cuda_graph=self.cuda_graph,
+        ).build_trainer(rows, hidden)
+
+    def _find_own_step(self) -> str:
+        """Return in words what a training step is beside what this library and skorch make of it."""
+        return find_own_step(self)
 
     def train_step(self, batch: Any, **fit_params: object) -> dict[str, Any]:
         """Do one optimisation step; see ``skorch.NeuralNet.train_step``."""
@@ -179,6 +181,13 @@ class MixedSteps(NeuralNet):
     def _bare_module(self) -> Any:
         """The module as it was built, without what may be wrapped round it in a training step."""
         return self.module_
+
+    def _find_layers(self, wanted: str | tuple[str, ...]) -> tuple[str, ...]:
+        if getattr(self, "compile", False) and set(wanted) != {INPUT}:
+            raise ValueError(
+                "compile must be False where hidden layers are mixed; got True. Remove the argument."
+            )
+        return find_layers(self.module_, wanted)
 
     def _descend_from(self, loss: Tensor) -> None:
         """Compute the gradients of a loss."""
@@ -227,6 +236,17 @@ class MixedSteps(NeuralNet):
         if isinstance(x, Tensor) and x.is_floating_point():
             x = x.to(batch.loaded.dtype) if batch.loaded.is_floating_point() else x
         return Batch(x, batch.targets, batch.weight, batch.position, batch.lam, batch.variation)
+
+    def _cast_pair(self, loaded: object) -> object:
+        """Return a pair in the dtype of the module; leave alone what is for a step of the user's own."""
+        if not is_pair(loaded):
+            return loaded
+        x, y = split_pair(loaded)
+        return self._cast_inputs(x), cast_floats(y, self.float_dtype)
+
+    def _cast_inputs(self, x: object) -> object:
+        """Return inputs that a Dataset yields in the dtype of the module."""
+        return cast_floats(x, self.float_dtype)
 
     def mix_inputs(self, batch: Batch) -> Any:
         """Return the inputs of the virtual examples of a batch."""

@@ -27,9 +27,16 @@ from sk_mixup._data.storage import Rows
 from sk_mixup._random import draw_seed, unseen_draws
 from sk_mixup._skorch.dataset_items import CODED, ItemReader, find_exact_targets, holds_codes, refuse_loader
 from sk_mixup._skorch.datasets import refuse_weights, unwrap_subset
-from sk_mixup._skorch.default_callbacks import WeightedScoring, scored_by_labels, scores_trained_rows
+from sk_mixup._skorch.default_callbacks import (
+    WeightedScoring,
+    scored_by_labels,
+    scores_trained_rows,
+    without_callbacks,
+)
+from sk_mixup._skorch.fit_params import get_split_params
 from sk_mixup._skorch.net import MixupNetMixin
 from sk_mixup._skorch.options import check_callbacks
+from sk_mixup._skorch.stack_member import on_device_of_stack
 from sk_mixup._skorch.step import as_batch
 from sk_mixup._tensors import to_host
 from sk_mixup._training.averages import average_entropy
@@ -437,7 +444,7 @@ class MixupEstimator(MixupNetMixin):
         dataset = self.get_dataset(X, y, sample_weight)
         if not is_dataset(X) and not isinstance(dataset, Rows):  # of a `get_dataset` of the user's own
             setattr(dataset, CODED, True)
-        self._report_streaming(dataset)
+        self._placement.warn_streaming(dataset)
         if sample_weight is not None and not np.all(sample_weight):
             kept = np.flatnonzero(sample_weight)
             params = take_rows(params, kept, len(y))
@@ -539,10 +546,10 @@ class MixupEstimator(MixupNetMixin):
         self.check_training_readiness()
         self.check_options()
         check_schedule(self.warmup_epochs, self.cooldown_epochs, self.max_epochs)
-        self._get_split_params("fit", fit_params)  # metadata that nobody asked for is refused before the data
+        get_split_params(self, "fit", fit_params)  # metadata that nobody asked for is refused before the data
         fresh = not self.warm_start or not self.initialized_
         reset = fresh or not self._has_seen_data
-        with self._on_device_of_stack(), self._unchanged_if_refused():
+        with on_device_of_stack(self), self._unchanged_if_refused():
             X, y, weight = self._check_training_data(
                 X, y, sample_weight, reset=reset, min_samples=2 if reset else 1
             )
@@ -659,7 +666,7 @@ class MixupEstimator(MixupNetMixin):
         stops = self._stops_early and valid is not None
         # Losses may be computed in codes; scores are those of labels.
         labelled = scored_by_labels(self.callbacks_, self._targets.decode)
-        with labelled, self._without_callbacks(lambda name, _: name == "early_stopping" and not stops):
+        with labelled, without_callbacks(self, lambda name, _: name == "early_stopping" and not stops):
             stopped: bool = super()._run_epochs(
                 n_epochs, policy, train=train, valid=valid, facts=facts, fit_params=fit_params
             )

@@ -1,0 +1,113 @@
+"""What a policy of mixing may ask about a data set, and where it is found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from scipy import sparse
+from skorch.dataset import get_len
+from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset, Subset
+
+from sk_mixup._data.storage import Rows, SparseRows
+from sk_mixup._random import unseen_draws
+from sk_mixup.mixing import RowFacts
+
+__all__ = ["check_distances", "make_facts", "number_classes"]
+
+
+class MixedNet(Protocol):
+    """A net that is asked about its targets and layers."""
+
+    def _get_class_codes(self, targets: np.ndarray | None) -> np.ndarray: ...
+
+    def _get_real_targets(self, targets: np.ndarray | None) -> np.ndarray: ...
+
+    def _find_layers(self, wanted: str | tuple[str, ...]) -> tuple[str, ...]: ...
+
+
+def make_facts(net: MixedNet, dataset: object, labels: object, *, orders_rows: bool) -> RowFacts:
+    """Return what a policy may ask about the rows of a training set.
+
+    `labels` are targets that the data set does not hold itself. With `orders_rows` the rows come in an order
+    of the iterator's.
+    """
+    return RowFacts(
+        labels=lambda: net._get_class_codes(_get_all_targets(dataset, labels)),
+        targets=lambda: net._get_real_targets(_get_all_targets(dataset, labels)),
+        inputs=lambda: _get_inputs(dataset),
+        shape=lambda: _find_shape(dataset) or vars(net).get("_shape_in"),
+        layers=net._find_layers,
+        is_dense=getattr(net, "_dense", False),
+        is_stream=orders_rows or isinstance(dataset, IterableDataset),
+    )
+
+
+def number_classes(targets: np.ndarray | None) -> np.ndarray:
+    """Return one class per row; rows of several labels belong together if all agree."""
+    if targets is None:
+        raise ValueError(
+            "partners='same_class' must know the class of each row; got a Dataset without one label per "
+            "row. Pass arrays instead."
+        )
+    return np.unique(targets, axis=0, return_inverse=True)[1].ravel()
+
+
+def check_distances(targets: np.ndarray | None) -> np.ndarray:
+    """Return targets between which there is a distance, or raise."""
+    if targets is None or targets.dtype.kind != "f":
+        raise ValueError(
+            "partners='kernel' must be drawn from real-valued targets; got "
+            f"{'none' if targets is None else f'targets of dtype {targets.dtype}'}. Use 'batch', say."
+        )
+    return targets
+
+
+def _get_all_targets(dataset: Any, labels: Any) -> np.ndarray | None:
+    """Return the targets of all rows; None if they are not at hand."""
+    if isinstance(dataset, Rows):
+        targets: Any = dataset.get_targets()
+    elif isinstance(dataset, Subset) and labels is not None:
+        targets = labels[np.asarray(dataset.indices)]
+    else:
+        targets = labels
+    if targets is None or isinstance(dataset, IterableDataset) or len(targets) != get_len(dataset):
+        return None
+    return targets.numpy(force=True) if isinstance(targets, Tensor) else np.asarray(targets)
+
+
+def _find_shape(dataset: Any) -> tuple[int, ...] | None:
+    """Return the shape of one example, where it can be known without a batch."""
+    if isinstance(dataset, IterableDataset):
+        return None
+    if isinstance(dataset, Rows):
+        x = dataset.x
+    else:
+        with unseen_draws():
+            item = dataset[0]
+        x = item[0] if isinstance(item, tuple | list) else None  # else only its loader knows
+    shape = getattr(x, "shape", None)
+    if shape is None:
+        return None
+    return tuple(shape[1:] if isinstance(dataset, Rows) else shape)
+
+
+def _check_inputs(x: Any) -> Any:
+    """Return examples in which neighbours can be looked for, or raise."""
+    if isinstance(x, Dataset) or (isinstance(x, Mapping) and not sparse.issparse(x)):
+        raise ValueError(
+            f"X must be one array to look for neighbours; got {type(x).__name__}. Pass an array, or choose "
+            "other partners."
+        )
+    return x
+
+
+def _get_inputs(dataset: Any) -> Any:
+    """Return the examples as an array or a sparse matrix, to look for neighbours."""
+    x = _check_inputs(dataset.x if isinstance(dataset, Rows) else dataset)
+    if isinstance(x, SparseRows):
+        x = x.to_matrix()
+    values = x.numpy(force=True) if isinstance(x, Tensor) else getattr(x, "array", x)
+    return values if dataset.index is None else values[dataset.index]

@@ -1,0 +1,51 @@
+"""Keyword arguments of a fit: those for the split of the rows, and those for the module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+import inspect
+from typing import Any, Protocol
+
+from sklearn import get_config
+from sklearn.utils.metadata_routing import process_routing
+
+__all__ = ["get_forward_params", "get_split_params"]
+
+
+class SplittingNet(Protocol):
+    """A net that may split the rows it is given."""
+
+    train_split: Any
+
+
+def get_split_params(
+    net: SplittingNet, routing_method: str, fit_params: Mapping[str, object]
+) -> dict[str, Any]:
+    """Return what ``train_split`` is given; where metadata is routed, refuse what nobody asked for."""
+    if not get_config()["enable_metadata_routing"]:
+        return {name: value for name, value in fit_params.items() if _is_for_split(net, name)}
+    routed = process_routing(net, routing_method, **fit_params)
+    return dict(routed.get("splitter", {"split": {}})["split"])
+
+
+def get_forward_params(
+    net: SplittingNet, forward: Callable[..., object], fit_params: Mapping[str, object]
+) -> dict[str, object]:
+    """Leave out what is for ``train_split`` alone, such as groups of rows."""
+    return {
+        name: value
+        for name, value in fit_params.items()
+        if _takes_argument(forward, name) or not _is_for_split(net, name)
+    }
+
+
+def _is_for_split(net: SplittingNet, name: str) -> bool:
+    return callable(net.train_split) and _takes_argument(net.train_split, name)
+
+
+def _takes_argument(function: Callable[..., object], name: str) -> bool:
+    """Whether a function takes an argument of that name."""
+    parameters = inspect.signature(function).parameters.values()
+    return any(
+        p.kind is p.VAR_KEYWORD or (p.name == name and p.kind is not p.POSITIONAL_ONLY) for p in parameters
+    )

@@ -1,0 +1,167 @@
+"""How the rows of an epoch are served: by its plan, or in the order of an iterator of the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+import inspect
+from typing import Any
+
+import numpy as np
+from skorch.dataset import get_len, unpack_data
+from skorch.utils import to_tensor
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from sk_mixup._data.batches import PlannedBatches, PlannedLoader, RowSlices, SentPlan, is_pair, join_features
+from sk_mixup._data.storage import Rows
+from sk_mixup._random import draw_seed
+from sk_mixup._skorch.dataset_items import join_items
+from sk_mixup._skorch.datasets import refuse_weights
+from sk_mixup._skorch.processes import Processes
+from sk_mixup.mixing import ERM, RowFacts, Vicinity
+
+__all__ = ["Loading", "make_iterator"]
+
+# What our own iterators understand of a DataLoader's options; the rest needs a DataLoader.
+PLAN_OPTIONS = {"batch_size", "shuffle", "drop_last"}
+WORKER_OPTIONS = {"num_workers", "pin_memory", "persistent_workers", "prefetch_factor", "timeout"}
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How a net's iterator serves the rows of a training epoch.
+
+    Parameters
+    ----------
+    iterator : callable
+        The net's ``iterator_train``.
+    options : mapping of str to object
+        Its options.
+    batch_size : int
+        The net's, for want of an option of that name.
+    device : torch.device
+        Where the batches go.
+    dtype : torch.dtype
+        Floating dtype of the mixing weights.
+    read : callable
+        Makes of what is loaded the examples and targets that the net is trained on.
+    """
+
+    iterator: Callable[..., Iterable[Any]]
+    options: Mapping[str, Any]
+    batch_size: int
+    device: torch.device
+    dtype: torch.dtype
+    read: Callable[[object], object]
+
+    @property
+    def orders_rows(self) -> bool:
+        """Whether the iterator has an order of its own."""
+        return self.iterator is not DataLoader or bool(self._extras & {"sampler", "batch_sampler"})
+
+    @property
+    def _extras(self) -> set[str]:
+        return set(self.options.keys() - PLAN_OPTIONS - WORKER_OPTIONS)
+
+    def _refuse_weights(self, dataset: object) -> None:
+        """Raise rather than train without the weights: only whole tensors carry them."""
+        if self.orders_rows or self._extras:
+            refuse_weights(getattr(dataset, "weight", None), "iterator_train")
+
+    def draw_epoch(
+        self,
+        dataset: Dataset[Any],
+        policy: Vicinity,
+        facts: RowFacts,
+        generator: np.random.Generator,
+        processes: Processes,
+        get_iterator: Callable[..., Iterable[object]],
+    ) -> Iterable[object]:
+        """Return the batches of an epoch, whose plan is drawn by a policy.
+
+        `generator` is the epoch's own; `get_iterator` is the net's, for an order that is not ours.
+        """
+        self._refuse_weights(dataset)
+        if not self.orders_rows and not isinstance(dataset, IterableDataset):
+            return self._plan_epoch(dataset, policy, facts, generator, processes)
+        loader = processes.shard(get_iterator(dataset, training=True))
+        own = generator if processes.n_processes == 1 else processes.spawn(generator)
+        return self._mix_loaded(loader, policy, facts, own)
+
+    def _plan_epoch(
+        self,
+        dataset: Dataset[Any],
+        policy: Vicinity,
+        facts: RowFacts,
+        generator: np.random.Generator,
+        processes: Processes,
+    ) -> PlannedBatches | PlannedLoader:
+        """Draw the plan of an epoch and return its batches."""
+        plan = processes.draw_plan(
+            policy,
+            generator,
+            get_len(dataset),
+            self.options.get("batch_size", self.batch_size),
+            facts=facts,
+            shuffle=self.options.get("shuffle", True) is not False,
+            drop_last=bool(self.options.get("drop_last", False)),
+        )
+        if isinstance(dataset, Rows) and not self._extras:
+            return PlannedBatches(dataset, plan, self.dtype)
+        options = {key: value for key, value in self.options.items() if key not in PLAN_OPTIONS}
+        options.setdefault("collate_fn", join_items)
+        batches = PlannedLoader(dataset, plan, self.device, self.dtype, self.read, **options)
+        # The seed of the loader's workers; without one, each epoch would have the same.
+        batches.loader.generator.manual_seed(draw_seed(processes.spawn(generator)))
+        return batches
+
+    def _mix_loaded(
+        self, iterator: Iterable[Any], policy: Vicinity, facts: RowFacts, generator: np.random.Generator
+    ) -> Iterator[Any]:
+        """Draw the plan batch by batch, for an iterator whose order is not ours."""
+        batches = map(self.read, iterator)
+        if isinstance(policy, ERM):  # what is no pair is for a step of the user's own
+            yield from _join_single_rows(batches)
+            return
+        for loaded in _join_single_rows(map(unpack_data, batches)):
+            x, y = (to_tensor(part, self.device) for part in loaded)
+            shape = tuple(x.shape[1:]) if isinstance(x, Tensor) else None
+            of_batch = facts.of_batch(shape)
+            policy.check(of_batch)
+            plan = policy(generator, get_len(y), -1, facts=of_batch, shuffle=False)
+            yield SentPlan(plan, y.device, self.dtype).make_batch(x, y, None, 0, 1)
+
+
+def make_iterator(
+    iterator: Callable[..., Iterable[object]], dataset: Any, options: dict[str, Any], batch_size: int
+) -> Iterable[object]:
+    """Return the batches of a data set as a net's iterator serves them; its options are changed."""
+    size = options.get("batch_size", batch_size)
+    if iterator is DataLoader and isinstance(dataset, Rows) and not options.keys() - PLAN_OPTIONS:
+        return RowSlices(dataset, len(dataset) if size == -1 else size)
+    if inspect.isclass(iterator) and issubclass(iterator, DataLoader):
+        options.setdefault("generator", torch.Generator())
+    if iterator is DataLoader:
+        options.setdefault("collate_fn", join_items)
+    options["batch_size"] = get_len(dataset) if size == -1 else size
+    if "batch_sampler" in options:
+        del options["batch_size"]
+    return iterator(dataset, **options)
+
+
+def _join_single_rows(iterator: Iterable[Any]) -> Iterator[Any]:
+    """Join a batch of one row to the batch before it; by itself it has no partner."""
+    held: Any = None
+    for loaded in iterator:
+        if held is not None and is_pair(loaded) and get_len(loaded[1]) == 1:
+            held = (join_features(held[0], loaded[0]), torch.cat([held[1], loaded[1]]))
+            continue
+        if held is not None:
+            yield held
+        held = loaded if is_pair(loaded) else None
+        if held is None:
+            yield loaded
+    if held is not None:
+        yield held

@@ -1,0 +1,48 @@
+"""Checks of the losses of a training epoch, as they stand in the history."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+import warnings
+
+from torch import nn
+
+from sk_mixup._validation import describe_nonfinite_loss
+
+__all__ = ["describe_nonfinite", "is_bounded", "refuse_negative"]
+
+# Cross-entropies, and how far below zero rounding may bring the loss of a row: skorch gives NLLLoss the
+# logarithms of probabilities to which it has added the dtype's eps.
+BOUNDED = (nn.CrossEntropyLoss, nn.BCEWithLogitsLoss, nn.BCELoss)
+SLACK = -1e-5
+
+
+def describe_nonfinite(rows: Sequence[Mapping[str, float]], epoch: int, lr: float) -> str:
+    """Return in words which loss of an epoch is the first that is NaN or infinite; '' if all are finite."""
+    losses = (row["train_loss"] for row in rows if "train_loss" in row)
+    hint = (
+        f"Scale the inputs (for example with StandardScaler), lower lr (now {lr}), or clip gradients with "
+        "skorch.callbacks.GradientNormClipping."
+    )
+    return describe_nonfinite_loss("train_loss", losses, epoch, hint)
+
+
+def is_bounded(criterion: object, *, is_classifier: bool) -> bool:
+    """Whether a criterion of torch's cannot be below zero if targets are what they should be."""
+    kinds = (*BOUNDED, nn.NLLLoss) if is_classifier else BOUNDED
+    return type(criterion) in kinds and "forward" not in vars(criterion)  # put there by the user
+
+
+def refuse_negative(rows: Sequence[Mapping[str, float]], epoch: int, criterion: object) -> None:
+    """Raise if a loss of a bounded criterion is below zero; warn for NLLLoss."""
+    trained = (row for row in rows if "train_loss" in row)
+    below = [row["train_loss"] for row in trained if row["train_loss"] < SLACK * row["train_batch_size"]]
+    if not below:
+        return
+    message = (
+        f"train_loss must be at least 0 for {type(criterion).__name__}; got {min(below)} in epoch "
+        f"{epoch}. Give targets that are classes, or 0 and 1, and no weight below 0."
+    )
+    if not isinstance(criterion, nn.NLLLoss):
+        raise ValueError(message)
+    warnings.warn(message, UserWarning, stacklevel=3)  # skorch takes outputs that are no probabilities

@@ -8,13 +8,22 @@ from typing import Self
 
 import numpy as np
 from sklearn.utils.validation import column_or_1d
+from skorch.utils import is_dataset
 
 from sk_mixup._data.storage import Rows
 from sk_mixup._skorch.datasets import SkorchRows
+from sk_mixup.estimators._inputs import is_mapping
 from sk_mixup.estimators._row_labels import Labels
 from sk_mixup.estimators._targets import ClassWeight, TargetOptions
 
-__all__ = ["UNLABELED", "PartialLabels", "PartlyLabeledRows", "find_labeled"]
+__all__ = [
+    "UNLABELED",
+    "PartialLabels",
+    "PartlyLabeledRows",
+    "check_is_array",
+    "check_labeled_parts",
+    "find_labeled",
+]
 
 # scikit-learn's marker in y, and our code for it.
 UNLABELED = -1
@@ -34,6 +43,36 @@ class PartlyLabeledRows(SkorchRows):
         rows = cls(labeled.x, labeled.targets, labeled.weight, decode=labeled.decode, index=labeled.index)
         rows.unlabeled = unlabeled
         return rows
+
+
+def check_is_array(X: object, owner: type) -> None:
+    """Raise if it cannot be known beforehand which rows are labelled, or if `X` is no single array."""
+    if is_mapping(X):
+        raise TypeError(
+            f"X must be an array or a sparse matrix for {owner.__name__}; got a mapping of arrays. "
+            "Join them into one array, and take it apart in the module."
+        )
+    if is_dataset(X):
+        raise TypeError(
+            f"X must be an array or a sparse matrix for {owner.__name__}, which must know "
+            f"beforehand which rows are labelled; got a {type(X).__name__}. Pass X and y as arrays; a "
+            "memory-mapped X is read batch by batch."
+        )
+
+
+def check_labeled_parts(train: object, valid: object) -> Rows:
+    """Return the training set that a split has made, or raise where it cannot be trained or scored on."""
+    if not isinstance(train, Rows):
+        raise TypeError(
+            f"train_split must return a subset of the rows it is given; got a {type(train).__name__}. "
+            "Use skorch.dataset.ValidSplit."
+        )
+    if isinstance(valid, Rows) and bool((valid.get_targets() == UNLABELED).any()):
+        raise ValueError(
+            "train_split must hold out labelled rows; got a validation set with the label -1. Leave "
+            "unlabelled rows out of it."
+        )
+    return train
 
 
 @dataclass(frozen=True, eq=False)

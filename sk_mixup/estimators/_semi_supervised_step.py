@@ -1,19 +1,29 @@
-"""Methods of semi-supervised training: what they mix, guess and average."""
+"""Methods of semi-supervised training: what they mix, guess, weigh and average."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
 import torch
 from torch import Tensor, nn
 
 from sk_mixup._data.joint_batches import JointBatch
-from sk_mixup._training.consistency_losses import update_average
+from sk_mixup._training.consistency_losses import ramp_up, update_average
 from sk_mixup.mixing import mix_rows, soft_targets
 
-__all__ = ["METHODS", "AveragedWeights", "Method", "build_virtual_examples"]
+__all__ = [
+    "METHODS",
+    "AveragedWeights",
+    "Method",
+    "build_virtual_examples",
+    "check_logits",
+    "choose_method",
+    "ramp_over_epoch",
+]
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,33 @@ METHODS = {
         n_augmentations=2,
     ),
 }
+
+
+def choose_method(name: str, temperature: float | None, n_augmentations: int | None) -> Method:
+    """Return a method, with what is given and not None in the place of its own."""
+    own = METHODS[name]
+    return replace(
+        own,
+        temperature=own.temperature if temperature is None else temperature,
+        n_augmentations=own.n_augmentations if n_augmentations is None else n_augmentations,
+    )
+
+
+def ramp_over_epoch(method: Method, n_done: int, n_steps: int, n_rampup: int) -> NDArray[np.float64]:
+    """Return the share of the unlabelled loss in each step of an epoch, `n_done` epochs after the first."""
+    epochs = n_done + np.arange(n_steps) / n_steps
+    return np.array([ramp_up(n / n_rampup, method.ramp) if n_rampup else 1.0 for n in epochs])
+
+
+def check_logits(output: object) -> Tensor:
+    """Return the module's output, or raise if it is not one row of logits each."""
+    if not isinstance(output, Tensor) or output.ndim != 2:
+        found = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else "several"
+        raise ValueError(
+            f"module must return a tensor of logits of shape (n, n_classes); got {found}. Return the "
+            "logits only."
+        )
+    return output
 
 
 class AveragedWeights:

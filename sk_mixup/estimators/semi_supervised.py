@@ -2,53 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
-import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback
 from skorch.dataset import Dataset as SkorchDataset
-from skorch.utils import is_dataset
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from sk_mixup._data.batches import Batch
 from sk_mixup._data.joint_batches import JointBatch, JointBatches, draw_joint_plan
-from sk_mixup._data.storage import Rows
 from sk_mixup._skorch.default_callbacks import is_early_stopping
-from sk_mixup._training.consistency_losses import guess_targets, ramp_up, semi_supervised_loss
-from sk_mixup._validation import check_choice, check_integer, check_real
+from sk_mixup._training.consistency_losses import guess_targets, semi_supervised_loss
 from sk_mixup.estimators._base import MixupEstimator
-from sk_mixup.estimators._inputs import is_mapping, take_rows
-from sk_mixup.estimators._options import check_smoothing, store_options
+from sk_mixup.estimators._inputs import take_rows
+from sk_mixup.estimators._options import store_options
 from sk_mixup.estimators._outputs import check_is_tensor
-from sk_mixup.estimators._partial_labels import UNLABELED, PartialLabels, PartlyLabeledRows
-from sk_mixup.estimators._semi_supervised_step import METHODS, AveragedWeights, Method, build_virtual_examples
+from sk_mixup.estimators._partial_labels import (
+    UNLABELED,
+    PartialLabels,
+    PartlyLabeledRows,
+    check_is_array,
+    check_labeled_parts,
+)
+from sk_mixup.estimators._semi_supervised_options import check_semi_supervised_options, refuse_options
+from sk_mixup.estimators._semi_supervised_step import (
+    AveragedWeights,
+    Method,
+    build_virtual_examples,
+    check_logits,
+    choose_method,
+    ramp_over_epoch,
+)
 from sk_mixup.estimators._targets import ClassWeight, Targets
-from sk_mixup.mixing.mixup import LAM_PER, LamPer
+from sk_mixup.mixing.mixup import LamPer
 from sk_mixup.modules import MLP
 
 __all__ = ["SemiSupervisedMixupClassifier"]
-
-# Why options of MixupClassifier are none here.
-REFUSED = {
-    "n_mixed": "both methods mix pairs",
-    "partners": "the method says where partners come from",
-    "vicinity": "the method says how rows are mixed",
-    "confidence_penalty": "guessed targets say how confident the net should be",
-    "warmup_epochs": "`rampup_epochs` lets the unlabelled rows come in slowly",
-    "cooldown_epochs": "the averaged weights that predict leave out the noise of the last epochs",
-    "criterion": "the method says what the loss is",
-    "predict_nonlinearity": "the loss needs logits",
-    "iterator_train": "a step takes labelled and unlabelled rows",
-    "dataset": "labelled and unlabelled rows are kept as whole arrays",
-    "cuda_graph": "a step draws noise on the host",
-}
 
 
 class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
@@ -329,39 +323,13 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
         store_options(self, locals())
 
     def _check_names(self) -> None:
-        for name in sorted(self._params_to_validate):
-            option = name.partition("__")[0]
-            if option in REFUSED:
-                raise ValueError(
-                    f"{name} must not be given to {type(self).__name__}: {REFUSED[option]}; got "
-                    f"{getattr(self, name)!r}. Leave it out."
-                )
+        refuse_options(type(self), {name: getattr(self, name) for name in self._params_to_validate})
         super()._check_names()
 
     def check_options(self) -> None:
         """Raise if an option breaks its rule; the message names it."""
         super().check_options()
-        check_choice("method", self.method, tuple(METHODS))
-        check_choice("lam_per", self.lam_per, LAM_PER)
-        check_smoothing(self.label_smoothing)
-        largest = sys.float_info.max
-        hint = "Use 0 to learn nothing from the unlabelled loss."
-        check_real("unlabeled_weight", self.unlabeled_weight, low=0.0, high=largest, hint=hint)
-        if self.temperature is not None:
-            hint = "Use None for the method's own, 1 for guesses as they are predicted."
-            check_real("temperature", self.temperature, low=0.0, high=largest, above=True, hint=hint)
-        if self.n_augmentations is not None:
-            hint = "Use None for the method's own, 1 for one view of each row."
-            check_integer("n_augmentations", self.n_augmentations, low=1, hint=hint)
-        if self.rampup_epochs is not None:
-            hint = "Use None for half of max_epochs, 0 for the full weight at once."
-            check_integer("rampup_epochs", self.rampup_epochs, low=0, hint=hint)
-        hint = "Use 0 for the last weights, 0.99 for an average over some hundred steps."
-        check_real("ema_decay", self.ema_decay, low=0.0, high=1.0, below=True, hint=hint)
-        check_real("noise_std", self.noise_std, low=0.0, high=largest, hint="Use 0 for no noise.")
-        if self.unlabeled_batch_size != -1:
-            hint = "Use -1 for all unlabelled rows."
-            check_integer("unlabeled_batch_size", self.unlabeled_batch_size, low=1, hint=hint)
+        check_semi_supervised_options(self)
 
     def _mixes_inputs(self) -> bool:
         """Return True: both methods mix or change inputs."""
@@ -370,26 +338,12 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
     @property
     def _method(self) -> Method:
         """The method, with the options that were given."""
-        own = METHODS[self.method]
-        given = {name: getattr(self, name) for name in ("temperature", "n_augmentations")}
-        return replace(own, **{name: value for name, value in given.items() if value is not None})
-
-    # -- data ----------------------------------------------------------------------------
+        return choose_method(self.method, self.temperature, self.n_augmentations)
 
     def _check_training_data(
         self, X: object, y: object, sample_weight: object, **options: Any
     ) -> tuple[Any, Any, np.ndarray | None]:
-        if is_mapping(X):
-            raise TypeError(
-                f"X must be an array or a sparse matrix for {type(self).__name__}; got a mapping of arrays. "
-                "Join them into one array, and take it apart in the module."
-            )
-        if is_dataset(X):
-            raise TypeError(
-                f"X must be an array or a sparse matrix for {type(self).__name__}, which must know "
-                f"beforehand which rows are labelled; got a {type(X).__name__}. Pass X and y as arrays; a "
-                "memory-mapped X is read batch by batch."
-            )
+        check_is_array(X, type(self))
         return super()._check_training_data(X, y, sample_weight, **options)
 
     def _split(self, dataset: Any, y: Any, params: Mapping[str, object]) -> tuple[Any, Any]:
@@ -397,33 +351,12 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
         labeled, unlabeled = np.flatnonzero(y != UNLABELED), np.flatnonzero(y == UNLABELED)
         params = take_rows(params, labeled, len(y))
         train, valid = super()._split(dataset.subset(labeled), y[labeled], params)
-        if not isinstance(train, Rows):
-            raise TypeError(
-                f"train_split must return a subset of the rows it is given; got a {type(train).__name__}. "
-                "Use skorch.dataset.ValidSplit."
-            )
-        if isinstance(valid, Rows) and bool((valid.get_targets() == UNLABELED).any()):
-            raise ValueError(
-                "train_split must hold out labelled rows; got a validation set with the label -1. Leave "
-                "unlabelled rows out of it."
-            )
+        train = check_labeled_parts(train, valid)
         beside = dataset.subset(unlabeled) if len(unlabeled) else train
         return PartlyLabeledRows.join(train, beside), valid
 
     def get_training_batches(self, dataset: Any, *_: object, **__: object) -> JointBatches:
-        """Return the joint batches of one training epoch, drawn from its plan.
-
-        Parameters
-        ----------
-        dataset : PartlyLabeledRows
-            The training set.
-        *_, **__
-            Not used: both methods mix pairs.
-
-        Returns
-        -------
-        batches : JointBatches
-        """
+        """Return the joint batches of one epoch; see :class:`MixupNetMixin`."""
         method, generator = self._method, self.generator_.spawn(1)[0]
         plan = draw_joint_plan(
             generator,
@@ -435,10 +368,9 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
             across=method.across,
         )
         n_rampup = self.max_epochs // 2 if self.rampup_epochs is None else self.rampup_epochs
-        n_done = max(len(self.history) - 1, 0) + np.arange(len(plan)) / len(plan)
-        shares = [ramp_up(n / n_rampup, method.ramp) if n_rampup else 1.0 for n in n_done]
+        ramp = ramp_over_epoch(method, max(len(self.history) - 1, 0), len(plan), n_rampup)
         noise_std = 0.0 if self.augment is not None else self.noise_std
-        weights = self.unlabeled_weight * np.array(shares)
+        weights = self.unlabeled_weight * ramp
         return JointBatches(dataset, dataset.unlabeled, plan, weights, generator, noise_std, self.float_dtype)
 
     # -- averaged weights: outside of the steps of an epoch the module holds them, so that
@@ -464,21 +396,12 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
 
     def run_single_epoch(self, iterator: Any, training: bool, *args: Any, **kwargs: Any) -> None:
         """Run one pass, a training pass with the trained weights in the module."""
-        with self._trained_weights() if training else nullcontext():
+        if not training:
             super().run_single_epoch(iterator, training, *args, **kwargs)
-
-    @contextmanager
-    def _trained_weights(self) -> Iterator[None]:
-        if self._weights is None:
-            self._weights = AveragedWeights(self.module_)
-        else:
-            self._weights.swap(self.module_)
-        try:
-            yield
-        finally:
-            self._weights.swap(self.module_)
-
-    # -- steps ---------------------------------------------------------------------------
+            return
+        self._weights = self._weights or AveragedWeights(self.module_)
+        with self._weights.swapped(self.module_):
+            super().run_single_epoch(iterator, training, *args, **kwargs)
 
     def choose_trainer(self, *_: object) -> str:
         """Return in words why there is no faster way than step by step."""
@@ -500,7 +423,7 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
         self._set_training(True)
         with self._get_autocast():
             y_pred = self.infer(x, **fit_params)
-        logits = self._check_logits(y_pred)
+        logits = self._read_logits(y_pred)
         loss = semi_supervised_loss(
             logits, target, n_labeled, batch.unlabeled_weight, weight, self.label_smoothing
         )
@@ -530,7 +453,7 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
         self._set_training(False)  # as it predicts: no dropout, no running statistic moved
         with torch.no_grad(), self._guessing_weights(), self._get_autocast():
             output = self.infer(x, **fit_params)
-        probabilities = torch.softmax(self._check_logits(output), dim=1)
+        probabilities = torch.softmax(self._read_logits(output), dim=1)
         views = probabilities.view(n_views, -1, probabilities.shape[1])
         return guess_targets(views, self._method.temperature)
 
@@ -538,19 +461,11 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
         assert self._weights is not None, "made before the first step"
         return self._weights.swapped(self.module_) if self._method.averaged_guesses else nullcontext()
 
-    def _check_logits(self, output: object) -> Tensor:
+    def _read_logits(self, output: object) -> Tensor:
         """Return the module's output in full precision, or raise if it is not one row of logits each."""
         check_is_tensor(output, self.criterion_)
-        if not isinstance(output, Tensor) or output.ndim != 2:
-            found = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else "several"
-            raise ValueError(
-                f"module must return a tensor of logits of shape (n, n_classes); got {found}. Return the "
-                "logits only."
-            )
-        logits: Tensor = self._to_full_precision(output)
+        logits: Tensor = self._to_full_precision(check_logits(output))
         return logits
-
-    # -- fit -----------------------------------------------------------------------------
 
     def fit(self, X: object, y: object = None, sample_weight: object = None, **fit_params: object) -> Self:
         """Train on labelled and unlabelled rows.

@@ -24,9 +24,9 @@ from skorch.helper import predefined_split
 import torch
 from torch import Tensor, nn
 
-from sk_mixup import MixupClassifier, fit_stacked, stacked
+from sk_mixup import MixupClassifier, SemiSupervisedMixupClassifier, fit_stacked, stacked
+from sk_mixup.estimators._semi_supervised_options import REFUSED
 from sk_mixup.estimators._semi_supervised_step import AveragedWeights
-from sk_mixup.estimators.semi_supervised import REFUSED, SemiSupervisedMixupClassifier
 from sk_mixup.modules import MLP
 from tests.helpers.datasets import make_tensor_dataset
 from tests.helpers.nets import get_weights, is_equal

@@ -15,7 +15,6 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 from skorch.dataset import Dataset as SkorchDataset
-from skorch.dataset import ValidSplit
 from skorch.exceptions import NotInitializedError
 from skorch.utils import data_from_dataset, is_dataset, params_for, to_device, to_numpy
 import torch
@@ -26,7 +25,7 @@ from sk_mixup._data.batches import Batch
 from sk_mixup._data.storage import Rows
 from sk_mixup._random import draw_seed, unseen_draws
 from sk_mixup._skorch.dataset_items import CODED, ItemReader, find_exact_targets, holds_codes, refuse_loader
-from sk_mixup._skorch.datasets import refuse_weights, unwrap_subset
+from sk_mixup._skorch.datasets import refuse_weights
 from sk_mixup._skorch.default_callbacks import (
     WeightedScoring,
     scored_by_labels,
@@ -43,9 +42,8 @@ from sk_mixup._training.averages import average_entropy
 from sk_mixup._training.losses import Loss
 from sk_mixup._validation import check_choice, check_device, check_names
 from sk_mixup.estimators._codes import PairEncoder, TargetLearner
-from sk_mixup.estimators._holdout import count_held_out, watches_validation
+from sk_mixup.estimators._holdout import HoldOut, count_held_out, count_trainable, watches_validation
 from sk_mixup.estimators._inputs import (
-    FoundTargets,
     check_has_rows,
     check_mapping,
     check_spread,
@@ -452,32 +450,10 @@ class MixupEstimator(MixupNetMixin):
         return self._split(dataset, y, params)
 
     def _split(self, dataset: Any, y: np.ndarray | None, params: Mapping[str, object]) -> tuple[Any, Any]:
-        split = self._get_split(dataset, y)
-        if split is None:
-            return dataset, None
-        known = y is not None and not (split is self.train_split and isinstance(y, FoundTargets))
-        parts = split(dataset, y, **params) if known else split(dataset, **params)
-        train, valid = _check_parts(parts)
-        refuse_loader(valid, "train_split")
-        valid = self._encode_foreign(unwrap_subset(valid), is_whole=isinstance(dataset, Rows))
-        return unwrap_subset(train), valid
-
-    def _get_split(self, dataset: Any, y: np.ndarray | None) -> Any:
-        """Return what splits the training rows, or None for no held-out rows."""
-        if self.train_split != "auto":
-            return self.train_split or None
-        if not self._needs_validation() or isinstance(dataset, IterableDataset):
-            return None
-        n_valid = count_held_out(len(dataset), self.validation_fraction)
-        stratified = self._targets.can_stratify(y, n_valid)
-        return ValidSplit(self.validation_fraction, stratified=stratified, random_state=self._split_seed)
-
-    def _needs_validation(self) -> bool:
-        """Whether early stopping or a callback of the user's looks at held-out scores."""
-        default = {name for name, _ in self._default_callbacks}
-        return self._stops_early or watches_validation(
-            callback for name, callback in self.callbacks_ if name not in default
-        )
+        is_wanted = self._stops_early or watches_validation(self.callbacks_, dict(self._default_callbacks))
+        hold_out = HoldOut(self.train_split, self.validation_fraction, self._split_seed, is_wanted)
+        train, valid = hold_out.divide(dataset, y, params, self._targets)
+        return train, self._encode_foreign(valid, is_whole=isinstance(dataset, Rows))
 
     def _encode_foreign(self, valid: object, *, is_whole: bool) -> object:
         """Bring a validation set of arrays that a user's split made into our form, and check its labels."""
@@ -555,19 +531,12 @@ class MixupEstimator(MixupNetMixin):
             )
             self.check_room(X)
             if self.early_stopping and self.train_split == "auto" and not isinstance(X, IterableDataset):
-                count_held_out(self._count_trainable(X, y, weight), self.validation_fraction)
+                count_held_out(count_trainable(X, y, weight, self._targets), self.validation_fraction)
             if fresh:
                 self.initialize()
             X = self._settle_integers(X) if reset else X
             super().partial_fit(X, y, _routing_method="fit", sample_weight=weight, **fit_params)
         return self
-
-    def _count_trainable(self, X: Any, y: Any, weight: np.ndarray | None) -> int:
-        """Return how many rows may be held out."""
-        if is_dataset(X):
-            return len(X)
-        trainable = self._targets.find_trainable(y)
-        return int(np.sum(trainable if weight is None else trainable & (weight > 0)))
 
     def partial_fit(
         self,
@@ -1045,17 +1014,3 @@ class MixupEstimator(MixupNetMixin):
         history, self.history_ = self.history_, None
         self.initialize()
         self.history_ = history if history is not None else self.history_
-
-
-def _check_parts(parts: Any) -> tuple[object, object]:
-    """Return what a split of the user's made of the training set: two data sets, the second perhaps None."""
-    is_pair = isinstance(parts, tuple | list) and len(parts) == 2
-    if is_pair and all(
-        part is None or hasattr(part, "__getitem__") or hasattr(part, "__iter__") for part in parts
-    ):
-        return parts[0], parts[1]
-    kinds = ", ".join(type(part).__name__ for part in (parts if is_pair else [parts]))
-    raise TypeError(
-        f"train_split must return two Datasets, of training and of validation; got {kinds}. Use "
-        "skorch.dataset.ValidSplit, or skorch.helper.predefined_split."
-    )

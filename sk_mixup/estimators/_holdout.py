@@ -1,13 +1,89 @@
-"""Held-out rows: how many, and whether anyone looks at their scores."""
+"""Held-out rows: which, how many, and whether anyone looks at their scores."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 import math
+from typing import Literal
 
+import numpy as np
 from skorch.callbacks.scoring import ScoringBase
+from skorch.dataset import ValidSplit
+from skorch.utils import is_dataset
+from torch.utils.data import Dataset, IterableDataset
 
-__all__ = ["count_held_out", "watches_validation"]
+from sk_mixup._skorch.dataset_items import refuse_loader
+from sk_mixup._skorch.datasets import unwrap_subset
+from sk_mixup.estimators._inputs import FoundTargets
+from sk_mixup.estimators._targets import Targets
+
+__all__ = ["HoldOut", "count_held_out", "count_trainable", "watches_validation"]
+
+
+@dataclass(frozen=True)
+class HoldOut:
+    """Divides the rows of a fit into those that are trained on and those that are held out.
+
+    Parameters
+    ----------
+    split : callable, 'auto' or None
+        The option `train_split`.
+    fraction : float
+        The share that 'auto' holds out.
+    seed : int
+        Of the rows that it draws.
+    is_wanted : bool
+        Whether anyone looks at scores of held-out rows; else it holds out none.
+    """
+
+    split: Literal["auto"] | Callable[..., object] | None
+    fraction: float
+    seed: int
+    is_wanted: bool
+
+    def divide(
+        self,
+        dataset: Dataset[object],
+        y: np.ndarray | None,
+        params: Mapping[str, object],
+        targets: Targets,
+    ) -> tuple[object, object]:
+        """Return the training set and the validation set, which is None where no rows are held out.
+
+        Parameters
+        ----------
+        dataset : Dataset
+            All rows.
+        y : ndarray or None
+            Their codes, where they are known.
+        params : mapping of str to object
+            What the user's split is called with beside them, such as groups.
+        targets : Targets
+            What is known of the targets.
+        """
+        split = self._find_split(dataset, y, targets)
+        if split is None:
+            return dataset, None
+        is_given = y is not None and not (split is self.split and isinstance(y, FoundTargets))
+        parts = split(dataset, y, **params) if is_given else split(dataset, **params)
+        train, valid = _check_parts(parts)
+        refuse_loader(valid, "train_split")
+        return unwrap_subset(train), unwrap_subset(valid)
+
+    def _find_split(
+        self, dataset: Dataset[object], y: np.ndarray | None, targets: Targets
+    ) -> Callable[..., object] | None:
+        if self.split != "auto":
+            return self.split or None
+        if not self.is_wanted or isinstance(dataset, IterableDataset):
+            return None
+        n_valid = count_held_out(len(dataset), self.fraction)  # type: ignore[arg-type]
+        stratified = targets.can_stratify(y, n_valid)
+        split: Callable[..., object] = ValidSplit(
+            self.fraction, stratified=stratified, random_state=self.seed
+        )
+        return split
 
 
 def count_held_out(n_samples: int, validation_fraction: float) -> int:
@@ -21,10 +97,33 @@ def count_held_out(n_samples: int, validation_fraction: float) -> int:
     return n_valid
 
 
-def watches_validation(callbacks: Iterable[object]) -> bool:
-    """Whether one of the user's callbacks looks at held-out scores."""
+def count_trainable(X: object, codes: object, weight: np.ndarray | None, targets: Targets) -> int:
+    """Return how many rows may be held out: of arrays those with a label, and a weight above 0."""
+    if is_dataset(X):
+        return len(X)  # type: ignore[arg-type]
+    trainable = targets.find_trainable(np.asarray(codes))
+    return int(np.sum(trainable if weight is None else trainable & (weight > 0)))
+
+
+def watches_validation(callbacks: Iterable[tuple[str, object]], default: Mapping[str, object]) -> bool:
+    """Whether a callback that is no default one looks at held-out scores."""
     return any(
         str(getattr(callback, "monitor", "")).startswith("valid")
         or (isinstance(callback, ScoringBase) and not callback.on_train)
-        for callback in callbacks
+        for name, callback in callbacks
+        if name not in default
+    )
+
+
+def _check_parts(parts: object) -> tuple[object, object]:
+    """Return what a split of the user's made of the training set: two data sets, the second perhaps None."""
+    given = parts if isinstance(parts, tuple | list) and len(parts) == 2 else [parts]
+    if len(given) == 2 and all(
+        part is None or hasattr(part, "__getitem__") or hasattr(part, "__iter__") for part in given
+    ):
+        return given[0], given[1]
+    kinds = ", ".join(type(part).__name__ for part in given)
+    raise TypeError(
+        f"train_split must return two Datasets, of training and of validation; got {kinds}. Use "
+        "skorch.dataset.ValidSplit, or skorch.helper.predefined_split."
     )

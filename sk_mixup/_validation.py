@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 import difflib
 import math
 from numbers import Integral, Real
@@ -21,6 +22,7 @@ __all__ = [
     "check_real",
     "describe_nonfinite_loss",
     "did_you_mean",
+    "naming",
 ]
 
 
@@ -133,11 +135,28 @@ def _describe(low: float, high: float, above: bool, below: bool) -> str:
 
 
 def check_device(device: Any) -> None:
-    """Raise if torch finds no such device here."""
+    """Raise if torch finds no such device here, or one that holds no numbers."""
     try:
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"device must be one that torch finds here; got {device!r} ({reason}). Use 'cpu'."
-        ) from None
+    except (RuntimeError, AssertionError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0].partition(" device type at start")[0]
+    else:
+        if device is None or torch.device(device).type != "meta":
+            return
+        reason = "it holds no numbers"
+    meant = "Did you mean 'cuda'? Where there is no GPU, use" if str(device).lower() == "gpu" else "Use"
+    raise ValueError(
+        f"device must be one that torch finds here; got {device!r} ({reason}). {meant} 'cpu'."
+    ) from None
+
+
+@contextmanager
+def naming(name: str, value: object, hint: str) -> Iterator[None]:
+    """Say which option it is that cannot be called as it must be, where one is called inside."""
+    try:
+        yield
+    except TypeError as error:
+        called = getattr(value, "__name__", type(value).__name__)
+        raise TypeError(
+            f"{name} must take what it is called with; got {called}, which does not: {error}. {hint}"
+        ) from error

@@ -220,4 +220,4 @@ class JointBatches:
         if not self.noise_std:
             return None
         noise = self.generator.standard_normal(shape, dtype=np.float32)
-        return send(noise, self.labeled.targets.device, self.dtype).mul_(self.noise_std)
+        return send(noise, self.labeled.targets.device, self.dtype).mul_(float(self.noise_std))

@@ -66,7 +66,7 @@ def join_items(items: Sequence[object]) -> object:
         If torch cannot: for images that were not made tensors, or rows of several shapes.
     """
     try:
-        joined = default_collate(list(items))
+        joined = default_collate(_copy_readonly(items))
     except (TypeError, RuntimeError) as error:
         raise ValueError(
             f"X must be a Dataset whose items torch can join to batches; got {error}. Let it yield tensors "
@@ -77,6 +77,19 @@ def join_items(items: Sequence[object]) -> object:
         return joined
     pairs = zip(items[0], joined, strict=True)  # type: ignore[call-overload]
     return [torch.stack(columns, dim=1) if _is_row(part) else columns for part, columns in pairs]
+
+
+def _copy_readonly(items: Sequence[object]) -> list[object]:
+    """Return items with copies of their arrays where the first may not be written to: torch would warn."""
+    parts = items[0] if isinstance(items[0], tuple | list) else (items[0],)
+    if not any(isinstance(part, np.ndarray) and not part.flags.writeable for part in parts):
+        return list(items)
+    is_pair = isinstance(items[0], tuple | list)
+    return [tuple(map(_copy_array, item)) if is_pair else _copy_array(item) for item in items]  # type: ignore[call-overload]
+
+
+def _copy_array(part: object) -> object:
+    return part.copy() if isinstance(part, np.ndarray) else part
 
 
 def _is_row(part: object) -> bool:

@@ -20,6 +20,7 @@ from sk_mixup._random import draw_seed
 from sk_mixup._skorch.dataset_items import join_items
 from sk_mixup._skorch.datasets import refuse_weights
 from sk_mixup._skorch.processes import Processes
+from sk_mixup._validation import naming
 from sk_mixup.mixing import ERM, RowFacts, Vicinity
 
 __all__ = ["Loading", "make_iterator"]
@@ -135,10 +136,14 @@ class Loading:
 
 
 def make_iterator(
-    iterator: Callable[..., Iterable[object]], dataset: Any, options: dict[str, Any], batch_size: int
+    name: str,
+    iterator: Callable[..., Iterable[object]],
+    dataset: Any,
+    options: dict[str, Any],
+    batch_size: int,
 ) -> Iterable[object]:
     """Return the batches of a data set as a net's iterator serves them; its options are changed."""
-    size = options.get("batch_size", batch_size)
+    size: Any = options.get("batch_size", batch_size)
     if iterator is DataLoader and isinstance(dataset, Rows) and not options.keys() - PLAN_OPTIONS:
         return RowSlices(dataset, len(dataset) if size == -1 else size)
     if inspect.isclass(iterator) and issubclass(iterator, DataLoader):
@@ -148,7 +153,8 @@ def make_iterator(
     options["batch_size"] = get_len(dataset) if size == -1 else size
     if "batch_sampler" in options:
         del options["batch_size"]
-    return iterator(dataset, **options)
+    with naming(name, iterator, "Use torch.utils.data.DataLoader."):
+        return iterator(dataset, **options)
 
 
 def _join_single_rows(iterator: Iterable[Any]) -> Iterator[Any]:

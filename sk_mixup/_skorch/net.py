@@ -31,7 +31,7 @@ from sk_mixup._skorch.facts import check_distances, make_facts, number_classes
 from sk_mixup._skorch.fit_params import get_forward_params, get_split_params
 from sk_mixup._skorch.loading import Loading, make_iterator
 from sk_mixup._skorch.loss_checks import describe_nonfinite, is_bounded, refuse_negative
-from sk_mixup._skorch.options import check_mixing_options, warn_unused_options
+from sk_mixup._skorch.options import cast_weights, check_mixing_options, warn_unused_options
 from sk_mixup._skorch.overriding import STEPS, check_bases, find_overridden
 from sk_mixup._skorch.processes import Processes
 from sk_mixup._skorch.runner import choose_evaluator, choose_trainer, explain_steps, run_trainer
@@ -41,6 +41,7 @@ from sk_mixup._skorch.step import MixedSteps
 from sk_mixup._skorch.step_by_step import StepByStep
 from sk_mixup._training.perceptron import PerceptronTrainer
 from sk_mixup._training.trainer import Trainer
+from sk_mixup._validation import naming
 from sk_mixup.mixing import ERM, Mixup, Partners, RowFacts, Vicinity
 from sk_mixup.mixing.mixup import LamPer
 from sk_mixup.mixing.partners import PartnersName
@@ -225,6 +226,17 @@ class MixupNetMixin(MixedSteps):
         with seeded_torch(draw_seed(self.generator_), alone=True):
             super().initialize()
         return self
+
+    @property
+    def _criterion_class(self) -> object:
+        """What the criterion is built by."""
+        return vars(self).get("criterion")
+
+    def get_params_for(self, prefix: str) -> dict[str, Any]:
+        """Return the options of a component; weights of classes are tensors."""
+        params: dict[str, Any] = super().get_params_for(prefix)
+        is_cast = prefix == "criterion"
+        return cast_weights(self._criterion_class, params, self.float_dtype) if is_cast else params
 
     # -- epochs --------------------------------------------------------------------------
 
@@ -414,7 +426,8 @@ class MixupNetMixin(MixedSteps):
         if self._keeps_whole(X, y):
             return self._placement.make_rows(X, y, sample_weight)
         refuse_weights(sample_weight, "dataset")
-        return super().get_dataset(X, y)
+        with naming("dataset", self.dataset, "Leave it out for arrays."):
+            return super().get_dataset(X, y)
 
     def _keeps_whole(self, X: Any, y: Any) -> bool:
         """Whether examples and targets are kept as whole tensors, and not in a Dataset of the user's."""
@@ -494,4 +507,4 @@ class MixupNetMixin(MixedSteps):
     def get_iterator(self, dataset: Any, training: bool = False) -> Any:
         """Return the batches of a data set, in order; see ``skorch.NeuralNet``."""
         name = "iterator_train" if training else "iterator_valid"
-        return make_iterator(getattr(self, name), dataset, self.get_params_for(name), self.batch_size)
+        return make_iterator(name, getattr(self, name), dataset, self.get_params_for(name), self.batch_size)

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import inspect
 from typing import Protocol
 import warnings
 
+import numpy as np
 from skorch.callbacks import Callback
 import torch
+from torch import Tensor, nn
 
 from sk_mixup._skorch.datasets import STORAGES
 from sk_mixup._skorch.step import AUTOCAST
-from sk_mixup._validation import check_bool, check_choice, check_integer, check_real
+from sk_mixup._tensors import to_host
+from sk_mixup._validation import check_bool, check_choice, check_device, check_integer, check_real
 from sk_mixup.mixing import Partners, Vicinity, as_partners
 from sk_mixup.mixing.mixup import LAM_PER
 
-__all__ = ["check_callbacks", "check_mixing_options", "warn_unused_options"]
+__all__ = ["cast_weights", "check_callbacks", "check_mixing_options", "warn_unused_options"]
 
 # What skorch calls of a callback, of whatever class.
 HOOKS = ("initialize", *(name for name in vars(Callback) if name.startswith("on_")))
 
+# Criteria of torch's whose weights must be tensors of the dtype of the output.
+WEIGHTED = (
+    nn.CrossEntropyLoss,
+    nn.NLLLoss,
+    nn.MultiMarginLoss,
+    nn.MultiLabelSoftMarginLoss,
+    nn.BCELoss,
+    nn.BCEWithLogitsLoss,
+)
 # What a vicinity brings itself.
 MIXUP_OPTIONS = ("alpha", "lam_per", "n_mixed", "partners")
 
@@ -53,6 +66,7 @@ def check_mixing_options(options: MixingOptions) -> None:
     TypeError, ValueError
         If an option breaks its rule; the message names it.
     """
+    check_device(options.device)
     check_real("alpha", options.alpha, low=0.0, hint="Use alpha=0 for no mixing, 0.2 to 1 for mixup.")
     check_choice("lam_per", options.lam_per, LAM_PER)
     check_integer("n_mixed", options.n_mixed, low=2, hint="Use 2 for pairs, as in the paper.")
@@ -137,3 +151,29 @@ def _find_default(owner: type, name: str) -> object:
             if parameter is not None:
                 return parameter.default
     raise AttributeError(name)
+
+
+def cast_weights(criterion: object, options: Mapping[str, object], dtype: torch.dtype) -> dict[str, object]:
+    """Return options of a criterion, with weights of classes as the tensors that torch's losses take.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are no numbers of at least 0.
+    """
+    if not inspect.isclass(criterion) or not issubclass(criterion, WEIGHTED):
+        return dict(options)
+    given = {key: options[key] for key in ("weight", "pos_weight") if options.get(key) is not None}
+    return {**options, **{key: _as_weights(f"criterion__{key}", given[key], dtype) for key in given}}
+
+
+def _as_weights(name: str, given: object, dtype: torch.dtype) -> Tensor:
+    weights = np.asarray(to_host(given))
+    if weights.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must hold numbers, one per class; got {given!r}. Give an array or a list.")
+    if not np.all((weights >= 0) & (weights < np.inf)) or not weights.any():
+        raise ValueError(
+            f"{name} must hold a number per class, finite and at least 0, not all 0; got {given!r}. Give the "
+            "weight of each class."
+        )
+    return given.to(dtype) if isinstance(given, Tensor) else torch.as_tensor(weights.copy(), dtype=dtype)

@@ -154,7 +154,11 @@ class MixedSteps(NeuralNet):
     def train_step(self, batch: Any, **fit_params: object) -> dict[str, Any]:
         """Do one optimisation step; see ``skorch.NeuralNet.train_step``."""
         if self.scaler_ is None:
-            step: dict[str, Any] = super().train_step(batch, **fit_params)
+            try:
+                step: dict[str, Any] = super().train_step(batch, **fit_params)
+            except RuntimeError as error:
+                self._refuse_augmented(batch, error)
+                raise
             return step
         self._zero_grad_optimizer()
         step = self.train_step_single(batch, **fit_params)
@@ -164,6 +168,18 @@ class MixedSteps(NeuralNet):
         self.scaler_.step(self.optimizer_)
         self.scaler_.update()
         return step
+
+    def _refuse_augmented(self, batch: object, error: RuntimeError) -> None:
+        """Raise where rows that `augment` gave another shape are what the module does not take."""
+        x = None if self.augment is None else unpack_data(batch)[0]
+        if not isinstance(x, Tensor) or self.augment is None:
+            return
+        shape = tuple(self.augment(x).shape[1:])
+        if shape != tuple(x.shape[1:]):
+            raise ValueError(
+                f"augment must return rows that the module takes; got rows of shape {shape} for "
+                f"{tuple(x.shape[1:])} and, from the module, '{error}'. Keep their shape."
+            ) from error
 
     def train_step_single(self, batch: Any, **fit_params: object) -> dict[str, Any]:
         """Mix one batch, compute its loss and the gradients."""

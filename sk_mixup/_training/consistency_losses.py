@@ -46,7 +46,7 @@ def sharpen(probabilities: Tensor, temperature: float) -> Tensor:
     """
     if temperature == 1:
         return probabilities.clone()
-    return torch.softmax(probabilities.log() / temperature, dim=-1)
+    return torch.softmax(probabilities.log() / float(temperature), dim=-1)
 
 
 def guess_targets(probabilities: Tensor, temperature: float) -> Tensor:

@@ -40,7 +40,7 @@ from sk_mixup._skorch.step import as_batch
 from sk_mixup._tensors import to_host
 from sk_mixup._training.averages import average_entropy
 from sk_mixup._training.losses import Loss
-from sk_mixup._validation import check_choice, check_device, check_names
+from sk_mixup._validation import check_choice, check_names, naming
 from sk_mixup.estimators._codes import PairEncoder, TargetLearner
 from sk_mixup.estimators._holdout import HoldOut, count_held_out, count_trainable, watches_validation
 from sk_mixup.estimators._inputs import (
@@ -67,15 +67,18 @@ from sk_mixup.estimators._labels import as_class_array, as_target_array, check_g
 from sk_mixup.estimators._links import Link
 from sk_mixup.estimators._members import average_losses
 from sk_mixup.estimators._options import (
-    cast_weights,
     check_fit_options,
     check_known,
+    check_module,
     check_options_of,
     check_prefixes,
     check_schedule,
+    check_shared_options,
     check_sizes_known,
     explaining_refusal,
+    list_arguments,
     list_options,
+    refuse_arrays,
 )
 from sk_mixup.estimators._outputs import check_is_tensor, check_output
 from sk_mixup.estimators._persistence import (
@@ -174,7 +177,7 @@ class MixupEstimator(MixupNetMixin):
         """Set options; see ``sklearn.base.BaseEstimator.set_params``."""
         known = {*self._get_option_names(), *self._get_param_names()}
         for name in params:
-            check_known(type(self), name, known, vars(self))
+            check_known(type(self), name, known, self._get_components(), vars(self))
         if self.initialized_:
             super().set_params(**params)
             return self
@@ -186,15 +189,16 @@ class MixupEstimator(MixupNetMixin):
 
     def check_options(self) -> None:
         """Raise if an option breaks its rule; the message names it."""
+        refuse_arrays({name: getattr(self, name) for name in self._get_option_names()})
         self._check_names()
-        check_device(self.device)
         self.check_mixing_options()
+        check_shared_options(self)
         check_fit_options(self)
 
     def _check_names(self) -> None:
         """Check option names such as ``module__hidden_layer_sizes`` as far as they are known."""
         given = self._params_to_validate
-        parts = {prefix: getattr(self, prefix, None) for prefix in (*self.components, *self.prefixes_)}
+        parts = self._get_components()
         check_prefixes(type(self), given, self._get_option_names(), parts)
         for prefix in self.components:
             check_options_of(prefix, parts[prefix], params_for(prefix, vars(self)))
@@ -203,6 +207,10 @@ class MixupEstimator(MixupNetMixin):
             check_callbacks(self.callbacks)
             named = self._uniquely_named_callbacks() if self.callbacks != "disable" else ()
             check_names("callbacks", of_callbacks, {name for name, _ in named})
+
+    def _get_components(self) -> dict[str, object]:
+        """Return what has options of its own, by prefix."""
+        return {prefix: getattr(self, prefix, None) for prefix in (*self.components, *self.prefixes_)}
 
     @property
     def _default_callbacks(self) -> list[tuple[str, object]]:
@@ -231,7 +239,7 @@ class MixupEstimator(MixupNetMixin):
         params: dict[str, Any] = super().get_params_for(prefix)
         if prefix != "module" or not inspect.isclass(self.module):
             return params
-        accepted = inspect.signature(self.module).parameters
+        accepted = list_arguments(self.module)
         n_inputs = math.prod(self._shape_in) if "_shape_in" in vars(self) else None
         sizes = {"in_features": n_inputs, "out_features": self._n_outputs}
         known = {key: size for key, size in sizes.items() if key in accepted and size is not None}
@@ -249,20 +257,30 @@ class MixupEstimator(MixupNetMixin):
         check_sizes_known(self.module, kwargs)
         is_copied = isinstance(self.module, nn.Module) and "_before" in vars(self)
         module = copy.deepcopy(self.module) if is_copied else self.module
-        self.module_ = self.initialized_instance(module, kwargs)
+        with naming("module", module, "Give a class, and its arguments as module__<name>."):
+            self.module_ = self.initialized_instance(module, kwargs)
+        check_module("module", self.module_)
         self._set_memory_format()
         return self
 
+    @property
+    def _criterion_class(self) -> object:
+        return self._targets.criterion if isinstance(self.criterion, str) else self.criterion
+
     def initialize_criterion(self) -> Self:
         """Build the criterion; 'auto' follows the kind of the targets."""
-        criterion = self._targets.criterion if isinstance(self.criterion, str) else self.criterion
-        given = cast_weights(criterion, self.get_params_for("criterion"), self.float_dtype)
+        criterion = self._criterion_class
+        given = self.get_params_for("criterion")
         check_options_of("criterion", criterion, given)
         if "reduction" in given and getattr(criterion, "__module__", "") == nn.modules.loss.__name__:
             check_choice("criterion__reduction", given["reduction"], ("mean", "sum", "none", "batchmean"))
         own = self._targets.get_criterion_options(criterion, self.label_smoothing)
         kwargs = own | {key: value for key, value in given.items() if key != "ignore_index" or key not in own}
-        self.criterion_ = self.initialized_instance(criterion, kwargs)
+        hint = "Give a class such as torch.nn.CrossEntropyLoss, and its arguments as criterion__<name>."
+        with naming("criterion", criterion, hint):
+            self.criterion_ = self.initialized_instance(criterion, kwargs)
+        if not callable(self.criterion_):
+            raise TypeError(f"criterion must be a class of losses; got {criterion!r}. {hint}")
         self._targets.check_criterion(self.criterion_, self.label_smoothing, self.confidence_penalty)
         if not self.is_overridden("get_loss"):
             self._targets.check_loss(self.criterion_)
@@ -703,7 +721,7 @@ class MixupEstimator(MixupNetMixin):
         if self._reduction == "sum":
             n_rows = len(logits) if weight is None else self._mean_weight * weight.sum()
             entropy = entropy * n_rows * (logits.shape[-1] if binary else 1)
-        return loss - self.confidence_penalty * entropy
+        return loss - float(self.confidence_penalty) * entropy
 
     def get_mixed_loss(
         self,
@@ -728,7 +746,7 @@ class MixupEstimator(MixupNetMixin):
         return super().get_mixed_loss(y_pred, mixed, one, weight, x=x, training=training)
 
     def _get_closed_form_loss(self, training: bool) -> Loss | None:
-        penalty = self.confidence_penalty if training else 0.0
+        penalty = float(self.confidence_penalty) if training else 0.0
         criterion = vars(self).get("criterion_")
         if criterion is None:
             return None
@@ -789,8 +807,8 @@ class MixupEstimator(MixupNetMixin):
         return dataset
 
     def _get_valid_batch_size(self, n_samples: int) -> int:
-        size: int = super().get_params_for("iterator_valid").get("batch_size", self.batch_size)
-        return n_samples if size == -1 else size
+        size: Any = super().get_params_for("iterator_valid").get("batch_size", self.batch_size)
+        return n_samples if size == -1 else int(size)
 
     def _get_predict_nonlinearity(self) -> Callable[[Tensor], Tensor]:
         criterion = vars(self).get("criterion_")  # a subclass may have another name for it

@@ -15,7 +15,7 @@ from sk_mixup._training.losses import smooth_targets
 from sk_mixup.estimators._members import average_members, spread_members
 from sk_mixup.estimators._targets import ClassWeight, Targets
 
-__all__ = ["BINARY", "ClassTargets", "is_softmax", "list_classes", "score_by_net"]
+__all__ = ["BINARY", "ClassTargets", "check_probabilities", "is_softmax", "list_classes", "score_by_net"]
 
 # Criteria that labels are smoothed for, and whose output has an entropy.
 SMOOTHED = (nn.CrossEntropyLoss, nn.BCEWithLogitsLoss)
@@ -76,10 +76,11 @@ class ClassTargets(Targets):
                     "criterion='auto', or do it inside the criterion."
                 )
         weight = getattr(criterion, "weight", None) if isinstance(criterion, COUNTED) else None
-        if weight is not None and self.n_outputs not in (None, len(weight)):
+        if weight is not None and self.n_outputs is not None and weight.shape != (self.n_outputs,):
+            found = len(weight) if weight.ndim == 1 else f"shape {tuple(weight.shape)}"
             raise ValueError(
                 f"criterion__weight must hold a weight for each of the {self.n_outputs} classes "
-                f"{self.known.tolist()}; got {len(weight)}. Give them in that order."
+                f"{self.known.tolist()}; got {found}. Give them in that order."
             )
 
     def check_width(self, output: Tensor, expected: int | None) -> None:
@@ -151,6 +152,15 @@ class ClassTargets(Targets):
                 f"{self.known.tolist()}; got {y[outside].tolist()[0]!r}. Name all labels in `classes`."
             )
         return y.astype(np.int64)
+
+
+def check_probabilities(output: Tensor, criterion: nn.Module) -> None:
+    """Raise if a loss of probabilities is given other numbers."""
+    if type(criterion) in (nn.NLLLoss, nn.BCELoss) and not bool(((output >= 0) & (output <= 1)).all()):
+        raise ValueError(
+            f"module must return probabilities for criterion {type(criterion).__name__}, as in skorch; got "
+            f"numbers from {output.min():g} to {output.max():g}. Use criterion='auto' for logits."
+        )
 
 
 def list_classes(labels: np.ndarray, given: np.ndarray | None) -> np.ndarray:

@@ -16,7 +16,7 @@ from sk_mixup._data.storage import split_padded
 from sk_mixup._random import unseen_draws
 from sk_mixup._skorch.step import can_fuse
 from sk_mixup._tensors import to_host
-from sk_mixup.estimators._options import explaining_refusal
+from sk_mixup.estimators._options import explaining_refusal, list_arguments
 from sk_mixup.modules import MLP
 
 __all__ = ["build_net", "build_optimizer", "check_nets", "evaluate", "get_placement"]
@@ -39,7 +39,7 @@ def build_net(
     known: dict[str, object] = {"in_features": in_features, "out_features": out_features}
     if inspect.isclass(net) and issubclass(net, MLP):
         known["hidden_layer_sizes"] = (512, 512, 512)
-    accepted = inspect.signature(net).parameters if inspect.isclass(net) else {}
+    accepted = list_arguments(net)
     return net(**{**{name: value for name, value in known.items() if name in accepted}, **options})
 
 
@@ -57,9 +57,9 @@ def build_optimizer(
         groups.append({"params": [named.pop(name) for name in fnmatch.filter(named, pattern)], **own})
     groups.append({"params": list(named.values())})
     groups = [group for group in groups if group["params"]]
-    if can_fuse(build, options, (groups,)):
-        options["fused"] = True
     with explaining_refusal(build, options):
+        if can_fuse(build, options, (groups,)):
+            options["fused"] = True
         optimizer = build(groups, **options)
     if isinstance(optimizer, torch.optim.LBFGS):
         raise ValueError(
@@ -104,6 +104,10 @@ def check_nets(generator: nn.Module, discriminator: nn.Module, X: np.ndarray, n_
 def _try_net(module: nn.Module, x: np.ndarray, player: str, given: str) -> np.ndarray:
     try:
         return evaluate(module, x, block_size=len(x))
+    except TypeError as error:  # of several outputs, or none
+        raise TypeError(
+            f"{player} must return one tensor: {error}. Return the examples, or logits, only."
+        ) from error
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
@@ -118,7 +122,7 @@ def evaluate(module: nn.Module, rows: np.ndarray, block_size: int = BLOCK_SIZE) 
     module.eval()
     device, dtype = get_placement(module)
     blocks = split_padded(torch.tensor(np.ascontiguousarray(rows), dtype=dtype), block_size)
-    return np.concatenate([to_host(module(block.to(device))) for block in blocks])[: len(rows)]
+    return np.asarray(to_host(torch.cat([module(block.to(device)) for block in blocks])[: len(rows)]))
 
 
 def get_placement(module: nn.Module) -> tuple[torch.device, torch.dtype]:

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from sk_mixup._skorch.dataset_items import refuse_loader
 from sk_mixup._skorch.datasets import unwrap_subset
+from sk_mixup._validation import naming
 from sk_mixup.estimators._inputs import FoundTargets
 from sk_mixup.estimators._targets import Targets
 
@@ -66,7 +67,8 @@ class HoldOut:
         if split is None:
             return dataset, None
         is_given = y is not None and not (split is self.split and isinstance(y, FoundTargets))
-        parts = split(dataset, y, **params) if is_given else split(dataset, **params)
+        with naming("train_split", split, "Use skorch.dataset.ValidSplit."):
+            parts = split(dataset, y, **params) if is_given else split(dataset, **params)
         train, valid = _check_parts(parts)
         refuse_loader(valid, "train_split")
         return unwrap_subset(train), unwrap_subset(valid)

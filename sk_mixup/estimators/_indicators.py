@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sk_mixup._skorch.dataset_items import to_array
 from sk_mixup._training.losses import INDICATORS, Loss, LossOptions, find_loss
-from sk_mixup.estimators._class_targets import ClassTargets
+from sk_mixup.estimators._class_targets import BINARY, ClassTargets, check_probabilities
 from sk_mixup.estimators._inputs import get_input_dtype
 from sk_mixup.estimators._links import SIGMOID, keep, takes_probabilities
 from sk_mixup.estimators._targets import TargetOptions
@@ -27,6 +27,7 @@ __all__ = ["Indicators"]
 class Indicators(ClassTargets):
     """Several labels per row: for each of them whether the row has it."""
 
+    unsuited = (nn.NLLLoss, nn.MultiMarginLoss, nn.MultiLabelMarginLoss)
     criterion: ClassVar[type[nn.Module]] = nn.BCEWithLogitsLoss
 
     @classmethod
@@ -74,6 +75,19 @@ class Indicators(ClassTargets):
         """Return the indicators."""
         return np.asarray(to_numpy(codes))
 
+    def check_criterion(
+        self, criterion: nn.Module, label_smoothing: float, confidence_penalty: float
+    ) -> None:
+        """Raise unless weights are one for all columns, or one for each."""
+        super().check_criterion(criterion, label_smoothing, confidence_penalty)
+        for name in ("weight", "pos_weight"):
+            weight = getattr(criterion, name, None) if isinstance(criterion, BINARY) else None
+            if weight is not None and weight.ndim == 1 and len(weight) not in (1, self.n_outputs or 1):
+                raise ValueError(
+                    f"criterion__{name} must hold a weight for each of the {self.n_outputs} columns of y; "
+                    f"got {len(weight)}. Give them in that order."
+                )
+
     def check_output(self, output: Tensor, criterion: nn.Module) -> None:
         """Raise unless there is a logit for each label; two classes per step look like two members."""
         if output.shape[1:] == (2, self.n_outputs):
@@ -83,6 +97,7 @@ class Indicators(ClassTargets):
                 f"{tuple(output.shape)}. Use y[:, None], or another number of members than 2."
             )
         self.check_width(output, self.n_outputs)
+        check_probabilities(output, criterion)
 
     def find_closed_form(
         self, criterion: nn.Module, label_smoothing: float, confidence_penalty: float

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+import difflib
 from functools import cache
 import inspect
+from numbers import Integral
+import sys
 from typing import Protocol
 
+import numpy as np
 from skorch.utils import is_dataset
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sk_mixup._validation import (
     check_bool,
@@ -22,21 +25,24 @@ from sk_mixup._validation import (
 )
 
 __all__ = [
-    "cast_weights",
     "check_fit_options",
     "check_known",
+    "check_module",
     "check_options_of",
     "check_prefixes",
     "check_schedule",
+    "check_shared_options",
     "check_sizes_known",
     "check_smoothing",
     "explaining_refusal",
+    "list_arguments",
     "list_options",
+    "refuse_arrays",
     "store_options",
+    "suggest",
 ]
 
-# Criteria of torch's whose weights must be tensors of the dtype of the output.
-WEIGHTED = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss, nn.BCELoss, nn.BCEWithLogitsLoss)
+MODULES = ("module", "generator", "discriminator")
 _EXAMPLES = {
     "module": "sk_mixup.modules.MLP",
     "generator": "sk_mixup.modules.MLP",
@@ -58,12 +64,26 @@ _ELSEWHERE = {
     "hidden_sizes": "module__hidden_layer_sizes",
     "hidden_dims": "module__hidden_layer_sizes",
     "l2": "optimizer__weight_decay",
+    "epsilon": "optimizer__eps",
+    "beta_1": "optimizer__betas",
     "momentum": "optimizer__momentum",
     "nesterov": "optimizer__nesterov",
     "solver": "optimizer",
     "activation": "module",
     "loss": "criterion",
     "loss_fn": "criterion",
+    "reduction": "criterion__reduction",
+    "ignore_index": "criterion__ignore_index",
+    "pos_weight": "criterion__pos_weight",
+    "model": "module",
+    "net": "module",
+    "n_iter": "max_epochs",
+    "validation_split": "validation_fraction",
+    "lr_scheduler": "callbacks",
+    "scheduler": "callbacks",
+    "amp": "autocast",
+    "mixing": "vicinity",
+    "policy": "vicinity",
     "seed": "random_state",
     "patience": "n_iter_no_change",
     "shuffle": "iterator_train__shuffle",
@@ -78,10 +98,9 @@ class FitOptions(Protocol):
     n_iter_no_change: int
     validation_fraction: float
     warm_start: bool
-    lr: float
-    compile: bool
     criterion: object
     train_split: object
+    use_caching: object
     predict_nonlinearity: object
     dataset: object
 
@@ -95,8 +114,10 @@ def check_fit_options(options: FitOptions) -> None:
     limits = {"low": 0.0, "high": 1.0}
     fraction = options.validation_fraction
     check_real("validation_fraction", fraction, **limits, above=True, below=True, hint=hint)
-    check_real("lr", options.lr, low=0.0, hint="Use 1e-3 for Adam, say.")
-    check_bool("compile", options.compile, hint="Use True to train by torch.compile.")
+    if options.use_caching not in ("auto", True, False):
+        raise ValueError(
+            f"use_caching must be 'auto', True or False; got {options.use_caching!r}. Leave it at 'auto'."
+        )
     _check_callables(options)
     if isinstance(options.criterion, str):
         check_choice("criterion", options.criterion, ("auto",))
@@ -132,7 +153,13 @@ def check_schedule(warmup_epochs: int, cooldown_epochs: int, max_epochs: int) ->
         )
 
 
-def check_known(owner: type, name: str, known: Collection[str], stored: Mapping[str, object]) -> None:
+def check_known(
+    owner: type,
+    name: str,
+    known: Collection[str],
+    components: Mapping[str, object],
+    stored: Mapping[str, object],
+) -> None:
     """Raise if an option to be set is none of the estimator's, or of a callback that was removed.
 
     Parameters
@@ -143,13 +170,15 @@ def check_known(owner: type, name: str, known: Collection[str], stored: Mapping[
         What is to be set.
     known : collection of str
         The options it has.
+    components : mapping of str to object
+        What has options of its own, by prefix.
     stored : mapping of str to object
         What it stores, by name.
     """
     if name not in known and "__" not in name:
         raise ValueError(
             f"Invalid parameter {name!r} for estimator {owner.__name__}. "
-            f"{did_you_mean(name, known)} Valid parameters are: {sorted(known)}."
+            f"{suggest(name, known, components)} Valid parameters are: {sorted(known)}."
         )
     callback = name.rpartition("__")[0]
     if callback.startswith("callbacks__") and stored.get(callback, callback) is None:
@@ -172,6 +201,11 @@ def store_options(estimator: object, options: Mapping[str, object]) -> None:
     history = kwargs.pop("history", None)  # skorch's, to be written to
     if history is not None:
         vars(estimator)["history_"] = history
+    for name in kwargs:
+        if name.endswith("_"):  # that is where scikit-learn keeps what was learned
+            raise ValueError(
+                f"{name} must be an option of {type(estimator).__name__}; got an unknown name. Leave it out."
+            )
     own = {name: value for name, value in options.items() if name not in ("self", "__class__", "kwargs")}
     vars(estimator).update(own | kwargs)
 
@@ -215,20 +249,35 @@ def check_prefixes(
         prefix, dunder, _ = name.partition("__")
         if dunder and prefix in components:
             continue
-        meant = _find_meant(name, components)
-        if meant:
-            raise ValueError(
-                f"{name} must be an option of {owner.__name__}; got an unknown name. Did you mean {meant!r}?"
-            )
-        check_names(owner.__name__, [name], known)
+        if name not in known:
+            hint = suggest(name, known, components) or f"Its options are {', '.join(sorted(known))}."
+            raise ValueError(f"{name} must be an option of {owner.__name__}; got an unknown name. {hint}")
 
 
-def _find_meant(name: str, components: Mapping[str, object]) -> str:
-    """Return the option that a name is of, of a component or by a name from elsewhere; '' for none."""
-    for prefix, component in components.items():
-        if inspect.isclass(component) and name in inspect.signature(component).parameters:
-            return f"{prefix}__{name}"
-    return _ELSEWHERE.get(name, "")
+def suggest(name: str, known: Collection[str], components: Mapping[str, object]) -> str:
+    """Return ``Did you mean ...?`` for what an unknown name may stand for, or an empty string.
+
+    An option of a component of that name comes first, then what it means elsewhere, then the closest name.
+    """
+    own = {f"{prefix}__{arg}": arg for prefix, part in components.items() for arg in list_arguments(part)}
+    elsewhere = _ELSEWHERE.get(name, "")
+    is_taken = elsewhere in known or ("__" in elsewhere and elsewhere.partition("__")[0] in components)
+    meant = [full for full, arg in own.items() if arg == name] or ([elsewhere] if is_taken else [])
+    if meant:
+        return f"Did you mean {meant[0]!r}?"
+    close = did_you_mean(name, known)
+    near = difflib.get_close_matches(name, list(own.values()), n=1, cutoff=0.8)
+    return close or next((f"Did you mean {full!r}?" for full, arg in own.items() if near == [arg]), "")
+
+
+def list_arguments(component: object) -> Sequence[str]:
+    """Return the names of the arguments of a class; none of what has no signature."""
+    if not inspect.isclass(component):
+        return ()
+    try:
+        return tuple(inspect.signature(component).parameters)
+    except ValueError:  # built in
+        return ()
 
 
 def check_options_of(prefix: str, component: object, given: Collection[str]) -> None:
@@ -248,6 +297,10 @@ def check_options_of(prefix: str, component: object, given: Collection[str]) -> 
             f"{prefix} must be a class or another callable; got {component!r}. Give the class "
             f"itself, such as {_EXAMPLES.get(prefix, 'torch.optim.Adam')}."
         )
+    if prefix in MODULES and inspect.isclass(component) and not issubclass(component, nn.Module):
+        raise TypeError(
+            f"{prefix} must be a class of torch.nn.Module; got {component!r}. Derive it from that."
+        )
     given = {name for name in given if "__" not in name}
     target = type(component) if isinstance(component, nn.Module) else component
     if not given or not inspect.isclass(target):
@@ -256,6 +309,42 @@ def check_options_of(prefix: str, component: object, given: Collection[str]) -> 
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
         known = {f"{prefix}__{p.name}" for p in parameters} | {f"{prefix}__param_groups"}
         check_names(target.__name__, {f"{prefix}__{name}" for name in given}, known)
+
+
+def check_module(name: str, module: object) -> None:
+    """Raise unless what was built is a module."""
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"{name} must give a torch.nn.Module; got {module!r}. Return one, or give its class.")
+
+
+def refuse_arrays(options: Mapping[str, object]) -> None:
+    """Raise if an option is an array, which is neither true nor equal to anything; `classes` may be one."""
+    for name, value in options.items():
+        if name != "classes" and isinstance(value, np.ndarray | Tensor):
+            raise TypeError(f"{name} must be no array; got {value!r}. Its documentation says what it may be.")
+
+
+class SharedOptions(Protocol):
+    """Options that all estimators have."""
+
+    lr: float
+    compile: bool
+    verbose: int
+    torch_load_kwargs: dict[str, object] | None
+
+
+def check_shared_options(options: SharedOptions) -> None:
+    """Raise if an option that all estimators have breaks its rule."""
+    hint = "Use 1e-3 for Adam, say; at 0 nothing would be learned."
+    check_real("lr", options.lr, low=0.0, high=sys.float_info.max, above=True, hint=hint)
+    check_bool("compile", options.compile, hint="Use True to train by torch.compile.")
+    if not isinstance(options.verbose, Integral | np.bool_):
+        raise TypeError(f"verbose must be an integer; got {options.verbose!r}. Use 1 to print each epoch.")
+    if not isinstance(options.torch_load_kwargs, Mapping | None):
+        raise TypeError(
+            f"torch_load_kwargs must be a dict or None; got {options.torch_load_kwargs!r}. Give options of "
+            "torch.load by name."
+        )
 
 
 @contextmanager
@@ -268,14 +357,6 @@ def explaining_refusal(optimizer: object, options: Mapping[str, object]) -> Iter
             f"optimizer must take the module's parameters and its options; got {options}, which "
             f"{getattr(optimizer, '__name__', optimizer)} refuses: {error}. Change what it names."
         ) from error
-
-
-def cast_weights(criterion: object, options: Mapping[str, object], dtype: torch.dtype) -> dict[str, object]:
-    """Return options of a criterion, with weights of classes as the tensors that torch's losses take."""
-    if not inspect.isclass(criterion) or not issubclass(criterion, WEIGHTED):
-        return dict(options)
-    given = {key: options[key] for key in ("weight", "pos_weight") if options.get(key) is not None}
-    return {**options, **{key: torch.as_tensor(value, dtype=dtype) for key, value in given.items()}}
 
 
 def check_smoothing(label_smoothing: object) -> None:

@@ -16,7 +16,13 @@ from torch import Tensor, nn
 from sk_mixup._training.averages import IGNORED
 from sk_mixup._training.losses import CLASSES, Loss, LossOptions, find_loss
 from sk_mixup._validation import check_choice, check_real
-from sk_mixup.estimators._class_targets import BINARY, ClassTargets, is_softmax, list_classes
+from sk_mixup.estimators._class_targets import (
+    BINARY,
+    ClassTargets,
+    check_probabilities,
+    is_softmax,
+    list_classes,
+)
 from sk_mixup.estimators._links import SIGMOID_COLUMNS, SOFTMAX, keep, make_columns, takes_probabilities
 from sk_mixup.estimators._targets import ClassWeight, TargetOptions
 
@@ -33,8 +39,11 @@ class Labels(ClassTargets):
         nn.SmoothL1Loss,
         nn.HuberLoss,
         nn.PoissonNLLLoss,
-        nn.GaussianNLLLoss,
         nn.KLDivLoss,
+        nn.MultiLabelSoftMarginLoss,
+        nn.MultiLabelMarginLoss,
+        nn.SoftMarginLoss,
+        nn.HingeEmbeddingLoss,
     )
 
     @classmethod
@@ -109,6 +118,7 @@ class Labels(ClassTargets):
                 f"{type(criterion).__name__}, which takes one logit for two. Use criterion='auto'."
             )
         self.check_width(output, 1 if one_logit else self.n_outputs)
+        check_probabilities(output, criterion)
 
     def find_closed_form(
         self, criterion: nn.Module, label_smoothing: float, confidence_penalty: float

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+import inspect
 from typing import Any, ClassVar, Literal, Self
 import warnings
 
@@ -155,7 +156,9 @@ class Targets(ABC):
     def check_loss(self, criterion: nn.Module) -> None:
         """Raise if the criterion is one of torch's for other targets."""
         name = type(criterion).__name__
-        if type(criterion) in self.unsuited:
+        is_torchs = type(criterion).__module__ == nn.modules.loss.__name__
+        arguments = inspect.signature(criterion.forward).parameters if is_torchs else ()
+        if type(criterion) in self.unsuited or len(arguments) > 2:
             raise ValueError(
                 f"criterion must be a loss for {self.describe()}; got {name}. Use criterion='auto', which "
                 f"is {self.criterion.__name__}."
@@ -253,6 +256,7 @@ class RealValues(Targets):
 
     def check_loss(self, criterion: nn.Module) -> None:
         """Raise if the criterion is for classes; several columns may be their probabilities."""
+        super().check_loss(criterion)
         if self.is_flat and type(criterion) in (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss):
             raise ValueError(
                 f"criterion must be a loss for real values; got {type(criterion).__name__}. Use "

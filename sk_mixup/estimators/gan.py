@@ -37,10 +37,18 @@ from sk_mixup._validation import (
     check_integer,
     check_real,
     describe_nonfinite_loss,
-    did_you_mean,
+    naming,
 )
 from sk_mixup.estimators._gan_nets import build_net, build_optimizer, check_nets, evaluate, get_placement
-from sk_mixup.estimators._options import check_options_of, check_prefixes, store_options
+from sk_mixup.estimators._options import (
+    check_module,
+    check_options_of,
+    check_prefixes,
+    check_shared_options,
+    refuse_arrays,
+    store_options,
+    suggest,
+)
 from sk_mixup.estimators._persistence import (
     File,
     from_json,
@@ -261,7 +269,7 @@ class MixupGAN(BaseEstimator):
         known = self.get_params()
         for name in params:
             if name not in known and "__" not in name:
-                hint = did_you_mean(name, known) or f"Its options are {sorted(known)}."
+                hint = suggest(name, known, self._get_components()) or f"Its options are {sorted(known)}."
                 raise ValueError(f"Invalid parameter {name!r} for estimator {type(self).__name__}. {hint}")
         self.__dict__.update(params)
         for name, player in self._get_players().items():
@@ -276,10 +284,16 @@ class MixupGAN(BaseEstimator):
         own, shared = (params_for(prefix, self.__dict__) for prefix in (f"{name}_optimizer", "optimizer"))
         return {"lr": self.lr, **shared, **own}
 
+    def _get_components(self) -> dict[str, object]:
+        """Return what has options of its own, by prefix."""
+        players = {prefix: getattr(self, prefix) for prefix in PLAYERS}
+        return {**players, **dict.fromkeys(OPTIMIZERS, self.optimizer)}
+
     def _check_options(self) -> None:
         """Raise if an option breaks its rule; the message names it."""
-        players = {prefix: getattr(self, prefix) for prefix in PLAYERS}
-        components = {**players, **dict.fromkeys(OPTIMIZERS, self.optimizer)}
+        refuse_arrays({name: getattr(self, name) for name in self._get_param_names()})
+        check_shared_options(self)
+        components = self._get_components()
         known, prefixes = self._get_param_names(), {**components, "compile": None}
         check_prefixes(type(self), self._list_extra_options(), known, prefixes)
         for prefix, component in components.items():
@@ -295,7 +309,6 @@ class MixupGAN(BaseEstimator):
         check_integer("steps_per_epoch", self.steps_per_epoch, low=1, hint="Give generator steps.")
         if self.batch_size != -1:
             check_integer("batch_size", self.batch_size, low=1, hint="Use -1 for all rows.")
-        check_real("lr", self.lr, low=0.0, hint="Use 1e-3 for Adam, say.")
         check_bool("warm_start", self.warm_start, hint="Use True to go on from the last fit.")
         check_device(self.device)
 
@@ -359,11 +372,10 @@ class MixupGAN(BaseEstimator):
             check_nets(self.generator_, self.discriminator_, rows, self.noise_features)
             if fresh:
                 self.callbacks_ = _make_callbacks(self.callbacks)
-        with self._on_device_of_stack() as device, seeded_torch(draw_seed(self.rng_)):
+        with self._on_device_of_stack(), seeded_torch(draw_seed(self.rng_)):
             self._notify("on_train_begin", X=rows, y=None)
             with suppress(KeyboardInterrupt):  # skorch's way for a callback to stop the training
-                dtype = get_placement(self.generator_)[1]
-                self._run_epochs(send(rows, torch.device(device), dtype))
+                self._run_epochs(send(rows, *get_placement(self.generator_)))
             for player in self._get_players().values():
                 player.module.eval()
             self._notify("on_train_end", X=rows, y=None)
@@ -405,7 +417,11 @@ class MixupGAN(BaseEstimator):
         with seeded_torch(draw_seed(self.rng_), alone=True):
             for name in PLAYERS:
                 options = params_for(name, self.__dict__)
-                net = build_net(getattr(self, name), options, *sizes[name]).to(self.device)
+                given = getattr(self, name)
+                with naming(name, given, f"Give a class, and its arguments as {name}__<name>."):
+                    net = build_net(given, options, *sizes[name])
+                check_module(name, net)
+                net.to(self.device)
                 optimizer = build_optimizer(self.optimizer, net, self._get_optimizer_options(name))
                 setattr(self, f"{name}_optimizer_", optimizer)
                 compiled = torch.compile(net, **params_for("compile", self.__dict__)) if self.compile else net
@@ -421,14 +437,14 @@ class MixupGAN(BaseEstimator):
         }
 
     @contextmanager
-    def _on_device_of_stack(self) -> Iterator[str | torch.device]:
+    def _on_device_of_stack(self) -> Iterator[None]:
         """Train where :func:`sk_mixup.stacked` says, and be back on the own device afterwards."""
         task = find_task()
         device = self.device if task is None or task.scheduler.device is None else task.scheduler.device
         try:
             for player in self._get_players().values():
                 player.move_to(device)
-            yield device
+            yield
         finally:
             for player in self._get_players().values():
                 player.move_to(self.device)

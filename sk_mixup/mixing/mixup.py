@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+import math
 from typing import ClassVar, Literal, get_args
 
 import numpy as np
@@ -157,7 +158,8 @@ def draw_lam(generator: np.random.Generator, alpha: float, size: int, n_mixed: i
     >>> draw_lam(np.random.default_rng(0), float("inf"), size=2, n_mixed=4)[:, 0]
     array([0.25, 0.25, 0.25, 0.25])
     """
-    if np.isinf(alpha):
+    alpha = float(alpha)  # numpy draws with no large integer
+    if math.isinf(alpha):
         return np.full((n_mixed, size), 1.0 / n_mixed)
     if n_mixed == 2:
         lam = np.empty((2, size))

@@ -522,7 +522,7 @@ def test_bad_data_is_refused_and_an_earlier_fit_stays(data: NDArray[Any], messag
         ({"discriminator_steps": 0}, ValueError, "discriminator_steps must be at least 1"),
         ({"steps_per_epoch": 0}, ValueError, "steps_per_epoch must be at least 1"),
         ({"batch_size": 0}, ValueError, "batch_size must be at least 1"),
-        ({"lr": -1.0}, ValueError, "lr must be finite and at least 0"),
+        ({"lr": -1.0}, ValueError, "lr must be finite and greater than 0"),
         ({"device": "warp"}, ValueError, "device must be one that torch finds here"),
         ({"warm_start": "yes"}, TypeError, "warm_start must be True or False"),
         ({"generator": 3}, TypeError, "generator must be a class or another callable"),

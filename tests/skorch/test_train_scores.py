@@ -14,7 +14,7 @@ from sk_mixup import MixupClassifier
 def _make_still(**options: Any) -> MixupClassifier:
     """Return a net that never learns, so that its weights are known at every moment."""
     options = {"early_stopping": False, "max_epochs": 2, "random_state": 0, "batch_size": 16, **options}
-    return MixupClassifier(lr=0.0, optimizer=torch.optim.SGD, **options)
+    return MixupClassifier(lr=1e-30, optimizer=torch.optim.SGD, **options)
 
 
 @pytest.mark.parametrize("use_caching", [True, False])

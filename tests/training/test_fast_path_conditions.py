@@ -194,7 +194,7 @@ def test_hook_of_a_gradient_is_called() -> None:
         parameter.grad.zero_()
 
     cleared = change_layer(lambda layer: layer.weight.register_post_accumulate_grad_hook(clear))
-    nets = [MixupClassifier(**ONCE | options).fit(X, Y) for options in (cleared, {"lr": 0.0})]
+    nets = [MixupClassifier(**ONCE | options).fit(X, Y) for options in (cleared, {"lr": 1e-30})]
     weights, start = (net.module_.layers[-1].weight for net in nets)
     assert torch.equal(weights, start)
 
@@ -298,7 +298,7 @@ class Partly(MixupClassifier):
 
 
 def test_net_trained_in_part_keeps_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    net, start = Partly(**ONCE), MixupClassifier(**ONCE | {"lr": 0.0}).fit(X, Y).module_.state_dict()
+    net, start = Partly(**ONCE), MixupClassifier(**ONCE | {"lr": 1e-30}).fit(X, Y).module_.state_dict()
     assert "PerceptronTrainer" not in find_trainers(monkeypatch, net)
     kept = {name for name, value in net.module_.state_dict().items() if torch.equal(value, start[name])}
     assert kept == {name for name in start if name.endswith("weight")}

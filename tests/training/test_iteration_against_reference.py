@@ -129,7 +129,7 @@ def expected_gradients(net, rows, targets, row_loss, weight):
 
 def check_first_step(net, X, y, targets, row_loss, weight):
     """Compare one step at learning rate 1, plain SGD, with the slow gradients."""
-    before = net.set_params(lr=0.0).fit(X, y, sample_weight=weight)
+    before = net.set_params(lr=1e-30).fit(X, y, sample_weight=weight)
     loss, gradients = expected_gradients(before, X, targets, row_loss, weight)
     start = [p.detach().clone() for p in before.module_.parameters()]
     after = net.set_params(lr=1.0).fit(X, y, sample_weight=weight)
@@ -215,7 +215,7 @@ def test_class_weight_of_an_estimator_equals_sample_weight(data, mixing):
 def test_class_weight_of_a_criterion_weighs_each_target(data, float64, mixing, stepwise):
     X, y = data[0].astype(float), data[1]
     weight, rows = torch.tensor([1.0, 2.0, 5.0]), torch.tensor(y)
-    options = one_step(**mixing, criterion__weight=weight, lr=0.0, callbacks=[Watch()] if stepwise else None)
+    options = one_step(**mixing, criterion__weight=weight, lr=1e-30, callbacks=[Watch()] if stepwise else None)
     net = MixupClassifier(**options).fit(X, y)
     plan = net.get_policy()(draw_streams(3)[0].spawn(1)[0], N, N, facts=RowFacts(labels=y))
     lam = torch.as_tensor(np.ones((1, N)) if plan.lam is None else plan.lam)
@@ -230,7 +230,7 @@ def test_class_weight_of_a_criterion_weighs_each_target(data, float64, mixing, s
 def test_mixed_regression_with_any_criterion_mixes_the_targets(data, float64):
     X = data[0].astype(float)
     y = X.sum(axis=1)
-    net = MixupRegressor(criterion=nn.L1Loss, lr=0.0, **one_step(alpha=1.0)).fit(X, y)
+    net = MixupRegressor(criterion=nn.L1Loss, lr=1e-30, **one_step(alpha=1.0)).fit(X, y)
     plan = net.get_policy()(draw_streams(3)[0].spawn(1)[0], N, N)
     x_mixed = np.einsum("kn,knd->nd", plan.lam, X[plan.index])
     y_mixed = (plan.lam * y[plan.index]).sum(axis=0)
@@ -289,7 +289,7 @@ def test_warmup_is_plain_training(data):
 
 
 def test_warmup_comes_before_mixing_and_cooldown_after(data):
-    options = {"alpha": float("inf"), "lr": 0.0, "max_epochs": 6, "batch_size": -1}
+    options = {"alpha": float("inf"), "lr": 1e-30, "max_epochs": 6, "batch_size": -1}
     clean = make_classifier(**options | {"alpha": 0}).fit(*data).loss_curve_[0]
     curve = make_classifier(**options, warmup_epochs=2, cooldown_epochs=1).fit(*data).loss_curve_
     plain = [loss == pytest.approx(clean, rel=1e-5) for loss in curve]
@@ -297,7 +297,7 @@ def test_warmup_comes_before_mixing_and_cooldown_after(data):
 
 
 def test_warmup_counts_over_calls_of_partial_fit(data):
-    net = make_classifier(alpha=float("inf"), lr=0.0, max_epochs=1, warmup_epochs=2, batch_size=-1)
+    net = make_classifier(alpha=float("inf"), lr=1e-30, max_epochs=1, warmup_epochs=2, batch_size=-1)
     for _ in range(3):
         net.partial_fit(*data)
     clean, again, mixed = net.loss_curve_
@@ -307,9 +307,9 @@ def test_warmup_counts_over_calls_of_partial_fit(data):
 
 @pytest.mark.parametrize("alpha", [0, 1.0])
 def test_validation_loss_is_never_mixed(data, alpha):
-    net = make_classifier(alpha=alpha, early_stopping=True, lr=0.0, validation_fraction=0.2).fit(*data)
+    net = make_classifier(alpha=alpha, early_stopping=True, lr=1e-30, validation_fraction=0.2).fit(*data)
     assert len(set(net.history[:, "valid_loss"])) == 1
-    plain = make_classifier(early_stopping=True, lr=0.0, validation_fraction=0.2).fit(*data)
+    plain = make_classifier(early_stopping=True, lr=1e-30, validation_fraction=0.2).fit(*data)
     assert net.history[:, "valid_loss"] == plain.history[:, "valid_loss"]
 
 

@@ -475,7 +475,7 @@ def test_indicators_with_cross_entropy_are_soft_classes(float64: None, alpha: fl
     X = np.random.default_rng(0).normal(size=(12, 3))
     y = (X > 0).astype(int)
     y[:, 0] |= y.sum(axis=1) == 0
-    options: dict[str, Any] = {"max_epochs": 1, "batch_size": -1, "lr": 0.0, "early_stopping": False}
+    options: dict[str, Any] = {"max_epochs": 1, "batch_size": -1, "lr": 1e-30, "early_stopping": False}
     net = MixupClassifier(criterion=nn.CrossEntropyLoss, alpha=alpha, random_state=0, **options).fit(X, y)
     generator = np.random.default_rng(0)
     generator.integers(2**31 - 1, size=3)
@@ -494,7 +494,7 @@ def fit_penalized(penalty: float = 0.4, **options: Any) -> Any:
 
 
 def test_held_out_loss_is_not_penalized() -> None:
-    penalized, plain = (fit_penalized(c, max_epochs=1, lr=0.0, early_stopping=True) for c in (0.4, 0.0))
+    penalized, plain = (fit_penalized(c, max_epochs=1, lr=1e-30, early_stopping=True) for c in (0.4, 0.0))
     assert penalized.history[-1, "valid_loss"] == plain.history[-1, "valid_loss"]
     assert penalized.history[-1, "train_loss"] < plain.history[-1, "train_loss"]
 

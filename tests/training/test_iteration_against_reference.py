@@ -215,7 +215,9 @@ def test_class_weight_of_an_estimator_equals_sample_weight(data, mixing):
 def test_class_weight_of_a_criterion_weighs_each_target(data, float64, mixing, stepwise):
     X, y = data[0].astype(float), data[1]
     weight, rows = torch.tensor([1.0, 2.0, 5.0]), torch.tensor(y)
-    options = one_step(**mixing, criterion__weight=weight, lr=1e-30, callbacks=[Watch()] if stepwise else None)
+    options = one_step(
+        **mixing, criterion__weight=weight, lr=1e-30, callbacks=[Watch()] if stepwise else None
+    )
     net = MixupClassifier(**options).fit(X, y)
     plan = net.get_policy()(draw_streams(3)[0].spawn(1)[0], N, N, facts=RowFacts(labels=y))
     lam = torch.as_tensor(np.ones((1, N)) if plan.lam is None else plan.lam)

@@ -15,9 +15,10 @@ from skorch.history import History
 import torch
 from torch import nn
 
-from sk_mixup import MixupClassifier, fit_stacked, stacked
+from sk_mixup import MixupClassifier
 from sk_mixup.callbacks import MemorizationErrors
 from tests.helpers.nets import QUICK, USER, Make, Net, get_weights, is_equal
+from tests.helpers.stacking import fit_stacked, stacked
 
 NAMES = ("train_error_true", "train_error_corrupted", "test_error")
 

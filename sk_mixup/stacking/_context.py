@@ -22,6 +22,7 @@ def stacked(
     memory: int | None = None,
     device: torch.device | str | None = None,
     verbose: int = 0,
+    window: float = 1.0,
 ) -> Iterator[None]:
     """Train all nets of a scikit-learn search, or of any other meta-estimator, as one.
 
@@ -45,6 +46,10 @@ def stacked(
         after the fit. None leaves each where it is.
     verbose : int, default=0
         1 shows a progress bar with the nets in training, their last epoch and mean loss.
+    window : float, default=1.0
+        Seconds for which nets that are ready for an epoch wait for those that are not, such
+        as those that still load data. ``math.inf`` waits for every net, so what is stacked
+        with what does not depend on the clock; a task that waits for another one then hangs.
 
     Raises
     ------
@@ -70,7 +75,7 @@ def stacked(
     The name is also a joblib backend: ``joblib.parallel_config(backend="stacked")``.
 
     Each task (a fit and its scoring) is run in a thread; a task that comes to a training
-    epoch waits. Once all wait, or none has come for a second, the epochs of nets with equal
+    epoch waits. Once all wait, or none has come for `window` seconds, the epochs of nets with equal
     modules, batch sizes and classes of optimizers are run as one: linear layers with
     ReLUs by batched matrix products, other modules by ``torch.func.vmap``. Data, numbers of
     rows, mixing, learning rates, weights and seeds may differ. A net that stops early
@@ -92,7 +97,7 @@ def stacked(
     >>> bool(search.best_score_ > 0.5)
     True
     """
-    backend = StackedBackend(max_nets=max_nets, memory=memory, device=device, verbose=verbose)
+    backend = StackedBackend(max_nets=max_nets, memory=memory, device=device, verbose=verbose, window=window)
     with parallel_config(backend=backend, n_jobs=-1):
         yield
 

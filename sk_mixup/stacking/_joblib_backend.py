@@ -16,7 +16,7 @@ from joblib import register_parallel_backend
 from joblib.parallel import FallbackToBackend, ParallelBackendBase, SequentialBackend
 import torch
 
-from sk_mixup._validation import check_device, check_integer
+from sk_mixup._validation import check_device, check_integer, check_real
 from sk_mixup.stacking._engine import Engine, count_bytes
 from sk_mixup.stacking._scheduler import Call, Scheduler, Task, find_task
 
@@ -33,10 +33,8 @@ class StackedBackend(ParallelBackendBase):
     ----------
     nesting_level, inner_max_num_threads
         joblib's own.
-    max_nets, memory, device, verbose
+    max_nets, memory, device, verbose, window
         As in :func:`stacked`.
-    window : float, default=1.0
-        Seconds for which nets that are ready for an epoch wait for those that are not.
     """
 
     is_own = False
@@ -66,7 +64,7 @@ class StackedBackend(ParallelBackendBase):
             check_device(device)
         self.memory = memory
         self.device = device
-        self.window = window
+        self.window = check_real("window", window, low=0, hint="Give seconds, or math.inf to wait for all.")
         self.verbose = check_integer("verbose", verbose, low=0, hint="Use 1 for a progress bar.")
         self.scheduler: Scheduler | None = None
         self.call: Call | None = None

@@ -22,10 +22,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from sk_mixup import MixupGAN, fit_stacked
+from sk_mixup import MixupGAN
 from sk_mixup.callbacks import Snapshots
 from sk_mixup.mixing import draw_gan_plan
 from sk_mixup.modules import MLP
+from tests.helpers.stacking import fit_stacked
 
 TINY = {
     "generator__hidden_layer_sizes": (16, 16),

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.data import TensorDataset
 
-from sk_mixup import MixupClassifier, MixupRegressor, SemiSupervisedMixupClassifier, fit_stacked
+from sk_mixup import MixupClassifier, MixupRegressor, SemiSupervisedMixupClassifier
 from sk_mixup.mixing import CutMix, GaussianNoise, ManifoldMixup, Mixture, Mixup
 from tests.helpers.nets import QUICK
+from tests.helpers.stacking import fit_stacked
 
 TOKENS = np.random.default_rng(0).integers(20, size=(24, 6))
 LABELS = TOKENS[:, 0] % 3

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.data import TensorDataset
 
-from sk_mixup import MixupClassifier, fit_stacked
+from sk_mixup import MixupClassifier
 from tests.helpers.nets import QUICK
+from tests.helpers.stacking import fit_stacked
 
 GENERATOR = np.random.default_rng(0)
 OPTIONS = QUICK | {"max_epochs": 2, "batch_size": 8, "lr": 0.1, "optimizer": torch.optim.SGD}

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.data import TensorDataset
 
-from sk_mixup import MixupClassifier, MixupRegressor, fit_stacked
+from sk_mixup import MixupClassifier, MixupRegressor
 from tests.helpers.nets import QUICK
+from tests.helpers.stacking import fit_stacked
 
 N_MEMBERS = 4
 X = np.random.default_rng(0).normal(size=(24, 5)).astype(np.float32)

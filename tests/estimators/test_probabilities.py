@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.data import TensorDataset
 
-from sk_mixup import MixupClassifier, MixupRegressor, SemiSupervisedMixupClassifier, fit_stacked
+from sk_mixup import MixupClassifier, MixupRegressor, SemiSupervisedMixupClassifier
 from sk_mixup.inspection import reliability_curve
 from tests.helpers.nets import QUICK
+from tests.helpers.stacking import fit_stacked
 
 X = np.random.default_rng(0).normal(size=(60, 5)).round(1)
 LABELS = np.arange(60) % 3

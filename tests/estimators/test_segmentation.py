@@ -11,9 +11,10 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from sk_mixup import MixupClassifier, stacked
+from sk_mixup import MixupClassifier
 from sk_mixup._training.averages import mix_losses
 from sk_mixup.mixing import CutMix, GaussianNoise, ManifoldMixup, Mixup
+from tests.helpers.stacking import stacked
 
 IGNORED = 7
 

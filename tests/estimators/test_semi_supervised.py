@@ -24,12 +24,13 @@ from skorch.helper import predefined_split
 import torch
 from torch import Tensor, nn
 
-from sk_mixup import MixupClassifier, SemiSupervisedMixupClassifier, fit_stacked, stacked
+from sk_mixup import MixupClassifier, SemiSupervisedMixupClassifier
 from sk_mixup.estimators._semi_supervised_options import REFUSED
 from sk_mixup.estimators._semi_supervised_step import AveragedWeights
 from sk_mixup.modules import MLP
 from tests.helpers.datasets import make_tensor_dataset
 from tests.helpers.nets import get_weights, is_equal
+from tests.helpers.stacking import fit_stacked, stacked
 
 METHODS = ["ict", "mixmatch"]
 QUICK: dict[str, Any] = {"max_epochs": 2, "batch_size": 8, "unlabeled_batch_size": 16, "random_state": 0}

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 import torch
 
-from sk_mixup import MixupClassifier, MixupRegressor, fit_stacked, stacked
+from sk_mixup import MixupClassifier, MixupRegressor
 from sk_mixup._training.stacked_trainer import StackedTrainer
 from sk_mixup.mixing import (
     ERM,
@@ -32,6 +32,7 @@ from sk_mixup.mixing import (
 )
 from tests.helpers.architectures import PROBLEMS, WEIGHT, assert_same_nets, get_tensors, make_net, make_rows
 from tests.helpers.nets import QUICK
+from tests.helpers.stacking import fit_stacked, stacked
 from tests.helpers.vicinities import OF_IMAGES, OF_TARGETS, VICINITIES, fits
 
 OWNERS = {"classes": MixupClassifier, "target": MixupRegressor}

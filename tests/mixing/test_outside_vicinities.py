@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sk_mixup import fit_stacked
 from sk_mixup.mixing import (
     ERM,
     Mixture,
@@ -25,6 +24,7 @@ from sk_mixup.mixing import (
 from tests.helpers.architectures import PROBLEMS, WEIGHT, make_net, make_rows, note_epochs
 from tests.helpers.datasets import Pairs
 from tests.helpers.reference import mix_row
+from tests.helpers.stacking import fit_stacked
 from tests.helpers.vicinities import Noted
 
 N = 21  # 2 batches of 8 and one of 5

@@ -17,7 +17,7 @@ from skorch import NeuralNetClassifier
 import torch
 from torch import nn
 
-from sk_mixup import MixupClassifier, MixupNetMixin, MixupRegressor, fit_stacked
+from sk_mixup import MixupClassifier, MixupNetMixin, MixupRegressor
 from sk_mixup.mixing import (
     ERM,
     AddNoise,
@@ -32,6 +32,7 @@ from sk_mixup.mixing import (
 from sk_mixup.mixing.noise_source import NoiseSource
 from tests.helpers.datasets import Pairs, Stream
 from tests.helpers.nets import QUICK
+from tests.helpers.stacking import fit_stacked
 
 N, SIZE = 21, 8  # 2 batches of 8 and one of 5
 GENERATOR = np.random.default_rng(0)

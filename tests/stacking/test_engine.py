@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from sk_mixup import MixupClassifier, fit_stacked
+from sk_mixup import MixupClassifier
 from sk_mixup._training.epoch import Epoch
 from sk_mixup._training.module import ModuleTrainer
 from sk_mixup._training.stacked_trainer import StackedTrainer
@@ -17,6 +17,7 @@ from sk_mixup.modules import MLP
 from sk_mixup.stacking._engine import MOST, Engine, count_bytes
 from tests.helpers.architectures import draw_batches, find_trainer
 from tests.helpers.nets import QUICK
+from tests.helpers.stacking import fit_stacked
 
 X = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
 Y = np.arange(40) % 3

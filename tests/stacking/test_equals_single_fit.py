@@ -20,7 +20,7 @@ from skorch.callbacks import LRScheduler
 import torch
 from torch import Tensor, nn
 
-from sk_mixup import MixupClassifier, MixupRegressor, fit_stacked, stacked
+from sk_mixup import MixupClassifier, MixupRegressor
 from sk_mixup._random import TorchStream
 from sk_mixup._training.epoch import Epoch
 from sk_mixup._training.stacked_trainer import StackedTrainer
@@ -40,6 +40,7 @@ from tests.helpers.architectures import (
     make_net,
     make_rows,
 )
+from tests.helpers.stacking import fit_stacked, stacked
 
 ONE_OF_EACH = ["mlp", "tanh"]
 # Of 45 rows, in batches of 16: 16 + 16 + 13, 16 + 16 + 8, 16 + 17 and 16 + 4.

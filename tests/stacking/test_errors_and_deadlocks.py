@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 import gc
+import math
 import multiprocessing
 import os
 import random
@@ -439,6 +440,9 @@ OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"memory": 1e9}, TypeError, r"memory must be an integer; got 1000000000\.0\."),
     ({"verbose": -1}, ValueError, r"verbose must be at least 0; got -1\. Use 1 for a progress bar"),
     ({"verbose": True}, TypeError, r"verbose must be an integer; got True\."),
+    ({"window": -1}, ValueError, r"window must be at least 0; got -1\. Give seconds"),
+    ({"window": math.nan}, ValueError, r"window must be at least 0; got nan\."),
+    ({"window": None}, TypeError, r"window must be a real number; got None\."),
     ({"device": "cudda"}, ValueError, r"device must be one that torch finds here; got 'cudda'"),
     ({"device": "cuda:99"}, ValueError, r"device must be one that torch finds here; got 'cuda:99'"),
     ({"device": 3.5}, ValueError, r"device must be one that torch finds here; got 3\.5"),
@@ -488,7 +492,7 @@ def test_a_budget_is_half_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_progress_bar_is_shown_on_demand(blobs: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    fit_stacked(((make_net(k), blobs.X, blobs.y) for k in range(3)), verbose=1)
+    fit_stacked(((make_net(k), blobs.X, blobs.y) for k in range(3)), verbose=1, window=math.inf)
     shown = capsys.readouterr()
     assert shown.out == ""
     assert re.search(r"stacked: 100%.* 9/9 .*epoch=3, loss=\d.*, nets=3\]", shown.err)

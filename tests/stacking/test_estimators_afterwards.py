@@ -18,7 +18,7 @@ from skorch.callbacks import Callback, GradientNormClipping, LRScheduler
 import torch
 from torch import Tensor, nn
 
-from sk_mixup import MixupClassifier, MixupNetMixin, MixupRegressor, fit_stacked
+from sk_mixup import MixupClassifier, MixupNetMixin, MixupRegressor
 from tests.helpers.architectures import (
     ARCHITECTURES,
     PROBLEMS,
@@ -29,6 +29,7 @@ from tests.helpers.architectures import (
     make_net,
     make_rows,
 )
+from tests.helpers.stacking import fit_stacked
 
 # 45 rows in batches of 16, and fewer.
 FOLDS = [slice(0, 45), slice(5, 45), slice(3, 36), slice(20, 40)]

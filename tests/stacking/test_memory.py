@@ -8,10 +8,11 @@ import weakref
 import pytest
 from torch import nn
 
-from sk_mixup import MixupClassifier, MixupGAN, fit_stacked
+from sk_mixup import MixupClassifier, MixupGAN
 from sk_mixup._training.gan import StackedGanTrainer
 from sk_mixup._training.stacked_optimizer_step import StackedUpdate
 from sk_mixup._training.stacked_trainer import StackedTrainer
+from tests.helpers.stacking import fit_stacked
 
 QUICK = {"max_epochs": 2, "batch_size": 8}
 

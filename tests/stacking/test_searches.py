@@ -53,9 +53,10 @@ from sklearn.utils.parallel import Parallel, delayed
 import torch
 
 from sk_mixup import MixupClassifier, MixupRegressor
-from sk_mixup.stacking import StackedBackend, stacked
+from sk_mixup.stacking import StackedBackend
 from sk_mixup.stacking._engine import Engine
 from tests.helpers.nets import QUICK
+from tests.helpers.stacking import stacked
 from tests.helpers.timeouts import no_hang
 
 SMALL = {**QUICK, "max_epochs": 2, "module__hidden_layer_sizes": (8,)}
@@ -105,12 +106,6 @@ def groups(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(Engine, "train", record)
     return sizes
-
-
-def stacked_in_full(**options: Any) -> Any:
-    """Stack nets, and wait for each that is still busy, however slow the machine."""
-    backend = StackedBackend(window=math.inf, **options)
-    return joblib.parallel_config(backend=backend, n_jobs=-1)
 
 
 @pytest.fixture(scope="module")
@@ -397,7 +392,7 @@ def test_result_is_the_same_and_nets_train_together(
 ) -> None:
     single = run(tables)
     assert groups == []
-    with stacked_in_full():
+    with stacked():
         together = run(tables)
     assert_same(together, single)
     assert groups == sizes
@@ -408,7 +403,7 @@ def test_result_is_the_same_and_nets_train_together(
 
 @pytest.mark.parametrize("n_jobs", [None, 1, 2, -1])
 def test_n_jobs_has_no_meaning(n_jobs: Any, tables: Any, groups: list[int]) -> None:
-    with stacked_in_full():
+    with stacked():
         GridSearchCV(make_net(), {"alpha": ALPHAS}, cv=4, n_jobs=n_jobs).fit(*tables.blobs)
     assert groups == [12, 12]
 
@@ -419,7 +414,7 @@ def test_result_does_not_depend_on_pre_dispatch(
 ) -> None:
     run = searched({"alpha": ALPHAS}, pre_dispatch=pre_dispatch)
     single = run(tables)
-    with stacked_in_full():
+    with stacked():
         assert_same(run(tables), single)
     assert sum(groups) == 18
     assert max(groups) <= {1: 1, 5: 5}.get(pre_dispatch, 9)
@@ -429,7 +424,7 @@ def test_some_nets_go_on_alone(tables: Any, groups: list[int], float64: None) ->
     """A net that was in a stack must be trainable when it is the only one left."""
     run = searched({"max_epochs": [1, 3]}, cv=[(np.arange(40), np.arange(40, 60))], error_score="raise")
     single = run(tables)
-    with stacked_in_full():
+    with stacked():
         assert_same(run(tables), single)
     assert groups == [2, 1, 1]
 
@@ -445,7 +440,7 @@ def test_search_over_mixed_estimators(tables: Any, groups: list[int], float64: N
     pipeline = Pipeline([("scale", StandardScaler()), ("last", LogisticRegression())])
     run = searched({"last": steps}, pipeline)
     single = run(tables)
-    with stacked_in_full():
+    with stacked():
         together = run(tables)
     assert_same(together, single)
     assert groups == [6, 6]
@@ -467,7 +462,7 @@ def test_failed_candidates_score_nan_and_the_others_stand(
     grid, message = FAILING[case]
     run = searched(grid, make_regressor(), "line", error_score=np.nan)
     results = []
-    for context in (nullcontext(), stacked_in_full()):
+    for context in (nullcontext(), stacked()):
         with (
             context,
             pytest.warns(FitFailedWarning, match=message) as caught,
@@ -485,7 +480,7 @@ def test_failed_candidates_score_nan_and_the_others_stand(
 def test_first_failure_is_raised_on_demand(case: str, tables: Any, float64: None) -> None:
     run = searched(FAILING[case][0], make_regressor(), "line", error_score="raise")
     raised = []
-    for context in (nullcontext(), stacked_in_full()):
+    for context in (nullcontext(), stacked()):
         with context, pytest.raises(ValueError, match=FAILING[case][1]) as info:
             run(tables)
         raised.append((type(info.value), str(info.value)))
@@ -494,7 +489,7 @@ def test_first_failure_is_raised_on_demand(case: str, tables: Any, float64: None
 
 def test_all_failures_are_raised_as_one(tables: Any) -> None:
     raised = []
-    for context in (nullcontext(), stacked_in_full()):
+    for context in (nullcontext(), stacked()):
         with context, pytest.raises(ValueError, match="All the 6 fits failed") as info:
             searched({"alpha": [-1, -2]})(tables)
         raised.append(str(info.value).partition("Below")[0])
@@ -507,7 +502,7 @@ def test_failing_scorer_is_reported(tables: Any, groups: list[int]) -> None:
             raise ValueError("no score for plain nets")
         return float(net.score(X, y))
 
-    with stacked_in_full(), pytest.warns(UserWarning, match="no score|non-finite") as caught:
+    with stacked(), pytest.warns(UserWarning, match="no score|non-finite") as caught:
         search = GridSearchCV(make_net(), {"alpha": ALPHAS}, cv=2, scoring=score).fit(*tables.blobs)
     assert sum("no score for plain nets" in str(w.message) for w in caught) == 2
     assert np.isnan(search.cv_results_["mean_test_score"]).tolist() == [True, False, False]
@@ -516,12 +511,12 @@ def test_failing_scorer_is_reported(tables: Any, groups: list[int]) -> None:
 
 def test_failure_in_a_nested_search_is_raised(tables: Any) -> None:
     inner = GridSearchCV(make_net(), {"alpha": [0, -1]}, cv=2, error_score="raise")
-    with stacked_in_full(), pytest.raises(ValueError, match="alpha must be at least 0"):
+    with stacked(), pytest.raises(ValueError, match="alpha must be at least 0"):
         cross_validate(inner, *tables.blobs, cv=3, error_score="raise")
 
 
 def test_search_after_a_failed_one_is_whole(tables: Any, groups: list[int]) -> None:
-    with stacked_in_full():
+    with stacked():
         with pytest.raises(ValueError, match="alpha"):
             searched({"alpha": [0, -1]}, error_score="raise")(tables)
         groups.clear()
@@ -540,7 +535,7 @@ def test_configuration_reaches_the_tasks(tables: Any, groups: list[int]) -> None
         return X
 
     pipeline = make_pipeline(StandardScaler(), FunctionTransformer(look), make_net())
-    with sklearn.config_context(assume_finite=True, transform_output="pandas"), stacked_in_full():
+    with sklearn.config_context(assume_finite=True, transform_output="pandas"), stacked():
         cross_validate(pipeline, *tables.frame, cv=3)
     assert set(seen) == {(pd.DataFrame, True)}
     assert groups == [3, 3]
@@ -552,7 +547,7 @@ def test_configuration_of_one_task_stays_its_own(tables: Any) -> None:
             make_net().fit(*tables.blobs)
             return sklearn.get_config()["assume_finite"]
 
-    with stacked_in_full():
+    with stacked():
         assert Parallel()(delayed(change)(k) for k in range(4)) == [False, True, False, True]
     assert sklearn.get_config()["assume_finite"] is False
 
@@ -567,7 +562,7 @@ def test_weights_are_routed(tables: Any, groups: list[int], float64: None) -> No
 
     with sklearn.config_context(enable_metadata_routing=True):
         single = run(tables)
-        with stacked_in_full():
+        with stacked():
             together = run(tables)
     assert_same(together, single)
     assert groups == [9, 9]
@@ -579,7 +574,7 @@ def test_warnings_of_tasks_are_shown_once_each(tables: Any) -> None:
         warnings.warn(f"task {k}", RuntimeWarning, stacklevel=1)
         return k
 
-    with pytest.warns(RuntimeWarning) as caught, stacked_in_full():
+    with pytest.warns(RuntimeWarning) as caught, stacked():
         assert Parallel()(delayed(warn)(k) for k in range(5)) == [0, 1, 2, 3, 4]
     assert sorted(str(w.message) for w in caught) == [f"task {k}" for k in range(5)]
 
@@ -589,7 +584,7 @@ def test_filters_of_the_caller_hold_in_tasks(tables: Any) -> None:
         make_net().fit(*tables.blobs)
         warnings.warn("loud", RuntimeWarning, stacklevel=1)
 
-    with stacked_in_full():
+    with stacked():
         with pytest.raises(RuntimeWarning, match="loud"):  # the tests' own filter makes errors of warnings
             Parallel()(delayed(warn)() for _ in range(3))
         with warnings.catch_warnings():
@@ -603,7 +598,7 @@ def test_filters_of_the_caller_hold_in_tasks(tables: Any) -> None:
 def test_backend_is_known_by_name(tables: Any, groups: list[int], float64: None) -> None:
     run = searched({"alpha": ALPHAS}, cv=2)
     single = run(tables)
-    with joblib.parallel_config(backend="stacked"):
+    with joblib.parallel_config(backend="stacked", window=math.inf):
         assert_same(run(tables), single)
     assert groups == [6, 6]
 
@@ -617,8 +612,8 @@ def test_no_more_nets_than_allowed_train_together(
 ) -> None:
     run = searched({"alpha": ALPHAS}, cv=2)
     single = run(tables)
-    options = {"backend": "stacked", "max_nets": max_nets}
-    with joblib.parallel_config(**options) if by_name else stacked_in_full(max_nets=max_nets):
+    options = {"backend": "stacked", "max_nets": max_nets, "window": math.inf}
+    with joblib.parallel_config(**options) if by_name else stacked(max_nets=max_nets):
         together = run(tables)
     assert_same(together, single)
     assert groups == sizes
@@ -642,7 +637,7 @@ def test_other_backend_within_is_left_to_itself(
     run = searched({"alpha": [0, 1]}, cv=2)
     single = run(tables)
     # scikit-learn's filters end up mixed in joblib's own threads.
-    with warnings.catch_warnings(), stacked_in_full(), joblib.parallel_config(backend=backend, n_jobs=2):
+    with warnings.catch_warnings(), stacked(), joblib.parallel_config(backend=backend, n_jobs=2):
         assert_same(run(tables), single)
     assert groups == []
 
@@ -655,12 +650,12 @@ def double(k: int) -> int:
 
 
 def test_tasks_without_nets() -> None:
-    with stacked_in_full():
+    with stacked():
         assert joblib.Parallel()(joblib.delayed(double)(k) for k in range(500)) == [2 * k for k in range(500)]
 
 
 def test_no_tasks_at_all() -> None:
-    with stacked_in_full():
+    with stacked():
         assert joblib.Parallel()([]) == []
 
 
@@ -671,7 +666,7 @@ def test_large_batches_of_tasks(tables: Any, groups: list[int]) -> None:
         make_net().fit(*tables.blobs)
         return k
 
-    with stacked_in_full(max_nets=2):
+    with stacked(max_nets=2):
         assert joblib.Parallel(batch_size=3)(joblib.delayed(train)(k) for k in range(6)) == [*range(6)]
     assert groups == [2] * 6
 
@@ -684,7 +679,7 @@ def train_several(X: Any, y: Any, n_nets: int) -> list[Any]:
 def test_tasks_that_fit_several_nets_in_turn(tables: Any, groups: list[int], float64: None) -> None:
     calls = [joblib.delayed(train_several)(*tables.blobs, n_nets) for n_nets in (3, 1, 2)]
     single = joblib.Parallel()(calls)
-    with stacked_in_full():
+    with stacked():
         together = joblib.Parallel()(calls)
     assert_same(together, single)
     assert groups == [3, 3, 2, 2, 1, 1]
@@ -693,7 +688,7 @@ def test_tasks_that_fit_several_nets_in_turn(tables: Any, groups: list[int], flo
 @pytest.mark.parametrize("return_as", ["list", "generator", "generator_unordered"])
 def test_results_as_they_come(return_as: str, tables: Any, groups: list[int], float64: None) -> None:
     calls = [joblib.delayed(train_several)(*tables.blobs, n_nets) for n_nets in (2, 1)]
-    with stacked_in_full():
+    with stacked():
         results = list(joblib.Parallel(return_as=return_as)(calls))
     assert_same(sorted(results, key=len), [train_several(*tables.blobs, n_nets) for n_nets in (1, 2)])
     assert groups == [2, 2, 1, 1]
@@ -703,7 +698,7 @@ def test_results_as_they_come(return_as: str, tables: Any, groups: list[int], fl
 @pytest.mark.parametrize("return_as", ["generator", "generator_unordered"])
 @pytest.mark.parametrize("n_read", [0, 1])
 def test_generator_may_be_given_up(return_as: str, n_read: int, tables: Any) -> None:
-    with stacked_in_full(), warnings.catch_warnings():
+    with stacked(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # joblib says that results are lost
         results = joblib.Parallel(return_as=return_as)(
             joblib.delayed(train_several)(*tables.blobs, k) for k in range(4)
@@ -717,7 +712,7 @@ def test_search_while_a_generator_is_read(tables: Any, float64: None) -> None:
     """Two calls are open at a time on one backend."""
     run = searched({"alpha": [0, 1]}, cv=2)
     single = run(tables)
-    with stacked_in_full():
+    with stacked():
         results = joblib.Parallel(return_as="generator")(
             joblib.delayed(train_several)(*tables.blobs, k) for k in range(3)
         )
@@ -733,7 +728,7 @@ def test_generator_within_a_task(tables: Any, groups: list[int], float64: None) 
         return [*inner, make_net(random_state=seed).fit(*tables.blobs).predict_proba(tables.blobs[0])]
 
     single = [read(seed) for seed in range(3)]
-    with stacked_in_full():
+    with stacked():
         together = joblib.Parallel()(joblib.delayed(read)(seed) for seed in range(3))
     assert_same(together, single)
     assert groups == [6, 6, 3, 3]
@@ -744,13 +739,13 @@ def test_error_in_the_tasks_iterable_is_raised(tables: Any) -> None:
         yield joblib.delayed(train_several)(*tables.blobs, 1)
         raise LookupError("no more")
 
-    with stacked_in_full(), pytest.raises(LookupError, match="no more"):
+    with stacked(), pytest.raises(LookupError, match="no more"):
         joblib.Parallel()(produce())
 
 
 def test_parallel_object_is_used_again(tables: Any, groups: list[int]) -> None:
     calls = [joblib.delayed(train_several)(*tables.blobs, 1) for _ in range(3)]
-    with stacked_in_full(), joblib.Parallel() as parallel:
+    with stacked(), joblib.Parallel() as parallel:
         first, second = parallel(calls), parallel(calls)
     assert_same(first, second)
     assert groups == [3, 3, 3, 3]
@@ -758,7 +753,7 @@ def test_parallel_object_is_used_again(tables: Any, groups: list[int]) -> None:
 
 def test_backend_object_is_used_by_one_call(tables: Any, groups: list[int]) -> None:
     calls = [joblib.delayed(train_several)(*tables.blobs, 1) for _ in range(3)]
-    joblib.Parallel(backend=StackedBackend(max_nets=2), n_jobs=-1)(calls)
+    joblib.Parallel(backend=StackedBackend(max_nets=2, window=math.inf), n_jobs=-1)(calls)
     assert groups == [2, 2, 1, 1]
 
 
@@ -766,11 +761,11 @@ def test_block_within_a_task(tables: Any, float64: None) -> None:
     """A task that opens a block of its own starts a scheduler within the scheduler."""
 
     def run_stacked() -> Any:
-        with stacked_in_full():
+        with stacked():
             return cross_val_score(make_net(), *tables.blobs, cv=3)
 
     single = cross_val_score(make_net(), *tables.blobs, cv=3)
-    with stacked_in_full():
+    with stacked():
         together = joblib.Parallel()(joblib.delayed(run_stacked)() for _ in range(2))
     assert_same(together, [single, single])
 
@@ -781,7 +776,7 @@ def test_nested_searches_on_several_threads(n_threads: int, tables: Any, float64
     single = run(tables)
     torch.set_num_threads(n_threads)
     try:
-        with stacked_in_full():
+        with stacked():
             together = run(tables)
     finally:
         torch.set_num_threads(1)

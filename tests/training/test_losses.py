@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 import torch.nn.functional as F  # noqa: N812
 
-from sk_mixup import MixupClassifier, fit_stacked
+from sk_mixup import MixupClassifier
 from sk_mixup._training.averages import (
     average_entropy,
     average_rows,
@@ -44,6 +44,7 @@ from tests.helpers.architectures import (
     make_rows,
     note_epochs,
 )
+from tests.helpers.stacking import fit_stacked
 
 SIZE, N_BATCHES, C = 5, 3, 4
 M = SIZE * N_BATCHES

@@ -51,6 +51,7 @@ from sk_mixup.estimators._inputs import (
     count_rows,
     get_input_dtype,
     is_mapping,
+    refuse_arguments,
     refuse_weights_of_dataset,
     stays_on_host,
     take_rows,
@@ -426,7 +427,11 @@ class MixupEstimator(MixupNetMixin):
     def infer(self, x: object, **fit_params: object) -> Any:
         """Return the module's output; see ``skorch.NeuralNet.infer``."""
         x = as_integers(x) if self._takes_integers else x
-        return super().infer(x, **fit_params)
+        try:
+            return super().infer(x, **fit_params)
+        except TypeError as error:
+            refuse_arguments(self.module_, x, fit_params, error)
+            raise
 
     def _check_shape(self, shape: tuple[int, ...], *, reset: bool) -> None:
         if reset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+import inspect
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import assert_all_finite, validate_data
 import torch
+from torch import nn
 from torch.utils.data import Dataset, IterableDataset
 
 from sk_mixup._skorch.datasets import is_mapped
@@ -26,6 +28,7 @@ __all__ = [
     "count_rows",
     "get_input_dtype",
     "is_mapping",
+    "refuse_arguments",
     "refuse_weights_of_dataset",
     "stays_on_host",
     "take_rows",
@@ -84,6 +87,27 @@ def check_mapping(X: Mapping[str, object]) -> dict[str, np.ndarray]:
         if values.dtype.kind == "f":
             assert_all_finite(values, input_name=f"X[{name!r}]")
     return arrays
+
+
+def refuse_arguments(
+    module: nn.Module, x: object, fit_params: Mapping[str, object], error: TypeError
+) -> None:
+    """Raise where what a module was called with does not fit the arguments of its ``forward``."""
+    named: dict[str, object] = dict(x) if is_mapping(x) else {}
+    signature = inspect.signature(module.forward)
+    try:
+        signature.bind(*(() if named else (x,)), **named, **fit_params)
+    except TypeError as misfit:
+        taken = f"the arguments of {type(module).__name__}.forward, {signature}"
+        unknown = [name for name in fit_params if name not in signature.parameters]
+        if unknown:
+            raise TypeError(
+                f"{unknown[0]} must be among {taken}; got an unknown name. Leave it out of fit."
+            ) from error
+        raise TypeError(
+            f"X must fit {taken}; got {list(named) or 'one array'} ({misfit}). Name what it takes in a "
+            "mapping, {'name': array}, or in the items of a Dataset."
+        ) from error
 
 
 @np.errstate(over="ignore", invalid="ignore")  # scikit-learn says which number is too large

@@ -374,6 +374,6 @@ def check_sizes_known(module: object, kwargs: Mapping[str, object]) -> None:
     missing = [f"module__{key}" for key in ("in_features", "out_features") if key not in kwargs]
     if missing:
         raise ValueError(
-            f"{' and '.join(missing)} must be given to initialize without data; got none. Call fit, "
-            "load_params on a safetensors file, or set them."
+            f"{' and '.join(missing)} must be given to initialize without data, or with X that is no one "
+            "array; got none. Call fit, load_params on a safetensors file, or set them."
         )

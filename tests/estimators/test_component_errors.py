@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from sk_mixup import MixupClassifier, MixupGAN, MixupRegressor
+from tests.helpers.datasets import Items
 from tests.helpers.nets import QUICK
 
 X, Y = np.eye(12, 3, dtype=np.float32), np.arange(12) % 3
@@ -187,3 +188,38 @@ def test_options_that_mean_nothing_are_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         owner(**QUICK | options).fit(X, Y)
+
+
+class TakesInput(nn.Module):
+    """A module whose only argument is not named x."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return self.layer(input)
+
+
+@pytest.mark.parametrize("early", [True, False])
+@pytest.mark.parametrize("alpha", [0, 1.0])
+@pytest.mark.parametrize("form", ["mapping", "Dataset"])
+def test_rows_by_a_name_that_the_module_does_not_take(form: str, alpha: float, early: bool) -> None:
+    net = MixupClassifier(TakesInput, max_epochs=1, alpha=alpha, early_stopping=early)
+
+    def fit(name: str) -> MixupClassifier:
+        if form == "Dataset":
+            rows = Items(12, lambda row: ({name: torch.full((4,), float(row))}, row % 2))
+            return net.fit(rows, None)
+        return net.fit({name: np.ones((12, 4), "f")}, np.arange(12) % 2)
+
+    message = r"X must fit the arguments of TakesInput\.forward, \(input.*got \['x'\] \(missing .* 'input'\)"
+    with pytest.raises(TypeError, match=message):
+        fit("x")
+    assert fit("input").n_iter_ == 1
+
+
+def test_fit_parameter_that_the_module_does_not_take() -> None:
+    X = np.ones((12, 4), "f")
+    with pytest.raises(TypeError, match=r"speed must be among the arguments of TakesInput\.forward"):
+        MixupClassifier(TakesInput, max_epochs=1).fit(X, np.arange(12) % 2, speed=1)

@@ -156,6 +156,8 @@ def naming(name: str, value: object, hint: str) -> Iterator[None]:
     try:
         yield
     except TypeError as error:
+        if "; got " in str(error):  # it says already which argument
+            raise
         called = getattr(value, "__name__", type(value).__name__)
         raise TypeError(
             f"{name} must take what it is called with; got {called}, which does not: {error}. {hint}"

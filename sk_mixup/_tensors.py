@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.dlpack import from_dlpack
 
-__all__ = ["gather_rows", "send", "to_host"]
+__all__ = ["gather_rows", "is_foreign_array", "send", "to_host"]
 
 # What numpy has floating types for.
 SHARED = (torch.float16, torch.float32, torch.float64)
@@ -26,8 +27,17 @@ def send(
     return tensor.to(device, non_blocking=True)
 
 
+def is_foreign_array(values: object) -> bool:
+    """Whether values are an array of the array API standard that is neither numpy's nor torch's."""
+    return (
+        not isinstance(values, np.ndarray | Tensor)
+        and hasattr(values, "__array_namespace__")
+        and hasattr(values, "__dlpack__")
+    )
+
+
 def to_host(values: object) -> object:
-    """Turn a tensor on any device into an array; leave everything else alone.
+    """Turn a tensor, or an array of the array API standard, into one of numpy; leave everything else alone.
 
     A floating type that numpy lacks, such as bfloat16, becomes float32; a sparse tensor becomes dense.
 
@@ -36,6 +46,8 @@ def to_host(values: object) -> object:
     TypeError
         If a tensor is on the meta device, where none has values.
     """
+    if is_foreign_array(values):
+        values = from_dlpack(values)
     if not isinstance(values, Tensor):
         return values
     if values.is_meta:

@@ -119,12 +119,12 @@ class MemorizationErrors(Callback):
         modes = [(part, part.training) for part in net.module_.modules()]
         with guard:
             true, corrupted = memorization_errors(
-                net.predict(self.X), _to_array(self.y), _to_array(self.y_true)
+                _to_array(net.predict(self.X)), _to_array(self.y), _to_array(self.y_true)
             )
             net.history.record("train_error_true", true)
             net.history.record("train_error_corrupted", corrupted)
             if self.X_test is not None:
-                wrong = net.predict(self.X_test) != _to_array(self.y_test)
+                wrong = _to_array(net.predict(self.X_test)) != _to_array(self.y_test)
                 net.history.record("test_error", float(wrong.mean()))
         _restore_modes(modes)
 

@@ -24,7 +24,14 @@ from torch.utils.data import Dataset, IterableDataset
 from sk_mixup._data.batches import Batch
 from sk_mixup._data.storage import Rows
 from sk_mixup._random import draw_seed, unseen_draws
-from sk_mixup._skorch.dataset_items import CODED, ItemReader, find_exact_targets, holds_codes, refuse_loader
+from sk_mixup._skorch.dataset_items import (
+    CODED,
+    ItemReader,
+    find_exact_targets,
+    holds_codes,
+    refuse_loader,
+    to_array,
+)
 from sk_mixup._skorch.datasets import refuse_weights
 from sk_mixup._skorch.default_callbacks import (
     WeightedScoring,
@@ -91,7 +98,15 @@ from sk_mixup.estimators._persistence import (
     whole_files,
     write_state,
 )
-from sk_mixup.estimators._prediction import NotReadyError, Output, TablePredictor, cut_rows, is_table
+from sk_mixup.estimators._prediction import (
+    NotReadyError,
+    Output,
+    TablePredictor,
+    cut_rows,
+    find_like,
+    in_namespace_of,
+    is_table,
+)
 from sk_mixup.estimators._targets import (
     ClassWeight,
     OpaqueTargets,
@@ -145,6 +160,8 @@ class MixupEstimator(MixupNetMixin):
     virtual_params_: ClassVar[dict[str, object]] = {}
     # What is known of the targets before a fit.
     _targets: Targets
+    # An empty array of the namespace of X in fit, where scikit-learn dispatched on it.
+    _like: object = None
     # Weight of each class of the rows that are trained on.
     _by_class: np.ndarray | None = None
 
@@ -311,6 +328,7 @@ class MixupEstimator(MixupNetMixin):
         """Check the data and turn targets into codes."""
         refuse_loader(X)
         self._by_class, self._mean_weight = None, 1.0
+        self._like = find_like(X) if reset else self._like
         learner = self._make_learner(reset=reset, classes=classes)
         if is_dataset(X):
             refuse_weights_of_dataset(sample_weight, self.class_weight)
@@ -844,7 +862,7 @@ class MixupEstimator(MixupNetMixin):
             probability of each label; those do not sum to 1. Of dtype float64.
         """
         self._check_ready()
-        return self._read_outputs(X, self._get_predict_nonlinearity())
+        return in_namespace_of(X, self._read_outputs(X, self._get_predict_nonlinearity()))
 
     def predict_log_proba(self, X: object) -> np.ndarray:
         """Predict the logarithm of the probability of each class.
@@ -862,9 +880,9 @@ class MixupEstimator(MixupNetMixin):
         self._check_ready()
         link = self._get_predict_nonlinearity()
         if isinstance(link, Link) and not self.is_overridden("predict_proba"):
-            return self._read_outputs(X, link.log, log=True)
+            return in_namespace_of(X, self._read_outputs(X, link.log, log=True))
         with np.errstate(divide="ignore"):
-            return np.log(self.predict_proba(X))
+            return in_namespace_of(X, np.log(to_array(self.predict_proba(X))))
 
     def predict(self, X: object) -> np.ndarray:
         """Predict the label of each row.
@@ -879,7 +897,7 @@ class MixupEstimator(MixupNetMixin):
         y : ndarray of shape (n_samples,), (n_samples, n_labels) or (n_samples, *sizes)
             Labels; 0-1 indicators for several labels per row; a label for each pixel.
         """
-        return self._targets.decode(self._targets.choose(self.predict_proba(X)))
+        return in_namespace_of(X, self._targets.decode(self._targets.choose(to_array(self.predict_proba(X)))))
 
     def score(self, X: object, y: object, sample_weight: object = None) -> float:
         """Return how well the targets of rows are predicted.
@@ -899,7 +917,7 @@ class MixupEstimator(MixupNetMixin):
             Of a classifier the accuracy, in [0, 1]: the share of rows, or of labelled pixels,
             predicted right; for multilabel targets, subset accuracy. Of a regressor R², at most 1.
         """
-        y_pred = self.predict(X)
+        y_pred = to_array(self.predict(X))
         return self._targets.score(as_target_array(y), y_pred, check_weights(sample_weight, len(y_pred)))
 
     @property
@@ -910,7 +928,7 @@ class MixupEstimator(MixupNetMixin):
             raise AttributeError(f"{type(self).__name__} has no attribute 'classes_'")
         if classes is None:
             raise AttributeError(f"{type(self).__name__} has no classes_ before it is fitted.")
-        return np.asarray(classes)
+        return in_namespace_of(self._like, np.asarray(classes))
 
     @property
     def n_iter_(self) -> int:

@@ -5,14 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+from sklearn import get_config
 from sklearn.exceptions import NotFittedError
+from sklearn.utils._array_api import get_namespace_and_device
 from skorch.exceptions import NotInitializedError
 import torch
 from torch import Tensor
 
 from sk_mixup._data.storage import Rows, split_padded
+from sk_mixup._tensors import is_foreign_array
 
-__all__ = ["NotReadyError", "Output", "TablePredictor", "cut_rows", "is_table"]
+__all__ = [
+    "NotReadyError",
+    "Output",
+    "TablePredictor",
+    "cut_rows",
+    "find_like",
+    "in_namespace_of",
+    "is_table",
+]
 
 # A table is predicted in blocks of this many rows, the last one padded: float32 matrix
 # products choose their kernel by batch size, and rows predicted one by one differed from
@@ -32,6 +44,28 @@ class NotReadyError(NotInitializedError, NotFittedError):
 def is_table(rows: Rows) -> bool:
     """Whether each example is one row of numbers."""
     return getattr(rows.x, "ndim", None) == 2
+
+
+def find_like(X: object) -> object:
+    """Return an empty array where X is, of its namespace, if scikit-learn dispatches on it; else None."""
+    if not get_config()["array_api_dispatch"] or not (isinstance(X, Tensor) or is_foreign_array(X)):
+        return None
+    xp, _, device = get_namespace_and_device(X)
+    like: object = xp.empty(0, device=device)
+    return like
+
+
+def in_namespace_of(X: object, values: np.ndarray) -> np.ndarray:
+    """Return predictions as what X is and where it is, if scikit-learn dispatches on arrays.
+
+    Labels that are no numbers stay in numpy, which alone holds them.
+    """
+    like = find_like(X)
+    if like is None or values.dtype.kind not in "biuf":
+        return values
+    xp, _, device = get_namespace_and_device(like)
+    moved: np.ndarray = xp.asarray(values, device=device)
+    return moved
 
 
 def cut_rows(rows: Rows, size: int) -> Iterator[Tensor]:

@@ -57,6 +57,7 @@ from sk_mixup.estimators._persistence import (
     whole_files,
     write_state,
 )
+from sk_mixup.estimators._prediction import in_namespace_of
 from sk_mixup.mixing import draw_gan_plan
 from sk_mixup.mixing.mixup import LAM_PER, LamPer
 from sk_mixup.modules import MLP
@@ -587,7 +588,8 @@ class MixupGAN(BaseEstimator):
             examples it is the logarithm of their density over that of generated ones.
         """
         check_is_fitted(self)
-        return evaluate(self.discriminator_, self._check_rows(X, reset=False)).reshape(-1)
+        logits = evaluate(self.discriminator_, self._check_rows(X, reset=False)).reshape(-1)
+        return in_namespace_of(X, logits)
 
     def save_params(self, f_params: File, use_safetensors: bool = False) -> None:
         """Save the weights of both nets in one file; one named by its path appears whole or not at all.

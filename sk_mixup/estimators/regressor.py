@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from sk_mixup.estimators._base import MixupEstimator
 from sk_mixup.estimators._options import store_options
+from sk_mixup.estimators._prediction import in_namespace_of
 from sk_mixup.estimators._targets import RealValues, Targets
 from sk_mixup.mixing import Partners, Vicinity
 from sk_mixup.mixing.mixup import LamPer
@@ -295,8 +296,8 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
         """
         self._check_ready()
         values = self._targets.choose(self._read_outputs(X, self._get_predict_nonlinearity()))
-        dtype = np.float32 if getattr(X, "dtype", None) in (np.float32, torch.float32) else np.float64
-        return self._targets.decode(values.astype(dtype, copy=False))
+        dtype = np.float32 if str(getattr(X, "dtype", "")).endswith("float32") else np.float64
+        return in_namespace_of(X, self._targets.decode(values.astype(dtype, copy=False)))
 
     @property
     def predict_proba(self) -> NoReturn:

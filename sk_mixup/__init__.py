@@ -2,7 +2,13 @@
 
 from sk_mixup._skorch.distributed import AccelerateMixin
 from sk_mixup._skorch.net import MixupNetMixin
-from sk_mixup.estimators import MixupClassifier, MixupGAN, MixupRegressor, SemiSupervisedMixupClassifier
+from sk_mixup.estimators import (
+    MixupClassifier,
+    MixupGAN,
+    MixupRegressor,
+    SemiSupervisedMixupClassifier,
+    get_trusted_types,
+)
 from sk_mixup.stacking import fit_stacked, stacked
 
 __all__ = [
@@ -13,6 +19,7 @@ __all__ = [
     "MixupRegressor",
     "SemiSupervisedMixupClassifier",
     "fit_stacked",
+    "get_trusted_types",
     "stacked",
 ]
 __version__ = "0.1.0"

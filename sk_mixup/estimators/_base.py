@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import copy
 import inspect
 import math
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, SupportsIndex
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -97,6 +97,13 @@ from sk_mixup.estimators._persistence import (
     read_header,
     whole_files,
     write_state,
+)
+from sk_mixup.estimators._plain_state import (
+    describe_net,
+    is_whole,
+    reduce_whole,
+    restore_net,
+    takes_whole,
 )
 from sk_mixup.estimators._prediction import (
     NotReadyError,
@@ -951,6 +958,23 @@ class MixupEstimator(MixupNetMixin):
         return tags
 
     # -- files ---------------------------------------------------------------------------
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[object, ...]:
+        return reduce_whole(self)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Return the whole state for a pickle or a copy, else one of plain values, as for skops."""
+        if not is_whole():
+            return describe_net(self, MixupEstimator)
+        state: dict[str, object] = super().__getstate__()
+        return state
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        """Become the net whose state it is."""
+        if takes_whole(self):
+            super().__setstate__(state)
+        else:
+            restore_net(self, MixupEstimator, state)
 
     def save_params(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 import copy
 import io
@@ -10,7 +10,7 @@ from itertools import count, pairwise
 import math
 import os
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -56,6 +56,14 @@ from sk_mixup.estimators._persistence import (
     to_json,
     whole_files,
     write_state,
+)
+from sk_mixup.estimators._plain_state import (
+    describe,
+    is_whole,
+    load_parts,
+    reduce_whole,
+    restore,
+    takes_whole,
 )
 from sk_mixup.estimators._prediction import in_namespace_of
 from sk_mixup.mixing import draw_gan_plan
@@ -645,8 +653,16 @@ class MixupGAN(BaseEstimator):
     def _get_learned(self) -> dict[str, object]:
         return {name: to_json(self.__dict__[name]) for name in LEARNED if name in self.__dict__}
 
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[object, ...]:
+        return reduce_whole(self)
+
     def __getstate__(self) -> dict[str, object]:
-        """Keep nets and optimizers as bytes: a GAN trained on a GPU can be unpickled without one."""
+        """Return the whole state for a pickle or a copy, else one of plain values, as for skops.
+
+        The whole one has nets and optimizers as bytes: a GAN trained on a GPU can be unpickled without one.
+        """
+        if not is_whole():
+            return describe(self, BaseEstimator, ON_DEVICE, ["callbacks_"])
         state = dict(super().__getstate__())
         buffer = io.BytesIO()
         torch.save({name: state.pop(name) for name in ON_DEVICE if name in state}, buffer)
@@ -654,12 +670,27 @@ class MixupGAN(BaseEstimator):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Put nets and optimizers on the device they were on, or on the CPU if there is none such."""
+        if not takes_whole(self):
+            self._restore(state)
+            return
         location = get_map_location(state["device"])
         options = {"weights_only": False, **(state["torch_load_kwargs"] or {})}
         parts = torch.load(io.BytesIO(state["_on_device"]), map_location=location, **options)
         device = state["device"] if torch.device(state["device"]).type == location.type else "cpu"
         super().__setstate__({**state, **parts, "device": device})
         del self._on_device
+
+    def _restore(self, state: Mapping[str, object]) -> None:
+        """Become the GAN whose plain state it is."""
+        states = restore(self, BaseEstimator, state)
+        if not states:
+            return
+        kept = dict(self.__dict__)
+        self.random_state = 0
+        self._initialize()
+        load_parts(self, states)
+        self.__dict__.update(kept)
+        self.callbacks_ = _make_callbacks(self.callbacks)
 
     def __sklearn_tags__(self) -> Tags:
         """Return the estimator tags: arrays of any rank are taken."""

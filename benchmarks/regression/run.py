@@ -191,7 +191,8 @@ def compare(config: Config, table: Table, repeats: Sequence[int]) -> dict[str, A
 
 def make_search(config: Config, method: str, seed: int, n_samples: int) -> GridSearchCV:
     """Return the search of a method's options, on inputs and targets that are standardised."""
-    net = MixupRegressor(random_state=seed, **config.make_options(n_samples))
+    options = config.make_options(n_samples)
+    net = MixupRegressor(random_state=seed, standardize_targets=False, **options)
     model = TransformedTargetRegressor(make_pipeline(StandardScaler(), net), transformer=StandardScaler())
     return GridSearchCV(
         model,

@@ -36,7 +36,7 @@ def make_facts(net: MixedNet, dataset: object, labels: object, *, orders_rows: b
     """
     return RowFacts(
         labels=lambda: net._get_class_codes(_get_all_targets(dataset, labels)),
-        targets=lambda: net._get_real_targets(_get_all_targets(dataset, labels)),
+        targets=lambda: net._get_real_targets(_get_all_targets(dataset, labels, as_given=True)),
         inputs=lambda: _get_inputs(dataset),
         shape=lambda: _find_shape(dataset) or vars(net).get("_shape_in"),
         layers=net._find_layers,
@@ -65,10 +65,10 @@ def check_distances(targets: np.ndarray | None) -> np.ndarray:
     return targets
 
 
-def _get_all_targets(dataset: Any, labels: Any) -> np.ndarray | None:
-    """Return the targets of all rows; None if they are not at hand."""
+def _get_all_targets(dataset: Any, labels: Any, *, as_given: bool = False) -> np.ndarray | None:
+    """Return the targets of all rows, codes or as the user gave them; None if they are not at hand."""
     if isinstance(dataset, Rows):
-        targets: Any = dataset.get_targets()
+        targets: Any = dataset.y if as_given else dataset.get_targets()
     elif isinstance(dataset, Subset) and labels is not None:
         targets = labels[np.asarray(dataset.indices)]
     else:

@@ -205,6 +205,11 @@ class MixupNetMixin(MixedSteps):
         return False
 
     @property
+    def _loss_unit(self) -> float:
+        """What losses are multiplied by in the history."""
+        return 1.0
+
+    @property
     def _processes(self) -> Processes:
         """Who trains the net."""
         return Processes()
@@ -350,7 +355,7 @@ class MixupNetMixin(MixedSteps):
         """Run one pass; the losses are read once at its end unless code of the user's looks on."""
         if iterator is None:
             return
-        losses = EpochLosses(self.history, prefix)
+        losses = EpochLosses(self.history, prefix, self._loss_unit)
         try:
             run_fast = self._train_fast if training else self._validate_fast
             if not run_fast(iterator, losses, fit_params):

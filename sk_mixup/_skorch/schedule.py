@@ -52,9 +52,12 @@ class EpochLosses:
         Its last epoch is the one that is run.
     prefix : {'train', 'valid'}
         Beginning of the names in the history.
+    unit : float, default=1.0
+        What losses are multiplied by there.
     """
 
-    def __init__(self, history: History, prefix: str) -> None:
+    def __init__(self, history: History, prefix: str, unit: float = 1.0) -> None:
+        self.unit = unit
         self.rows: list[dict[str, float | int]] = history[-1]["batches"]
         self.names = f"{prefix}_loss", f"{prefix}_batch_size", f"{prefix}_batch_weight"
         self.n_before = len(self.rows)
@@ -102,6 +105,6 @@ class EpochLosses:
     def _fill(self, row: dict[str, float | int], loss: float, size: int, share: float) -> None:
         """Write to a row of the history; what a batch counts only where that is not its size."""
         loss_name, size_name, share_name = self.names
-        row.update({loss_name: loss, size_name: size})
+        row.update({loss_name: loss * self.unit, size_name: size})
         if share != size:
             row[share_name] = share

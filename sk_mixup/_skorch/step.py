@@ -333,7 +333,7 @@ class MixedSteps(NeuralNet):
         if loss is None or not loss.accepts(output, y):
             return None
         y, lam = y.to(output.device), lam.to(output.device)
-        return loss.apply(output, y, lam, None if weight is None else weight.to(output.device))
+        return loss.as_descended().apply(output, y, lam, None if weight is None else weight.to(output.device))
 
     def get_mixed_loss(
         self,

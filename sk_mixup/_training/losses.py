@@ -19,11 +19,13 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 
+from sk_mixup._tensors import send
 from sk_mixup._training.averages import (
     IGNORED,
     divide_safely,
@@ -120,6 +122,10 @@ class Loss(ABC):
     def describe(self) -> Hashable:
         """Return what losses share whose prepared tensors can be stacked."""
         return type(self)
+
+    def as_descended(self) -> Loss:
+        """Return the loss whose value goes with the gradient."""
+        return self
 
     def accepts(self, output: object, y: Tensor) -> bool:
         """Whether `output` is a tensor of floats, with a column for each column of `y`."""
@@ -312,23 +318,46 @@ class BinaryCrossEntropy(Loss):
 
 @dataclass(frozen=True)
 class SquaredError(Loss):
-    """Squared error against mixed targets, averaged over rows and outputs."""
+    """Squared error against mixed targets, averaged over rows and outputs.
+
+    Parameters
+    ----------
+    units : tuple of float, default=None
+        What the errors of each output are multiplied by in the values of the loss, not in its gradient;
+        None means 1.
+    """
+
+    units: tuple[float, ...] | None = None
 
     def make_targets(self, y: Tensor, lam: Tensor, divisor: Tensor) -> tuple[Tensor, ...]:
-        """Return the mixed targets, and what twice the error of each row is multiplied by."""
+        """Return the mixed targets, what twice the error of each row is multiplied by, and the units."""
         target = mix_columns(y, lam)
-        return target, (2 / (divisor * target.shape[1])).expand(len(target), 1)
+        factor = (2 / (divisor * target.shape[1])).expand(len(target), 1)
+        if self.units is None:
+            return target, factor
+        return target, factor, send(np.asarray(self.units), target.device, target.dtype).expand_as(target)
 
     def compute_gradient(self, output: Tensor, kept: Tensor, *prepared: Tensor) -> Tensor:
         """Return ``2 (output - target) / divisor``."""
-        target, factor = prepared
+        target, factor, *_ = prepared
         kept.copy_(output)
         return (output - target).mul_(factor)
 
     def compute_values(self, kept: Tensor, *prepared: Tensor) -> Tensor:
-        """Return the squared errors over the divisor."""
-        target, factor = prepared
-        return ((kept - target).square() * factor).sum(dim=-1) / 2
+        """Return the squared errors, in their units, over the divisor."""
+        target, factor, *units = prepared
+        errors = kept - target
+        for unit in units:
+            errors *= unit
+        return (errors.square() * factor).sum(dim=-1) / 2
+
+    def describe(self) -> Hashable:
+        """Return what losses share whose prepared tensors can be stacked."""
+        return type(self), self.units is None
+
+    def as_descended(self) -> Loss:
+        """Return the loss whose errors all count alike."""
+        return SquaredError()
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ from sk_mixup._validation import check_choice, check_names, naming
 from sk_mixup.estimators._codes import PairEncoder, TargetLearner
 from sk_mixup.estimators._holdout import HoldOut, count_held_out, count_trainable, watches_validation
 from sk_mixup.estimators._inputs import (
+    FoundTargets,
     check_has_rows,
     check_mapping,
     check_spread,
@@ -161,6 +162,8 @@ class MixupEstimator(MixupNetMixin):
     class_weight: ClassWeight = None
     label_smoothing = 0.0
     confidence_penalty = 0.0
+    # An option of regressors.
+    standardize_targets = False
     # skorch sets these in its constructor; here a constructor sets nothing but options.
     history_: Any = None
     initialized_ = False
@@ -336,7 +339,7 @@ class MixupEstimator(MixupNetMixin):
         refuse_loader(X)
         self._by_class, self._mean_weight = None, 1.0
         self._like = find_like(X) if reset else self._like
-        learner = self._make_learner(reset=reset, classes=classes)
+        learner = self._make_learner(reset=reset, classes=classes, sample_weight=sample_weight)
         if is_dataset(X):
             refuse_weights_of_dataset(sample_weight, self.class_weight)
             if reset:
@@ -384,11 +387,13 @@ class MixupEstimator(MixupNetMixin):
         check_has_rows(dataset)
         return ItemReader.of(self.get_iterator(dataset, training=True))
 
-    def _make_learner(self, *, reset: bool, classes: Sequence[object] | None = None) -> TargetLearner:
+    def _make_learner(
+        self, *, reset: bool, classes: Sequence[object] | None = None, sample_weight: object = None
+    ) -> TargetLearner:
         """Return what checks targets."""
         ignored = self.get_params_for("criterion").get("ignore_index", TargetOptions.ignored)
         given = as_class_array(self.classes if classes is None else classes)
-        options = TargetOptions(given, int(ignored))
+        options = TargetOptions(given, int(ignored), sample_weight)
         takes_classes = "classes" in self._get_option_names()
         return TargetLearner(self._list_kinds(), options, self._targets, reset, takes_classes)
 
@@ -495,7 +500,7 @@ class MixupEstimator(MixupNetMixin):
             kept = np.flatnonzero(sample_weight)
             params = take_rows(params, kept, len(y))
             dataset, y = dataset.subset(kept), y[kept]
-        return self._split(dataset, y, params)
+        return self._split(dataset, y if is_dataset(X) else self._targets.decode_given(y), params)
 
     def _split(self, dataset: Any, y: np.ndarray | None, params: Mapping[str, object]) -> tuple[Any, Any]:
         is_wanted = self._stops_early or watches_validation(self.callbacks_, dict(self._default_callbacks))
@@ -518,6 +523,11 @@ class MixupEstimator(MixupNetMixin):
         if targets is not None:
             self._targets.encode_yielded(targets)
         return valid
+
+    def get_facts(self, dataset: Any, labels: Any = None) -> RowFacts:
+        """Return what a policy may ask of a training set; see :class:`MixupNetMixin`."""
+        is_coded = isinstance(labels, FoundTargets)
+        return super().get_facts(dataset, self._targets.decode_given(labels) if is_coded else labels)
 
     def _get_read(self, dataset: object) -> Callable[[object], object]:
         if holds_codes(dataset):
@@ -692,6 +702,38 @@ class MixupEstimator(MixupNetMixin):
     def _has_bounded_loss(self) -> bool:
         """Whether the loss cannot be below zero; an entropy bonus may bring it there."""
         return not self.confidence_penalty and super()._has_bounded_loss()
+
+    @property
+    def _loss_unit(self) -> float:
+        return self._targets.get_loss_unit(vars(self).get("criterion_"))
+
+    def train_step(self, batch: Any, **fit_params: object) -> dict[str, Any]:
+        """Do one optimisation step; see ``skorch.NeuralNet.train_step``."""
+        return self._count_columns(super().train_step(batch, **fit_params), batch, training=True)
+
+    def validation_step(self, batch: Any, **fit_params: object) -> dict[str, Any]:
+        """Compute the loss of one batch as it is: never mixed, never augmented."""
+        return self._count_columns(super().validation_step(batch, **fit_params), batch, training=False)
+
+    def _count_columns(self, step: dict[str, Any], batch: object, *, training: bool) -> dict[str, Any]:
+        """Let the errors of columns that were standardised count in the loss by their units."""
+        if self._targets.column_units is None:
+            return step
+        with torch.no_grad():
+            loss = self._compute_loss_in_units(step["y_pred"], as_batch(batch), training)
+        return {**step, "loss": loss}
+
+    def _compute_loss_in_units(self, y_pred: Tensor, batch: Batch, training: bool) -> Tensor:
+        """Return the loss of a batch whose columns count by their units, as a fast epoch computes it."""
+        y, lam, weight = batch.get_mixed_targets()
+        y, lam = y.to(y_pred.device), lam.to(y_pred.device)
+        loss = self._get_closed_form_loss(training)
+        if loss is not None and loss.accepts(y_pred, y):
+            return loss.apply(y_pred, y, lam, None if weight is None else weight.to(y_pred.device))
+        units = y_pred.new_tensor(self._targets.column_units)
+        targets = batch.targets * units.to(batch.targets)
+        counted = Batch(batch.loaded, targets, batch.weight, batch.position, batch.lam, batch.variation)
+        return self.get_batch_loss(y_pred * units, counted, training=training)
 
     def _end_epoch(self, sets: dict[str, Any]) -> bool:
         """Call the callbacks; return whether one stops the training, in skorch's way."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
@@ -71,7 +71,8 @@ class TargetLearner:
         y = yielded if found is None else found
         if y.ndim == 2 and y.shape[1] == 1:  # as torch users write single targets
             y = y[:, 0]
-        targets, y = self._check(y, len(y))
+        options = replace(self.options, is_whole=found is not None)
+        targets, y = replace(self, options=options)._check(y, len(y))
         codes = targets.encode_yielded(y)
         return targets, None if found is None else codes.view(FoundTargets)
 

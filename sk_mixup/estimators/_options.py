@@ -103,6 +103,7 @@ class FitOptions(Protocol):
     use_caching: object
     predict_nonlinearity: object
     dataset: object
+    standardize_targets: bool
 
 
 def check_fit_options(options: FitOptions) -> None:
@@ -118,6 +119,8 @@ def check_fit_options(options: FitOptions) -> None:
         raise ValueError(
             f"use_caching must be 'auto', True or False; got {options.use_caching!r}. Leave it at 'auto'."
         )
+    hint = "Use False to train on y as it is."
+    check_bool("standardize_targets", options.standardize_targets, hint=hint)
     _check_callables(options)
     if isinstance(options.criterion, str):
         check_choice("criterion", options.criterion, ("auto",))

@@ -45,10 +45,16 @@ class TargetOptions:
         All labels, where they are given.
     ignored : int
         The label of positions that have none.
+    weight : object
+        The weights of the rows, as they were given.
+    is_whole : bool
+        Whether all targets of a fit are at hand; of an endless stream, the first only.
     """
 
     classes: np.ndarray | None = None
     ignored: int = IGNORED
+    weight: object = None
+    is_whole: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +121,10 @@ class Targets(ABC):
     @abstractmethod
     def decode(self, codes: np.ndarray | Tensor) -> np.ndarray:
         """Turn what the network is trained on into targets as the user writes them."""
+
+    def decode_given(self, codes: np.ndarray) -> np.ndarray:
+        """Return what code of the user's is given as y that divides the rows: the codes of classes."""
+        return codes
 
     def weigh_classes(self, codes: np.ndarray, class_weight: ClassWeight) -> np.ndarray | None:
         """Return the weight of each class; None where they count alike."""
@@ -190,6 +200,15 @@ class Targets(ABC):
         """Return the loss with its gradient, where it has a closed form."""
         return None
 
+    def get_loss_unit(self, criterion: object) -> float:
+        """Return what losses of codes are multiplied by in the history."""
+        return 1.0
+
+    @property
+    def column_units(self) -> tuple[float, ...] | None:
+        """What errors of each column are multiplied by in losses of the history; None for 1."""
+        return None
+
     # -- prediction ----------------------------------------------------------------------
 
     def get_link(self, criterion: nn.Module | None) -> Callable[[Tensor], Tensor] | None:
@@ -203,6 +222,10 @@ class Targets(ABC):
     def choose(self, values: np.ndarray) -> np.ndarray:
         """Return codes from what the link gives."""
         return values
+
+    def present(self, values: np.ndarray, dtype: type[np.floating]) -> np.ndarray:
+        """Return real-valued predictions, of a dtype, in the shape that y had."""
+        return _to_array(values.astype(dtype, copy=False))
 
     @abstractmethod
     def score(self, y: object, y_pred: np.ndarray, sample_weight: object = None) -> float:
@@ -224,6 +247,10 @@ class RealValues(Targets):
     criterion = nn.MSELoss
     n_columns: int | None = None
     is_flat: bool = True
+
+    def takes(self, y: np.ndarray) -> bool:
+        """Whether later targets are real values too, standardised or not."""
+        return not OpaqueTargets.accepts(y)
 
     @classmethod
     @np.errstate(over="ignore", invalid="ignore")  # scikit-learn says which number is too large
@@ -276,7 +303,9 @@ class RealValues(Targets):
 
     def decode(self, codes: np.ndarray | Tensor) -> np.ndarray:
         """Return values of the shape that y had; those of a wider head as they are."""
-        values = _to_array(codes)
+        return self._shape(_to_array(codes))
+
+    def _shape(self, values: np.ndarray) -> np.ndarray:
         return values.ravel() if self.is_flat and values.size == len(values) else values
 
     def check_has_classes(self) -> None:
@@ -329,6 +358,10 @@ class RealValues(Targets):
     def choose(self, values: np.ndarray) -> np.ndarray:
         """Return the columns that were predicted."""
         return values.reshape(len(values), -1) if values.ndim < 3 else values
+
+    def present(self, values: np.ndarray, dtype: type[np.floating]) -> np.ndarray:
+        """Return predictions of the shape that y had."""
+        return self._shape(values.astype(dtype, copy=False))
 
     def score(self, y: object, y_pred: np.ndarray, sample_weight: object = None) -> float:
         """Return R²."""

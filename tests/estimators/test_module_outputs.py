@@ -49,7 +49,9 @@ CASES: dict[str, tuple[type, Any, int, Any]] = {
 def make_net(case: str, **options: Any) -> Any:
     owner, _, n_outputs, criterion = CASES[case]
     weights = {"criterion__weight": torch.tensor([1.0, 2.0, 5.0])} if case == "weighted labels" else {}
+    as_given = {"standardize_targets": False} if owner is MixupRegressor else {}
     given = {"module__n_outputs": n_outputs, "criterion": criterion, **weights, **OPTIONS, **EVERY_ROW}
+    given |= as_given
     return owner(Members, alpha=0, **given | options)
 
 

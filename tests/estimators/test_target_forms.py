@@ -110,7 +110,7 @@ def test_nullable_columns_train_the_same_net(owner: type, dtypes: tuple[str, str
     )
     net, expected = owner(**ONCE).fit(X, frame), owner(**ONCE).fit(X, plain)
     np.testing.assert_array_equal(net.predict(X), expected.predict(X))
-    assert net.score(X, frame) == pytest.approx(expected.score(X, plain))
+    assert net.score(X, frame) == pytest.approx(expected.score(X, plain), rel=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["datetime64[s]", "timedelta64[s]"])
@@ -318,7 +318,8 @@ def test_inputs_in_bfloat16_train_as_their_values_do(owner: type, options: dict[
 @pytest.mark.parametrize("owner", OWNERS)
 def test_a_module_in_bfloat16_predicts(owner: type, options: dict[str, Any]) -> None:
     module = torch.nn.Linear(4, 1 if owner is MixupRegressor else 3).bfloat16()
-    net = owner(module, **{**ONCE, "max_epochs": 2, **options}).fit(X, CODES)
+    as_given = {"standardize_targets": False} if owner is MixupRegressor else {}
+    net = owner(module, **{**ONCE, "max_epochs": 2, **options, **as_given}).fit(X, CODES)
     assert net.module_.weight.dtype == torch.bfloat16
     with torch.no_grad():
         output = net.module_(torch.as_tensor(X).bfloat16()).float().numpy()

@@ -157,6 +157,7 @@ def fit(task: Task, form: str, size: int, weight: Any, alpha: float = 0.0, **opt
     x, given = IMAGES if task.y.ndim > 2 else X, task.y
     criterion = {f"criterion__{name}": value for name, value in (task.options | options).items()}
     own = {} if issubclass(task.owner, Net | Classifier) else {"early_stopping": False}
+    own |= {"standardize_targets": False} if task.owner is MixupRegressor else {}
     net = task.owner(
         task.build(),
         criterion=task.criterion,

@@ -48,6 +48,14 @@ from tests.helpers.vicinities import FILLED_UP, INF, VICINITIES, Noted, fits
 N = 21  # 2 batches of 8 and one of 5
 LR = 0.5
 SGD: dict[str, Any] = {"optimizer": torch.optim.SGD, "lr": LR, "batch_size": 8, "max_epochs": 1}
+
+
+def make_plain_net(architecture: str, problem: str, **options: Any) -> Any:
+    """Return a net that is trained on y as it is."""
+    as_given = {"standardize_targets": False} if problem.startswith("target") else {}
+    return make_net(architecture, problem, **as_given, **options)
+
+
 # What keeps an estimator from the fast epochs, and changes nothing.
 STEPWISE: dict[str, Any] = {"augment": lambda x: x}
 
@@ -137,9 +145,11 @@ def assert_equals_slow_loop(
 ) -> None:
     """Fit for an epoch; assert that weights and losses are those of the slow loop."""
     X, y = make_rows(architecture)[:N].astype(np.float64), PROBLEMS[problem].y[:N]
-    begun = make_net(architecture, problem, **SGD | {"max_epochs": 0}).fit(X, y)
+    begun = make_plain_net(architecture, problem, **SGD | {"max_epochs": 0}).fit(X, y)
     noted = Noted(VICINITIES[name])
-    net = make_net(architecture, problem, vicinity=noted, **SGD | options).fit(X, y, sample_weight=weight)
+    net = make_plain_net(architecture, problem, vicinity=noted, **SGD | options).fit(
+        X, y, sample_weight=weight
+    )
     (plan,) = noted.plans
     history = train_slowly(begun.module_, plan, X, y.astype(np.float64), problem, weight)
     assert [row["train_loss"] for row in net.history[-1]["batches"]] == pytest.approx(history, abs=1e-10)
@@ -228,7 +238,7 @@ def test_partners_from_outside_go_through_batch_normalisation_beside_the_batch(f
 
 
 def fit(architecture: str = "tanh", problem: str = "classes", weight: Any = None, **options: Any) -> Any:
-    net = make_net(architecture, problem, **{"batch_size": 8, **options})
+    net = make_plain_net(architecture, problem, **{"batch_size": 8, **options})
     return net.fit(make_rows(architecture)[:N], PROBLEMS[problem].y[:N], sample_weight=weight)
 
 
@@ -395,7 +405,7 @@ def test_training_writes_to_nothing_it_is_given(name: str) -> None:
     X, y, weight = make_rows("convolution")[:N], problem.y[:N].copy(), WEIGHT[:N].copy()
     copies = [part.copy() for part in (X, y, weight)]
     policy = VICINITIES[name]
-    net = make_net("convolution", "classes" if classes else "target", vicinity=policy, max_epochs=1)
+    net = make_plain_net("convolution", "classes" if classes else "target", vicinity=policy, max_epochs=1)
     net.fit(X, y, sample_weight=weight)
     assert all(map(np.array_equal, (X, y, weight), copies))
     assert net.vicinity is policy

@@ -1,0 +1,163 @@
+"""Real values that a network is trained on as standardised ones: in units of their own mean and spread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+import inspect
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sk_mixup._training.losses import Loss, SquaredError
+from sk_mixup.estimators._inputs import check_weights, get_input_dtype
+from sk_mixup.estimators._targets import RealValues, TargetOptions
+
+__all__ = ["StandardizedValues", "mean_the_same_in_any_unit"]
+
+# By what power of a unit of y a criterion changes; HuberLoss, with a constant of its own, is no such.
+POWERS: dict[object, int] = {nn.MSELoss: 2, nn.L1Loss: 1}
+# Columns that differ by rounding alone are constant.
+ROUNDING = 10 * np.finfo(np.float64).eps
+# A prediction must tell values apart that differ by so many standard deviations.
+RESOLUTION = 1e-3
+# Operations after which a module is still what comes before them, in other units or of another shape.
+AFFINE = ("Add", "Sub", "Mul", "Div", "View", "Reshape", "UnsafeView", "Squeeze", "Unsqueeze", "ToCopy")
+# What no training can bring out of a range.
+BOUNDED = (
+    *("Sigmoid", "Softplus", "Relu", "Tanh", "Exp", "Softmax", "Hardtanh", "Clamp"),
+    *("Abs", "Pow", "Elu", "Gelu", "Silu"),
+)
+
+
+def mean_the_same_in_any_unit(criterion: object) -> bool:
+    """Whether a criterion differs between units of y by a factor alone: squared and absolute error."""
+    return criterion == "auto" or (criterion if inspect.isclass(criterion) else type(criterion)) in POWERS
+
+
+@dataclass(frozen=True, eq=False)
+class StandardizedValues(RealValues):
+    """Real values whose codes have the mean 0 and the standard deviation 1 in each column.
+
+    Attributes
+    ----------
+    mean, std : tuple of float
+        Of the targets that were learned, by the weights of the rows; 1 for the spread of a constant.
+    """
+
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    @classmethod
+    def check(cls, y: np.ndarray) -> np.ndarray:
+        """Return finite numbers in double precision: what makes them differ may be far less than they are."""
+        super().check(y)
+        exact = np.asarray(y, dtype=np.float64)
+        return exact[:, 0] if exact.ndim == 2 and exact.shape[1] == 1 else exact
+
+    @classmethod
+    def learn(cls, y: np.ndarray, options: TargetOptions) -> Self:
+        """Take mean and spread of each column; of the first targets of a stream neither."""
+        columns = y.reshape(len(y), -1)
+        mean, std = np.zeros(columns.shape[1]), np.ones(columns.shape[1])
+        if options.is_whole:
+            weight = check_weights(options.weight, len(y))
+            mean = np.average(columns, axis=0, weights=weight)
+            std = np.sqrt(np.average(np.square(columns - mean), axis=0, weights=weight))
+            std = np.where(std > ROUNDING * np.abs(mean), std, 1.0)
+        return cls(columns.shape[1], y.ndim == 1, tuple(mean.tolist()), tuple(std.tolist()))
+
+    # -- codes and back ------------------------------------------------------------------
+
+    @property
+    def scale(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of each column."""
+        return np.asarray(self.mean), np.asarray(self.std)
+
+    def encode(self, y: np.ndarray) -> np.ndarray:
+        """Return the standardised columns."""
+        mean, std = self.scale
+        return ((super().encode(y) - mean) / std).astype(get_input_dtype())
+
+    def encode_yielded(self, y: np.ndarray) -> np.ndarray:
+        """Return the standardised columns."""
+        return self.encode(y.astype(np.float64, copy=False))
+
+    def decode(self, codes: np.ndarray | Tensor) -> np.ndarray:
+        """Return values in units of y, in double precision, of the shape that y had."""
+        return super().decode(self._restore(torch.as_tensor(codes)))
+
+    def decode_given(self, codes: np.ndarray) -> np.ndarray:
+        """Return values in units of y."""
+        return self.decode(codes)
+
+    def _restore(self, codes: Tensor) -> Tensor:
+        mean, std = map(torch.as_tensor, self.scale)
+        return codes.cpu().double() * std + mean
+
+    # -- training ------------------------------------------------------------------------
+
+    def check_output(self, output: Tensor, criterion: nn.Module) -> None:
+        """Raise also where the output cannot leave a range, as targets of the mean 0 do."""
+        super().check_output(output, criterion)
+        name = _find_bound(output)
+        if name:
+            raise ValueError(
+                "module must return numbers of any size and sign while standardize_targets=True; got the "
+                f"output of {name}, whose range is bounded. Set standardize_targets=False, or end in a "
+                "linear layer."
+            )
+
+    def find_closed_form(
+        self, criterion: nn.Module, label_smoothing: float, confidence_penalty: float
+    ) -> Loss | None:
+        """Return squared error, if that is the criterion; its values count columns by their units."""
+        loss = super().find_closed_form(criterion, label_smoothing, confidence_penalty)
+        return SquaredError(self.column_units) if isinstance(loss, SquaredError) else loss
+
+    def get_loss_unit(self, criterion: object) -> float:
+        """Return the unit of the criterion's losses."""
+        return float(self._spread ** POWERS.get(type(criterion), 0))
+
+    @property
+    def _spread(self) -> float:
+        """The standard deviation; of several columns, the root of their mean variance."""
+        std = self.scale[1]
+        return float(std.max() * np.sqrt(np.mean(np.square(std / std.max()))))
+
+    @property
+    def column_units(self) -> tuple[float, ...] | None:
+        """The unit of each column, in that of all together; None where they are alike."""
+        units = self.scale[1] / self._spread
+        return None if len(units) == 1 else tuple(units.tolist())
+
+    # -- prediction ----------------------------------------------------------------------
+
+    def read(self, output: Tensor, link: Callable[[Tensor], Tensor], *, log: bool = False) -> Tensor:
+        """Return what the link makes of the output in units of y."""
+        return super().read(self._restore(output), link, log=log)
+
+    def present(self, values: np.ndarray, dtype: type[np.floating]) -> np.ndarray:
+        """Return predictions of the network's precision; of double where that could not tell them apart."""
+        mean, std = self.scale
+        own = get_input_dtype()
+        is_coarse = np.any(np.spacing(np.abs(mean).astype(own)) > RESOLUTION * std)
+        return super().present(
+            values if is_coarse else values.astype(own), np.float64 if is_coarse else dtype
+        )
+
+
+def _find_bound(output: Tensor) -> str:
+    """Return the function with a bounded range that an output is of; '' for none that is known."""
+    node = output.grad_fn
+    while node is not None:
+        name = node.name().partition("Backward")[0]
+        if name.startswith(BOUNDED):
+            return name
+        parents = [parent for parent, _ in node.next_functions if parent is not None]
+        if not name.startswith(AFFINE) or len(parents) != 1:
+            return ""
+        node = parents[0]
+    return ""

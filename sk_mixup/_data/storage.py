@@ -67,9 +67,11 @@ def align(x: Tensor) -> Tensor:
 
 def split_padded(rows: Tensor, size: int) -> list[Tensor]:
     """Return blocks of `size` rows, aligned, the last padded with copies of its last row."""
-    blocks = [align(block) for block in torch.split(rows, size)]
-    last = blocks[-1]
-    blocks[-1] = torch.cat([last, last[-1:].expand(size - len(last), *last.shape[1:])])
+    n_whole = len(rows) // size * size
+    blocks = [align(rows[start : start + size]) for start in range(0, n_whole, size)]
+    if n_whole < len(rows):
+        last = rows[n_whole:]
+        blocks.append(torch.cat([last, last[-1:].expand(size - len(last), *last.shape[1:])]))
     return blocks
 
 

@@ -440,7 +440,8 @@ class MixupNetMixin(MixedSteps):
 
     @property
     def _has_plain_dataset(self) -> bool:
-        return self.dataset is SkorchDataset and not self.get_params_for("dataset")
+        # Joined, all names are looked through at once.
+        return self.dataset is SkorchDataset and " dataset__" not in " ".join(vars(self))
 
     def check_room(self, X: Any) -> None:
         """Raise a ValueError if arrays must be kept on the device but are too large for it."""

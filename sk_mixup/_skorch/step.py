@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 import inspect
@@ -38,6 +38,14 @@ __all__ = [
 
 REDUCTIONS = ("mean", "sum", "batchmean")
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def iterate_parts(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield a module and all inside, as ``modules`` does, but the faster for not asking which are shared."""
+    yield module
+    for part in module._modules.values():
+        if part is not None:
+            yield from iterate_parts(part)
 
 
 def as_batch(batch: object) -> Batch:
@@ -84,16 +92,17 @@ class MixedSteps(NeuralNet):
     # Of the weights of rows as they were given; they are kept with the mean 1.
     _mean_weight = 1.0
 
-    def _list_parameters(self) -> list[nn.Parameter]:
+    def _iterate_parameters(self) -> Iterator[nn.Parameter]:
         """Return the parameters of the module, or of the first of several; none before it is built."""
-        built = [vars(self).get(f"{name}_") for name in ("module", *self._modules)]
+        built = (vars(self).get(f"{name}_") for name in ("module", *self._modules))
         module = next((module for module in built if isinstance(module, nn.Module)), None)
-        return [] if module is None else list(module.parameters())
+        parts = () if module is None else iterate_parts(module)
+        return (p for part in parts for p in part._parameters.values() if p is not None)
 
     @property
     def float_dtype(self) -> torch.dtype:
         """The floating dtype of the module's parameters."""
-        dtypes = (p.dtype for p in self._list_parameters() if p.is_floating_point())
+        dtypes = (p.dtype for p in self._iterate_parameters() if p.is_floating_point())
         return next(dtypes, torch.get_default_dtype())
 
     @property
@@ -101,7 +110,14 @@ class MixedSteps(NeuralNet):
         """The device; for ``device=None``, which leaves the module where it is, the module's."""
         if self.device is not None:
             return torch.device(self.device)
-        return next((p.device for p in self._list_parameters()), torch.device("cpu"))
+        return next((p.device for p in self._iterate_parameters()), torch.device("cpu"))
+
+    def _set_training(self, training: bool = True) -> None:
+        """Set the mode where it is another; to look takes a tenth of the time."""
+        roots = (getattr(self, f"{name}_") for name in (*self._modules, *self._criteria))
+        parts = (part for root in roots if isinstance(root, nn.Module) for part in iterate_parts(root))
+        if any(part.training is not training for part in parts):
+            super()._set_training(training)
 
     def _set_memory_format(self) -> None:
         if self.channels_last:

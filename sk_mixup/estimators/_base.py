@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 import copy
+from functools import partial
 import inspect
 import math
 from typing import Any, ClassVar, Self, SupportsIndex
@@ -16,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 from skorch.dataset import Dataset as SkorchDataset
 from skorch.exceptions import NotInitializedError
-from skorch.utils import data_from_dataset, is_dataset, params_for, to_device, to_numpy
+from skorch.utils import data_from_dataset, is_dataset, params_for, to_device
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset
@@ -42,6 +43,7 @@ from sk_mixup._skorch.default_callbacks import (
 from sk_mixup._skorch.fit_params import get_split_params
 from sk_mixup._skorch.net import MixupNetMixin
 from sk_mixup._skorch.options import check_callbacks
+from sk_mixup._skorch.overriding import find_overridden
 from sk_mixup._skorch.stack_member import on_device_of_stack
 from sk_mixup._skorch.step import as_batch
 from sk_mixup._tensors import to_host
@@ -59,6 +61,7 @@ from sk_mixup.estimators._inputs import (
     count_rows,
     get_input_dtype,
     is_mapping,
+    read_plain_rows,
     refuse_arguments,
     refuse_weights_of_dataset,
     stays_on_host,
@@ -107,6 +110,7 @@ from sk_mixup.estimators._plain_state import (
     takes_whole,
 )
 from sk_mixup.estimators._prediction import (
+    TABLE_SIZE,
     NotReadyError,
     Output,
     TablePredictor,
@@ -828,27 +832,54 @@ class MixupEstimator(MixupNetMixin):
 
     def forward_iter(self, X: Any, training: bool = False, device: str = "cpu") -> Iterator[Any]:
         """Yield the module's outputs batch by batch; see ``skorch.NeuralNet``."""
+        table = None if training else self._find_table(X)
+        if table is not None:
+            parts = (table,) if table.shape[0] <= TABLE_SIZE else torch.split(table, TABLE_SIZE)
+            yield from self._predict_table(parts, device)
+            return
         rows = X if is_dataset(X) else self._as_rows(X)
         if not isinstance(rows, Rows):
             check_has_rows(rows)
             yield from super().forward_iter(rows, training=training, device=device)
             return
-        batch_size = self._get_valid_batch_size(len(rows))
         if is_table(rows) and not training:
-            in_batches = callable(self.predict_nonlinearity)
-            outputs = TablePredictor(self._evaluate_batches, batch_size, in_batches).predict(rows)
-        else:
-            parts = cut_rows(rows, batch_size)
-            outputs = (self.evaluation_step((x, None), training=training) for x in parts)
-        for output in outputs:
-            yield to_device(output, device=device)
+            yield from self._predict_table(cut_rows(rows, TABLE_SIZE), device)
+            return
+        for x in cut_rows(rows, self._get_valid_batch_size(len(rows))):
+            yield to_device(self.evaluation_step((x, None), training=training), device=device)
 
-    def _evaluate_batches(self, batches: list[Tensor]) -> list[Output]:
+    def _find_table(self, X: object) -> Tensor | None:
+        """Return rows that need no more than a look; None for all others, which go by longer ways."""
+        self._check_ready()
+        if self._takes_integers or not self._has_plain_dataset or find_overridden(self, ("get_dataset",)):
+            return None
+        rows = read_plain_rows(self, X, self.storage)
+        if rows is None or self._torch_device.type != "cpu":
+            return None
+        rows = rows if rows.flags.carray else np.require(rows, requirements=["C", "W"])
+        table, dtype = torch.from_numpy(rows), self.float_dtype
+        return table if table.dtype == dtype else table.to(dtype)
+
+    def _predict_table(self, parts: Iterable[Tensor], device: str) -> Iterator[Any]:
+        module, in_batches = self._find_sole_module(), callable(self.predict_nonlinearity)
+        evaluate = partial(self._evaluate_batches, module or self.infer)
+        for output in TablePredictor(evaluate, module, self._get_valid_batch_size, in_batches).predict(parts):
+            yield output if device == "cpu" and self.device == "cpu" else to_device(output, device=device)
+
+    def _find_sole_module(self) -> nn.Module | None:
+        """Return the module, if outputs come of it alone, and it is not compiled for a size."""
+        is_more = self.compile or self.autocast is not None or self._takes_integers
+        if is_more or find_overridden(self, ("evaluation_step", "infer")):
+            return None
+        module: nn.Module | None = vars(self).get("module_")  # a subclass may have another name for it
+        return module
+
+    def _evaluate_batches(self, infer: Callable[[Tensor], Output], batches: list[Tensor]) -> list[Output]:
         if self.is_overridden("evaluation_step"):
             return [self.evaluation_step((x, None)) for x in batches]
-        self._set_training(False)  # once; to walk through the modules takes as long as a block
+        self._set_training(False)
         with torch.no_grad(), self._get_autocast():
-            return [self._to_full_precision(self.infer(x)) for x in batches]
+            return [self._to_full_precision(infer(x)) for x in batches]
 
     def _check_ready(self) -> None:
         """Raise what callers of skorch and of scikit-learn expect of a net that cannot predict yet."""
@@ -864,10 +895,10 @@ class MixupEstimator(MixupNetMixin):
         refuse_loader(X)
         X = check_mapping(X) if is_mapping(X) else self._validate(X, reset=False)
         codes = np.zeros(count_rows(X), dtype=np.int64)
-        if self._keeps_whole(X, codes):
-            rows: Dataset[object] = self.get_dataset(X, codes)
-            return rows
-        return self._wrap_to_predict(X, codes)
+        if not self._keeps_whole(X, codes):
+            return self._wrap_to_predict(X, codes)
+        rows: Dataset[object] = self.get_dataset(X, codes)
+        return rows
 
     def _wrap_to_predict(self, X: object, codes: np.ndarray) -> Dataset[object]:
         """Put examples into the user's Dataset: without targets, as skorch does, where it can do without."""
@@ -887,14 +918,16 @@ class MixupEstimator(MixupNetMixin):
         criterion = getattr(criterion, "_orig_mod", criterion)  # compiled modules keep the plain one
         is_known = self.predict_nonlinearity == "auto" and len(self._criteria) == 1
         link = self._targets.get_link(criterion) if is_known else None
+        if link is not None:
+            return link
         own: Callable[[Tensor], Tensor] = super()._get_predict_nonlinearity()
-        return own if link is None else link
+        return own
 
     def _read_outputs(self, X: object, link: Callable[[Tensor], Tensor], *, log: bool = False) -> np.ndarray:
         """Return what a link makes of the module's outputs; of several, of the first."""
         outputs = (first[0] if isinstance(first, tuple) else first for first in self.forward_iter(X))
-        parts = [to_numpy(self._targets.read(output, link, log=log)) for output in outputs]
-        return np.concatenate(parts)
+        parts = [self._targets.read(output, link, log=log).numpy(force=True) for output in outputs]
+        return np.concatenate(parts)  # a copy, for an output may be what the module was given
 
     def predict_proba(self, X: object) -> np.ndarray:
         """Predict the probability of each class.

@@ -1,8 +1,8 @@
-"""Prediction of whole arrays: tables in blocks of one size, anything else in batches."""
+"""Prediction of whole arrays: tables in padded blocks, anything else in batches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +11,14 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils._array_api import get_namespace_and_device
 from skorch.exceptions import NotInitializedError
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from sk_mixup._data.storage import Rows, split_padded
+from sk_mixup._data.storage import Rows
 from sk_mixup._tensors import is_foreign_array
+from sk_mixup.estimators._block_sizes import split_table
 
 __all__ = [
+    "TABLE_SIZE",
     "NotReadyError",
     "Output",
     "TablePredictor",
@@ -26,12 +28,8 @@ __all__ = [
     "is_table",
 ]
 
-# A table is predicted in blocks of this many rows, the last one padded: float32 matrix
-# products choose their kernel by batch size, and rows predicted one by one differed from
-# rows predicted together by up to 3e-7.
-BLOCK_SIZE = 256
 # Results of so many rows are handed on at once.
-TABLE_SIZE = 64 * BLOCK_SIZE
+TABLE_SIZE = 16_384
 
 # What a module returns: one tensor, or several.
 Output = Tensor | tuple[Tensor, ...]
@@ -82,27 +80,32 @@ class TablePredictor:
     ----------
     evaluate : callable
         Returns the module's outputs for each of several batches.
-    batch_size : int
-        Of outputs that go to code of the user's.
+    module : torch.nn.Module or None
+        The module; None where outputs are not those of the module alone.
+    get_batch_size : callable
+        Returns, for a number of rows, the size of outputs that go to code of the user's.
     in_batches : bool
         Whether they do; else the outputs of a whole part of the table are handed on at once.
     """
 
     evaluate: Callable[[list[Tensor]], list[Output]]
-    batch_size: int
+    module: nn.Module | None
+    get_batch_size: Callable[[int], int]
     in_batches: bool
 
-    def predict(self, rows: Rows) -> Iterator[Output]:
-        """Yield the module's outputs, in order."""
-        for x in cut_rows(rows, TABLE_SIZE):
+    def predict(self, parts: Iterable[Tensor]) -> Iterator[Output]:
+        """Yield the module's outputs for the parts of a table, in order."""
+        for x in parts:
             yield from self._predict_part(x)
 
     def _predict_part(self, x: Tensor) -> list[Output]:
-        outputs = self.evaluate(split_padded(x, BLOCK_SIZE))
+        blocks = split_table(x, self.module)
+        outputs = self.evaluate(blocks)
         if isinstance(outputs[0], Tensor):
-            output = torch.cat(outputs)[: len(x)]  # type: ignore[arg-type]
-            return list(torch.split(output, self.batch_size)) if self.in_batches else [output]
-        if any(len(part) != BLOCK_SIZE for part in outputs[0]):  # not a row for each example
-            return self.evaluate(list(torch.split(x, self.batch_size)))
+            output = (outputs[0] if len(outputs) == 1 else torch.cat(outputs))[: x.shape[0]]  # type: ignore[arg-type]
+            return list(torch.split(output, self.get_batch_size(len(x)))) if self.in_batches else [output]
+        batch_size = self.get_batch_size(len(x))
+        if any(len(part) != len(blocks[0]) for part in outputs[0]):  # not a row for each example
+            return self.evaluate(list(torch.split(x, batch_size)))
         columns = [torch.cat(column)[: len(x)] for column in zip(*outputs, strict=True)]
-        return list(zip(*(torch.split(column, self.batch_size) for column in columns), strict=True))
+        return list(zip(*(torch.split(column, batch_size) for column in columns), strict=True))

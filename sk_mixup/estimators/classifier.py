@@ -278,7 +278,7 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
 
     Integers in `X` become floats, unless the module takes integers only, as an embedding does.
 
-    A table is predicted in blocks of one size, so that the prediction of a row does not
+    A table is predicted in padded blocks, so that the prediction of a row does not
     depend on the rows beside it.
 
     References

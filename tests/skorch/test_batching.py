@@ -1,14 +1,17 @@
 """How rows fall into batches and chunks: rows beside others, rows left alone, chunks of a stream."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.utils.data import Subset
 
-from sk_mixup import MixupClassifier
+from sk_mixup import MixupClassifier, MixupRegressor
 from tests.helpers.datasets import Stream, make_tensor_dataset
 from tests.helpers.nets import QUICK
 
@@ -56,6 +59,141 @@ def test_batch_size_does_not_touch_the_prediction_of_a_table(wide: Any, batch_si
 def test_prediction_twice_is_the_same(wide: Any) -> None:
     net, X, proba = wide
     np.testing.assert_array_equal(net.predict_proba(X), proba)
+
+
+class Noisy(nn.Linear):
+    """Adds noise in prediction too, so that no two predictions are the same."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + torch.randn(len(x), 1)
+
+
+class Picky(nn.Linear):
+    """Refuses rows that are none of the user's, and remembers how it was called."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.abs().max() < 2
+        self.seen = [*getattr(self, "seen", []), x]
+        return super().forward(x)
+
+
+class Wired(nn.Module):
+    """A user's own module, of several branches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(20, 130), nn.Linear(130, 1)
+        self.norm = nn.LayerNorm(130)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.sigmoid(self.first(x))
+        return self.second(self.norm(hidden) + hidden @ hidden.new_ones(130, 130))
+
+
+STACKS: dict[str, Callable[[], nn.Module]] = {
+    "tanh and norm": lambda: nn.Sequential(
+        nn.Linear(20, 33), nn.BatchNorm1d(33), nn.Tanh(), nn.Linear(33, 1)
+    ),
+    "softplus": lambda: nn.Sequential(nn.Linear(20, 17), nn.Softplus(), nn.Dropout(), nn.Linear(17, 1)),
+    "all units off": lambda: nn.Sequential(nn.Linear(20, 64), nn.Threshold(1e9, 0), nn.Linear(64, 1)),
+    "own": Wired,
+    "double": lambda: nn.Linear(20, 1, dtype=torch.float64),
+}
+
+
+@pytest.mark.parametrize("threads", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stack", STACKS)
+def test_modules_of_other_kinds_predict_a_row_alike_alone(wide: Any, stack: str, threads: int) -> None:
+    X, before = wide[1], torch.get_num_threads()
+    many = np.concatenate([X, -X, 2 * X])
+    torch.manual_seed(0)
+    net = MixupRegressor(STACKS[stack](), early_stopping=False, max_epochs=1, random_state=0)
+    torch.set_num_threads(threads)
+    try:
+        together = net.fit(X, X[:, 0]).predict(many)
+        for n_rows in (1, 8, 9, 33, 100, 255, 257, 1025, 1500):
+            np.testing.assert_array_equal(net.predict(many[:n_rows]), together[:n_rows])
+            last = net.predict(many[-n_rows:].astype(float)).astype(np.float32)
+            np.testing.assert_array_equal(last, together[-n_rows:])
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_trial_of_a_block_size_leaves_no_trace() -> None:
+    X = np.random.default_rng(0).uniform(-1, 1, size=(40, 5)).astype(np.float32)
+    net = MixupRegressor(Picky(5, 1), early_stopping=False, max_epochs=1, random_state=0).fit(X, X[:, 0])
+    net.module_.seen = []
+    calls: list[int] = []
+    handle = net.module_.register_forward_hook(lambda _, x, output: calls.append(len(x[0])))
+    net.predict(X[:3])
+    handle.remove()
+    assert len(calls) == 1
+    (seen,) = net.module_.seen
+    np.testing.assert_array_equal(seen[:3], X[:3])
+    net.predict(X[:3])
+    assert all(np.isin(x, X[:3]).all() for x in net.module_.seen)
+
+
+def test_module_that_draws_draws_for_its_own_rows_only() -> None:
+    X = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
+    net = MixupRegressor(Noisy(5, 1), early_stopping=False, max_epochs=1, random_state=0).fit(X, X[:, 0])
+    drawn = []
+    for _ in range(2):  # the first prediction of a module tries block sizes
+        torch.manual_seed(1)
+        drawn.append((net.predict(X[:3]), torch.rand(1)))
+    np.testing.assert_array_equal(drawn[0][0], drawn[1][0])
+    assert drawn[0][1] == drawn[1][1]
+
+
+def test_prediction_of_few_rows_computes_few_rows(wide: Any) -> None:
+    net, X, _ = wide
+    sizes: list[int] = []
+    net.predict_proba(X[:1])
+    with net.module_.register_forward_hook(lambda _, x, output: sizes.append(len(x[0]))):
+        net.predict_proba(X[:1])
+    assert len(sizes) == 1
+    assert sizes[0] <= 256
+
+
+# -- tables that need no more than a look ------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("change", ["order", "view", "reversed", "read-only", "subclass", "list", "swapped"])
+def test_form_of_a_table_does_not_touch_the_prediction(wide: Any, dtype: str, change: str) -> None:
+    net, X, proba = wide
+    rows = X[:9].astype(dtype)
+    forms: dict[str, Any] = {
+        "order": np.asfortranarray(rows),
+        "view": np.repeat(rows, 2, axis=1)[:, ::2],
+        "reversed": rows[::-1].copy()[::-1],
+        "read-only": np.frombuffer(rows.tobytes(), dtype).reshape(rows.shape),
+        "subclass": rows.view(np.recarray),
+        "list": rows.tolist(),
+        "swapped": rows.astype(rows.dtype.newbyteorder()),
+    }
+    np.testing.assert_array_equal(net.predict_proba(forms[change]), proba[:9])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_bad_value_among_good_ones_is_refused_in_prediction(wide: Any, value: float) -> None:
+    net, X, _ = wide
+    rows = X[:9].astype(float)
+    rows[4, 4] = value
+    with pytest.raises(ValueError, match="Input X contains"):
+        net.predict_proba(rows)
+
+
+def test_values_whose_sum_overflows_are_taken(wide: Any) -> None:
+    net, X, _ = wide
+    assert net.predict_proba(np.full_like(X[:9], 3e38) * np.float32(1)).shape == (9, 2)
+
+
+def test_array_for_named_columns_still_warns() -> None:
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 3)), columns=list("abc"))
+    net = MixupClassifier(**QUICK).fit(frame, np.arange(40) % 2)
+    with pytest.warns(UserWarning, match="X does not have valid feature names"):
+        net.predict(frame.to_numpy())
 
 
 # -- last batches of one row -------------------------------------------------------------

@@ -62,7 +62,7 @@ class MixupNetMixin(MixedSteps):
     *args
         Positional arguments of the skorch net.
 
-    alpha : float, default=1.0
+    alpha : float, default=0.2
         Strength of mixing, in [0, inf]: λ ~ Beta(alpha, alpha). 0 is plain training
         (ERM), inf the plain average.
 
@@ -160,7 +160,7 @@ class MixupNetMixin(MixedSteps):
     def __init__(
         self,
         *args: object,
-        alpha: float = 1.0,
+        alpha: float = 0.2,
         lam_per: LamPer = "example",
         n_mixed: int = 2,
         partners: PartnersName | Partners = "batch",

@@ -55,8 +55,8 @@ class Mixup(Vicinity):
 
     Parameters
     ----------
-    alpha : float, default=1.0
-        Strength of mixing, in (0, inf]. Small values stay near the examples; 1 draws λ
+    alpha : float, default=0.2
+        Strength of mixing, in (0, inf]; the default is that of the estimators. Small values stay near the examples; 1 draws λ
         uniformly; inf is the plain average. (For no mixing use :class:`ERM`.)
     lam_per : {'example', 'batch'}, default='example'
         Whether each example of a mini-batch draws its own λ, or all share one as in the
@@ -97,7 +97,7 @@ class Mixup(Vicinity):
     [[[0.5, 0.5], [0.5, 0.5]], [[0.5, 0.5], [0.5, 0.5]]]
     """
 
-    alpha: float = 1.0
+    alpha: float = 0.2
     lam_per: LamPer = "example"
     n_mixed: int = 2
     partners: PartnersName | Partners = "batch"

@@ -18,10 +18,11 @@ import torch
 from torch import nn
 from torch.utils.data import IterableDataset, TensorDataset
 
-from sk_mixup import MixupRegressor, fit_stacked
+from sk_mixup import MixupRegressor
 from sk_mixup.mixing import Extrapolation, KernelPartners, ManifoldMixup, Mixup
 from tests.helpers.nets import QUICK
 from tests.helpers.sampling import each_pair
+from tests.helpers.stacking import fit_stacked
 
 N = 45
 _generator = np.random.default_rng(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from inspect import signature
 from itertools import product
 import pickle
 from typing import Any
@@ -17,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 import torch
 
-from sk_mixup import MixupClassifier, MixupRegressor
+from sk_mixup import MixupClassifier, MixupNetMixin, MixupRegressor
 from sk_mixup._training.stacked_trainer import StackedTrainer
 from sk_mixup.mixing import (
     ERM,
@@ -63,6 +64,17 @@ def test_clone_of_a_fitted_net_fits_the_same_net(name: str) -> None:
     assert again.vicinity == net.vicinity == VICINITIES[name]
     assert again.get_params(deep=False).keys() == net.get_params(deep=False).keys()
     assert_same_nets(again.fit(*get_data(name)), net)
+
+
+@pytest.mark.parametrize("owner", OWNERS.values())
+def test_mixup_by_itself_is_that_of_the_estimators(owner: type) -> None:
+    X, y = make_rows("mlp"), PROBLEMS["target" if owner is MixupRegressor else "classes"].y
+    assert_same_nets(owner(vicinity=Mixup(), **QUICK).fit(X, y), owner(**QUICK).fit(X, y))
+
+
+def test_mixup_has_one_default_of_alpha() -> None:
+    owners = [MixupClassifier, MixupRegressor, MixupNetMixin, Mixup]
+    assert {signature(owner).parameters["alpha"].default for owner in owners} == {0.2}
 
 
 @pytest.mark.parametrize("name", VICINITIES)

@@ -56,8 +56,9 @@ class Mixup(Vicinity):
     Parameters
     ----------
     alpha : float, default=0.2
-        Strength of mixing, in (0, inf]; the default is that of the estimators. Small values stay near the examples; 1 draws λ
-        uniformly; inf is the plain average. (For no mixing use :class:`ERM`.)
+        Strength of mixing, in (0, inf]; the default is that of the estimators. Small values
+        stay near the examples; 1 draws λ uniformly; inf is the plain average. (For no mixing
+        use :class:`ERM`.)
     lam_per : {'example', 'batch'}, default='example'
         Whether each example of a mini-batch draws its own λ, or all share one as in the
         authors' experiments.

@@ -1,0 +1,374 @@
+"""Estimators and pipelines as ONNX models; needs skl2onnx, which the extra ``onnx`` installs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.base import is_classifier
+from sklearn.utils.validation import check_is_fitted
+from skorch.utils import _identity
+import torch
+from torch import Tensor, nn
+
+from sk_mixup.estimators import MixupClassifier, MixupRegressor, SemiSupervisedMixupClassifier
+from sk_mixup.estimators._base import MixupEstimator
+from sk_mixup.estimators._indicators import Indicators
+from sk_mixup.estimators._links import SIGMOID, SIGMOID_COLUMNS, SOFTMAX, keep, make_columns
+from sk_mixup.estimators._pixel_labels import PixelLabels
+from sk_mixup.estimators._standardized import StandardizedValues
+from sk_mixup.modules import MLP
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+    from skl2onnx.common._container import ModelComponentContainer
+    from skl2onnx.common._topology import Operator, Scope
+
+__all__ = ["register_converters", "to_onnx"]
+
+# Codes of dtypes in ONNX.
+CODES = {np.dtype(np.float32): 1, np.dtype(np.int64): 7, np.dtype(np.float64): 11}
+DOUBLE = np.dtype(np.float64)
+
+
+def to_onnx(model: object, X: object, **options: object) -> ModelProto:
+    """Return a fitted estimator, or a pipeline that ends in one, as an ONNX model.
+
+    Parameters
+    ----------
+    model : estimator
+        Such as a pipeline of scikit-learn.
+    X : array-like or DataFrame
+        Some rows, of the dtype that will be served: of float64 what comes before the network is
+        computed in double precision, as in scikit-learn. Of a frame each column is an input of
+        its own.
+    **options : dict
+        Handed on to ``skl2onnx.to_onnx``, such as `target_opset`.
+
+    Returns
+    -------
+    model : onnx.ModelProto
+        Outputs of a classifier are ``label`` and ``probabilities``; the latter are an array, or
+        a dictionary of each row, as is skl2onnx's default, with ``options={"zipmap": True}``. The
+        output of a regressor is ``variable``, of shape (n_samples, n_outputs).
+
+    Raises
+    ------
+    ImportError
+        If skl2onnx is not installed.
+    TypeError, ValueError
+        If the network, or what follows it, cannot be converted; the message says what can.
+
+    Examples
+    --------
+    >>> from sk_mixup.onnx import to_onnx
+    >>> pipeline = make_pipeline(StandardScaler(), MixupClassifier()).fit(X, y)  # doctest: +SKIP
+    >>> content = to_onnx(pipeline, X).SerializeToString()  # doctest: +SKIP
+    """
+    register_converters()
+    import skl2onnx
+
+    check_is_fitted(model)
+    if is_classifier(model):
+        options = {"options": {id(model): {"zipmap": False}}, **options}
+    return skl2onnx.to_onnx(model, X if hasattr(X, "dtypes") else np.asarray(X), **options)
+
+
+def register_converters() -> None:
+    """Let ``skl2onnx.to_onnx`` and ``skl2onnx.convert_sklearn`` take the estimators of this package.
+
+    Raises
+    ------
+    ImportError
+        If skl2onnx is not installed.
+    """
+    try:
+        from skl2onnx import update_registered_converter
+    except ImportError as error:
+        raise ImportError(
+            "skl2onnx must be installed to convert to ONNX; got none. Run pip install 'sk-mixup[onnx]'."
+        ) from error
+    of_classifiers = {"zipmap": [True, False, "columns"], "nocl": [True, False]}
+    of_classifiers["output_class_labels"] = [False, True]
+    for owner in (MixupClassifier, SemiSupervisedMixupClassifier):
+        args = (f"SkMixup{owner.__name__}", _declare_classes, _convert_classifier)
+        update_registered_converter(owner, *args, overwrite=True, options=of_classifiers)
+    args = ("SkMixupMixupRegressor", _declare_values, _convert_regressor)
+    update_registered_converter(MixupRegressor, *args, overwrite=True)
+
+
+# -- estimators --------------------------------------------------------------------------
+
+
+def _declare_classes(operator: Operator) -> None:
+    """Set types and shapes of labels and probabilities."""
+    from skl2onnx.common.data_types import Int64TensorType, StringTensorType
+
+    net = operator.raw_operator
+    n_rows, n_classes = operator.inputs[0].get_first_dimension(), len(net.classes_)
+    several = isinstance(net._targets, Indicators)
+    is_text = not several and _list_labels(operator).dtype.kind == "S"
+    kind = StringTensorType if is_text else Int64TensorType
+    operator.outputs[0].set_type(kind([n_rows, n_classes] if several else [n_rows]))
+    zipped = operator.scope_inst.get_options(net, {"zipmap": True})["zipmap"] is True  # takes floats only
+    is_double = _has_double_inputs(operator) and not zipped
+    operator.outputs[1].set_type(_get_type(is_double)([n_rows, n_classes]))
+
+
+def _declare_values(operator: Operator) -> None:
+    """Set type and shape of predictions."""
+    targets = operator.raw_operator._targets
+    shape = [operator.inputs[0].get_first_dimension(), targets.n_outputs]
+    narrowest = targets.present(np.zeros((1, targets.n_outputs)), np.float32).dtype
+    is_double = narrowest == DOUBLE or _has_double_inputs(operator)
+    operator.outputs[0].set_type(_get_type(is_double)(shape))
+
+
+def _has_double_inputs(operator: Operator) -> bool:
+    return any(isinstance(each.type, _get_type(True)) for each in operator.inputs)
+
+
+def _get_type(is_double: bool) -> type:
+    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+
+    return DoubleTensorType if is_double else FloatTensorType
+
+
+def _convert_classifier(scope: Scope, operator: Operator, container: ModelComponentContainer) -> None:
+    net = operator.raw_operator
+    graph = _Graph(scope, container)
+    probabilities = _predict(graph, operator)
+    label, proba = (output.full_name for output in operator.outputs)
+    graph.add("Cast", probabilities, output=proba, to=_get_code(operator.outputs[1]))
+    if isinstance(net._targets, Indicators):
+        chosen = graph.add("Greater", probabilities, graph.hold(np.array(0.5)))
+        graph.add("Cast", chosen, output=label, to=CODES[np.dtype(np.int64)])
+        return
+    code = graph.add("ArgMax", probabilities, axis=1, keepdims=0)
+    graph.add("Gather", graph.hold(_list_labels(operator)), code, output=label)
+
+
+def _convert_regressor(scope: Scope, operator: Operator, container: ModelComponentContainer) -> None:
+    graph, output = _Graph(scope, container), operator.outputs[0]
+    graph.add("Cast", _predict(graph, operator), output=output.full_name, to=_get_code(output))
+
+
+def _get_code(variable: object) -> int:
+    from skl2onnx.common.data_types import guess_proto_type
+
+    code: int = guess_proto_type(variable.type)  # type: ignore[attr-defined]
+    return code
+
+
+def _predict(graph: _Graph, operator: Operator) -> str:
+    """Add the network and its link; return the predictions in double precision, as the net makes them."""
+    net: MixupEstimator = operator.raw_operator
+    _check_net(net)
+    link = LINKS.get(net._get_predict_nonlinearity())
+    if link is None:
+        raise ValueError(
+            "predict_nonlinearity must be 'auto' or None to be converted to ONNX; got "
+            f"{net.predict_nonlinearity!r}. Apply it to the outputs of the ONNX model."
+        )
+    dtype = torch.zeros((), dtype=net.float_dtype).numpy().dtype
+    columns = [graph.add("Cast", each.full_name, to=CODES[dtype]) for each in operator.inputs]
+    x = columns[0] if len(columns) == 1 else graph.add("Concat", *columns, axis=1)
+    module = getattr(net.module_, "_orig_mod", net.module_)  # of a compiled one, the plain one
+    output = graph.add("Cast", _add_layer(graph, module, x, "module"), to=CODES[DOUBLE])
+    if isinstance(net._targets, StandardizedValues):
+        mean, std = map(graph.hold, net._targets.scale)
+        output = graph.add("Add", graph.add("Mul", output, std), mean)
+    return link(graph, output)
+
+
+def _check_net(net: MixupEstimator) -> None:
+    """Raise if a net computes its predictions in a way that is not converted."""
+    if isinstance(net._targets, PixelLabels):
+        raise ValueError(
+            "y must hold a label, or several, of each row to be converted to ONNX; got labels of pixels. "
+            "Export module_ by torch.export."
+        )
+    if net.autocast is not None:
+        raise ValueError(
+            f"autocast must be None to be converted to ONNX; got {net.autocast!r}. Call "
+            "set_params(autocast=None) first, and look at the predictions that it leads to."
+        )
+    if net.float_dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"module must have weights of float32 or float64 to be converted to ONNX; got {net.float_dtype}. "
+            "Call module_.float() first, and look at the predictions that it leads to."
+        )
+
+
+def _list_labels(operator: Operator) -> np.ndarray:
+    """Return the classes as ONNX can hold them, integers or strings as bytes; by option their positions."""
+    net = operator.raw_operator
+    classes = np.asarray(net._targets.known)
+    if operator.scope_inst.get_options(net, {"nocl": False})["nocl"]:
+        return np.arange(len(classes))
+    if classes.dtype.kind in "US" or all(isinstance(label, str) for label in classes):
+        return np.array([str(label).encode() for label in classes])
+    if classes.dtype.kind in "biuf" and np.all(classes == classes.astype(np.int64)):
+        return classes.astype(np.int64)
+    raise ValueError(
+        f"y must hold integers or strings to be converted to ONNX; got classes {classes.tolist()}. Convert "
+        "them before fit."
+    )
+
+
+# -- graphs ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """What skl2onnx builds a model in: each node has one output."""
+
+    scope: Scope
+    container: ModelComponentContainer
+
+    def add(self, kind: str, *inputs: str, output: str | None = None, **attributes: object) -> str:
+        """Add a node; return the name of its output."""
+        name: str = output or self.scope.get_unique_variable_name(kind.lower())
+        node = self.scope.get_unique_operator_name(kind)
+        self.container.add_node(kind, list(inputs), name, name=node, **attributes)
+        return name
+
+    def hold(self, values: Tensor | np.ndarray) -> str:
+        """Add a constant; return its name."""
+        from onnx import TensorProto
+        from onnx.numpy_helper import from_array
+
+        array = values.numpy(force=True) if isinstance(values, Tensor) else values
+        name: str = self.scope.get_unique_variable_name("constant")
+        code = TensorProto.STRING if array.dtype.kind == "S" else from_array(array).data_type
+        self.container.add_initializer(name, code, array.shape, array.ravel().tolist())
+        return name
+
+
+Link = Callable[[_Graph, str], str]
+
+
+def _add_sigmoid_columns(graph: _Graph, logit: str) -> str:
+    both = graph.add("Concat", graph.add("Neg", logit), logit, axis=1)
+    return graph.add("Sigmoid", both)
+
+
+def _add_columns(graph: _Graph, probability: str) -> str:
+    other = graph.add("Sub", graph.hold(np.array(1.0)), probability)
+    return graph.add("Concat", other, probability, axis=1)
+
+
+def _add_nothing(graph: _Graph, output: str) -> str:
+    return output
+
+
+LINKS: dict[Callable[[Tensor], Tensor], Link] = {
+    SOFTMAX: lambda graph, logits: graph.add("Softmax", logits, axis=1),
+    SIGMOID: lambda graph, logits: graph.add("Sigmoid", logits),
+    SIGMOID_COLUMNS: _add_sigmoid_columns,
+    make_columns: _add_columns,
+    keep: _add_nothing,
+    _identity: _add_nothing,
+}
+
+
+# -- layers ------------------------------------------------------------------------------
+
+
+def _add_layer(graph: _Graph, layer: nn.Module, x: str, name: str) -> str:
+    """Add a layer; return the name of its output."""
+    add = LAYERS.get(type(layer))
+    if add is None or layer._forward_hooks or layer._forward_pre_hooks:
+        kinds = ", ".join(sorted(kind.__name__ for kind in LAYERS))
+        found = type(layer).__name__ if add is None else f"a {type(layer).__name__} with hooks"
+        raise TypeError(
+            f"{name} must be one of {kinds} to be converted to ONNX; got {found}. Export module_ by "
+            "torch.onnx.export, or by torch.export."
+        )
+    return add(graph, layer, x, name)
+
+
+def _add_children(graph: _Graph, module: nn.Module, x: str, name: str) -> str:
+    for child, layer in module.named_children():
+        x = _add_layer(graph, layer, x, f"{name}.{child}")
+    return x
+
+
+def _skip(graph: _Graph, layer: nn.Module, x: str, name: str) -> str:
+    return x
+
+
+def _add_function(
+    kind: str, options: Sequence[str], graph: _Graph, layer: nn.Module, x: str, name: str
+) -> str:
+    """Add a function whose options have the same names, or that of `axis` for `dim`."""
+    values = {"axis" if option == "dim" else option: getattr(layer, option) for option in options}
+    return graph.add(kind, x, **values)
+
+
+def _add_flatten(graph: _Graph, layer: nn.Flatten, x: str, name: str) -> str:
+    if (layer.start_dim, layer.end_dim) != (1, -1):
+        raise ValueError(
+            f"{name} must flatten all axes but the first to be converted to ONNX; got {layer}. Use "
+            "nn.Flatten()."
+        )
+    return graph.add("Flatten", x, axis=1)
+
+
+def _add_linear(graph: _Graph, layer: nn.Linear, x: str, name: str) -> str:
+    product = graph.add("MatMul", x, graph.hold(layer.weight.T))
+    return product if layer.bias is None else graph.add("Add", product, graph.hold(layer.bias))
+
+
+def _add_batch_norm(graph: _Graph, layer: nn.BatchNorm1d, x: str, name: str) -> str:
+    mean, variance = layer.running_mean, layer.running_var
+    if mean is None or variance is None:
+        raise ValueError(
+            f"{name} must have running statistics to be converted to ONNX; got track_running_stats=False. "
+            "Predictions of such a net depend on the rows beside them."
+        )
+    scale = torch.ones_like(mean) if layer.weight is None else layer.weight
+    shift = torch.zeros_like(mean) if layer.bias is None else layer.bias
+    constants = map(graph.hold, (scale, shift, mean, variance))
+    return graph.add("BatchNormalization", x, *constants, epsilon=layer.eps)
+
+
+def _add_layer_norm(graph: _Graph, layer: nn.LayerNorm, x: str, name: str) -> str:
+    shape = layer.normalized_shape
+    scale = torch.ones(shape) if layer.weight is None else layer.weight
+    constants = [graph.hold(part) for part in (scale, layer.bias) if part is not None]
+    return graph.add("LayerNormalization", x, *constants, axis=-len(shape), epsilon=layer.eps)
+
+
+def _add_silu(graph: _Graph, layer: nn.SiLU, x: str, name: str) -> str:
+    return graph.add("Mul", x, graph.add("Sigmoid", x))
+
+
+def _add_prelu(graph: _Graph, layer: nn.PReLU, x: str, name: str) -> str:
+    return graph.add("PRelu", x, graph.hold(layer.weight))
+
+
+LAYERS: dict[type[nn.Module], Callable[..., str]] = {
+    MLP: _add_children,
+    nn.Sequential: _add_children,
+    nn.Flatten: _add_flatten,
+    nn.Linear: _add_linear,
+    nn.BatchNorm1d: _add_batch_norm,
+    nn.LayerNorm: _add_layer_norm,
+    nn.Dropout: _skip,
+    nn.Identity: _skip,
+    nn.ReLU: partial(_add_function, "Relu", ()),
+    nn.LeakyReLU: lambda graph, layer, x, name: graph.add("LeakyRelu", x, alpha=layer.negative_slope),
+    nn.PReLU: _add_prelu,
+    nn.ELU: partial(_add_function, "Elu", ("alpha",)),
+    nn.SELU: partial(_add_function, "Selu", ()),
+    nn.SiLU: _add_silu,
+    nn.GELU: lambda graph, layer, x, name: graph.add("Gelu", x, approximate=layer.approximate),
+    nn.Tanh: partial(_add_function, "Tanh", ()),
+    nn.Sigmoid: partial(_add_function, "Sigmoid", ()),
+    nn.Softmax: partial(_add_function, "Softmax", ("dim",)),
+    nn.LogSoftmax: partial(_add_function, "LogSoftmax", ("dim",)),
+}

@@ -1,0 +1,264 @@
+"""An ONNX model says what the net says: labels, and probabilities to 1e-6, whatever stands before it."""
+
+import builtins
+from pathlib import Path
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.compose import make_column_transformer
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
+import torch
+from torch import nn
+
+from sk_mixup import MixupClassifier, MixupRegressor, SemiSupervisedMixupClassifier
+from sk_mixup.onnx import register_converters, to_onnx
+
+runtime = pytest.importorskip("onnxruntime")
+skl2onnx = pytest.importorskip("skl2onnx")
+
+RNG = np.random.default_rng(0)
+CODES = np.arange(90) % 3
+X = RNG.normal(size=(90, 4)) + CODES[:, None]
+FAR = X * [1e-3, 1.0, 1e3, 1.0] + [0.0, 1e5, 0.0, 0.0]
+QUICK: dict[str, Any] = {"max_epochs": 3, "lr": 0.01, "random_state": 0, "early_stopping": False}
+TOLERANCE = 1e-6
+
+TARGETS: dict[str, Any] = {
+    "codes": CODES,
+    "other integers": np.array([-5, 3, 900])[CODES],
+    "whole floats": CODES.astype(float),
+    "binary": CODES % 2,
+    "booleans": CODES > 0,
+    "strings": np.array(["adder", "boa", "cöbra"])[CODES],
+    "objects": np.array(["adder", "boa", "cobra"], dtype=object)[CODES],
+    "multilabel": np.stack([CODES > 0, CODES > 1], axis=1).astype(int),
+    "soft": np.eye(3)[CODES] * 0.7 + 0.1,
+}
+
+
+def _run(model: Any, X: Any) -> list[np.ndarray]:
+    session = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    names = [each.name for each in session.get_inputs()]
+    feed = {name: X[[name]].to_numpy() for name in names} if hasattr(X, "dtypes") else {names[0]: X}
+    outputs: list[np.ndarray] = session.run(None, feed)
+    return outputs
+
+
+def _assert_classifies_alike(estimator: Any, X: Any, **options: Any) -> None:
+    model = to_onnx(estimator, X[:5], **options)
+    for rows in (X, X[:1]):
+        labels, probabilities = _run(model, rows)
+        expected = estimator.predict_proba(rows)
+        assert probabilities.shape == expected.shape
+        assert np.max(np.abs(probabilities - expected)) <= TOLERANCE
+        np.testing.assert_array_equal(labels, estimator.predict(rows))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("y", TARGETS.values(), ids=TARGETS)
+def test_labels_and_probabilities(y: Any, dtype: type) -> None:
+    _assert_classifies_alike(MixupClassifier(**QUICK).fit(X, y), X.astype(dtype))
+
+
+@pytest.mark.parametrize("y", [CODES, np.array(["a", "b", "c"], dtype=object)[CODES]], ids=["codes", "names"])
+def test_semi_supervised_classifier(y: np.ndarray) -> None:
+    y = np.where(np.arange(90) % 2, y, -1)
+    _assert_classifies_alike(SemiSupervisedMixupClassifier(**QUICK).fit(X, y), X)
+
+
+@pytest.mark.parametrize("scaler", [StandardScaler, MinMaxScaler])
+def test_pipeline_of_far_features_in_double_precision(scaler: type) -> None:
+    _assert_classifies_alike(make_pipeline(scaler(), MixupClassifier(**QUICK)).fit(FAR, CODES), FAR)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"criterion": nn.BCEWithLogitsLoss, "module__out_features": 1},
+        {"criterion": nn.NLLLoss, "module": nn.Sequential(nn.Linear(4, 2), nn.Softmax(dim=1))},
+        {"criterion": nn.BCELoss, "module": nn.Sequential(nn.Linear(4, 1), nn.Sigmoid())},
+        {"predict_nonlinearity": None, "module": nn.Sequential(nn.Linear(4, 2), nn.Sigmoid())},
+        {"module__hidden_layer_sizes": (), "label_smoothing": 0.1},
+        {"module__hidden_layer_sizes": (8, 8), "module__dropout": 0.5},
+    ],
+    ids=["logit", "NLL", "BCE", "no link", "linear", "dropout"],
+)
+def test_links_and_options_of_the_network(options: dict[str, Any]) -> None:
+    _assert_classifies_alike(MixupClassifier(**{**QUICK, **options}).fit(X, CODES % 2), X)
+
+
+ACTIVATIONS = [
+    *(nn.ReLU(), nn.LeakyReLU(0.2), nn.PReLU(), nn.ELU(0.7), nn.SELU(), nn.SiLU(), nn.GELU(), nn.Tanh()),
+    *(nn.GELU(approximate="tanh"), nn.Sigmoid(), nn.Identity(), nn.Softmax(dim=-1), nn.LogSoftmax(dim=1)),
+    *(nn.BatchNorm1d(6), nn.BatchNorm1d(6, affine=False), nn.LayerNorm(6), nn.LayerNorm(6, bias=False)),
+    *(nn.LayerNorm(6, elementwise_affine=False), nn.Dropout(0.5)),
+]
+
+
+@pytest.mark.parametrize("layer", ACTIVATIONS, ids=repr)
+def test_layers(layer: nn.Module) -> None:
+    module = nn.Sequential(nn.Linear(4, 6), nn.Sequential(layer), nn.Linear(6, 3, bias=False))
+    _assert_classifies_alike(MixupClassifier(module, **QUICK).fit(X, CODES), X)
+
+
+def test_weights_of_double_precision() -> None:
+    module = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).double()
+    _assert_classifies_alike(MixupClassifier(module, **QUICK).fit(X, CODES), X)
+
+
+def test_images_are_flattened() -> None:
+    images = RNG.normal(size=(90, 3, 5))
+    _assert_classifies_alike(MixupClassifier(**QUICK).fit(images, CODES), images)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("standardize", [False, True])
+@pytest.mark.parametrize(
+    "y",
+    [X[:, 0], X[:, :2], X[:, :2] * [1e4, 1e-4] + [1e6, 0.0], 1.6e9 + X[:, 0]],
+    ids=["one", "two", "units", "times"],
+)
+def test_regression(y: np.ndarray, dtype: type, standardize: bool) -> None:
+    net = MixupRegressor(**QUICK, standardize_targets=standardize)
+    net = make_pipeline(StandardScaler(), net).fit(X, y)
+    rows = X.astype(dtype)
+    model = to_onnx(net, rows[:5])
+    for part in (rows, rows[:1]):
+        (values,) = _run(model, part)
+        expected = net.predict(part).reshape(len(part), -1)
+        assert values.shape == expected.shape
+        assert values.dtype == expected.dtype
+        np.testing.assert_allclose(values, expected, rtol=1e-6, atol=1e-6 * np.max(np.std(y, axis=0)))
+
+
+def _make_frame() -> pd.DataFrame:
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    return frame.assign(b=np.arange(90) % 7, kind=np.array(["u", "v"], dtype=object)[CODES % 2])
+
+
+def test_pipeline_of_a_frame_with_categories() -> None:
+    frame = _make_frame()
+    columns = make_column_transformer((OneHotEncoder(), ["kind"]), (StandardScaler(), ["a", "c", "d"]))
+    _assert_classifies_alike(make_pipeline(columns, MixupClassifier(**QUICK)).fit(frame, CODES), frame)
+
+
+def test_net_of_a_frame_takes_a_column_an_input() -> None:
+    frame = _make_frame().drop(columns="kind")
+    _assert_classifies_alike(MixupClassifier(**QUICK).fit(frame, CODES), frame)
+
+
+# -- skl2onnx's own functions ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("y", [CODES, TARGETS["strings"]], ids=["codes", "strings"])
+def test_dictionary_a_row_where_it_is_asked_for(y: np.ndarray) -> None:
+    net = MixupClassifier(**QUICK).fit(X, y)
+    register_converters()
+    for model in (skl2onnx.to_onnx(net, X[:5]), to_onnx(net, X[:5], options={"zipmap": True})):
+        labels, rows = _run(model, X)
+        np.testing.assert_array_equal(labels, net.predict(X))
+        assert list(rows[0]) == net.classes_.tolist()
+        found = np.array([list(row.values()) for row in rows])
+        assert np.max(np.abs(found - net.predict_proba(X))) <= TOLERANCE
+
+
+def test_labels_may_be_positions() -> None:
+    net = MixupClassifier(**QUICK).fit(X, TARGETS["strings"])
+    model = to_onnx(net, X[:5], options={id(net): {"zipmap": False, "nocl": True}})
+    np.testing.assert_array_equal(net.classes_[_run(model, X)[0]], net.predict(X))
+
+
+# -- what is refused ---------------------------------------------------------------------
+
+
+class OwnNet(nn.Linear):
+    """A module of the user's own."""
+
+
+def _hook(module: nn.Module, args: Any, output: torch.Tensor) -> torch.Tensor:
+    return 2 * output
+
+
+def test_other_modules_are_refused_by_name() -> None:
+    module = nn.Sequential(nn.Linear(4, 4), OwnNet(4, 3))
+    net = MixupClassifier(module, **QUICK).fit(X, CODES)
+    with pytest.raises(TypeError, match=r"module\.1 must be one of BatchNorm1d, .* got OwnNet\. Export"):
+        to_onnx(net, X)
+
+
+def test_hooks_are_refused() -> None:
+    net = MixupClassifier(**QUICK).fit(X, CODES)
+    net.module_.layers[1].register_forward_hook(_hook)
+    with pytest.raises(TypeError, match=r"module\.layers\.1 must be one of .* got a Linear with hooks"):
+        to_onnx(net, X)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"predict_nonlinearity": torch.sigmoid}, "predict_nonlinearity must be 'auto' or None"),
+        ({"autocast": "bfloat16"}, "autocast must be None to be converted"),
+        ({"module": nn.Linear(4, 3).bfloat16()}, "module must have weights of float32 or float64"),
+        ({"module": nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3, track_running_stats=False))}, "running"),
+    ],
+)
+def test_what_computes_otherwise_is_refused(options: dict[str, Any], message: str) -> None:
+    net = MixupClassifier(**{**QUICK, **options}).fit(X, CODES)
+    with pytest.raises(ValueError, match=message):
+        to_onnx(net, X)
+
+
+@pytest.mark.parametrize("y", [np.datetime64("2020-01-01") + CODES], ids=["dates"])
+def test_labels_that_onnx_cannot_hold_are_refused(y: np.ndarray) -> None:
+    net = MixupClassifier(**QUICK).fit(X, y)
+    with pytest.raises(ValueError, match="y must hold integers or strings to be converted"):
+        to_onnx(net, X)
+
+
+def test_unfitted_estimator_is_refused() -> None:
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        to_onnx(make_pipeline(StandardScaler(), MixupClassifier()), X)
+
+
+def test_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def refuse(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.partition(".")[0] == "skl2onnx":
+            raise ModuleNotFoundError("No module named 'skl2onnx'", name="skl2onnx")
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(ImportError, match=r"skl2onnx must be installed .* pip install 'sk-mixup\[onnx\]'"):
+        to_onnx(MixupClassifier(), X)
+
+
+# -- in another process ------------------------------------------------------------------
+
+SERVE = """
+import sys, numpy as np, onnxruntime
+X, expected, labels = (np.load(name) for name in sys.argv[2:])
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+found, probabilities = session.run(None, {session.get_inputs()[0].name: X})
+assert np.max(np.abs(probabilities - expected)) <= 1e-6
+assert found.tolist() == labels.tolist()
+assert "torch" not in sys.modules and "sk_mixup" not in sys.modules
+"""
+
+
+@pytest.mark.slow
+def test_another_process_serves_without_torch(tmp_path: Path) -> None:
+    pipeline = make_pipeline(StandardScaler(), MixupClassifier(**QUICK)).fit(X, TARGETS["strings"])
+    (tmp_path / "net.onnx").write_bytes(to_onnx(pipeline, X).SerializeToString())
+    arrays = {"X": X, "expected": pipeline.predict_proba(X), "labels": pipeline.predict(X)}
+    for name, array in arrays.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    files = [str(tmp_path / name) for name in ("net.onnx", "X.npy", "expected.npy", "labels.npy")]
+    done = subprocess.run([sys.executable, "-c", SERVE, *files], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

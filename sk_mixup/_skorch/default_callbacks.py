@@ -19,11 +19,13 @@ from torch import Tensor
 __all__ = [
     "Watchers",
     "WeightedScoring",
+    "goes_on",
     "has_batch_hooks",
     "has_hook",
     "is_early_stopping",
     "looks_at_gradients",
     "quicken",
+    "rebind_schedules",
     "restore_best",
     "scored_by_labels",
     "scores_trained_rows",
@@ -163,11 +165,24 @@ class CallingNet(Protocol):
     """A net that is initialized and calls callbacks."""
 
     callbacks_: list[tuple[str, object]]
+    optimizer_: torch.optim.Optimizer
 
 
 def is_early_stopping(name: str, callback: object) -> bool:
     """Whether a callback stops the training early."""
     return isinstance(callback, EarlyStopping)
+
+
+def goes_on(name: str, callback: object) -> bool:
+    """Whether a callback has begun a schedule of the learning rate."""
+    return isinstance(callback, LRScheduler) and callback.lr_scheduler_ is not None
+
+
+def rebind_schedules(net: CallingNet) -> None:
+    """Let schedules of the learning rate go on with the optimizer of the net, which may be a copy."""
+    for _, callback in net.callbacks_:
+        if isinstance(callback, LRScheduler) and callback.lr_scheduler_ is not None:
+            callback.lr_scheduler_.optimizer = net.optimizer_
 
 
 def restore_best(net: CallingNet) -> None:

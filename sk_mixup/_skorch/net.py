@@ -197,6 +197,8 @@ class MixupNetMixin(MixedSteps):
     # -- components ----------------------------------------------------------------------
 
     _trains_by_processes = False
+    # Epochs of the training that a call is a part of; None where it is a whole one.
+    _n_planned: int | None = None
     _scores_after_epochs = False
 
     @property
@@ -283,7 +285,11 @@ class MixupNetMixin(MixedSteps):
         split_params = get_split_params(self, _routing_method, fit_params)
         train, valid = self.get_split_datasets(X, y, sample_weight=sample_weight, **split_params)
         schedule = Schedule.make(
-            epochs, n_done=n_done, warmup_epochs=self.warmup_epochs, cooldown_epochs=self.cooldown_epochs
+            epochs,
+            n_done=n_done,
+            warmup_epochs=self.warmup_epochs,
+            cooldown_epochs=self.cooldown_epochs,
+            n_planned=self._n_planned,
         )
         warn_unused_options(self)
         policy, facts = self.get_policy(), self.get_facts(train, y)

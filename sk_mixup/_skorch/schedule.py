@@ -27,8 +27,18 @@ class Schedule:
     cooldown: int
 
     @classmethod
-    def make(cls, n_epochs: int, *, n_done: int, warmup_epochs: int, cooldown_epochs: int) -> Self:
+    def make(
+        cls,
+        n_epochs: int,
+        *,
+        n_done: int,
+        warmup_epochs: int,
+        cooldown_epochs: int,
+        n_planned: int | None = None,
+    ) -> Self:
         """Return the schedule of `n_epochs` more epochs; warm-up counts from initialization.
+
+        Cool-down is the last of them, or of `n_planned` in all, and whatever comes after these.
 
         Examples
         --------
@@ -37,9 +47,13 @@ class Schedule:
         Schedule(warmup=3, mixed=5, cooldown=2)
         >>> Schedule.make(10, n_done=2, warmup_epochs=3, cooldown_epochs=20)
         Schedule(warmup=1, mixed=0, cooldown=9)
+        >>> Schedule.make(2, n_done=6, warmup_epochs=3, cooldown_epochs=3, n_planned=10)
+        Schedule(warmup=0, mixed=1, cooldown=1)
         """
+        n_late = 0 if n_planned is None else n_done + n_epochs - n_planned
+        n_plain = max(cooldown_epochs + n_late, 0) if cooldown_epochs else 0
         warmup = min(max(warmup_epochs - n_done, 0), n_epochs)
-        cooldown = min(cooldown_epochs, n_epochs - warmup)
+        cooldown = min(n_plain, n_epochs - warmup)
         return cls(warmup, n_epochs - warmup - cooldown, cooldown)
 
 

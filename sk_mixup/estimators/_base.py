@@ -36,6 +36,8 @@ from sk_mixup._skorch.dataset_items import (
 from sk_mixup._skorch.datasets import refuse_weights
 from sk_mixup._skorch.default_callbacks import (
     WeightedScoring,
+    goes_on,
+    rebind_schedules,
     scored_by_labels,
     scores_trained_rows,
     without_callbacks,
@@ -597,6 +599,7 @@ class MixupEstimator(MixupNetMixin):
             if fresh:
                 self.initialize()
             X = self._settle_integers(X) if reset else X
+            self._n_planned = None
             super().partial_fit(X, y, _routing_method="fit", sample_weight=weight, **fit_params)
         return self
 
@@ -608,10 +611,11 @@ class MixupEstimator(MixupNetMixin):
         sample_weight: object = None,
         **fit_params: object,
     ) -> Self:
-        """Train for ``max_epochs`` more epochs, without starting anew.
+        """Train for ``epochs_per_partial_fit`` more epochs, or ``max_epochs``, without starting anew.
 
-        As in skorch, one call runs ``max_epochs`` epochs over the rows it is given; set
-        ``max_epochs=1`` to visit each chunk of a stream once. All rows are trained on: no
+        As in skorch, one call runs ``max_epochs`` epochs over the rows it is given; with
+        ``epochs_per_partial_fit=1`` it visits them once, as scikit-learn's estimators do, and
+        ``max_epochs`` stays that of :meth:`fit`. All rows are trained on: no
         rows are held out for early stopping, which is for :meth:`fit`.
 
         Parameters
@@ -628,6 +632,8 @@ class MixupEstimator(MixupNetMixin):
         """
         self.check_training_readiness()
         self.check_options()
+        if self.epochs_per_partial_fit is not None:
+            check_schedule(self.warmup_epochs, self.cooldown_epochs, self.max_epochs)
         reset = not self.initialized_ or not self._has_seen_data
         with self._unchanged_if_refused():
             X, y, weight = self._check_training_data(X, y, sample_weight, reset=reset, classes=classes)
@@ -635,6 +641,7 @@ class MixupEstimator(MixupNetMixin):
             if not self.initialized_:
                 self.initialize()
             X = self._settle_integers(X) if reset else X
+            self._n_planned = None if self.epochs_per_partial_fit is None else self.max_epochs
             super().partial_fit(X, y, _routing_method="partial_fit", sample_weight=weight, **fit_params)
         return self
 
@@ -656,9 +663,20 @@ class MixupEstimator(MixupNetMixin):
         finally:
             self.__dict__.pop("_before", None)
 
+    def notify(self, method_name: str, **cb_kwargs: object) -> None:
+        """Call a hook of the net and its callbacks; parts of a training do not begin schedules anew."""
+        if method_name != "on_train_begin" or self._n_planned is None:
+            super().notify(method_name, **cb_kwargs)
+            return
+        rebind_schedules(self)
+        with without_callbacks(self, goes_on):
+            super().notify(method_name, **cb_kwargs)
+
     def fit_loop(self, X: object, y: object = None, epochs: int | None = None, **params: Any) -> Self:
         """Run the epochs; early stopping is for ``fit``, not for a call of ``partial_fit``."""
         self._stops_early = self.early_stopping and params.get("_routing_method") == "fit"
+        if epochs is None and params.get("_routing_method") == "partial_fit":
+            epochs = self.epochs_per_partial_fit
         super().fit_loop(X, y, epochs, **params)
         return self
 

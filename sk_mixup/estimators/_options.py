@@ -25,6 +25,7 @@ from sk_mixup._validation import (
 )
 
 __all__ = [
+    "check_epochs_per_call",
     "check_fit_options",
     "check_known",
     "check_module",
@@ -98,6 +99,7 @@ class FitOptions(Protocol):
     n_iter_no_change: int
     validation_fraction: float
     warm_start: bool
+    epochs_per_partial_fit: int | None
     criterion: object
     train_split: object
     use_caching: object
@@ -110,6 +112,7 @@ def check_fit_options(options: FitOptions) -> None:
     """Raise if an option of a fit breaks its rule; the message names it."""
     check_bool("early_stopping", options.early_stopping, hint="Use True to hold out rows and stop by them.")
     check_integer("n_iter_no_change", options.n_iter_no_change, low=1, hint="Use 10, say.")
+    check_epochs_per_call(options.epochs_per_partial_fit)
     check_bool("warm_start", options.warm_start, hint="Use True to go on from the last fit.")
     hint = "Give the share of the training rows to hold out."
     limits = {"low": 0.0, "high": 1.0}
@@ -144,6 +147,13 @@ def _check_callables(options: FitOptions) -> None:
             f"dataset must be a Dataset class, a function that makes one, or a Dataset; got "
             f"{options.dataset!r}. Leave it out for arrays."
         )
+
+
+def check_epochs_per_call(epochs: int | None) -> None:
+    """Raise unless the epochs of a call of ``partial_fit`` are a number or None."""
+    if epochs is not None:
+        hint = "Use 1 for one pass a call, None for max_epochs."
+        check_integer("epochs_per_partial_fit", epochs, low=1, hint=hint)
 
 
 def check_schedule(warmup_epochs: int, cooldown_epochs: int, max_epochs: int) -> None:

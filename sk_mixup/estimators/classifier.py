@@ -123,6 +123,11 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
         Number of epochs, or the most of them with early stopping. Without it, 50 were
         better than 100 or 200 on eight public tables.
 
+    epochs_per_partial_fit : int, default=None
+        Epochs of one call of ``partial_fit``; None for `max_epochs`, as in skorch. With a number,
+        such as scikit-learn's 1, calls are parts of one training of `max_epochs` epochs: warm-up,
+        cool-down and skorch's ``LRScheduler`` go on from call to call.
+
     batch_size : int, default=32
         Rows in a mini-batch; -1 for all rows. A last batch of one row joins the one
         before. On eight public tables 16, 32 and 64 were alike, 128 slightly worse.
@@ -323,6 +328,7 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
         validation_fraction: float = 0.1,
         lr: float = 1e-3,
         max_epochs: int = 200,
+        epochs_per_partial_fit: int | None = None,
         batch_size: int = 32,
         optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
         criterion: Literal["auto"] | Callable[..., nn.Module] = "auto",

@@ -41,6 +41,7 @@ from sk_mixup._validation import (
 )
 from sk_mixup.estimators._gan_nets import build_net, build_optimizer, check_nets, evaluate, get_placement
 from sk_mixup.estimators._options import (
+    check_epochs_per_call,
     check_module,
     check_options_of,
     check_prefixes,
@@ -131,6 +132,9 @@ class MixupGAN(BaseEstimator):
 
     max_epochs : int, default=40
         Number of epochs of a fit.
+
+    epochs_per_partial_fit : int, default=None
+        Epochs of one call of ``partial_fit``; None for `max_epochs`.
 
     steps_per_epoch : int, default=100
         Generator steps in an epoch; an epoch is a row of the history, not a pass over the data.
@@ -247,6 +251,7 @@ class MixupGAN(BaseEstimator):
         noise_features: int = 2,
         discriminator_steps: int = 5,
         max_epochs: int = 40,
+        epochs_per_partial_fit: int | None = None,
         steps_per_epoch: int = 100,
         batch_size: int = 64,
         lr: float = 1e-3,
@@ -315,6 +320,7 @@ class MixupGAN(BaseEstimator):
         check_integer("noise_features", self.noise_features, low=1, hint=hint)
         check_integer("discriminator_steps", self.discriminator_steps, low=1, hint="Use 5, as in the paper.")
         check_integer("max_epochs", self.max_epochs, low=0, hint="Use 1 or more to train.")
+        check_epochs_per_call(self.epochs_per_partial_fit)
         check_integer("steps_per_epoch", self.steps_per_epoch, low=1, hint="Give generator steps.")
         if self.batch_size != -1:
             check_integer("batch_size", self.batch_size, low=1, hint="Use -1 for all rows.")
@@ -346,12 +352,12 @@ class MixupGAN(BaseEstimator):
         TypeError, ValueError
             If an option, a network or the data break a rule; the message names it.
         """
-        return self._train(X, starts_anew=True, fit_params=fit_params)
+        return self._train(X, self.max_epochs, starts_anew=True, fit_params=fit_params)
 
     def partial_fit(
         self, X: ArrayLike | Tensor, y: None = None, classes: None = None, **fit_params: object
     ) -> Self:
-        """Train for ``max_epochs`` more epochs, without starting anew.
+        """Train for ``epochs_per_partial_fit`` more epochs, or ``max_epochs``, without starting anew.
 
         Parameters
         ----------
@@ -367,9 +373,12 @@ class MixupGAN(BaseEstimator):
         self : MixupGAN
             The fitted estimator.
         """
-        return self._train(X, starts_anew=False, fit_params=fit_params)
+        n_epochs = self.max_epochs if self.epochs_per_partial_fit is None else self.epochs_per_partial_fit
+        return self._train(X, n_epochs, starts_anew=False, fit_params=fit_params)
 
-    def _train(self, X: ArrayLike | Tensor, *, starts_anew: bool, fit_params: dict[str, object]) -> Self:
+    def _train(
+        self, X: ArrayLike | Tensor, n_epochs: int, *, starts_anew: bool, fit_params: dict[str, object]
+    ) -> Self:
         if fit_params:
             raise TypeError(f"fit must be given X alone; got {sorted(fit_params)} too. Leave them out.")
         self._check_options()
@@ -384,7 +393,7 @@ class MixupGAN(BaseEstimator):
         with self._on_device_of_stack(), seeded_torch(draw_seed(self.rng_)):
             self._notify("on_train_begin", X=rows, y=None)
             with suppress(KeyboardInterrupt):  # skorch's way for a callback to stop the training
-                self._run_epochs(send(rows, *get_placement(self.generator_)))
+                self._run_epochs(send(rows, *get_placement(self.generator_)), n_epochs)
             for player in self._get_players().values():
                 player.module.eval()
             self._notify("on_train_end", X=rows, y=None)
@@ -458,13 +467,13 @@ class MixupGAN(BaseEstimator):
             for player in self._get_players().values():
                 player.move_to(self.device)
 
-    def _run_epochs(self, rows: Tensor) -> None:
+    def _run_epochs(self, rows: Tensor, n_epochs: int) -> None:
         looks = any(map(looks_at_gradients, self.callbacks_))
         generator, discriminator = self._get_players().values()
         look = self._show_gradients if looks else None
         trainer = GanTrainer(generator, discriminator, self.generator_loss, look)
         numbers = count(1)
-        for _ in range(self.max_epochs):
+        for _ in range(n_epochs):
             self.history_.new_epoch()
             self.history_.record("epoch", len(self.history_))
             self._notify("on_epoch_begin", dataset_train=rows, dataset_valid=None)

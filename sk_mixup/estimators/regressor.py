@@ -100,6 +100,11 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
     max_epochs : int, default=200
         Number of epochs, or the most of them with early stopping.
 
+    epochs_per_partial_fit : int, default=None
+        Epochs of one call of ``partial_fit``; None for `max_epochs`, as in skorch. With a number,
+        such as scikit-learn's 1, calls are parts of one training of `max_epochs` epochs: warm-up,
+        cool-down and skorch's ``LRScheduler`` go on from call to call.
+
     batch_size : int, default=32
         Rows in a mini-batch; -1 for all rows. A last batch of one row joins the one
         before.
@@ -270,6 +275,7 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
         validation_fraction: float = 0.1,
         lr: float = 1e-3,
         max_epochs: int = 200,
+        epochs_per_partial_fit: int | None = None,
         batch_size: int = 32,
         optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
         criterion: Literal["auto"] | Callable[..., nn.Module] = nn.MSELoss,

@@ -133,6 +133,11 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
         Number of epochs. An epoch is a pass over the unlabelled rows, or over the labelled
         ones if that takes more steps; the others are shuffled and begun anew as often as needed.
 
+    epochs_per_partial_fit : int, default=None
+        Epochs of one call of ``partial_fit``; None for `max_epochs`, as in skorch. With a number,
+        such as scikit-learn's 1, calls are parts of one training of `max_epochs` epochs: the
+        ramp-up and skorch's ``LRScheduler`` go on from call to call.
+
     batch_size : int, default=32
         Labelled rows in a step, at most all; -1 for all.
 
@@ -301,6 +306,7 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
         validation_fraction: float = 0.1,
         lr: float = 1e-3,
         max_epochs: int = 100,
+        epochs_per_partial_fit: int | None = None,
         batch_size: int = 32,
         unlabeled_batch_size: int = 64,
         optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,

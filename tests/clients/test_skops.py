@@ -149,20 +149,14 @@ def test_trimmed_net_predicts() -> None:
 # -- what is in a file -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "net",
-    [
-        _make(MixupClassifier, {}).fit(X, NAMES),
-        _make(MixupRegressor, {"early_stopping": False}).fit(X, CODES),
-        _make(SemiSupervisedMixupClassifier, {"early_stopping": True}).fit(X, CODES),
-    ],
-    ids=lambda net: type(net).__name__,
-)
-def test_default_estimator_holds_but_its_own_type(net: Any) -> None:
-    pipeline = make_pipeline(StandardScaler(), net)
-    owner = f"{type(net).__module__}.{type(net).__name__}"
-    assert sio.get_untrusted_types(data=sio.dumps(pipeline)) == [owner]
-    assert owner in get_trusted_types()
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("owner", [MixupClassifier, MixupRegressor, SemiSupervisedMixupClassifier])
+def test_default_estimator_holds_but_its_own_type(owner: type, early_stopping: bool) -> None:
+    net = _make(owner, {"early_stopping": early_stopping})
+    pipeline = make_pipeline(StandardScaler(), net).fit(X, CODES)
+    name = f"{owner.__module__}.{owner.__name__}"
+    assert sio.get_untrusted_types(data=sio.dumps(pipeline)) == [name]
+    assert name in get_trusted_types()
 
 
 class OwnNet(nn.Linear):

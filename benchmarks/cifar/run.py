@@ -33,7 +33,6 @@ from benchmarks.harness.interleaved_timing import use_threads
 from benchmarks.harness.runner import run_tasks
 from benchmarks.image_training.augment_and_schedule import (
     MOMENTUM,
-    CropAndFlip,
     HeldOutErrors,
     StepDecay,
     repeatable_convolutions,
@@ -49,6 +48,7 @@ from benchmarks.image_training.kept_networks import Origin, find_trained, save_t
 from benchmarks.networks.cifar_networks import NETWORKS
 from benchmarks.peers.hand_written_loop import make_loop, make_random_inputs, time_trainings
 from sk_mixup import MixupClassifier
+from sk_mixup.augmentation import crop_and_flip
 
 __all__ = ["COMMAND", "Run", "make_net", "run"]
 
@@ -221,7 +221,7 @@ def time_network(config: Config, images: ImageSet, network: str) -> dict[str, An
             alpha=alpha,
             batch_size=config.batch_size,
             n_epochs=config.speed_epochs,
-            augment=CropAndFlip(config.padding),
+            augment=crop_and_flip(config.padding),
             device=config.device,
             bfloat16=config.bfloat16,
             channels_last=config.channels_last,

@@ -1,4 +1,4 @@
-"""How the nets of ``cifar`` are trained: crops and flips, the schedule, test errors."""
+"""How the nets of ``cifar`` are trained: the schedule, test errors."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +11,6 @@ from torch import Tensor
 
 __all__ = [
     "MOMENTUM",
-    "CropAndFlip",
     "HeldOutErrors",
     "StepDecay",
     "predict_codes",
@@ -19,62 +18,6 @@ __all__ = [
 ]
 
 MOMENTUM = 0.9
-
-
-class CropAndFlip:
-    """Pad each image, cut it to its size again at a random place, and flip every other one.
-
-    `padding` pixels are added on each side, of the value `fill`, one for all channels or one for each.
-    To pad raw images with 0 and to normalise them afterwards, torchvision's usual order, is
-    to pad normalised images with the normalised value of black: for channels of mean m and
-    deviation s, ``fill`` is ``-m / s``.
-
-    All images of a batch are cut and flipped at once, on their device and with draws from
-    torch's global generator there; nothing waits for the device.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from benchmarks.image_training.augment_and_schedule import CropAndFlip
-    >>> x = torch.arange(2.0).reshape(1, 1, 1, 2)
-    >>> flipped = CropAndFlip(padding=0)(x.expand(100, -1, -1, -1))[:, 0, 0, 0]
-    >>> 30 < int(flipped.sum()) < 70
-    True
-    """
-
-    def __init__(self, padding: int = 4, fill: Sequence[float] = (0.0,)) -> None:
-        self.padding = padding
-        self.fill = torch.tensor(fill).reshape(-1, 1, 1)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return new images of the shape, dtype, device and memory format of `x`."""
-        n, _, height, width = x.shape
-        self.fill = self.fill.to(x)  # a copy only where device or dtype have changed
-        # Cuts begin at -padding, ..., padding.
-        top, left = torch.randint(-self.padding, self.padding + 1, (2, n, 1), device=x.device)
-        is_flipped = torch.rand(n, 1, device=x.device) < 0.5
-        rows, columns = (torch.arange(size, device=x.device).unsqueeze(0) for size in (height, width))
-        rows = rows + top
-        columns = torch.where(is_flipped, width - 1 - columns, columns) + left
-        inside = _lies_in(rows, height).unsqueeze(2) & _lies_in(columns, width).unsqueeze(1)
-        place = rows.clamp(0, height - 1).unsqueeze(2) * width + columns.clamp(0, width - 1).unsqueeze(1)
-        return torch.where(inside.unsqueeze(1), _take_pixels(x, place), self.fill)
-
-
-def _lies_in(place: Tensor, size: int) -> Tensor:
-    return (place >= 0) & (place < size)
-
-
-def _take_pixels(x: Tensor, place: Tensor) -> Tensor:
-    """Return the pixels of each image at places from 0 to height * width - 1, in the layout of `x`."""
-    n, channels, height, width = x.shape
-    if not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
-        start = height * width * torch.arange(n, device=x.device).reshape(n, 1, 1)
-        pixels = x.permute(0, 2, 3, 1).reshape(-1, channels)
-        taken = pixels.index_select(0, (place + start).reshape(-1))
-        return taken.reshape(n, height, width, channels).permute(0, 3, 1, 2)
-    index = place.reshape(n, 1, -1).expand(-1, channels, -1)
-    return x.reshape(n, channels, -1).gather(2, index).reshape(x.shape)
 
 
 class StepDecay(Callback):

@@ -11,10 +11,11 @@ import torch
 from benchmarks.harness.checkpoints import find_checkpoint, train_in_pieces
 from benchmarks.harness.command import UserError
 from benchmarks.harness.interleaved_timing import use_threads
-from benchmarks.image_training.augment_and_schedule import MOMENTUM, CropAndFlip, repeatable_convolutions
+from benchmarks.image_training.augment_and_schedule import MOMENTUM, repeatable_convolutions
 from benchmarks.image_training.config import ImageConfig
 from benchmarks.networks.cifar_networks import NETWORKS
 from sk_mixup import MixupClassifier
+from sk_mixup.augmentation import crop_and_flip
 
 __all__ = [
     "describe_curves",
@@ -53,7 +54,7 @@ def make_image_net(
         batch_size=config.batch_size,
         iterator_valid__batch_size=TEST_BATCH,
         early_stopping=False,
-        augment=CropAndFlip(config.padding, fill),
+        augment=crop_and_flip(config.padding, fill=fill),
         autocast="bfloat16" if config.bfloat16 else None,
         channels_last=config.channels_last,
         storage="device",

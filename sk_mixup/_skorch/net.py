@@ -88,7 +88,8 @@ class MixupNetMixin(MixedSteps):
 
     augment : callable, default=None
         Called with each training batch's inputs, a tensor on the device, before mixing;
-        returns as many rows.
+        returns as many rows. A transform of torchvision draws once for all images, and for
+        each by ``sk_mixup.augmentation.per_image(transform)``.
 
     autocast : {None, 'bfloat16', 'float16'}, default=None
         Mixed precision of the forward pass; 'float16' scales the loss.

@@ -100,7 +100,9 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
 
     augment : callable, default=None
         Called with the inputs of each training batch, a tensor on the device, before they
-        are mixed; returns as many rows.
+        are mixed; returns as many rows. It is called once a batch: a transform of torchvision
+        draws once for all images, and for each by
+        ``sk_mixup.augmentation.per_image(transform)``; ``crop_and_flip()`` beside it is fast.
 
     early_stopping : bool, default=True
         Whether to hold out `validation_fraction` of the rows, unmixed, and to stop when

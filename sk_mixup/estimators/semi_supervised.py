@@ -113,7 +113,9 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
 
     augment : callable, default=None
         Makes a view: called with the inputs of a step, labelled rows first, a tensor on the
-        device; returns as many rows. For images, flips and shifts. None adds noise.
+        device; returns as many rows. For images, flips and shifts, such as
+        ``sk_mixup.augmentation.crop_and_flip()``; a transform of torchvision draws once for all
+        images, and for each by ``per_image(transform)`` beside it. None adds noise.
 
     early_stopping : bool, default=False
         Whether to hold out `validation_fraction` of the labelled rows and to stop by the loss

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness.paired_differences import VERDICTS
-from benchmarks.image_training.augment_and_schedule import CropAndFlip
 from benchmarks.networks.cifar_networks import PreActResNet18
 from sk_mixup import MixupClassifier
+from sk_mixup.augmentation import crop_and_flip
 
 N_CLASSES = 3
 
@@ -31,7 +31,7 @@ def make_tiny(**options: Any) -> MixupClassifier:
         "lr": 0.1,
         "batch_size": 8,
         "early_stopping": False,
-        "augment": CropAndFlip(1, (0.0, 1.0)),
+        "augment": crop_and_flip(1, fill=(0.0, 1.0)),
         "autocast": "bfloat16",
         "channels_last": True,
         "random_state": 5,

@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 import dataclasses
 from functools import partial
 import json
@@ -12,9 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from benchmarks.cifar import run as cifar
 from benchmarks.cifar.config import PRESETS, Config
@@ -26,7 +24,6 @@ from benchmarks.data.tables import Table
 from benchmarks.harness import checkpoints
 from benchmarks.harness.command import UserError
 from benchmarks.image_training.augment_and_schedule import (
-    CropAndFlip,
     HeldOutErrors,
     StepDecay,
     repeatable_convolutions,
@@ -34,68 +31,12 @@ from benchmarks.image_training.augment_and_schedule import (
 from benchmarks.image_training.fits import explain_lack_of_memory
 from benchmarks.networks.cifar_networks import PreActResNet18
 from benchmarks.peers.hand_written_loop import make_loop
+from sk_mixup.augmentation import crop_and_flip
 from tests.benchmarks.helpers import N_CLASSES, get_state, killed_after, make_tiny
 
 TINY = dataclasses.replace(
     PRESETS["smoke"], epochs=2, last_epochs=1, checkpoint_every=1, width=1, train_rows=70, test_rows=20
 )
-FORMATS = (torch.contiguous_format, torch.channels_last)
-
-
-@pytest.mark.parametrize("memory_format", FORMATS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize(("padding", "shape"), [(1, (3, 4, 5)), (2, (1, 3, 3)), (0, (2, 3, 4))])
-def test_crop_and_flip_gives_a_cut_of_the_padded_image(
-    memory_format: torch.memory_format, dtype: torch.dtype, padding: int, shape: tuple[int, int, int]
-) -> None:
-    fill = tuple(-10.0 - channel for channel in range(shape[0]))
-    x = torch.arange(40 * np.prod(shape)).reshape(40, *shape).remainder(251).to(dtype)
-    x = x.contiguous(memory_format=memory_format)
-    before = x.clone()
-    y = CropAndFlip(padding, fill)(x)
-    assert (y.shape, y.dtype, y.stride()) == (x.shape, x.dtype, x.stride())
-    assert torch.equal(x, before)
-    for image, cut in zip(x, y, strict=True):
-        assert any(torch.equal(cut, other) for other in list_cuts(image, padding, fill))
-
-
-def list_cuts(image: Tensor, padding: int, fill: tuple[float, ...]) -> Iterator[Tensor]:
-    """Yield every cut of a padded image, as it is and flipped: the slow reference."""
-    channels, height, width = image.shape
-    padded = image.new_empty(channels, height + 2 * padding, width + 2 * padding)
-    padded[:] = torch.tensor(fill).reshape(-1, 1, 1)
-    padded[:, padding : padding + height, padding : padding + width] = image
-    for top in range(2 * padding + 1):
-        for left in range(2 * padding + 1):
-            cut = padded[:, top : top + height, left : left + width]
-            yield cut
-            yield cut.flip(2)
-
-
-def test_crop_and_flip_draws_all_cuts_alike() -> None:
-    torch.manual_seed(0)
-    image = torch.arange(12.0).reshape(1, 3, 4)
-    kinds = [tuple(cut.ravel().tolist()) for cut in list_cuts(image, 1, (-1.0,))]
-    cuts = CropAndFlip(1, (-1.0,))(image.expand(9000, -1, -1, -1)).reshape(9000, -1).tolist()
-    counts = [cuts.count(list(kind)) for kind in kinds]
-    assert sum(counts) == 9000
-    assert stats.chisquare(counts).pvalue > 1e-3
-
-
-def test_crop_and_flip_repeats_with_the_seed() -> None:
-    x = torch.arange(160.0).reshape(10, 1, 4, 4)
-    augment = CropAndFlip(2)
-    cuts = []
-    for _ in range(2):
-        torch.manual_seed(1)
-        cuts.append(augment(x))
-    assert torch.equal(*cuts)
-
-
-@pytest.mark.slow
-def test_crop_and_flip_waits_for_no_value() -> None:
-    # A tensor without values: whoever reads one fails. Slow is torch's first use of such tensors.
-    assert CropAndFlip(2)(torch.empty(5, 3, 8, 8, device="meta")).shape == (5, 3, 8, 8)
 
 
 def test_normalize_images_is_that_of_numpy() -> None:
@@ -178,7 +119,7 @@ def test_loop_by_hand_is_the_estimator_on_whole_batches(
 def test_loop_by_hand_descends_with_mixup(images: tuple[np.ndarray, np.ndarray]) -> None:
     torch.manual_seed(0)
     X, y = images
-    options: dict[str, Any] = {"alpha": 1.0, "batch_size": 10, "n_epochs": 8, "augment": CropAndFlip(0)}
+    options: dict[str, Any] = {"alpha": 1.0, "batch_size": 10, "n_epochs": 8, "augment": crop_and_flip(0)}
     options["make_optimizer"] = partial(torch.optim.SGD, lr=0.05, momentum=0.9)
     module = PreActResNet18(N_CLASSES, width=4, in_channels=2)
     losses = make_loop(X, y, module=module, bfloat16=True, **options)()

@@ -53,7 +53,13 @@ from sk_mixup._training.averages import average_entropy
 from sk_mixup._training.losses import Loss
 from sk_mixup._validation import check_choice, check_names, naming
 from sk_mixup.estimators._codes import PairEncoder, TargetLearner
-from sk_mixup.estimators._holdout import HoldOut, count_held_out, count_trainable, watches_validation
+from sk_mixup.estimators._holdout import (
+    SAMPLERS,
+    HoldOut,
+    count_held_out,
+    count_trainable,
+    watches_validation,
+)
 from sk_mixup.estimators._inputs import (
     FoundTargets,
     check_has_rows,
@@ -510,7 +516,10 @@ class MixupEstimator(MixupNetMixin):
 
     def _split(self, dataset: Any, y: np.ndarray | None, params: Mapping[str, object]) -> tuple[Any, Any]:
         is_wanted = self._stops_early or watches_validation(self.callbacks_, dict(self._default_callbacks))
-        hold_out = HoldOut(self.train_split, self.validation_fraction, self._split_seed, is_wanted)
+        options = self.get_params_for("iterator_train")
+        sampler = next((name for name in SAMPLERS if options.get(name) is not None), "")
+        fraction = self.validation_fraction
+        hold_out = HoldOut(self.train_split, fraction, self._split_seed, is_wanted, sampler)
         train, valid = hold_out.divide(dataset, y, params, self._targets)
         return train, self._encode_foreign(valid, is_whole=isinstance(dataset, Rows))
 
@@ -530,10 +539,10 @@ class MixupEstimator(MixupNetMixin):
             self._targets.encode_yielded(targets)
         return valid
 
-    def get_facts(self, dataset: Any, labels: Any = None) -> RowFacts:
+    def get_facts(self, dataset: object, labels: object = None) -> RowFacts:
         """Return what a policy may ask of a training set; see :class:`MixupNetMixin`."""
-        is_coded = isinstance(labels, FoundTargets)
-        return super().get_facts(dataset, self._targets.decode_given(labels) if is_coded else labels)
+        labels = self._targets.decode_given(labels) if isinstance(labels, FoundTargets) else labels
+        return super().get_facts(dataset, labels)
 
     def _get_read(self, dataset: object) -> Callable[[object], object]:
         if holds_codes(dataset):
@@ -733,7 +742,7 @@ class MixupEstimator(MixupNetMixin):
         """Do one optimisation step; see ``skorch.NeuralNet.train_step``."""
         return self._count_columns(super().train_step(batch, **fit_params), batch, training=True)
 
-    def validation_step(self, batch: Any, **fit_params: object) -> dict[str, Any]:
+    def validation_step(self, batch: object, **fit_params: object) -> dict[str, Any]:
         """Compute the loss of one batch as it is: never mixed, never augmented."""
         return self._count_columns(super().validation_step(batch, **fit_params), batch, training=False)
 

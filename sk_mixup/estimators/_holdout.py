@@ -11,7 +11,7 @@ import numpy as np
 from skorch.callbacks.scoring import ScoringBase
 from skorch.dataset import ValidSplit
 from skorch.utils import is_dataset
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import Dataset, IterableDataset, Subset
 
 from sk_mixup._skorch.dataset_items import refuse_loader
 from sk_mixup._skorch.datasets import unwrap_subset
@@ -19,7 +19,10 @@ from sk_mixup._validation import naming
 from sk_mixup.estimators._inputs import FoundTargets
 from sk_mixup.estimators._targets import Targets
 
-__all__ = ["HoldOut", "count_held_out", "count_trainable", "watches_validation"]
+__all__ = ["SAMPLERS", "HoldOut", "count_held_out", "count_trainable", "watches_validation"]
+
+# Options of a training iterator that name rows by their numbers.
+SAMPLERS = ("sampler", "batch_sampler")
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,15 @@ class HoldOut:
         Of the rows that it draws.
     is_wanted : bool
         Whether anyone looks at scores of held-out rows; else it holds out none.
+    sampler : str, default=''
+        The option of the training iterator that names rows by their numbers; '' for none.
     """
 
     split: Literal["auto"] | Callable[..., object] | None
     fraction: float
     seed: int
     is_wanted: bool
+    sampler: str = ""
 
     def divide(
         self,
@@ -72,6 +78,8 @@ class HoldOut:
             parts = split(dataset, y, **params) if is_given else split(dataset, **params)
         train, valid = _check_parts(parts)
         refuse_loader(valid, "train_split")
+        if self.sampler and isinstance(train, Subset):
+            _refuse_sampler(self.sampler)
         return unwrap_subset(train), unwrap_subset(valid)
 
     def _find_split(
@@ -115,6 +123,15 @@ def watches_validation(callbacks: Iterable[tuple[str, object]], default: Mapping
         or (isinstance(callback, ScoringBase) and not callback.on_train)
         for name, callback in callbacks
         if name not in default
+    )
+
+
+def _refuse_sampler(name: str) -> None:
+    """Raise: the numbers of all rows, as a sampler gives them, are not those of the rows that are left."""
+    raise ValueError(
+        f"iterator_train__{name} must not be given where rows of X are held out, which changes the numbers "
+        "of the others; got one. Set early_stopping=False or train_split=None, or hold rows out beforehand: "
+        "train_split=skorch.helper.predefined_split(valid_dataset)."
     )
 
 

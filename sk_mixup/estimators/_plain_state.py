@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from dataclasses import fields
 from functools import singledispatch
 import inspect
+import json
 from typing import Any, cast
 
 import numpy as np
@@ -218,7 +219,18 @@ def _encode_tuple(value: tuple[object, ...]) -> object:
 
 @_encode.register(History)
 def _encode_history(value: History) -> object:
-    return {KIND: "history", "epochs": _encode(list(value))}
+    try:  # as text, which takes a hundredth of the room of a file for each number
+        epochs: object = json.dumps(list(value), default=_get_item)
+    except TypeError:
+        epochs = _encode(list(value))
+    return {KIND: "history", "epochs": epochs}
+
+
+def _get_item(value: object) -> object:
+    """Return a scalar of numpy as Python's own, or raise."""
+    if not isinstance(value, np.generic):
+        raise TypeError(f"history must hold numbers and strings to be written as text; got {value!r}.")
+    return value.item()
 
 
 @_encode.register(Tensor)
@@ -281,8 +293,8 @@ def _decode_parameter(tensor: Tensor, requires_grad: bool) -> nn.Parameter:
     return nn.Parameter(tensor, requires_grad)
 
 
-def _decode_history(epochs: list[object]) -> History:
-    return History(epochs)
+def _decode_history(epochs: str | list[object]) -> History:
+    return History(json.loads(epochs) if isinstance(epochs, str) else epochs)
 
 
 def _decode_module(owner: type[nn.Module], attributes: dict[str, object]) -> nn.Module:

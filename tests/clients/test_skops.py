@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+import pickle
 import subprocess
 import sys
 from typing import Any
@@ -131,6 +132,20 @@ def test_gan_goes_on_as_it_would_have() -> None:
 def test_unfitted_estimator_keeps_its_options(owner: type) -> None:
     net = owner(alpha=0.3, lr=0.5)
     assert _load(net).get_params(deep=False) == net.get_params(deep=False)
+
+
+@pytest.mark.parametrize("value", [np.float32(0.1), float("nan"), np.bool_(True), "word", np.arange(3), {1}])
+def test_history_keeps_whatever_was_recorded(value: Any) -> None:
+    net = _make(MixupClassifier, {}).fit(X, CODES)
+    net.history.record("own", value)
+    np.testing.assert_equal(_load(net).history[-1]["own"], value)
+    assert _load(net).history[:, ("train_loss", "dur")] == net.history[:, ("train_loss", "dur")]
+
+
+def test_file_is_not_much_larger_than_a_pickle() -> None:
+    rows = np.tile(np.arange(60), 10)
+    net = _make(MixupClassifier, {"max_epochs": 20, "batch_size": 4}).fit(X[rows], CODES[rows])
+    assert len(sio.dumps(net)) < 5 * len(pickle.dumps(net))
 
 
 def test_warm_start_goes_on() -> None:

@@ -151,7 +151,10 @@ class MixedSteps(NeuralNet):
         """Return the trainer for these rows, or in words why there is none."""
         loss = self._get_closed_form_loss(training)
         if loss is None:
-            return f"criterion {type(self.criterion_).__name__} has no gradient in closed form here"
+            return (
+                f"criterion {type(self.criterion_).__name__} has no gradient in closed form here; "
+                "nets are stacked with CrossEntropyLoss, BCEWithLogitsLoss and MSELoss, averaged"
+            )
         return TrainingStep(
             self.module_,
             self.optimizer_,

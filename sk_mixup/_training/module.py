@@ -107,7 +107,7 @@ class StackedModuleTrainer(StackedTrainer[ModuleTrainer]):
         self.module, self.autocast = self.trainers[0].module, self.trainers[0].autocast
         self.streams: list[TorchStream] = []
         self.skeleton = self._make_skeleton()
-        self.attributes = self._describe_attributes()
+        self.attributes = describe_attributes(self.module, _is_drawing)
 
     def list_tensors(self, trainer: ModuleTrainer) -> list[Tensor]:
         """Return parameters and buffers."""
@@ -122,11 +122,6 @@ class StackedModuleTrainer(StackedTrainer[ModuleTrainer]):
                 if type(child) is nn.Dropout and child.training:
                     setattr(part, name, _StackedDropout(child.p, self.streams))
         return skeleton
-
-    def _describe_attributes(self) -> list[Hashable]:
-        """Return the plain attributes of all submodules, which a step must leave as they are."""
-        parts = [part for part in self.skeleton.modules() if type(part) is not _StackedDropout]
-        return [describe_attributes(part) for part in parts]
 
     def _call(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> object:
         tensors = {**parameters, **buffers}
@@ -150,8 +145,8 @@ class StackedModuleTrainer(StackedTrainer[ModuleTrainer]):
                 output = output.unsqueeze(2)
         if not isinstance(output, Tensor) or output.shape != kept.shape or not output.is_floating_point():
             return False
-        if self._update is None and self._describe_attributes() != self.attributes:
-            raise RuntimeError("forward changes attributes of the module")
+        if self._update is None and describe_attributes(self.skeleton, _is_drawing) != self.attributes:
+            raise RuntimeError("forward changes attributes of the module, or a copy lacks some")
         gradient = self.loss.compute_gradient(output.detach().to(kept.dtype), kept, *target)
         trained = {name: p for name, p in parameters.items() if p.requires_grad}
         gradients = torch.autograd.grad(
@@ -170,6 +165,11 @@ class StackedModuleTrainer(StackedTrainer[ModuleTrainer]):
             if kept is None:
                 kept = self.gradients[p] = torch.zeros_like(self.weights[p])
             kept[start:stop] = gradient
+
+
+def _is_drawing(part: nn.Module) -> bool:
+    """Whether a submodule is dropout, which a stack replaces."""
+    return type(part) is _StackedDropout or (type(part) is nn.Dropout and part.training)
 
 
 class _StackedDropout(nn.Module):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from enum import Enum
-from types import BuiltinFunctionType, FunctionType
+from collections.abc import Callable, Hashable
 
-import torch
 from torch import nn
 from torch.nn.modules import module as _module
 
+from sk_mixup._training.values import Values, describe_tensor_kind
 from sk_mixup.modules import MLP
 
 __all__ = ["describe_attributes", "describe_module", "find_levels", "find_linear_layers", "is_hooked"]
@@ -93,8 +91,6 @@ def is_hooked(module: nn.Module) -> bool:
     )
 
 
-PLAIN_TYPES = (bool, int, float, complex, str, bytes, type, Enum, BuiltinFunctionType)
-TORCH_TYPES = (torch.dtype, torch.device, torch.memory_format, torch.layout)
 OWN_NAMES = frozenset(vars(nn.Module())) - {"training"}
 
 
@@ -109,7 +105,7 @@ def describe_module(module: nn.Module) -> Hashable:
     for name, part in module.named_modules(remove_duplicate=False):
         if is_hooked(part):
             raise TypeError(f"{name or 'the module'} has hooks")
-        parts.append((first.setdefault(id(part), name), type(part), describe_attributes(part, name)))
+        parts.append((first.setdefault(id(part), name), type(part)))
     for name, tensor in (
         *module.named_parameters(remove_duplicate=False),
         *module.named_buffers(remove_duplicate=False),
@@ -118,33 +114,20 @@ def describe_module(module: nn.Module) -> Hashable:
             tensor._backward_hooks or tensor._post_accumulate_grad_hooks
         ):
             raise TypeError(f"{name} has hooks")
-        kind = (
-            type(tensor),
-            tuple(tensor.shape),
-            tensor.dtype,
-            tensor.device,
-            tensor.requires_grad,
-            tensor.stride(),
-        )
-        parts.append((name, first.setdefault(id(tensor), name), kind))
+        parts.append((name, first.setdefault(id(tensor), name), describe_tensor_kind(tensor)))
+    return (*parts, describe_attributes(module))
+
+
+def describe_attributes(
+    module: nn.Module, is_left_out: Callable[[nn.Module], bool] = lambda part: False
+) -> Hashable:
+    """Return the plain attributes of a module and its submodules; see :func:`describe_module`.
+
+    Submodules that `is_left_out` names are not looked at.
+    """
+    values, parts = Values(module), []
+    for name, part in module.named_modules():
+        if not is_left_out(part):
+            own = {key: value for key, value in vars(part).items() if key not in OWN_NAMES}
+            parts.append((name, *((key, values.describe(f"{name}.{key}", own[key])) for key in sorted(own))))
     return tuple(parts)
-
-
-def describe_attributes(module: nn.Module, name: str = "") -> Hashable:
-    """Return the plain attributes of one module, not of its submodules; see :func:`describe_module`."""
-    own = {key: value for key, value in vars(module).items() if key not in OWN_NAMES}
-    return tuple((key, _describe_value(f"{name}.{key}", own[key])) for key in sorted(own))
-
-
-def _describe_value(name: str, value: object) -> Hashable:
-    """Return something that is equal for equal options of a module."""
-    if value is None or isinstance(value, PLAIN_TYPES + TORCH_TYPES):
-        return (type(value), value)
-    if isinstance(value, list | tuple):
-        return (type(value), *(_describe_value(name, item) for item in value))
-    if isinstance(value, Mapping):
-        return (type(value), *((key, _describe_value(name, item)) for key, item in value.items()))
-    if isinstance(value, FunctionType):
-        cells = [cell.cell_contents for cell in value.__closure__ or ()]
-        return (value.__code__, _describe_value(name, [value.__defaults__, value.__kwdefaults__, *cells]))
-    raise TypeError(f"{name.removeprefix('.')} is a {type(value).__name__}, which cannot be compared")

@@ -7,6 +7,7 @@ import functools
 from functools import partial
 from pathlib import Path
 import pickle
+from threading import Lock
 from typing import Any
 import warnings
 
@@ -400,9 +401,7 @@ STEP_BY_STEP: list[tuple[str, Any, dict[str, Any]]] = [
 ]
 SINGLE: list[tuple[str, Any, dict[str, Any]]] = [
     ("has hooks", MixupClassifier, {"module": Hooked}),
-    ("held is a ndarray", MixupClassifier, {"module": partial(Holding, partial(np.zeros, 3))}),
-    ("held is a object", MixupClassifier, {"module": partial(Holding, object)}),
-    ("held is a Tensor", MixupClassifier, {"module": partial(Holding, partial(torch.zeros, 3))}),
+    ("held is a lock, which cannot be compared", MixupClassifier, {"module": partial(Holding, Lock)}),
     ("", MixupClassifier, {"module": partial(Holding, make_recursive_function)}),
     ("", MixupClassifier, {"module": partial(Holding, make_recursive_list)}),
     ("", MixupClassifier, {"module": Deciding}),

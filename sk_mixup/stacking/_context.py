@@ -29,7 +29,7 @@ def stacked(
     Inside, whatever runs its fits through joblib (searches, cross-validation, learning
     curves, bagging, one-vs-rest, stacking and others) trains its mixup nets in lockstep:
     each training step is one batched program for all of them. Nothing else in the code
-    changes, and every net is the one that it would be alone.
+    changes, and every net is that of a single fit up to the rounding of float32.
 
     Parameters
     ----------
@@ -60,8 +60,8 @@ def stacked(
     -----
     UserWarning
         Once a call for each reason for which nets cannot be stacked, such as a training
-        step of one's own, callbacks round each batch, LBFGS or ``autocast="float16"``.
-        Such nets are trained one by one, with the same result.
+        step or criterion of one's own, callbacks round each batch, LBFGS or
+        ``autocast="float16"``. Such nets are trained one by one, each as in a single fit.
 
     See Also
     --------
@@ -73,6 +73,16 @@ def stacked(
     trained by the outermost.
 
     The name is also a joblib backend: ``joblib.parallel_config(backend="stacked")``.
+
+    Each net draws the rows, partners and weights that it draws in a single fit; only sums may be
+    rounded otherwise, as batched matrix products add up in another order. Long training can
+    amplify that, as it amplifies any other last digit: of 24 nets trained on the first 900 of
+    scikit-learn's digits for 40 epochs (seeds 0 to 2; ``alpha`` 0, 0.2, 1 and 4; ``lr`` 0.001 and
+    0.01; else defaults), 3 differed from their single fits in accuracy on the other 897, by 3 of
+    these at most. A single fit with one bias of the last layer changed by one unit in its last
+    place before training did so in 4 of the 24, by 9 at most; with ``max_epochs=100``, where early
+    stopping may end at another epoch, it was 6 and 7 of 24, each by 18 at most. In float64
+    (``torch.set_default_dtype``) nets agree to about 1e-9.
 
     Each task (a fit and its scoring) is run in a thread; a task that comes to a training
     epoch waits. Once all wait, or none has come for `window` seconds, the epochs of nets with equal

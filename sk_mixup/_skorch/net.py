@@ -40,6 +40,7 @@ from sk_mixup._skorch.stack_member import exclusive_section, on_device_of_stack
 from sk_mixup._skorch.step import MixedSteps
 from sk_mixup._skorch.step_by_step import StepByStep
 from sk_mixup._training.perceptron import PerceptronTrainer
+from sk_mixup._training.threads import fitting_threads, suit_threads
 from sk_mixup._training.trainer import Trainer
 from sk_mixup._validation import naming
 from sk_mixup.mixing import ERM, Mixup, Partners, RowFacts, Vicinity
@@ -261,10 +262,18 @@ class MixupNetMixin(MixedSteps):
         if not self.initialized_:
             self.initialize()
         seed = self._processes.derive_seed(draw_seed(self.generator_))  # of dropout and augmentation
-        with on_device_of_stack(self), seeded_torch(seed):
+        with on_device_of_stack(self), seeded_torch(seed), fitting_threads(self._suit_threads(X)):
             super().partial_fit(X, y, classes, **fit_params)
         self._set_training(False)
         return self
+
+    def _suit_threads(self, X: object) -> float:
+        """Return how many threads a training step is worth."""
+        shape = vars(self).get("_shape_in") or getattr(X, "shape", ())[1:]
+        size = self.get_params_for("iterator_train").get("batch_size", self.batch_size)
+        return suit_threads(
+            [getattr(self, f"{name}_") for name in self._modules], shape, -1 if size is None else int(size)
+        )
 
     def fit_loop(
         self,

@@ -22,6 +22,7 @@ from sk_mixup._training.losses import Loss
 from sk_mixup._training.module import ModuleTrainer
 from sk_mixup._training.module_structure import find_levels, find_linear_layers
 from sk_mixup._training.perceptron import PerceptronTrainer
+from sk_mixup._training.threads import find_most_threads
 from sk_mixup._training.trainer import HIDDEN, Trainer
 from sk_mixup.mixing.plan import INPUT
 from sk_mixup.stacking._scheduler import find_task
@@ -215,7 +216,8 @@ def run_trainer(
     task = find_task()
     if task is None:
         return trainer.run_epoch(batches, record)
-    epoch = Epoch(trainer, batches, record, find_own_stream(), number, n_epochs)
+    most_threads = find_most_threads()
+    epoch = Epoch(trainer, batches, record, find_own_stream(), number, n_epochs, most_threads=most_threads)
     task.ask(epoch)
     epoch.stream.is_single = epoch.is_single
     if epoch.reason:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+import math
 import time
 from typing import Any, ClassVar, Protocol
 
@@ -66,9 +67,9 @@ class Epoch:
     """A training epoch that a net is ready for, and what came of it.
 
     `trainer` would train the net alone on the `batches`, `record` takes the losses, `stream` is what the net
-    draws on torch. Then `done` is what the trainer returned and `error` what it raised, `is_single` tells
-    that no other net was trained meanwhile, `reason` why it cannot be stacked; `seconds` is its share of
-    the time.
+    draws on torch, `most_threads` how many threads a step is worth.
+    Then `done` is what the trainer returned and `error` what it raised, `is_single` tells that no other net
+    was trained meanwhile, `reason` why it cannot be stacked; `seconds` is its share of the time.
     """
 
     trainer: EpochTrainer
@@ -77,6 +78,7 @@ class Epoch:
     stream: TorchStream
     number: int = 1
     n_epochs: int = 1
+    most_threads: float = math.inf
     losses: Tensor | None = None
     done: bool = False
     error: BaseException | None = None

@@ -30,6 +30,7 @@ from sk_mixup._skorch.runner import run_trainer
 from sk_mixup._skorch.stack_member import exclusive_section
 from sk_mixup._tensors import send, to_host
 from sk_mixup._training.gan import GENERATOR_LOSSES, GanBatches, GanTrainer, Player
+from sk_mixup._training.threads import fitting_threads, suit_threads
 from sk_mixup._validation import (
     check_bool,
     check_choice,
@@ -390,7 +391,11 @@ class MixupGAN(BaseEstimator):
             check_nets(self.generator_, self.discriminator_, rows, self.noise_features)
             if fresh:
                 self.callbacks_ = _make_callbacks(self.callbacks)
-        with self._on_device_of_stack(), seeded_torch(draw_seed(self.rng_)):
+        with (
+            self._on_device_of_stack(),
+            seeded_torch(draw_seed(self.rng_)),
+            fitting_threads(self._suit_threads()),
+        ):
             self._notify("on_train_begin", X=rows, y=None)
             with suppress(KeyboardInterrupt):  # skorch's way for a callback to stop the training
                 self._run_epochs(send(rows, *get_placement(self.generator_)), n_epochs)
@@ -466,6 +471,11 @@ class MixupGAN(BaseEstimator):
         finally:
             for player in self._get_players().values():
                 player.move_to(self.device)
+
+    def _suit_threads(self) -> float:
+        """Return how many threads a step is worth."""
+        nets = [player.module for player in self._get_players().values()]
+        return suit_threads(nets, (self.noise_features,), self.batch_size)
 
     def _run_epochs(self, rows: Tensor, n_epochs: int) -> None:
         looks = any(map(looks_at_gradients, self.callbacks_))

@@ -49,7 +49,7 @@ class Engine:
         for epoch in single:
             check()
             epoch.is_single = True
-            with self._use_all_threads(), epoch.stream.as_global():
+            with self._use_threads(epoch.most_threads), epoch.stream.as_global():
                 epoch.run_single()
         if not self.bar.disable:
             self._show_progress(epochs)
@@ -145,9 +145,9 @@ class Engine:
             epoch.done, epoch.seconds = done, per_batch * epoch.n_batches
 
     @contextmanager
-    def _use_all_threads(self) -> Iterator[None]:
+    def _use_threads(self, most: float) -> Iterator[None]:
         n_threads = torch.get_num_threads()
-        torch.set_num_threads(self.n_threads)
+        torch.set_num_threads(int(min(self.n_threads, most)))
         try:
             yield
         finally:

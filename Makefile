@@ -6,17 +6,21 @@ STAMP := $(VENV)/.installed
 # Two processes of one thread each: small nets gain nothing from threads.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test test-fast test-skorch lint types imports report smoke house fuzz test-lowest clean
+.PHONY: demo test test-fast test-clients test-skorch lint types imports report smoke house fuzz test-lowest clean
 
 demo: $(STAMP)
 	$(BIN)/python -m benchmarks uci --seeds 5 --out build/demo
 
-# The slow tests run what `make smoke` runs.
+# The slow tests run what `make smoke` runs; those of clients are among them.
 test: lint types imports report test-skorch
 	$(PYTEST)
 
 test-fast: $(STAMP)
 	$(PYTEST) -m "not slow"
+
+# Other people's tools on our estimators; those that are not installed are skipped by name.
+test-clients: $(STAMP)
+	$(PYTEST) tests/clients
 
 # skorch's own tests on our classes.
 test-skorch: $(STAMP)
@@ -42,7 +46,7 @@ report: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[benchmarks,cluster,peers,test]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[benchmarks,clients,cluster,peers,test]"
 	touch $@
 
 # How the package is built, in figures.

@@ -1,0 +1,75 @@
+"""Frames of polars and pyarrow, and pandas frames of pyarrow's types, are the table that they hold."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.model_selection import cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sk_mixup import MixupClassifier, MixupRegressor
+from tests.clients.conftest import Rows
+
+COLUMNS = ["a", "b", "c", "d"]
+Make = Callable[[np.ndarray, np.ndarray], tuple[object, object]]
+
+
+def as_polars(X: np.ndarray, y: np.ndarray) -> tuple[object, object]:
+    polars = pytest.importorskip("polars")
+    return polars.DataFrame(dict(zip(COLUMNS, X.T, strict=True))), polars.Series("y", y)
+
+
+def as_pyarrow(X: np.ndarray, y: np.ndarray) -> tuple[object, object]:
+    pyarrow = pytest.importorskip("pyarrow")
+    return pyarrow.table(dict(zip(COLUMNS, X.T, strict=True))), pyarrow.array(y)
+
+
+def as_chunks(X: np.ndarray, y: np.ndarray) -> tuple[object, object]:
+    pyarrow = pytest.importorskip("pyarrow")
+    return as_pyarrow(X, y)[0], pyarrow.chunked_array([y[:50], y[50:]])
+
+
+def as_pandas_of_arrow(X: np.ndarray, y: np.ndarray) -> tuple[object, object]:
+    pytest.importorskip("pyarrow")
+    backend = {"dtype_backend": "pyarrow"}
+    return pd.DataFrame(X, columns=COLUMNS).convert_dtypes(**backend), pd.Series(y).convert_dtypes(**backend)
+
+
+@pytest.mark.parametrize("make", [as_polars, as_pyarrow, as_chunks, as_pandas_of_arrow])
+@pytest.mark.parametrize("target", ["codes", "names", "real"])
+def test_a_frame_trains_the_net_of_its_table(
+    iris: Rows, classifier: MixupClassifier, regressor: MixupRegressor, make: Make, target: str
+) -> None:
+    X, y = iris.X, iris.y
+    y = {"codes": y, "names": np.array(["one", "two", "three"])[y], "real": X[:, 0] * 2}[target]
+    net = regressor if target == "real" else classifier
+    frame, targets = make(X, y)
+    fitted, alone = clone(net).fit(frame, targets), clone(net).fit(X, y)
+    np.testing.assert_allclose(fitted.predict(frame) == alone.predict(X), True)
+    assert fitted.score(frame, targets) == pytest.approx(alone.score(X, y))
+
+
+@pytest.mark.parametrize("make", [as_polars, as_pandas_of_arrow])
+def test_names_of_columns_are_remembered(iris: Rows, classifier: MixupClassifier, make: Make) -> None:
+    frame, targets = make(iris.X, iris.y)
+    assert classifier.fit(frame, targets).feature_names_in_.tolist() == COLUMNS
+
+
+@pytest.mark.parametrize("make", [as_polars, as_pandas_of_arrow])
+def test_pipelines_are_cross_validated(iris: Rows, classifier: MixupClassifier, make: Make) -> None:
+    model = make_pipeline(StandardScaler(), classifier)
+    expected = cross_val_predict(model, iris.X, iris.y, cv=3, method="predict_proba")
+    found = cross_val_predict(model, *make(iris.X, iris.y), cv=3, method="predict_proba")
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [as_polars, as_pyarrow, as_pandas_of_arrow])
+def test_weights_of_a_series(iris: Rows, classifier: MixupClassifier, make: Make) -> None:
+    weight = np.arange(len(iris.y)) % 3 + 1.0
+    series = make(iris.X, weight)[1]
+    fitted = clone(classifier).fit(iris.X, iris.y, sample_weight=series)
+    alone = clone(classifier).fit(iris.X, iris.y, sample_weight=weight)
+    np.testing.assert_array_equal(fitted.predict_proba(iris.X), alone.predict_proba(iris.X))

@@ -6,13 +6,13 @@ STAMP := $(VENV)/.installed
 # Two processes of one thread each: small nets gain nothing from threads.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test test-fast test-clients test-skorch lint types imports report smoke house fuzz test-lowest clean
+.PHONY: demo test test-fast test-clients test-skorch test-wheel lint types imports report smoke house fuzz test-lowest clean
 
 demo: $(STAMP)
 	$(BIN)/python -m benchmarks uci --seeds 5 --out build/demo
 
 # The slow tests run what `make smoke` runs; those of clients are among them.
-test: lint types imports report test-skorch
+test: lint types imports report test-skorch test-wheel
 	$(PYTEST)
 
 test-fast: $(STAMP)
@@ -21,6 +21,18 @@ test-fast: $(STAMP)
 # Other people's tools on our estimators; those that are not installed are skipped by name.
 test-clients: $(STAMP)
 	$(PYTEST) tests/clients
+
+# From the wheel, in an environment that holds nothing else: the README's blocks and the doctests. The
+# sdist's tests are collected where it is unpacked.
+test-wheel: $(STAMP)
+	rm -rf build/dist build/front-door
+	$(BIN)/python -m hatchling build -d build/dist
+	$(PYTHON) -m venv --without-pip build/front-door
+	$(BIN)/python -m pip --python build/front-door/bin/python install --quiet --no-compile \
+		-c constraints.txt "$$(ls build/dist/*.whl)[inspection]"
+	OMP_NUM_THREADS=1 build/front-door/bin/python -I tests/front_door.py README.md
+	tar xzf build/dist/*.tar.gz -C build/dist
+	cd build/dist/sk_mixup-*/ && $(abspath $(BIN))/python -m pytest --collect-only -qq > /dev/null
 
 # skorch's own tests on our classes.
 test-skorch: $(STAMP)

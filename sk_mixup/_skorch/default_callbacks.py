@@ -34,12 +34,23 @@ __all__ = [
 
 
 class QuietPrintLog(PrintLog):
-    """skorch's PrintLog, which lays out a table in every epoch also where it prints none."""
+    """skorch's PrintLog, which lays out a table in every epoch also where it prints none.
+
+    The default sink is not pickled: ray and others put a function of their own in the place of ``print``,
+    and what was there before is then found under no name.
+    """
+
+    sink = print
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Print the last epoch, unless nothing is to be printed."""
-        if net.verbose or self.sink is not print:
+        if net.verbose or self.sink is not QuietPrintLog.sink:
             super().on_epoch_end(net, **kwargs)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Return the state without the default sink."""
+        is_default = self.sink is QuietPrintLog.sink
+        return {name: value for name, value in vars(self).items() if name != "sink" or not is_default}
 
 
 class QuickScoring(PassthroughScoring):

@@ -1,6 +1,7 @@
 """Callbacks and history: those of skorch, and a user's own, work as in skorch."""
 
 from collections import Counter
+import pickle
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from skorch.helper import predefined_split
 import torch
 from torch import Tensor, nn
 
+from sk_mixup import MixupClassifier
 from tests.helpers.nets import Make, get_accuracy, get_weights, is_equal
 
 # -- callbacks ---------------------------------------------------------------------------
@@ -354,3 +356,17 @@ def test_history_marks_the_best_epochs(history: Any) -> None:
 def test_history_of_a_missing_column_raises(history: Any) -> None:
     with pytest.raises(KeyError, match="nothing"):
         history[:, "nothing"]
+
+
+def test_a_net_is_pickled_and_silent_where_print_was_replaced(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    X, y = np.eye(8, dtype=np.float32), np.arange(8) % 2
+    net = MixupClassifier(max_epochs=1, early_stopping=False, random_state=0).fit(X, y)
+    before = print
+    monkeypatch.setattr("builtins.print", lambda *args, **kwargs: before(*args, **kwargs))
+    again = pickle.loads(pickle.dumps(net)).partial_fit(X, y)
+    np.testing.assert_array_equal(again.predict_proba(X), net.partial_fit(X, y).predict_proba(X))
+    assert capsys.readouterr().out == ""
+    net.set_params(verbose=1).partial_fit(X, y)
+    assert "train_loss" in capsys.readouterr().out

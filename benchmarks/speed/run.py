@@ -69,8 +69,8 @@ class Config(BaseConfig):
     mixed_rows: Count = 50_000
     """Rows of an epoch that is mixed in a round of the mixing alone."""
 
-    predict_rows: Several = 100_000
-    """Rows that are predicted."""
+    predict_rows: tuple[Count, ...] = (1, 10, 100, 1000, 100_000)
+    """Numbers of rows that are predicted at once."""
 
     growth_rows: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
     """Numbers of rows of the fits whose growth is measured; the second is the base."""
@@ -104,7 +104,6 @@ PRESETS = {
         n_steps=4,
         image_rows=40,
         mixed_rows=2048,
-        predict_rows=300,
         growth_rows=(120, 60),
     ),
 }
@@ -143,7 +142,7 @@ def list_groups(config: Config) -> list[tuple[str, str]]:
         "epoch": [*epochs, "images/128"],
         "images": ["images/128"],
         "mixing": ["128x3x32x32", "1024x54"],
-        "prediction": ["wide"],
+        "prediction": [f"wide/{n_rows}" for n_rows in config.predict_rows],
         "growth": ["wide"],
     }
     return [(part, case) for part, cases in groups.items() for case in cases]
@@ -187,8 +186,8 @@ def _measure_mixing(config: Config, part: str, case: str) -> Iterable[dict[str, 
 
 
 def _measure_prediction(config: Config, part: str, case: str) -> Iterable[dict[str, Any]]:
-    seconds = time_predictions(config.rounds, config.predict_rows)
-    return _make_records(part, case, seconds, config.predict_rows, "row")
+    n_rows = int(case.split("/")[1])
+    return _make_records(part, case, time_predictions(config.rounds, n_rows), n_rows, "row")
 
 
 def _measure_growth(config: Config, part: str, case: str) -> Iterable[dict[str, Any]]:

@@ -42,7 +42,10 @@ LINES = [
     Line("fit ÷ fit of a loop by hand", "images", "images/128", "mixup", "loop", 1.05),
     Line("mixing alone ÷ the fastest peer", "mixing", "128x3x32x32", "sk_mixup", "peer", 1.0, 0.7),
     Line("mixing alone ÷ the fastest peer", "mixing", "1024x54", "sk_mixup", "peer", 1.0, 0.7),
-    Line("predict_proba ÷ MLPClassifier's", "prediction", "wide", "mixup", "sklearn", 1.0),
+    *(
+        Line("predict_proba ÷ MLPClassifier's", "prediction", f"wide/{n_rows}", "mixup", "sklearn", target)
+        for n_rows, target in {1: 1.3, 10: 1.3, 100: 1.3, 1000: 1.3, 100_000: 1.0}.items()
+    ),
     Line("time per row, largest ÷ base", "growth", "wide", "largest", "base", 1.2, is_paired=False),
     Line("peak memory beyond the data ÷ data", "memory", "wide", "largest", "data", 0.3, is_share=True),
     Line("GPU: fit ÷ skorch fit", "gpu", "fit", "mixup", SHUFFLED, 0.2, 0.1),

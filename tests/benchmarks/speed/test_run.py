@@ -22,7 +22,7 @@ TINY = Config(
     n_steps=4,
     image_rows=10,
     mixed_rows=300,
-    predict_rows=20,
+    predict_rows=(1, 20),
     growth_rows=(30, 40, 50),
 )
 
@@ -123,7 +123,7 @@ def test_every_line_with_a_target_is_measured() -> None:
 
 
 # The smoke run in test_cli.py measures the others.
-@pytest.mark.parametrize("group", [("fit", "abalone/16"), ("prediction", "wide")], ids="-".join)
+@pytest.mark.parametrize("group", [("fit", "abalone/16"), ("prediction", "wide/1")], ids="-".join)
 def test_contenders_of_a_line_are_timed(group: tuple[str, str]) -> None:
     records = measure_group(TINY, *group)["records"]
     names = {record["contender"] for record in records}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 import copy
 from functools import partial
@@ -52,6 +52,13 @@ from sk_mixup._tensors import to_host
 from sk_mixup._training.averages import average_entropy
 from sk_mixup._training.losses import Loss
 from sk_mixup._validation import check_choice, check_names, naming
+from sk_mixup.estimators._advice import (
+    explaining_columns,
+    warn_best_is_first,
+    warn_few_held_out,
+    warn_input,
+    warn_out_of_reach,
+)
 from sk_mixup.estimators._codes import PairEncoder, TargetLearner
 from sk_mixup.estimators._holdout import (
     SAMPLERS,
@@ -420,9 +427,10 @@ class MixupEstimator(MixupNetMixin):
 
     def _validate(self, X: object, *, reset: bool, min_samples: int = 1) -> Any:
         takes_integers = reset or bool(self._takes_integers)
-        checked = validate_rows(
-            self, X, takes_integers, self.storage, reset=reset, ensure_min_samples=min_samples
-        )
+        with explaining_columns(X, type(self).__name__):
+            checked = validate_rows(
+                self, X, takes_integers, self.storage, reset=reset, ensure_min_samples=min_samples
+            )
         if self._has_plain_dataset:  # else the shape is that of what is yielded
             self._check_shape(tuple(checked.shape[1:]), reset=reset)
         return checked
@@ -521,6 +529,8 @@ class MixupEstimator(MixupNetMixin):
         fraction = self.validation_fraction
         hold_out = HoldOut(self.train_split, fraction, self._split_seed, is_wanted, sampler)
         train, valid = hold_out.divide(dataset, y, params, self._targets)
+        if self._stops_early and isinstance(train, Sized):
+            warn_few_held_out(valid, len(train), self.train_split)
         return train, self._encode_foreign(valid, is_whole=isinstance(dataset, Rows))
 
     def _encode_foreign(self, valid: object, *, is_whole: bool) -> object:
@@ -598,6 +608,7 @@ class MixupEstimator(MixupNetMixin):
         get_split_params(self, "fit", fit_params)  # metadata that nobody asked for is refused before the data
         fresh = not self.warm_start or not self.initialized_
         reset = fresh or not self._has_seen_data
+        given, n_before = X, len(self.history_ or ()) if not fresh else 0
         with on_device_of_stack(self), self._unchanged_if_refused():
             X, y, weight = self._check_training_data(
                 X, y, sample_weight, reset=reset, min_samples=2 if reset else 1
@@ -609,7 +620,11 @@ class MixupEstimator(MixupNetMixin):
                 self.initialize()
             X = self._settle_integers(X) if reset else X
             self._n_planned = None
+            self._advise(given, X, y)
             super().partial_fit(X, y, _routing_method="fit", sample_weight=weight, **fit_params)
+        if self._stops_early:
+            epochs = self.history_[n_before:]
+            warn_best_is_first([epoch["valid_loss"] for epoch in epochs if "valid_loss" in epoch], self.lr)
         return self
 
     def partial_fit(
@@ -644,15 +659,23 @@ class MixupEstimator(MixupNetMixin):
         if self.epochs_per_partial_fit is not None:
             check_schedule(self.warmup_epochs, self.cooldown_epochs, self.max_epochs)
         reset = not self.initialized_ or not self._has_seen_data
+        given = X
         with self._unchanged_if_refused():
             X, y, weight = self._check_training_data(X, y, sample_weight, reset=reset, classes=classes)
             self.check_room(X)
             if not self.initialized_:
                 self.initialize()
-            X = self._settle_integers(X) if reset else X
+            if reset:
+                X = self._settle_integers(X)
+                warn_input(self, given, X)
             self._n_planned = None if self.epochs_per_partial_fit is None else self.max_epochs
             super().partial_fit(X, y, _routing_method="partial_fit", sample_weight=weight, **fit_params)
         return self
+
+    def _advise(self, given: object, X: object, codes: object) -> None:
+        """Warn of what is allowed, and hardly meant."""
+        warn_input(self, given, X)
+        warn_out_of_reach()
 
     @contextmanager
     def _unchanged_if_refused(self) -> Iterator[None]:

@@ -18,6 +18,7 @@ from sk_mixup._data.batches import Batch
 from sk_mixup._data.joint_batches import JointBatch, JointBatches, draw_joint_plan
 from sk_mixup._skorch.default_callbacks import is_early_stopping
 from sk_mixup._training.consistency_losses import guess_targets, semi_supervised_loss
+from sk_mixup.estimators._advice import warn_labels
 from sk_mixup.estimators._base import MixupEstimator
 from sk_mixup.estimators._inputs import take_rows
 from sk_mixup.estimators._options import store_options
@@ -353,6 +354,11 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
     ) -> tuple[Any, Any, np.ndarray | None]:
         check_is_array(X, type(self))
         return super()._check_training_data(X, y, sample_weight, **options)
+
+    def _advise(self, given: object, X: object, codes: object) -> None:
+        super()._advise(given, X, codes)
+        if self.classes is None:
+            warn_labels(self.classes_, int(np.sum(np.asarray(codes) == UNLABELED)), type(self).__name__)
 
     def _split(self, dataset: Any, y: Any, params: Mapping[str, object]) -> tuple[Any, Any]:
         """Hold out labelled rows only; put the unlabelled ones beside the others."""

@@ -11,6 +11,7 @@ from sklearn.utils.parallel import Parallel, delayed
 import torch
 
 from sk_mixup.stacking._joblib_backend import StackedBackend
+from sk_mixup.stacking._reach import open_block
 
 __all__ = ["fit_stacked", "stacked"]
 
@@ -62,6 +63,8 @@ def stacked(
         Once a call for each reason for which nets cannot be stacked, such as a training
         step or criterion of one's own, callbacks round each batch, LBFGS or
         ``autocast="float16"``. Such nets are trained one by one, each as in a single fit.
+        Also by a fit in a thread, or in a process begun in the block, that joblib has not begun:
+        no block reaches it.
 
     See Also
     --------
@@ -108,7 +111,7 @@ def stacked(
     True
     """
     backend = StackedBackend(max_nets=max_nets, memory=memory, device=device, verbose=verbose, window=window)
-    with parallel_config(backend=backend, n_jobs=-1):
+    with open_block(), parallel_config(backend=backend, n_jobs=-1):
         yield
 
 

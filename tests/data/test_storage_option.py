@@ -147,6 +147,7 @@ def test_part_of_a_mapped_table_is_learned_as_an_array(blobs: Any, mapped: Mappe
     assert_same_fit(MixupClassifier(**QUICK), blobs.X[cut], blobs.y, mapped(blobs.X)[cut], "auto")
 
 
+@pytest.mark.filterwarnings("ignore:X must be near unit scale:UserWarning")
 @pytest.mark.parametrize("storage", ["auto", "host"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
 @pytest.mark.parametrize("n_mixed", [2, 3])

@@ -70,7 +70,7 @@ def test_data_too_large_for_the_device_are_streamed(
     limit(100)
     with pytest.warns(UserWarning, match=STREAMED) as record:
         streamed.fit(X, blobs.y)
-    assert len(record) == 1
+    assert len([warning for warning in record if "early" not in str(warning.message)]) == 1
     assert is_equal(get_weights(net), get_weights(streamed))
     assert streamed.loss_curve_ == net.loss_curve_
     predictions = streamed.predict(X), streamed.score(X, blobs.y)  # a warning would be an error

@@ -351,6 +351,7 @@ def test_partners_may_be_a_policy(kind: str, partners: Any) -> None:
     assert_same_nets(flat, make(Mixup(0.2, partners=partners), kind).fit(TABLE, TARGETS[kind]))
 
 
+@pytest.mark.filterwarnings("ignore:X must be near unit scale:UserWarning")
 def test_steep_extrapolation_says_that_the_loss_broke() -> None:
     net = make(Extrapolation(inf), "values", lr=1e30, max_epochs=5, optimizer=torch.optim.SGD)
     with pytest.raises(ValueError, match="train_loss must stay finite"):

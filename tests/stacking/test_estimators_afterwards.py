@@ -438,6 +438,7 @@ def fit_and_listen(jobs: list[tuple[Any, ...]]) -> tuple[list[Any], list[Any], l
 def check_refusal(jobs: list[tuple[Any, ...]], reason: str, n_warnings: int = 1) -> None:
     """Assert that nets are those of single fits, and that one warning names the reason."""
     together, single, messages = fit_and_listen(jobs)
+    messages = [message for message in messages if "early" not in message]  # few rows are held out
     assert len(messages) == n_warnings
     assert all(message.startswith("stacked:") and reason in message for message in messages)
     for net, other in zip(together, single, strict=True):

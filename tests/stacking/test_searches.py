@@ -630,6 +630,7 @@ def test_with_little_memory_one_net_at_a_time_is_trained(
     assert set(groups) == {1}
 
 
+@pytest.mark.filterwarnings("ignore:stacked\\(\\) must be entered:UserWarning")
 @pytest.mark.parametrize("backend", ["threading", "sequential"])
 def test_other_backend_within_is_left_to_itself(
     backend: str, tables: Any, groups: list[int], float64: None

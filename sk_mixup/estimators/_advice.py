@@ -1,0 +1,357 @@
+"""Warnings before harm: data and settings that are allowed, and with which a net learns little."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
+import math
+from typing import Any, Protocol
+import warnings
+
+import numpy as np
+from scipy import sparse
+from skorch.dataset import Dataset as SkorchDataset
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from sk_mixup._skorch.datasets import is_mapped
+from sk_mixup._tensors import to_host
+from sk_mixup.stacking._reach import find_missed
+
+__all__ = [
+    "explaining_columns",
+    "warn_best_is_first",
+    "warn_few_held_out",
+    "warn_input",
+    "warn_labels",
+    "warn_out_of_reach",
+]
+
+# A standard deviation or a mean beyond it is far from that of standardised columns.
+LARGEST_STD, LARGEST_MEAN = 30.0, 150.0
+# Columns that move a row, all together, by less than that are too small to be seen.
+SMALLEST = 0.1
+# Fewer rows may be close together by chance.
+FEWEST_ROWS = 20
+# Of large arrays so many rows, or so many numbers, are looked at.
+MOST_ROWS, MOST_NUMBERS = 1000, 2**18
+# Integers in a frame with so many values, without a gap from 0 or 1, look like codes of categories.
+FEWEST_CODES, MOST_CODES = 3, 20
+FEWEST_HELD_OUT = 30
+
+# What passes inputs on as they are; and what takes them as they are, so that their scale counts.
+PASSES_ON = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout)
+TAKES_PLAIN = (nn.Linear, nn.modules.conv._ConvNd, nn.RNNBase)
+
+MARKERS = ("unlabelled", "unlabeled", "unknown", "missing", "none", "nan", "n/a", "na", "?", "")
+
+
+class Learner(Protocol):
+    """An estimator, as far as advice is about it."""
+
+    module_: nn.Module
+    _takes_integers: bool | None
+
+
+class Column(Protocol):
+    """A column of a frame of pandas or polars."""
+
+    dtype: object
+
+    def __array__(self) -> np.ndarray:
+        """Return its values."""
+
+    def __getitem__(self, rows: slice) -> Column:
+        """Return some of its rows."""
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, UserWarning, stacklevel=4)
+
+
+# -- X -----------------------------------------------------------------------------------
+
+
+def warn_input(learner: Learner, given: object, X: object) -> None:
+    """Warn of inputs far from unit scale, and of integers that look like codes of categories.
+
+    Parameters
+    ----------
+    learner : estimator
+        That is to be trained.
+    given : array-like or Dataset
+        What the user gave.
+    X : ndarray, sparse matrix, mapping or Dataset
+        What was made of it.
+    """
+    _warn_codes(given, type(learner).__name__)
+    if learner._takes_integers or not _takes_plain(vars(learner).get("module_")):
+        return
+    names = getattr(learner, "feature_names_in_", None)
+    for label, part in _list_arrays(X):
+        found = _find_far_column(part)
+        if found is not None:
+            column, mean, std = found
+            where = _name_column(label, column, names)
+            how = _how_to_scale(part, type(learner).__name__)
+            _warn(
+                f"X must be near unit scale for a network to learn well; got mean {mean:.2g} and standard "
+                f"deviation {std:.2g} in {where}. {how}"
+            )
+            return
+
+
+def _takes_plain(module: nn.Module | None) -> bool:
+    """Whether the first layer takes inputs as they are; normalising and embedding layers do not."""
+    for part in () if module is None else module.modules():
+        if any(True for _ in part.buffers(recurse=False)):  # such as a mean to subtract
+            return False
+        if next(part.children(), None) is None and not isinstance(part, PASSES_ON):
+            return isinstance(part, TAKES_PLAIN)
+    return False
+
+
+def _list_arrays(X: object) -> Iterator[tuple[str, np.ndarray | sparse.sparray]]:
+    """Yield the arrays of numbers that there are without reading items of a Dataset, and their names."""
+    if isinstance(X, TensorDataset) and type(X) is TensorDataset:
+        X = to_host(X.tensors[0])
+    elif type(X) is SkorchDataset:
+        X = to_host(X.X)  # type: ignore[attr-defined]
+    if isinstance(X, Mapping) and not sparse.issparse(X):
+        yield from ((f"X[{name!r}]", part) for name, part in X.items() if _is_real(part))
+    elif _is_real(X) or sparse.issparse(X):
+        yield "X", X
+
+
+def _is_real(part: object) -> bool:
+    # Integers that are left here are read where they lie, and become floats; those of a mapping may be ids.
+    return (
+        isinstance(part, np.ndarray)
+        and part.ndim > 1
+        and part.dtype.kind in ("fiu" if is_mapped(part) else "f")
+    )
+
+
+def _find_far_column(X: np.ndarray | sparse.sparray) -> tuple[int | None, float, float] | None:
+    """Return the column that is farthest from unit scale, its mean and standard deviation; None for none."""
+    n_rows, n_features = X.shape[0], math.prod(X.shape[1:])
+    n_looked_at = max(min(MOST_ROWS, MOST_NUMBERS // max(n_features, 1)), 8)
+    step = max(n_rows // n_looked_at, 1)
+    columns = np.arange(n_features) if X.ndim == 2 else None
+    far, mean, std = _measure(X[::step])
+    if step > 1 and far.any() and columns is not None and not is_mapped(X):  # a sample may mislead
+        columns = columns[far]
+        far, mean, std = _measure(X[:, columns], n_features)
+    if not far.any():
+        return None
+    worst = int(np.argmax(np.where(far, np.maximum(np.abs(mean), std), -1.0)))
+    return None if columns is None else int(columns[worst]), float(mean[worst]), float(std[worst])
+
+
+def _measure(
+    X: np.ndarray | sparse.sparray, n_features: int | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return which columns are far from unit scale, their means and standard deviations."""
+    if sparse.issparse(X):
+        return _measure_sparse(X)
+    width = X.shape[1] if n_features is None else n_features
+    X = X if X.ndim == 2 else X.reshape(-1, 1)  # pixels and samples have one scale
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = X.mean(axis=0, dtype=np.float64)
+        centred = X - mean
+        std = np.sqrt(np.einsum("ij,ij->j", centred, centred) / len(X))
+        reach = np.maximum(centred.max(axis=0), -centred.min(axis=0))
+    is_small = (len(X) >= FEWEST_ROWS) & (std > 0) & (std * math.sqrt(width) < SMALLEST) & (reach < SMALLEST)
+    is_small &= np.abs(mean) * 1e-6 < std  # else a constant, up to rounding
+    return _is_large(mean, std) | is_small, mean, std
+
+
+def _measure_sparse(X: sparse.sparray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    X = X.astype(np.float64)
+    mean = np.asarray(X.mean(axis=0)).ravel()
+    square = np.asarray(X.multiply(X).mean(axis=0)).ravel()
+    std = np.sqrt(np.maximum(square - mean**2, 0))
+    return _is_large(mean, std), mean, std
+
+
+def _is_large(mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    return (np.abs(mean) > LARGEST_MEAN) | (std > LARGEST_STD)
+
+
+def _name_column(label: str, column: int | None, names: np.ndarray | None) -> str:
+    if column is None:
+        return label
+    return f"column {column if names is None else names[column]!r} of {label}"
+
+
+def _how_to_scale(part: np.ndarray | sparse.sparray, owner: str) -> str:
+    if sparse.issparse(part):
+        return f"Use make_pipeline(StandardScaler(with_mean=False), {owner}(...))."
+    if part.ndim > 2:
+        return "Use (X - X.mean()) / X.std(), or X / 255 for pixels."
+    return f"Use make_pipeline(StandardScaler(), {owner}(...))."
+
+
+# -- frames ------------------------------------------------------------------------------
+
+
+def _is_frame(X: object) -> bool:
+    return hasattr(X, "columns") and hasattr(X, "dtypes")
+
+
+def _list_columns(frame: object, is_wanted: Callable[[str], bool] = bool) -> list[tuple[object, Column]]:
+    """Return the names and the columns of a frame of pandas or polars whose dtype is wanted."""
+    X: Any = frame
+    dtypes = list(X.dtypes)
+    kinds = {dtype for dtype in set(dtypes) if is_wanted(str(dtype).lower())}
+    wanted = [j for j, dtype in enumerate(dtypes) if dtype in kinds]
+    return [(X.columns[j], X.iloc[:, j] if hasattr(X, "iloc") else X[X.columns[j]]) for j in wanted]
+
+
+def _warn_codes(X: object, owner: str) -> None:
+    if not _is_frame(X):
+        return
+    found = [str(name) for name, column in _list_columns(X, _may_be_codes) if _looks_coded(column)]
+    if found:
+        _warn(
+            "X must hold quantities, not codes of categories; got whole numbers of few values in "
+            f"{_join(found)}. If they are categories, use make_pipeline(make_column_transformer(("
+            "OneHotEncoder("
+            f"handle_unknown='ignore'), {found[:5]}), remainder=StandardScaler()), {owner}(...)); if they "
+            "are counts or grades, StandardScaler makes them floats."
+        )
+
+
+def _may_be_codes(dtype: str) -> bool:
+    return dtype == "category" or dtype.lstrip("u").startswith("int")
+
+
+def _looks_coded(column: Column) -> bool:
+    try:
+        values = np.unique(np.asarray(column[:MOST_ROWS]))
+    except TypeError:  # values that have no order
+        return False
+    if not FEWEST_CODES <= len(values) <= MOST_CODES or values.dtype.kind not in "iu":
+        return False
+    is_dense = values[0] in (0, 1) and values[-1] - values[0] == len(values) - 1
+    return str(column.dtype) == "category" or (is_dense and len(np.asarray(column)) >= 5 * len(values))
+
+
+def _join(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ("column " if len(names) == 1 else "columns ") + ", ".join(map(repr, names[:5])) + more
+
+
+@contextmanager
+def explaining_columns(X: object, owner: str) -> Iterator[None]:
+    """Name the columns of a frame that hold no numbers, or not everywhere, where it is refused."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if not _is_frame(X):
+            raise
+        columns = _list_columns(X)
+        words = [str(name) for name, column in columns if not _is_numeric(column)]
+        if words:
+            raise ValueError(
+                f"X must hold numbers only; got text, dates or categories in {_join(words)} ({error}). "
+                "Use make_pipeline(make_column_transformer((OneHotEncoder(handle_unknown='ignore'), "
+                f"{words[:5]}), remainder=StandardScaler()), {owner}(...)), or "
+                f"skrub.tabular_pipeline({owner}())."
+            ) from error
+        gaps = [str(name) for name, column in columns if _has_gap(column)]
+        if gaps:
+            raise ValueError(
+                f"X must hold no missing values; got some in {_join(gaps)}: Input X contains NaN. Use "
+                f"make_pipeline(SimpleImputer(), StandardScaler(), {owner}(...))."
+            ) from error
+        raise
+
+
+def _find_gaps(column: Column) -> np.ndarray:
+    find = getattr(column, "isna", None) or getattr(column, "is_null", None)
+    values = np.asarray(column)
+    return np.asarray(find(), dtype=bool) if find is not None else values != values
+
+
+def _has_gap(column: Column) -> bool:
+    values = np.asarray(column)
+    is_nan = values.dtype.kind == "f" and bool(np.isnan(values).any())
+    return is_nan or bool(_find_gaps(column).any())
+
+
+def _is_numeric(column: Column) -> bool:
+    values = np.asarray(column)
+    if values.dtype.kind in "biuf":
+        return True
+    if values.dtype.kind in "mM":
+        return False
+    try:
+        values[~_find_gaps(column)].astype(np.float64)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+# -- early stopping ----------------------------------------------------------------------
+
+
+def warn_few_held_out(valid: object, n_trained: int, split: object) -> None:
+    """Warn if early stopping looks at fewer rows than can tell epochs apart."""
+    if not isinstance(valid, Sized) or len(valid) >= FEWEST_HELD_OUT:
+        return
+    n_samples = len(valid) + n_trained
+    share = math.ceil(100 * FEWEST_HELD_OUT / n_samples) / 100
+    enlarge = f"validation_fraction={share:g}" if split == "auto" else "a larger part in train_split"
+    use = "early_stopping=False" + (f" or {enlarge}" if share <= 0.4 else "")
+    name = "validation_fraction" if split == "auto" else "train_split"
+    _warn(
+        f"{name} must hold out about {FEWEST_HELD_OUT} rows or more, or early stopping goes by chance; got "
+        f"{len(valid)} of {n_samples} rows. Use {use}."
+    )
+
+
+def warn_best_is_first(losses: Sequence[float], lr: float) -> None:
+    """Warn if held-out rows were predicted best after the first epoch of several."""
+    if len(losses) > 1 and int(np.argmin(losses)) == 0:
+        _warn(
+            "early_stopping must find a best epoch after the first to be of use; got the best held-out loss "
+            f"in the first of {len(losses)} epochs, whose weights are kept. Use a smaller lr (now {lr:g}), "
+            "such as lr=1e-4, or early_stopping=False."
+        )
+
+
+# -- targets and threads -----------------------------------------------------------------
+
+
+def warn_labels(classes: np.ndarray, n_unlabeled: int, owner: str) -> None:
+    """Warn if labels are words for unknown ones, or no row is unlabelled."""
+    words = [name for name in classes.tolist() if _is_marker(name)]
+    if words:
+        _warn(
+            f"y must mark unlabelled rows by -1; got {words[0]!r}, which became a class. Use "
+            f"y = np.where(y == {words[0]!r}, -1, np.asarray(y, dtype=object)), or name every class in "
+            "`classes`."
+        )
+    elif not n_unlabeled:
+        _warn(
+            f"y must mark unlabelled rows by -1 for {owner} to learn from them; got no -1, so all rows serve "
+            "as labelled and unlabelled ones. Use y[is_unlabelled] = -1, or MixupClassifier."
+        )
+
+
+def _is_marker(label: object) -> bool:
+    word = label.decode(errors="replace") if isinstance(label, bytes) else label
+    return word is None or (isinstance(word, str) and word.strip().lower() in MARKERS)
+
+
+def warn_out_of_reach() -> None:
+    """Warn if a block of ``stacked()`` is open that trains this fit by itself, in a thread or process."""
+    missed = find_missed()
+    if missed is not None:
+        _warn(
+            f"stacked() must be entered in the thread that fits; got a fit in another {missed} while such a "
+            "block is open, so it is trained by itself. Use joblib.Parallel()(delayed(fit)(...)), "
+            "fit_stacked(jobs) or a search of scikit-learn in the block, in place of n_jobs or an executor "
+            "of another library."
+        )

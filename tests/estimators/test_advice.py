@@ -1,0 +1,292 @@
+"""Warnings before harm: each comes where it should, once a fit, and not on well-made data."""
+
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+import multiprocessing
+from typing import Any
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from sk_mixup import MixupClassifier, MixupRegressor, SemiSupervisedMixupClassifier, fit_stacked, stacked
+
+QUICK = {"max_epochs": 1, "early_stopping": False, "random_state": 0}
+
+
+def _find_warnings(fit: Callable[[], object]) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit()
+    assert {warning.category for warning in caught} <= {UserWarning}
+    return [str(warning.message) for warning in caught]
+
+
+def _make_table(n: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return StandardScaler().fit_transform(rng.normal(size=(n, 4))), np.arange(n) % 2
+
+
+# -- scale -------------------------------------------------------------------------------
+
+SPOIL = {
+    "offset": lambda column: column + 1e6,
+    "large": lambda column: column * 1e3,
+    "small": lambda column: column * 1e-3,
+}
+
+
+def _as_mapped(X: np.ndarray, folder: Any) -> np.ndarray:
+    np.save(folder / "X.npy", X)
+    return np.load(folder / "X.npy", mmap_mode="r")
+
+
+FORMS = {
+    "float64": lambda X, _: X,
+    "float32": lambda X, _: X.astype(np.float32),
+    "fortran": lambda X, _: np.asfortranarray(X),
+    "list": lambda X, _: X.tolist(),
+    "frame": lambda X, _: pd.DataFrame(X),
+    "tensor": lambda X, _: torch.as_tensor(X),
+    "mapped": _as_mapped,
+}
+
+
+@pytest.mark.parametrize("n", [60, 3000])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("spoil", [None, *SPOIL])
+def test_a_column_far_from_unit_scale_is_named(tmp_path: Any, spoil: Any, form: str, n: int) -> None:
+    X, y = _make_table(n)
+    if spoil is not None:
+        X[:, 2] = SPOIL[spoil](X[:, 2])
+    given = FORMS[form](X, tmp_path)
+    found = _find_warnings(lambda: MixupClassifier(**QUICK).fit(given, y))
+    assert [message.partition(" of X")[0][-8:] for message in found] == ["column 2"] * (spoil is not None)
+    assert all("StandardScaler()" in message for message in found)
+
+
+@pytest.mark.parametrize("factor", [1.0, 1e3])
+@pytest.mark.parametrize("storage", [sparse.csr_matrix, sparse.csc_array])
+def test_sparse_columns_are_looked_at(storage: Any, factor: float) -> None:
+    X, y = _make_table()
+    X = storage(np.column_stack([X[:, :1] * factor, OneHotEncoder().fit_transform(X.round()).toarray()]))
+    found = _find_warnings(lambda: MixupClassifier(**QUICK).fit(X, y))
+    assert ["column 0 of X" in message and "with_mean=False" in message for message in found] == [True] * (
+        factor > 1
+    )
+
+
+@pytest.mark.parametrize("factor", [1.0, 1e3])
+def test_a_dataset_of_tensors_is_looked_at(factor: float) -> None:
+    X, y = _make_table()
+    rows = TensorDataset(torch.as_tensor(X * factor, dtype=torch.float32), torch.as_tensor(y))
+    found = _find_warnings(lambda: MixupClassifier(**QUICK).fit(rows))
+    assert len(found) == (factor > 1)
+
+
+@pytest.mark.parametrize(("factor", "n_warnings"), [(1, 0), (255, 1)])
+def test_images_are_looked_at_as_a_whole(factor: float, n_warnings: int) -> None:
+    images = np.random.default_rng(0).uniform(size=(20, 1, 4, 4)).astype(np.float32) * factor
+    found = _find_warnings(lambda: MixupClassifier(**QUICK).fit(images, np.arange(20) % 2))
+    assert ["X / 255" in message for message in found] == [True] * n_warnings
+
+
+class Normalised(nn.Sequential):
+    """A network that brings inputs to unit scale itself."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.BatchNorm1d(4), nn.Linear(4, 2))
+
+
+class Plain(nn.Sequential):
+    """A linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(4, 2))
+
+
+class Tokens(nn.Sequential):
+    """A network of token ids."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Embedding(100, 3), nn.Flatten(), nn.Linear(12, 2))
+
+
+@pytest.mark.parametrize(("module", "n_warnings"), [(Normalised, 0), (Plain, 1)])
+def test_what_normalises_its_inputs_takes_any_scale(module: type, n_warnings: int) -> None:
+    X, y = _make_table()
+    found = _find_warnings(lambda: MixupClassifier(module, **QUICK).fit(X * 1e3, y))
+    assert len(found) == n_warnings
+
+
+def test_token_ids_have_no_scale() -> None:
+    tokens = np.random.default_rng(0).integers(100, size=(60, 4))
+    net = MixupClassifier(Tokens, alpha=0, **QUICK)
+    assert not _find_warnings(lambda: net.fit(tokens, np.arange(60) % 2))
+
+
+def test_a_stream_is_warned_of_in_its_first_chunk() -> None:
+    X, y = _make_table()
+    net = MixupClassifier(**QUICK)
+    assert len(_find_warnings(lambda: net.partial_fit(X * 1e3, y))) == 1
+    assert not _find_warnings(lambda: net.partial_fit(X * 1e3, y))
+
+
+TABLES = {
+    "iris": (load_iris, MixupClassifier, 0),
+    "wine": (load_wine, MixupClassifier, 1),
+    "breast cancer": (load_breast_cancer, MixupClassifier, 1),
+    "digits": (load_digits, MixupClassifier, 0),
+    "diabetes": (load_diabetes, MixupRegressor, 0),
+}
+
+
+@pytest.mark.parametrize("as_frame", [False, True])
+@pytest.mark.parametrize("name", TABLES)
+def test_bundled_tables_are_warned_of_raw_only(name: str, as_frame: bool) -> None:
+    load, owner, n_warnings = TABLES[name]
+    X, y = load(return_X_y=True, as_frame=as_frame)
+    assert len(_find_warnings(lambda: owner(**QUICK).fit(X, y))) == n_warnings
+    scaled = StandardScaler().set_output(transform="pandas" if as_frame else "default").fit_transform(X)
+    assert not _find_warnings(lambda: owner(**QUICK).fit(scaled, y))
+
+
+# -- frames ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "is_code"),
+    [
+        (np.arange(60) % 3, True),
+        (1 + np.arange(60) % 12, True),
+        (pd.Categorical(np.arange(60) % 3 * 5), True),
+        (pd.array(np.arange(60) % 3, dtype="Int64"), True),
+        (np.arange(60) % 2, False),
+        (np.arange(60) % 3 * 1.0, False),
+        (np.arange(60) % 3 * 7, False),
+        (np.arange(60) % 30, False),
+    ],
+)
+def test_codes_of_categories_in_a_frame_are_named(values: Any, is_code: bool) -> None:
+    X, y = _make_table()
+    frame = pd.DataFrame(X, columns=list("abcd")).assign(kind=values)
+    found = _find_warnings(lambda: MixupClassifier(**QUICK).fit(frame, y))
+    assert ["column 'kind'" in text and "OneHotEncoder" in text for text in found] == [True] * is_code
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["red", "green"] * 30,
+        pd.Categorical(["red", "green"] * 30),
+        pd.array(["red", "green"] * 30, dtype="string"),
+        pd.to_datetime(["2020-01-01", "2021-01-01"] * 30),
+        ["red", None] * 30,
+    ],
+)
+def test_a_column_of_words_is_named(values: Any) -> None:
+    X, y = _make_table()
+    frame = pd.DataFrame(X, columns=list("abcd")).assign(colour=values)
+    with pytest.raises(ValueError, match=r"column 'colour' .*make_column_transformer.*tabular_pipeline"):
+        MixupClassifier(**QUICK).fit(frame, y)
+    fitted = MixupClassifier(**QUICK).fit(frame.assign(colour=1.0), y)
+    with pytest.raises(ValueError, match="column 'colour'"):
+        fitted.predict(frame)
+
+
+@pytest.mark.parametrize(
+    "values", [[1.0, np.nan] * 30, [1, None] * 30, pd.array([1, None] * 30, dtype="Int64")]
+)
+def test_a_column_with_missing_values_is_named(values: Any) -> None:
+    X, y = _make_table()
+    frame = pd.DataFrame(X, columns=list("abcd")).assign(age=values)
+    with pytest.raises(ValueError, match=r"column 'age'.*make_pipeline\(SimpleImputer\(\)"):
+        MixupClassifier(**QUICK).fit(frame, y)
+
+
+def test_numbers_held_as_objects_are_taken() -> None:
+    X, y = _make_table()
+    assert not _find_warnings(lambda: MixupClassifier(**QUICK).fit(pd.DataFrame(X).astype(object), y))
+
+
+# -- early stopping ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n", "n_warnings"), [(290, 1), (300, 0)])
+def test_few_held_out_rows_are_warned_of(n: int, n_warnings: int) -> None:
+    X, y = _make_table(n)
+    net = MixupClassifier(max_epochs=1, random_state=0)
+    found = _find_warnings(lambda: net.fit(X, y))
+    assert ["validation_fraction=0.11" in message for message in found] == [True] * n_warnings
+    assert not _find_warnings(lambda: clone(net).set_params(early_stopping=False).fit(X, y))
+
+
+@pytest.mark.parametrize(("lr", "n_warnings"), [(1e-2, 0), (1e-30, 1)])
+def test_a_best_epoch_that_is_the_first_is_warned_of(lr: float, n_warnings: int) -> None:
+    X, _ = _make_table(300)
+    net = MixupClassifier(max_epochs=4, lr=lr, random_state=0)
+    found = _find_warnings(lambda: net.fit(X, X[:, 0] > 0))
+    assert ["the first of 4 epochs" in message for message in found] == [True] * n_warnings
+
+
+# -- semi-supervised ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("marker", ["unlabelled", "Unlabeled", "unknown", ""])
+@pytest.mark.parametrize("dtype", [object, str])
+def test_a_marker_that_became_a_class_is_named(marker: str, dtype: type) -> None:
+    X, _ = _make_table()
+    y = np.array([["cat", "dog", marker][i % 3] for i in range(60)], dtype=dtype)
+    net = SemiSupervisedMixupClassifier(max_epochs=1, random_state=0)
+    found = _find_warnings(lambda: net.fit(X, y))
+    assert [repr(marker) in message and "np.where" in message for message in found] == [True]
+    mended = np.where(y == marker, -1, np.asarray(y, dtype=object))
+    assert not _find_warnings(lambda: net.fit(X, mended))
+    assert not _find_warnings(lambda: net.set_params(classes=["cat", "dog", marker]).fit(X, y))
+
+
+def test_a_fit_without_unlabelled_rows_is_warned_of() -> None:
+    X, y = _make_table()
+    net = SemiSupervisedMixupClassifier(max_epochs=1, random_state=0)
+    assert ["got no -1" in message for message in _find_warnings(lambda: net.fit(X, y))] == [True]
+    assert not _find_warnings(lambda: net.fit(X, np.where(np.arange(60) % 3, y, -1)))
+    assert not _find_warnings(lambda: MixupClassifier(**QUICK).fit(X, y))
+
+
+# -- stacked -----------------------------------------------------------------------------
+
+
+def _fit_once(_: int = 0) -> list[str]:
+    return _find_warnings(lambda: MixupClassifier(**QUICK).fit(*_make_table()))
+
+
+def test_a_fit_in_a_thread_that_no_block_reaches_is_warned_of() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with stacked():
+            found = pool.submit(_fit_once).result()
+            assert not _fit_once()
+        assert ["another thread" in message for message in found] == [True]
+        assert not pool.submit(_fit_once).result()
+
+
+@pytest.mark.slow
+def test_a_fit_in_a_process_that_no_block_reaches_is_warned_of() -> None:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        with stacked():
+            found = pool.submit(_fit_once).result()
+        assert ["another process" in message for message in found] == [True]
+        assert not pool.submit(_fit_once).result()  # the block is closed
+
+
+def test_stacked_fits_are_not_warned_of() -> None:
+    X, y = _make_table()
+    nets = [MixupClassifier(**QUICK) for _ in range(2)]
+    assert not _find_warnings(lambda: fit_stacked((net, X, y) for net in nets))

@@ -1182,6 +1182,8 @@ class MixupEstimator(MixupNetMixin):
                     "`classes` for labels, or save by save_params(f_params, use_safetensors=True)."
                 )
                 raise
+        if not self._has_seen_data:
+            self._list_kinds()[0].warn_of_weights_alone()
 
     def _get_learned(self) -> Learned:
         return Learned.of(vars(self), self._targets)

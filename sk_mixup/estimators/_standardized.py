@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 import inspect
 from typing import Self
+import warnings
 
 import numpy as np
 import torch
@@ -68,6 +69,17 @@ class StandardizedValues(RealValues):
             std = np.sqrt(np.average(np.square(columns - mean), axis=0, weights=weight))
             std = np.where(std > ROUNDING * np.abs(mean), std, 1.0)
         return cls(columns.shape[1], y.ndim == 1, tuple(mean.tolist()), tuple(std.tolist()))
+
+    @classmethod
+    def warn_of_weights_alone(cls) -> None:
+        """Warn: mean and spread are not among the weights."""
+        warnings.warn(
+            "f_params holds weights but no mean and spread of y, so that predictions are those of "
+            "standardised targets if it was trained so. Use save_params(f_params, use_safetensors=True), "
+            "or set standardize_targets=False for a net that was not.",
+            UserWarning,
+            stacklevel=3,
+        )
 
     # -- codes and back ------------------------------------------------------------------
 

@@ -95,6 +95,10 @@ class Targets(ABC):
     def learn(cls, y: np.ndarray, options: TargetOptions) -> Self:
         """Return what is to be known of checked targets."""
 
+    @classmethod  # noqa: B027
+    def warn_of_weights_alone(cls) -> None:
+        """Warn if a net that has seen no y cannot predict by its weights alone."""
+
     @property
     @abstractmethod
     def n_outputs(self) -> int | None:

@@ -260,6 +260,20 @@ def test_saved_nets_predict_the_same(tmp_path: Path, use_safetensors: bool) -> N
 
 
 @pytest.mark.parametrize("standardize_targets", [False, True])
+def test_weights_without_mean_and_spread_are_warned_of(tmp_path: Path, standardize_targets: bool) -> None:
+    net = make_net(standardize_targets=standardize_targets).fit(X, TABLE)
+    net.save_params(f_params=tmp_path / "net")
+    sizes = {"module__in_features": 4, "module__out_features": 2}
+    other = make_net(**sizes, standardize_targets=standardize_targets).initialize()
+    if standardize_targets:
+        with pytest.warns(UserWarning, match=r"no mean and spread of y.*use_safetensors=True"):
+            other.load_params(f_params=tmp_path / "net")
+    else:
+        other.load_params(f_params=tmp_path / "net")
+        np.testing.assert_array_equal(other.predict(X), net.predict(X))
+
+
+@pytest.mark.parametrize("standardize_targets", [False, True])
 def test_a_file_tells_whether_targets_were_standardised(tmp_path: Path, standardize_targets: bool) -> None:
     net = make_net(standardize_targets=standardize_targets).fit(X, TABLE)
     net.save_params(f_params=tmp_path / "net", use_safetensors=True)

@@ -9,8 +9,8 @@ import torch
 from tests.fuzz.cases import KINDS, judge, make_case
 
 
-def main(first: int, n_cases: int) -> int:
-    torch.set_num_threads(1)
+def count_failures(first: int, n_cases: int) -> int:
+    """Try cases of consecutive seeds; return how many kinds of failures there are."""
     seen: dict[str, int] = {}
     for seed in range(first, first + n_cases):
         draw = random.Random(seed)
@@ -27,4 +27,5 @@ def main(first: int, n_cases: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(min(1, main(int(sys.argv[1]), int(sys.argv[2]))))
+    torch.set_num_threads(1)
+    sys.exit(min(1, count_failures(int(sys.argv[1]), int(sys.argv[2]))))

@@ -306,7 +306,7 @@ def judge(case: Case) -> list[str]:
     if refused and case.is_dataset:  # it may lack what arrays have, such as neighbours
         return complaints
     if (
-        "eighbors" in case.options.get("partners", "") and "arse" in case.X
+        "eighbor" in case.options.get("partners", "") and "arse" in case.X
     ):  # equally near rows in another order
         return complaints
     if (plain.error is None) != (outcome.error is None):

@@ -1,6 +1,6 @@
 """Anything that a user may give: a fit that is right, or an error that names what is wrong.
 
-A case that fails prints a script. ``python -m tests.fuzz FIRST_SEED N_CASES`` runs other cases.
+A case that fails prints a script. CI tries ten thousand cases; ``python -m tests.fuzz FIRST_SEED N_CASES`` runs other cases.
 """
 
 from typing import Any
@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 import pytest
 
+from tests.fuzz.__main__ import count_failures
 from tests.fuzz.cases import KINDS, judge, make_case
 
 EACH_KIND = pytest.mark.parametrize("kind", KINDS)
@@ -27,3 +28,9 @@ def check(data: Any, kind: str) -> None:
 @given(data=st.data())
 def test_what_is_given_is_trained_on_rightly_or_refused_in_words(data: Any, kind: str) -> None:
     check(data, kind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(0, 10_000, 500))
+def test_ten_thousand_cases(first: int) -> None:
+    assert count_failures(first, 500) == 0

@@ -447,7 +447,8 @@ class MixupNetMixin(MixedSteps):
         if self._keeps_whole(X, y):
             return self._placement.make_rows(X, y, sample_weight)
         refuse_weights(sample_weight, "dataset")
-        with naming("dataset", self.dataset, "Leave it out for arrays."):
+        is_built = callable(self.dataset)  # skorch says itself what a Dataset that is built does not take
+        with naming("dataset", self.dataset, "Leave it out for arrays.") if is_built else nullcontext():
             return super().get_dataset(X, y)
 
     def _keeps_whole(self, X: Any, y: Any) -> bool:

@@ -976,7 +976,7 @@ class MixupEstimator(MixupNetMixin):
     def _read_outputs(self, X: object, link: Callable[[Tensor], Tensor], *, log: bool = False) -> np.ndarray:
         """Return what a link makes of the module's outputs; of several, of the first."""
         outputs = (first[0] if isinstance(first, tuple) else first for first in self.forward_iter(X))
-        parts = [self._targets.read(output, link, log=log).numpy(force=True) for output in outputs]
+        parts = [np.asarray(to_host(self._targets.read(output, link, log=log))) for output in outputs]
         return np.concatenate(parts)  # a copy, for an output may be what the module was given
 
     def predict_proba(self, X: object) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
+import warnings
 
 import numpy as np
 from sklearn.metrics import accuracy_score
@@ -155,12 +156,16 @@ class ClassTargets(Targets):
 
 
 def check_probabilities(output: Tensor, criterion: nn.Module) -> None:
-    """Raise if a loss of probabilities is given other numbers."""
-    if type(criterion) in (nn.NLLLoss, nn.BCELoss) and not bool(((output >= 0) & (output <= 1)).all()):
-        raise ValueError(
-            f"module must return probabilities for criterion {type(criterion).__name__}, as in skorch; got "
-            f"numbers from {output.min():g} to {output.max():g}. Use criterion='auto' for logits."
-        )
+    """Raise if a loss of probabilities is given other numbers; warn where it has values for some of them."""
+    if type(criterion) not in (nn.NLLLoss, nn.BCELoss) or bool(((output >= 0) & (output <= 1)).all()):
+        return
+    message = (
+        f"module must return probabilities for criterion {type(criterion).__name__}, as in skorch; got "
+        f"numbers from {output.min():g} to {output.max():g}. Use criterion='auto' for logits."
+    )
+    if isinstance(criterion, nn.BCELoss):
+        raise ValueError(message)
+    warnings.warn(message, UserWarning, stacklevel=2)
 
 
 def list_classes(labels: np.ndarray, given: np.ndarray | None) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Anything that a user may give: a fit that is right, or an error that names what is wrong.
 
-A case that fails prints a script. CI tries ten thousand cases; ``python -m tests.fuzz FIRST_SEED N_CASES`` runs other cases.
+A case that fails prints a script. CI tries ten thousand cases; ``python -m tests.fuzz FIRST_SEED N_CASES``
+tries others.
 """
 
 from typing import Any

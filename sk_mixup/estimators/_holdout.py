@@ -72,8 +72,7 @@ class HoldOut:
         split = self._find_split(dataset, y, targets)
         if split is None:
             return dataset, None
-        # Targets that a Dataset yielded are not handed to a function that may take the Dataset only.
-        is_given = y is not None and (not isinstance(y, FoundTargets) or isinstance(split, ValidSplit))
+        is_given = y is not None and not (split is self.split and isinstance(y, FoundTargets))
         with naming("train_split", split, "Use skorch.dataset.ValidSplit."):
             parts = split(dataset, y, **params) if is_given else split(dataset, **params)
         train, valid = _check_parts(parts)

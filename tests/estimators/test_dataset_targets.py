@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.model_selection import StratifiedKFold
 from skorch import NeuralNetClassifier
 from skorch.callbacks import EpochScoring
 from skorch.dataset import Dataset as SkorchDataset
@@ -276,19 +275,6 @@ def test_targets_are_read_by_the_loader_of_the_user(blobs: Any) -> None:
     net = _fit(rows, **options, train_split=ValidSplit(4))
     assert net.classes_.tolist() == ["a", "b", "c"]
     _assert_same(net, _fit(blobs.X, np.array(list("abc"))[blobs.y], train_split=ValidSplit(4)), blobs.X)
-
-
-@pytest.mark.parametrize(
-    "split",
-    [ValidSplit(3, stratified=True), ValidSplit(StratifiedKFold(3)), ValidSplit(4)],
-    ids=["stratified", "splitter", "folds"],
-)
-@pytest.mark.parametrize("alpha", [0, 1.0])
-def test_rows_are_held_out_by_the_targets_that_are_read(split: ValidSplit, alpha: float, blobs: Any) -> None:
-    rows = Items(60, lambda row: (torch.as_tensor(blobs.X[row]), int(blobs.y[row])))
-    net, of_arrays = (_fit(*data, alpha=alpha, train_split=split) for data in ((rows,), (blobs.X, blobs.y)))
-    _assert_same(net, of_arrays, blobs.X)
-    assert net.history[:, "valid_loss"] == pytest.approx(of_arrays.history[:, "valid_loss"], rel=1e-6)
 
 
 def test_workers_read_the_targets() -> None:

@@ -35,6 +35,8 @@ SMALLEST = 0.1
 FEWEST_ROWS = 20
 # Of large arrays so many rows, or so many numbers, are looked at.
 MOST_ROWS, MOST_NUMBERS = 1000, 2**18
+# So many columns that seem far are looked at whole: a copy of all could be too large.
+MOST_COLUMNS = 8
 # Integers in a frame with so many values, without a gap from 0 or 1, look like codes of categories.
 FEWEST_CODES, MOST_CODES = 3, 20
 FEWEST_HELD_OUT = 30
@@ -140,7 +142,8 @@ def _find_far_column(X: np.ndarray | sparse.sparray) -> tuple[int | None, float,
     columns = np.arange(n_features) if X.ndim == 2 else None
     far, mean, std = _measure(X[::step])
     if step > 1 and far.any() and columns is not None and not is_mapped(X):  # a sample may mislead
-        columns = columns[far]
+        how_far = np.where(far, np.maximum(np.abs(mean), std), -1.0)
+        columns = np.argsort(-how_far, kind="stable")[: min(int(far.sum()), MOST_COLUMNS)]
         far, mean, std = _measure(X[:, columns], n_features)
     if not far.any():
         return None
@@ -326,7 +329,7 @@ def warn_best_is_first(losses: Sequence[float], lr: float) -> None:
 
 def warn_labels(classes: np.ndarray, n_unlabeled: int, owner: str) -> None:
     """Warn if labels are words for unknown ones, or no row is unlabelled."""
-    words = [name for name in classes.tolist() if _is_marker(name)]
+    words = [name for name in np.asarray(to_host(classes)).tolist() if _is_marker(name)]
     if words:
         _warn(
             f"y must mark unlabelled rows by -1; got {words[0]!r}, which became a class. Use "

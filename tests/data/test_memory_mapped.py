@@ -15,7 +15,10 @@ from sk_mixup._training.trainer import Trainer
 from tests.helpers.nets import QUICK, Sum
 
 N = 2000
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:X must be near unit scale"),  # whole numbers, which every dtype holds
+]
 SHAPE = (N, 300)
 OPTIONS = {**QUICK, "max_epochs": 1, "batch_size": 50, "module__hidden_layer_sizes": (4,)}
 # The first row, twice: once a fit the module's output is looked at.
@@ -26,8 +29,9 @@ LOOK = 2
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Join two batches in training, and two blocks in prediction."""
     monkeypatch.setattr(Trainer, "block_elements", 100 * (300 + 2 * 3))
-    monkeypatch.setattr("sk_mixup.estimators._prediction.TABLE_SIZE", 128)
-    monkeypatch.setattr("sk_mixup.estimators._prediction.BLOCK_SIZE", 64)
+    monkeypatch.setattr("sk_mixup.estimators._base.TABLE_SIZE", 128)
+    monkeypatch.setattr("sk_mixup.estimators._block_sizes.BLOCK_SIZE", 64)
+    monkeypatch.setattr("sk_mixup.estimators._advice.MOST_NUMBERS", 2**11)
 
 
 @pytest.fixture(scope="module")

@@ -461,6 +461,7 @@ def test_other_modules_are_stacked_by_vmap(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(StackedGanTrainer, "run_epoch", run_noted)
     monkeypatch.setattr(_engine.Engine, "_is_worth_it", lambda *_: True)
+    monkeypatch.setattr(_engine.Engine, "_deal", lambda _, group: [group])
 
     def build(seed: int) -> MixupGAN:
         torch.manual_seed(seed)

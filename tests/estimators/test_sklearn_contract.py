@@ -79,7 +79,7 @@ def test_estimator_with_its_defaults_passes_all_other_checks(owner: type) -> Non
 HIDDEN = ManifoldMixup(partners="dataset")
 OTHERS = {
     MixupClassifier(
-        vicinity=Mixture((ERM(), GaussianNoise(), Mixup(partners="same_class")), per="example")
+        vicinity=Mixture((ERM(), GaussianNoise(), Mixup(1.0, partners="same_class")), per="example")
     ): EXEMPT,
     MixupClassifier(vicinity=FeatureInterpolation()): EXEMPT,
     MixupRegressor(vicinity=Mixture((Extrapolation(), GaussianNoise(), HIDDEN))): EXEMPT,

@@ -31,7 +31,7 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Trainer, "block_elements", 100 * (300 + 2 * 3))
     monkeypatch.setattr("sk_mixup.estimators._base.TABLE_SIZE", 128)
     monkeypatch.setattr("sk_mixup.estimators._block_sizes.BLOCK_SIZE", 64)
-    monkeypatch.setattr("sk_mixup.estimators._advice.MOST_NUMBERS", 2**11)
+    monkeypatch.setattr("sk_mixup.estimators._advice.MOST_NUMBERS", 2**8)
 
 
 @pytest.fixture(scope="module")

@@ -141,6 +141,8 @@ def _wrap(name: str, data_dir: Path | None, *, download: bool) -> Frame:
         return Frame(name, _name_columns(values), targets.astype(np.float64), source)
     if name not in SETS and name not in BUNDLED_FRAMES:
         raise UserError(f"--data-dir must hold 'tables/{name}.csv' and 'tables/tables.json'; got {data_dir}.")
+    if not _is_at_hand(name, data_dir, download=download) and name in BUNDLED_FRAMES:
+        data_dir = None  # Iris, where UCI's file is not there
     (table,) = load_tables([name], data_dir=data_dir, download=download)
     X = _name_columns(table.X)
     if name == "abalone":

@@ -4,6 +4,8 @@ from sk_mixup._skorch.distributed import AccelerateMixin
 from sk_mixup._skorch.net import MixupNetMixin
 from sk_mixup.estimators import (
     MixupClassifier,
+    MixupEnsembleClassifier,
+    MixupEnsembleRegressor,
     MixupGAN,
     MixupRegressor,
     SemiSupervisedMixupClassifier,
@@ -14,6 +16,8 @@ from sk_mixup.stacking import fit_stacked, stacked
 __all__ = [
     "AccelerateMixin",
     "MixupClassifier",
+    "MixupEnsembleClassifier",
+    "MixupEnsembleRegressor",
     "MixupGAN",
     "MixupNetMixin",
     "MixupRegressor",

@@ -16,6 +16,7 @@ from torch.utils.data import TensorDataset
 
 from sk_mixup._skorch.datasets import is_mapped
 from sk_mixup._tensors import to_host
+from sk_mixup.estimators._holdout import HeldOutPart
 from sk_mixup.stacking._reach import find_missed
 
 __all__ = [
@@ -301,7 +302,8 @@ def _is_numeric(column: Column) -> bool:
 
 def warn_few_held_out(valid: object, n_trained: int, split: object) -> None:
     """Warn if early stopping looks at fewer rows than can tell epochs apart."""
-    if not isinstance(valid, Sized) or len(valid) >= FEWEST_HELD_OUT:
+    is_part = isinstance(split, HeldOutPart)  # what chance does to a member evens out among many
+    if is_part or not isinstance(valid, Sized) or len(valid) >= FEWEST_HELD_OUT:
         return
     n_samples = len(valid) + n_trained
     share = math.ceil(100 * FEWEST_HELD_OUT / n_samples) / 100

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 import math
 from typing import Literal
@@ -19,7 +19,15 @@ from sk_mixup._validation import naming
 from sk_mixup.estimators._inputs import FoundTargets
 from sk_mixup.estimators._targets import Targets
 
-__all__ = ["SAMPLERS", "HoldOut", "count_held_out", "count_trainable", "watches_validation"]
+__all__ = [
+    "SAMPLERS",
+    "HeldOutPart",
+    "HoldOut",
+    "count_held_out",
+    "count_trainable",
+    "divide_rows",
+    "watches_validation",
+]
 
 # Options of a training iterator that name rows by their numbers.
 SAMPLERS = ("sampler", "batch_sampler")
@@ -94,6 +102,54 @@ class HoldOut:
             self.fraction, stratified=stratified, random_state=self.seed
         )
         return split
+
+
+@dataclass(frozen=True)
+class HeldOutPart:
+    """A ``train_split`` that holds out one part of rows that were divided beforehand: that of a number."""
+
+    number: int
+
+    def __call__(
+        self, dataset: Dataset[object], y: object = None, *, held_out_by: np.ndarray
+    ) -> tuple[Dataset[object], Dataset[object]]:
+        """Return the rows of all other parts, and those of this one; `held_out_by` has the part of each."""
+        is_own = held_out_by == self.number
+        train, valid = np.flatnonzero(~is_own), np.flatnonzero(is_own)
+        return Subset(dataset, train.tolist()), Subset(dataset, valid.tolist())
+
+
+def divide_rows(keys: Sequence[np.ndarray], n_parts: int, generator: np.random.Generator) -> np.ndarray:
+    """Deal rows out to parts at random, so that each part has its share of every class.
+
+    Parameters
+    ----------
+    keys : sequence of ndarray of shape (n_samples,)
+        What is to be shared out uniformly; the first counts most.
+    n_parts : int
+        Number of parts.
+    generator : numpy.random.Generator
+        Draws the order of rows that are alike.
+
+    Returns
+    -------
+    part : ndarray of shape (n_samples,)
+        From 0 to ``n_parts - 1``. The sizes of parts, and the numbers of rows that they have of a value of
+        the first key, differ by one at most.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_mixup.estimators._holdout import divide_rows
+    >>> y = np.array([0, 0, 0, 0, 1, 1])
+    >>> np.bincount(divide_rows([y], 2, np.random.default_rng(0))[y == 1])
+    array([1, 1])
+    """
+    n_samples = len(keys[0])
+    order = np.lexsort((generator.permutation(n_samples), *reversed(keys)))
+    part = np.empty(n_samples, dtype=np.int64)
+    part[order] = np.arange(n_samples) % n_parts
+    return part
 
 
 def count_held_out(n_samples: int, validation_fraction: float) -> int:

@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 from scipy import sparse
+from scipy.special import entr
 from sklearn.utils.multiclass import is_multilabel
 from sklearn.utils.validation import assert_all_finite
 from skorch.utils import to_numpy
@@ -115,6 +116,10 @@ class Indicators(ClassTargets):
     def choose(self, values: np.ndarray) -> np.ndarray:
         """Return which labels are more probable than not."""
         return (values > 0.5).astype(np.int64)
+
+    def compute_entropy(self, proba: np.ndarray) -> np.ndarray:
+        """Return the entropy of each label."""
+        return np.asarray(entr(proba) + entr(1 - proba))
 
     def score(self, y: object, y_pred: np.ndarray, sample_weight: object = None) -> float:
         """Return subset accuracy; indicators other than 0 and 1 would never be predicted."""

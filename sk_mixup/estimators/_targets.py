@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, Self
 import warnings
 
 import numpy as np
+from scipy.special import entr
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_array, column_or_1d
 from skorch.utils import to_numpy
@@ -226,6 +227,10 @@ class Targets(ABC):
     def choose(self, values: np.ndarray) -> np.ndarray:
         """Return codes from what the link gives."""
         return values
+
+    def compute_entropy(self, proba: np.ndarray) -> np.ndarray:
+        """Return the entropy of probabilities, in nats."""
+        return np.asarray(entr(proba).sum(axis=1))
 
     def present(self, values: np.ndarray, dtype: type[np.floating]) -> np.ndarray:
         """Return real-valued predictions, of a dtype, in the shape that y had."""

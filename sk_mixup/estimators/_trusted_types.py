@@ -10,6 +10,7 @@ from torch import nn, optim
 
 from sk_mixup import mixing
 from sk_mixup.estimators.classifier import MixupClassifier
+from sk_mixup.estimators.ensemble import MixupEnsembleClassifier, MixupEnsembleRegressor
 from sk_mixup.estimators.gan import MixupGAN
 from sk_mixup.estimators.regressor import MixupRegressor
 from sk_mixup.estimators.semi_supervised import SemiSupervisedMixupClassifier
@@ -17,7 +18,14 @@ from sk_mixup.modules import MLP
 
 __all__ = ["get_trusted_types"]
 
-ESTIMATORS = (MixupClassifier, MixupGAN, MixupRegressor, SemiSupervisedMixupClassifier)
+ESTIMATORS = (
+    MixupClassifier,
+    MixupEnsembleClassifier,
+    MixupEnsembleRegressor,
+    MixupGAN,
+    MixupRegressor,
+    SemiSupervisedMixupClassifier,
+)
 # Those that write no files and call nothing that they are given.
 CALLBACKS = (
     callbacks.BatchScoring,

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from joblib import parallel_config
+from joblib.parallel import get_active_backend
 from sklearn.utils.parallel import Parallel, delayed
 import torch
 
 from sk_mixup.stacking._joblib_backend import StackedBackend
 from sk_mixup.stacking._reach import open_block
 
-__all__ = ["fit_stacked", "stacked"]
+__all__ = ["fit_stacked", "is_stacking", "stacked"]
 
 
 @contextmanager
@@ -115,6 +116,11 @@ def stacked(
         yield
 
 
+def is_stacking() -> bool:
+    """Whether parallel calls made here are run by a block of :func:`stacked`."""
+    return isinstance(get_active_backend()[0], StackedBackend)
+
+
 def fit_stacked(jobs: Iterable[tuple[Any, ...]], **options: Any) -> list[Any]:
     """Fit several estimators as one.
 
@@ -125,7 +131,7 @@ def fit_stacked(jobs: Iterable[tuple[Any, ...]], **options: Any) -> list[Any]:
         a dict. Estimators may be pipelines or anything else with ``fit``; each must be an
         object of its own.
     **options : dict
-        Those of :func:`stacked`.
+        Those of :func:`stacked`. Without any, in a block of it, those of the block.
 
     Returns
     -------
@@ -154,7 +160,7 @@ def fit_stacked(jobs: Iterable[tuple[Any, ...]], **options: Any) -> list[Any]:
         raise ValueError(
             "jobs must each have an estimator of its own; got one that occurs twice. Use sklearn.base.clone."
         )
-    with stacked(**options):
+    with stacked(**options) if options or not is_stacking() else nullcontext():
         errors = Parallel()(delayed(_fit)(number, *job) for number, job in enumerate(checked))
     for error in errors:
         if error is not None:

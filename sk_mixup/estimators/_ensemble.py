@@ -1,0 +1,308 @@
+"""What ensembles of mixed nets share: members trained as one, and the rows that each holds out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import math
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+from sklearn import config_context
+from sklearn.base import BaseEstimator, clone
+from sklearn.model_selection import GroupKFold
+from sklearn.utils import Tags, get_tags
+from sklearn.utils.validation import _num_samples, check_consistent_length, check_is_fitted
+
+from sk_mixup._random import draw_seed, make_generator
+from sk_mixup._skorch.dataset_items import to_array
+from sk_mixup._validation import check_integer, check_names
+from sk_mixup.estimators._base import MixupEstimator
+from sk_mixup.estimators._holdout import HeldOutPart, divide_rows
+from sk_mixup.estimators._inputs import check_weights, count_rows, is_mapping
+from sk_mixup.estimators._labels import as_target_array
+from sk_mixup.estimators._prediction import in_namespace_of
+from sk_mixup.estimators._stacked_nets import predict_each
+from sk_mixup.stacking._context import fit_stacked, is_stacking
+
+__all__ = ["MixupEnsemble", "Uncertainty"]
+
+# Of the names of the members' options.
+PREFIX = "estimator__"
+
+
+class Uncertainty(NamedTuple):
+    """How uncertain predictions are, and why; ``total = aleatoric + epistemic``.
+
+    Attributes
+    ----------
+    total : ndarray
+        The uncertainty of the ensemble's prediction.
+    aleatoric : ndarray
+        What each member by itself is uncertain of, on average.
+    epistemic : ndarray
+        What the members disagree on.
+    """
+
+    total: np.ndarray
+    aleatoric: np.ndarray
+    epistemic: np.ndarray
+
+
+class MixupEnsemble(BaseEstimator):
+    """What the ensembles share; a subclass names the class of its members.
+
+    Attributes
+    ----------
+    member : type of MixupEstimator
+        The class of the members.
+    """
+
+    member: ClassVar[type[MixupEstimator]]
+
+    def __init__(
+        self,
+        estimator: MixupEstimator | None = None,
+        *,
+        n_members: int = 8,
+        random_state: object = None,
+        **kwargs: object,
+    ) -> None:
+        self.estimator = estimator
+        self.n_members = n_members
+        self.random_state = random_state
+        self._member_options = kwargs
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the options; see ``sklearn.base.BaseEstimator.get_params``."""
+        return {**super().get_params(deep), **self._member_options}
+
+    def set_params(self, **params: object) -> Self:
+        """Set options; those of the members are ``estimator__<name>``, also where `estimator` is None."""
+        own = {*self._get_param_names(), *self._member_options}
+        check_names(type(self).__name__, (name for name in params if not name.startswith(PREFIX)), own)
+        for name in self._get_param_names():
+            setattr(self, name, params.pop(name, getattr(self, name)))
+        self._member_options = {**self._member_options, **params}
+        return self
+
+    def __sklearn_tags__(self) -> Tags:
+        """Return the estimator tags: those of a member."""
+        return get_tags(self.member())
+
+    # -- training ------------------------------------------------------------------------
+
+    def fit(self, X: object, y: object = None, sample_weight: object = None, groups: object = None) -> Self:
+        """Train all members, as one.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, *features), or Dataset
+            Training examples, in any form that a member takes.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            Targets. Needed unless `X` is a Dataset.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row, at least 0.
+        groups : array-like of shape (n_samples,), default=None
+            Rows of one group, such as of one patient, are held out together. Classes are then not shared
+            out uniformly.
+
+        Returns
+        -------
+        self : object
+            The fitted ensemble.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an option or the data break a rule; the message names it.
+        """
+        template = self._make_template()
+        n_members = check_integer("n_members", self.n_members, low=1, hint="Use 8, or 1 for a single net.")
+        generator = make_generator(self.random_state)
+        members = [clone(template).set_params(random_state=draw_seed(generator)) for _ in range(n_members)]
+        params = {} if sample_weight is None else {"sample_weight": sample_weight}
+        held_out_by = None
+        if template.early_stopping and template.train_split == "auto":
+            n_parts = n_members if n_members > 1 else max(2, round(1 / template.validation_fraction))
+            held_out_by = params["held_out_by"] = _divide(X, y, sample_weight, groups, n_parts, generator)
+            for number, member in enumerate(members):
+                member.train_split = HeldOutPart(number)
+        elif groups is not None:
+            params["groups"] = groups
+        # The members are no business of the user's router; a block of stacked() has options of its own.
+        with config_context(enable_metadata_routing=False):
+            options = {} if is_stacking() else {"window": math.inf}
+            fit_stacked(((member, X, y, params) for member in members), **options)
+        for member in members:
+            member.train_split = template.train_split
+        self.estimators_: list[MixupEstimator] = members
+        self._keep_oof(X, held_out_by)
+        return self
+
+    def _make_template(self) -> MixupEstimator:
+        """Return an unfitted member, whose options are checked."""
+        given = self.member() if self.estimator is None else self.estimator
+        if not isinstance(given, self.member):
+            raise TypeError(
+                f"estimator must be a {self.member.__name__} or None; got {given!r}. Give one, "
+                "unfitted, or its options as estimator__<name>."
+            )
+        unknown = (name for name in self._member_options if not name.startswith(PREFIX))
+        check_names(type(self).__name__, unknown, self._get_param_names())
+        template: MixupEstimator = clone(given)
+        template.set_params(
+            **{name.removeprefix(PREFIX): value for name, value in self._member_options.items()}
+        )
+        template.check_options()
+        return template
+
+    def _keep_oof(self, X: object, held_out_by: np.ndarray | None) -> None:
+        """Predict the rows by those members that did not train on them."""
+        self._oof: np.ndarray | None = None
+        if held_out_by is None:
+            return
+        self.held_out_by_ = np.where(held_out_by < len(self.estimators_), held_out_by, -1)
+        start, parts = 0, []
+        for values in predict_each(self.estimators_, X):
+            numbers = self.held_out_by_[start : start + values.shape[1]]
+            parts.append(values[numbers, np.arange(len(numbers))])
+            start += len(numbers)
+        self._oof = np.concatenate(parts)
+        self._oof[self.held_out_by_ < 0] = np.nan
+
+    def _get_oof(self) -> np.ndarray:
+        """Return the predictions of held-out rows, or raise where members held none out for it."""
+        check_is_fitted(self)
+        if self._oof is None:
+            raise AttributeError(
+                f"{type(self).__name__} has predictions of held-out rows only where each member holds out a "
+                "part of its own: with early_stopping=True and train_split='auto' of the members."
+            )
+        return self._oof
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number of features seen in fit."""
+        return int(self._first.n_features_in_)
+
+    @property
+    def feature_names_in_(self) -> np.ndarray:
+        """Names of the features, where `X` had names that are all strings."""
+        return np.asarray(self._first.feature_names_in_)
+
+    @property
+    def _first(self) -> MixupEstimator:
+        if "estimators_" not in vars(self):
+            raise AttributeError(f"{type(self).__name__} has no fitted members before fit.")
+        return self.estimators_[0]
+
+    # -- prediction ----------------------------------------------------------------------
+
+    def _reduce(
+        self, X: object, function: Callable[[np.ndarray], np.ndarray], *, log: bool = False, axis: int = 0
+    ) -> np.ndarray:
+        """Return what a function makes of the members' predictions, part by part."""
+        check_is_fitted(self)
+        parts = predict_each(self.estimators_, X, log=log)
+        return np.concatenate([function(values) for values in parts], axis=axis)
+
+    def predict_members(self, X: object) -> np.ndarray:
+        """Predict by each member.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, *features), or Dataset
+            Examples.
+
+        Returns
+        -------
+        values : ndarray of shape (n_members, n_samples, ...)
+            Of a classifier the probabilities, of a regressor the predictions of each member; the mean
+            over the first axis is the ensemble's.
+        """
+        return in_namespace_of(X, self._reduce(X, lambda values: values, axis=1))
+
+    def score(self, X: object, y: object, sample_weight: object = None) -> float:
+        """Return how well the targets of rows are predicted.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, *features), or Dataset
+            Examples.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row.
+
+        Returns
+        -------
+        score : float
+            Of a classifier the accuracy, for several labels per row subset accuracy; of a regressor R².
+        """
+        y_pred = to_array(self.predict(X))
+        return self._first._targets.score(
+            as_target_array(y), y_pred, check_weights(sample_weight, len(y_pred))
+        )
+
+
+def _divide(
+    X: object,
+    y: object,
+    sample_weight: object,
+    groups: object,
+    n_parts: int,
+    generator: np.random.Generator,
+) -> np.ndarray:
+    """Return the part of each row, in which each class and each group is as it should be."""
+    n_samples = count_rows(X) if is_mapping(X) else _num_samples(X)
+    weight = check_weights(sample_weight, n_samples)
+    counts = np.ones(n_samples, dtype=bool) if weight is None else weight > 0
+    if groups is not None:
+        return _divide_groups(groups, n_samples, n_parts, generator)
+    if counts.sum() < n_parts:
+        raise ValueError(
+            "n_members must be at most the number of rows with a weight, as each is held out by one member; "
+            f"got {n_parts} members for n_samples={counts.sum()}. Lower it, or set "
+            "estimator__early_stopping=False."
+        )
+    keys = [~counts]
+    if y is not None:
+        targets = as_target_array(y)
+        check_consistent_length(targets, counts)
+        keys.append(_number_labels(targets))
+    return divide_rows(keys, n_parts, generator)
+
+
+def _divide_groups(
+    groups: object, n_samples: int, n_parts: int, generator: np.random.Generator
+) -> np.ndarray:
+    labels = as_target_array(groups, "groups")
+    if labels.shape != (n_samples,):
+        raise ValueError(
+            f"groups must hold one group per row; got shape {labels.shape} for {n_samples} rows. Give an "
+            f"array of shape ({n_samples},)."
+        )
+    if len(np.unique(labels)) < n_parts:
+        raise ValueError(
+            f"n_members must be at most the number of groups, each held out by one member; got {n_parts} "
+            f"for {len(np.unique(labels))} groups. Lower it, or leave groups out."
+        )
+    folds = GroupKFold(n_parts, shuffle=True, random_state=draw_seed(generator))
+    part = np.empty(n_samples, dtype=np.int64)
+    for number, (_, held_out) in enumerate(folds.split(labels, groups=labels)):
+        part[held_out] = number
+    return part
+
+
+def _number_labels(y: np.ndarray) -> np.ndarray:
+    """Return a number for each row: that of its label, or labels; of soft ones, of the most probable."""
+    is_column = y.ndim == 1 or y.shape[1:] == (1,)
+    if y.ndim > 2:
+        return np.zeros(len(y), dtype=np.int64)
+    if not is_column and y.dtype.kind == "f":
+        return np.asarray(y.argmax(axis=1))
+    try:
+        axis = None if is_column else 0
+        return np.unique(y, axis=axis, return_inverse=True)[1].ravel()
+    except TypeError:  # labels that have no order are refused by the members
+        return np.zeros(len(y), dtype=np.int64)

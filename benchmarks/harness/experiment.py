@@ -20,6 +20,7 @@ from benchmarks.harness.results import (
 from benchmarks.harness.runner import Join, Tasks, Worker, run_tasks
 
 __all__ = [
+    "KEPT",
     "conclude",
     "find_paths",
     "list_records",

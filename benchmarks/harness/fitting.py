@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from sk_mixup import MixupClassifier
 
 __all__ = [
+    "CLIP",
     "Scores",
     "Stopwatch",
     "compute_scores",

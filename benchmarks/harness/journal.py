@@ -25,8 +25,8 @@ def hash_identity(identity: Mapping[str, Any]) -> str:
 class Journal:
     """Records on disk, one JSON line each, safe against a kill in mid-line.
 
-    When the run has ended the file becomes `kept`, or is deleted; `earlier` are such files of runs that this
-    one goes on from, and replaces.
+    When the run has ended the file becomes `kept`, which may be itself, or is deleted; `earlier` are such
+    files of runs that this one goes on from, and replaces.
     """
 
     def __init__(self, path: Path, *, kept: Path | None = None, earlier: Sequence[Path] = ()) -> None:
@@ -54,7 +54,8 @@ class Journal:
             write_bytes(self.kept, "\n".join(_dump(*item) for item in self.read().items()).encode())
             for path in self.earlier:
                 path.unlink(missing_ok=True)
-        self.path.unlink(missing_ok=True)
+        if self.kept != self.path:
+            self.path.unlink(missing_ok=True)
 
 
 def _dump(key: str, record: Mapping[str, Any]) -> str:

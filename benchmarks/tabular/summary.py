@@ -1,0 +1,256 @@
+"""From records of the comparison on tables to mean ranks, differences, targets and a plot."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from matplotlib.axes import Axes
+import numpy as np
+
+from benchmarks.harness.figures import make_figure, render_png, tidy
+from benchmarks.harness.intervals import compute_corrected_interval
+from benchmarks.harness.paired_differences import (
+    Metric,
+    fill_columns,
+    group_records,
+    read_interval,
+    summarise_pairs,
+)
+from benchmarks.harness.ranks import Ranking, draw_critical_difference, rank_methods
+from benchmarks.tabular.contenders import CONTENDERS, ENSEMBLE, OURS, PLAIN
+
+__all__ = ["describe_finding", "draw_ranks", "keep_shared", "summarise", "tabulate"]
+
+Row = Mapping[str, Any]
+Rows = list[dict[str, Any]]
+Parts = Mapping[tuple[Any, ...], Sequence[Row]]
+Order = Mapping[str, Sequence[str]]
+Verdict = tuple[str, str, bool]
+METRICS = {
+    "classification": {"nll": "NLL", "error": "error", "brier": "Brier", "ece": "calibration error"},
+    "regression": {"rmse": "RMSE", "mae": "CRPS of a point"},
+}
+RANKED = {"classification": ("nll", "error"), "regression": ("rmse",)}
+SECONDS = {"fit_seconds": "fit, s", "predict_seconds": "predict, s"}
+ALL = "all tables"
+BEATEN = ("MLP of scikit-learn", "forest", "HistGradientBoosting", "linear", "RealMLP-TD-S", PLAIN)
+
+
+def summarise(records: Sequence[Row], *, test_ratio: float) -> Rows:
+    """Return rows of contenders over all tables, by part and scope, then rows of tables.
+
+    A part is a task and a share of wrong labels. Its scope is whether the slow contenders are among those
+    compared: then there are fewer tables. Means and ranks are over the folds that all of a scope share;
+    a row of a table has the differences from ours over the folds that the two share.
+    """
+    rows: Rows = []
+    groups = [group for _, group in sorted(group_records(records, "task", "noise").items())]
+    for group in groups:
+        quick = [record for record in group if not CONTENDERS[record["contender"]].is_slow]
+        for scope, part in {"with slow ones": group, "quick": quick}.items():
+            kept = keep_shared(part)
+            if kept and (scope == "quick" or len(part) > len(quick)):
+                rows += _rank(kept, scope)
+    for group in groups:
+        rows += _compare_tables(group, test_ratio)
+    return fill_columns(rows)
+
+
+def keep_shared(records: Sequence[Row]) -> list[Row]:
+    """Return the records of the folds that all contenders have."""
+    n_contenders = len({record["contender"] for record in records})
+    cells = group_records(records, "dataset", "repeat", "fold").values()
+    return [record for cell in cells if len(cell) == n_contenders for record in cell]
+
+
+def _rank(records: Sequence[Row], scope: str) -> Rows:
+    task, noise = records[0]["task"], records[0]["noise"]
+    names, tables = (list(dict.fromkeys(r[column] for r in records)) for column in ("contender", "dataset"))
+    groups = group_records(records, "dataset", "contender")
+
+    def average(column: str, mean: Callable[[list[float]], Any] = np.mean) -> np.ndarray:
+        """Return each table's mean of each contender, of shape (n_tables, n_names)."""
+        return np.array([[mean([r[column] for r in groups[t, n]]) for n in names] for t in tables])
+
+    columns = {metric: average(metric) for metric in METRICS[task]}
+    # What is loaded at the first fit of a process is not paid again.
+    columns |= {metric: average(metric, np.median) for metric in SECONDS}
+    rankings = {metric: rank_methods(columns[metric]) for metric in METRICS[task]}
+    rows: Rows = []
+    for place, name in enumerate(names):
+        row = {"task": task, "noise": noise, "scope": scope, "dataset": ALL, "contender": name}
+        row |= {"n_tables": len(tables), "n_folds": len(records) // len(names)}
+        row |= {metric: round(float(values[:, place].mean()), 5) for metric, values in columns.items()}
+        for metric, ranking in rankings.items():
+            row |= {f"{metric}_rank": round(float(ranking.ranks[place]), 3), f"{metric}_p": ranking.p_value}
+        rows.append(row | {"critical": ranking.critical})
+    return rows
+
+
+def _compare_tables(records: Sequence[Row], test_ratio: float) -> Rows:
+    """Return a row for each table and contender, with its differences from ours where both were run."""
+    interval = partial(compute_corrected_interval, test_ratio=test_ratio)
+    rows: Rows = []
+    for name in dict.fromkeys(record["contender"] for record in records):
+        pair = keep_shared([record for record in records if record["contender"] in {name, OURS}])
+        cells = [record | {"cell": (record["repeat"], record["fold"])} for record in map(dict, pair)]
+        if any(cell["contender"] == OURS for cell in cells):
+            metrics = dict.fromkeys(METRICS[cells[0]["task"]], Metric())
+            by = ["task", "noise", "dataset"]
+            found = summarise_pairs(
+                cells, metrics, by=by, baseline=OURS, contender="contender", pair="cell", interval=interval
+            )
+            rows += [{**row, "scope": "pair"} for row in found if row["contender"] == name]
+    return rows
+
+
+def _list_parts(summary: Sequence[Row]) -> Parts:
+    rows = [row for row in summary if row["dataset"] == ALL]
+    return group_records(rows, "task", "noise", "scope")
+
+
+def tabulate(document: Row) -> dict[str, list[dict[str, str]]]:
+    """Return the printed tables: contenders over all tables, targets, then table by table."""
+    summary = document["summary"]
+    parts = _list_parts(summary)
+    tables = {_title(part): [_format_row(row) for row in _sort(rows)] for part, rows in parts.items()}
+    verdicts = _judge(parts)
+    if verdicts:
+        names = ("target", "measured", "reached")
+        tables["Targets"] = [
+            dict(zip(names, (claim, found, "yes" if reached else "no"), strict=True))
+            for claim, found, reached in verdicts
+        ]
+    by_table = group_records([row for row in summary if row["dataset"] != ALL], "task", "noise")
+    for (task, noise), rows in by_table.items():
+        metric = RANKED[task][0]
+        title = f"Test {METRICS[task][metric]} of each table, {_describe(task, noise)}; † clearly not ours"
+        tables[title] = _format_tables(rows, metric)
+    return tables
+
+
+def _describe(task: str, noise: float) -> str:
+    return f"{task}, {noise:.0%} of the training labels wrong" if noise else task
+
+
+def _title(part: tuple[Any, ...]) -> str:
+    task, noise, scope = part
+    return f"{_describe(task, noise).capitalize()}, {scope}"
+
+
+def _sort(rows: Sequence[Row], metric: str = "") -> list[Row]:
+    metric = metric or RANKED[rows[0]["task"]][0]
+    return sorted(rows, key=lambda row: row[f"{metric}_rank"])
+
+
+def _format_row(row: Row) -> dict[str, str]:
+    cells = {"contender": row["contender"], "tables": str(row["n_tables"]), "folds": str(row["n_folds"])}
+    for metric, title in METRICS[row["task"]].items():
+        if metric in RANKED[row["task"]]:
+            cells[f"{title} rank"] = f"{row[f'{metric}_rank']:.2f}"
+        cells[title] = f"{100 * row[metric]:.1f} %" if metric == "error" else f"{row[metric]:.3f}"
+    return cells | {title: f"{row[metric]:.2f}" for metric, title in SECONDS.items()}
+
+
+def _format_tables(rows: Sequence[Row], metric: str) -> list[dict[str, str]]:
+    names = list(dict.fromkeys(row["contender"] for row in rows))
+    lines = []
+    for (dataset,), group in group_records(rows, "dataset").items():
+        found = {row["contender"]: row for row in group}
+        lines.append({"data": dataset} | {name: _format_cell(found.get(name), metric) for name in names})
+    return lines
+
+
+def _format_cell(row: Row | None, metric: str) -> str:
+    if row is None:
+        return ""
+    return f"{row[metric]:.3f}{' †' if read_interval(row, f'{metric}_diff').find_sign() else ''}"
+
+
+def _judge(parts: Parts) -> list[Verdict]:
+    """Return each target, what was measured, and whether it was reached."""
+    verdicts = []
+    for (task, noise, scope), rows in parts.items():
+        by_name = {row["contender"]: row for row in rows}
+        if {OURS, ENSEMBLE} <= by_name.keys():
+            order = {metric: [row["contender"] for row in _sort(rows, metric)] for metric in RANKED[task]}
+            judge = _judge_targets if task == "regression" else _judge_noisy if noise else _judge_labels
+            where = _title((task, noise, scope))
+            verdicts += [(f"{where}: {claim}", found, yes) for claim, found, yes in judge(order, by_name)]
+    return verdicts
+
+
+def _judge_targets(order: Order, _: Mapping[str, Row]) -> Iterator[Verdict]:
+    first = order["rmse"][:3]
+    yield "the ensemble is among the first three by RMSE rank", ", ".join(first), ENSEMBLE in first
+
+
+def _judge_noisy(order: Order, _: Mapping[str, Row]) -> Iterator[Verdict]:
+    for metric, names in order.items():
+        first = names[:2]
+        yield f"ours are first and second by {metric} rank", ", ".join(first), {OURS, ENSEMBLE} == set(first)
+
+
+def _judge_labels(order: Order, by_name: Mapping[str, Row]) -> Iterator[Verdict]:
+    ahead = [name for name in order["nll"][: order["nll"].index(OURS)] if name in BEATEN]
+    beaten = ", ".join(name for name in BEATEN if name in by_name)
+    yield f"mixup is ahead of {beaten} by NLL rank", f"ahead of it: {', '.join(ahead) or 'none'}", not ahead
+    yield "the ensemble is first by NLL rank", order["nll"][0], order["nll"][0] == ENSEMBLE
+    first = order["error"][:2]
+    yield "the ensemble is first or second by error rank", ", ".join(first), ENSEMBLE in first
+    if "CatBoost" in by_name:
+        change = by_name[ENSEMBLE]["nll"] / by_name["CatBoost"]["nll"] - 1
+        yield "the ensemble's mean NLL is 5 % below CatBoost's", f"{change:+.1%}", change <= -0.05
+    if "TabM-D" in by_name:
+        ratio = by_name[ENSEMBLE]["fit_seconds"] / by_name["TabM-D"]["fit_seconds"]
+        yield "the ensemble's fit takes a quarter of TabM-D's time", f"{ratio:.2f} of it", ratio <= 0.25
+
+
+def describe_finding(summary: Sequence[Row]) -> str:
+    """Return the order by mean rank in each part, and the targets that were missed."""
+    parts = _list_parts(summary)
+    lines = []
+    for part, rows in parts.items():
+        for metric in RANKED[part[0]]:
+            order = [f"{row['contender']} {row[f'{metric}_rank']:.2f}" for row in _sort(rows, metric)]
+            title = f"{_title(part)}, {rows[0]['n_tables']} tables, mean rank by {METRICS[part[0]][metric]}"
+            lines.append(f"{title}: {', '.join(order)}.")
+    verdicts = _judge(parts)
+    missed = [f"{claim} ({found})" for claim, found, reached in verdicts if not reached]
+    if verdicts:
+        lines.append(f"Targets missed: {'; '.join(missed) or 'none'}.")
+    return "\n".join(lines)
+
+
+def draw_ranks(summary: Sequence[Row]) -> bytes:
+    """Draw each part's critical-difference diagram beside its mean score against the time of a fit."""
+    panels = [
+        (part, rows, metric) for part, rows in _list_parts(summary).items() for metric in RANKED[part[0]]
+    ]
+    figure = make_figure(3.0 * len(panels))
+    lines = figure.subplots(len(panels), 2, squeeze=False, width_ratios=(1.5, 1))
+    for (left, right), (part, rows, metric) in zip(lines, panels, strict=True):
+        ranks = np.array([row[f"{metric}_rank"] for row in rows])
+        ranking = Ranking(ranks, rows[0][f"{metric}_p"], rows[0]["critical"])
+        draw_critical_difference(left, [row["contender"] for row in rows], ranking)
+        name = METRICS[part[0]][metric]
+        left.set_title(
+            f"{_title(part)}, {rows[0]['n_tables']} tables: rank by {name}", fontsize=9, loc="left"
+        )
+        _draw_times(right, rows, metric, name)
+    return render_png(figure)
+
+
+def _draw_times(ax: Axes, rows: Sequence[Row], metric: str, name: str) -> None:
+    for row in rows:
+        ax.plot(row["fit_seconds"], row[metric], "o", markersize=5)
+        ax.annotate(
+            row["contender"],
+            (row["fit_seconds"], row[metric]),
+            fontsize=7,
+            xytext=(4, 3),
+            textcoords="offset points",
+        )
+    ax.set(xscale="log", xlabel="CPU seconds of a fit", ylabel=f"mean {name}")
+    ax.margins(0.2)
+    tidy(ax)

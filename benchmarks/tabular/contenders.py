@@ -23,7 +23,16 @@ from torch import Tensor, nn
 import sk_mixup
 from sk_mixup import MixupClassifier, MixupRegressor
 
-__all__ = ["CONTENDERS", "ENSEMBLE", "OURS", "PLAIN", "Contender", "Job", "find_missing_contenders"]
+__all__ = [
+    "CONTENDERS",
+    "ENSEMBLE",
+    "OURS",
+    "PLAIN",
+    "Contender",
+    "Job",
+    "find_missing_contenders",
+    "prepare",
+]
 
 OURS, PLAIN, ENSEMBLE = "mixup", "alpha=0", "ensemble of 8"
 MISSING = "missing"
@@ -65,7 +74,7 @@ def find_missing_contenders() -> dict[str, str]:
     return missing
 
 
-def _prepare(model: BaseEstimator) -> Pipeline:
+def prepare(model: BaseEstimator) -> Pipeline:
     """Return a model behind skrub's preprocessing, or behind medians, one-hot codes and standardisation."""
     if find_spec("skrub") is not None:
         return import_module("skrub").tabular_pipeline(model)
@@ -75,12 +84,12 @@ def _prepare(model: BaseEstimator) -> Pipeline:
 
 
 def _make_linear(job: Job) -> BaseEstimator:
-    return _prepare(job.choose(LogisticRegression, Ridge)())
+    return prepare(job.choose(LogisticRegression, Ridge)())
 
 
 def _make_forest(job: Job) -> BaseEstimator:
     kind = job.choose(RandomForestClassifier, RandomForestRegressor)
-    return _prepare(kind(random_state=job.seed, n_jobs=job.threads))
+    return prepare(kind(random_state=job.seed, n_jobs=job.threads))
 
 
 def _make_histogram_boosting(job: Job) -> BaseEstimator:
@@ -89,7 +98,7 @@ def _make_histogram_boosting(job: Job) -> BaseEstimator:
 
 
 def _make_perceptron(job: Job) -> BaseEstimator:
-    model = _prepare(job.choose(MLPClassifier, MLPRegressor)(random_state=job.seed))
+    model = prepare(job.choose(MLPClassifier, MLPRegressor)(random_state=job.seed))
     return TransformedTargetRegressor(model, transformer=StandardScaler()) if job.is_real else model
 
 
@@ -160,12 +169,12 @@ def _make_tabm(job: Job) -> BaseEstimator:
 
 
 def _make_ours(job: Job, **options: Any) -> BaseEstimator:
-    return _prepare(job.choose(MixupClassifier, MixupRegressor)(random_state=job.seed, **options))
+    return prepare(job.choose(MixupClassifier, MixupRegressor)(random_state=job.seed, **options))
 
 
 def _make_ensemble(job: Job) -> BaseEstimator:
     kind = getattr(sk_mixup, "MixupEnsembleRegressor" if job.is_real else "MixupEnsembleClassifier")
-    return _prepare(kind(n_members=8, random_state=job.seed))
+    return prepare(kind(n_members=8, random_state=job.seed))
 
 
 CONTENDERS = {

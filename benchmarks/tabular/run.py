@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits
 import torch
 
 from benchmarks.data.frames import BUNDLED_FRAMES, FRAME_NAMES, REPORT, Frame, load_frames
-from benchmarks.harness.command import BaseConfig, Command
+from benchmarks.harness.command import BaseConfig, Command, UserError
 from benchmarks.harness.experiment import KEPT, conclude, list_records, make_stem, name_run
 from benchmarks.harness.fitting import CLIP, derive_seed, make_folds
 from benchmarks.harness.journal import Journal
@@ -61,8 +61,11 @@ class Config(BaseConfig):
     large_rows: Count = 5000
     """Rows above which a table is large."""
 
-    slow_rows: Count = 5000
+    slow_rows: Count = 1000
     """Rows above which a table is left out for the slow contenders."""
+
+    measured_only: bool = False
+    """Measure nothing; show what the journal in the folder of the results holds."""
 
     seeds_small: Count = 5
     """Repeats on a small table."""
@@ -114,6 +117,10 @@ def run(config: Config) -> int:
     path = path.parent / KEPT / path.name
     journal = Journal(path, kept=path)
     tasks = make_tasks(config, tables, names)
+    if config.measured_only:
+        tasks = {key: tasks[key] for key in journal.read() if key in tasks}
+    if not tasks:
+        raise UserError(f"--contenders must name one that can be run; got {', '.join(config.contenders)}.")
     groups = run_tasks(compare, tasks, journal, n_jobs=config.n_jobs, label=COMMAND.name)
     return conclude(
         COMMAND,
@@ -245,7 +252,7 @@ def describe_protocol(config: Config, missing: dict[str, str]) -> str:
         "HistGradientBoosting; on the categories themselves CatBoost, LightGBM, and, medians for missing "
         "numbers RealMLP-TD-S and TabM-D of pytabkit. TabM's module is trained with mixup, AdamW and batches "
         "of 256. "
-        f"{config.n_folds} folds, repeated {config.seeds_small} times on tables of at most "
+        f"{config.n_folds} folds, repeated at most {config.seeds_small} times on tables of at most "
         f"{config.large_rows} rows, {config.seeds_large} on larger ones; {config.seeds_slow} for the slow "
         f"contenders (RealMLP and TabM, on at most {config.slow_rows} rows) and for all on wrong labels. "
         "Means and ranks are over the folds that all contenders of a table share. Wrong labels are another "

@@ -10,6 +10,7 @@ from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.metrics import brier_score_loss, log_loss, root_mean_squared_error
 
 from benchmarks.data.frames import BUNDLED_FRAMES, REPORT, Frame
+from benchmarks.harness.command import UserError
 from benchmarks.harness.fitting import derive_seed, make_folds
 from benchmarks.tabular import contenders
 from benchmarks.tabular.contenders import CONTENDERS, ENSEMBLE, OURS, Contender, Job, find_missing_contenders
@@ -195,3 +196,9 @@ def test_a_run_goes_on_with_more_contenders_and_repeats(
     assert journal.read_text().startswith(first)
     assert len([line for line in journal.read_text().splitlines() if line]) == 4
     assert "TabPFN" in capsys.readouterr().out
+    (tmp_path / "tabular-embedded-smoke-cpu.csv").unlink()
+    run(replace(config, contenders=(DUMMY, "forest", OURS), measured_only=True))
+    assert len([line for line in journal.read_text().splitlines() if line]) == 4
+    assert "forest" in (tmp_path / "tabular-embedded-smoke-cpu.csv").read_text()
+    with pytest.raises(UserError, match="must name one that can be run"):
+        run(replace(config, contenders=(OURS,), measured_only=True))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
-from sklearn.neighbors import NearestNeighbors
 
 from sk_mixup.mixing.plan import INPUT
+
+if TYPE_CHECKING:
+    from sklearn.neighbors import NearestNeighbors
 
 __all__ = ["RowFacts"]
 
@@ -232,6 +234,8 @@ def _group(labels: np.ndarray) -> list[NDArray[np.int64]]:
 def _find_neighbors(
     table: np.ndarray | sparse.csr_matrix, groups: list[NDArray[np.int64]], n_neighbors: int
 ) -> NDArray[np.int64]:
+    from sklearn.neighbors import NearestNeighbors  # it takes half as long to import as all of this package
+
     width = min(n_neighbors, max(1, max(map(len, groups)) - 1))
     neighbors = np.empty((table.shape[0], width), dtype=np.int64)
     for rows in groups:

@@ -426,11 +426,13 @@ class MixupEstimator(MixupNetMixin):
         return checked
 
     def _validate(self, X: object, *, reset: bool, min_samples: int = 1) -> Any:
-        takes_integers = reset or bool(self._takes_integers)
-        with explaining_columns(X, type(self).__name__):
-            checked = validate_rows(
-                self, X, takes_integers, self.storage, reset=reset, ensure_min_samples=min_samples
-            )
+        checked = read_plain_rows(self, X, self.storage, reset=True) if reset else None
+        if checked is None or len(checked) < min_samples:
+            takes_integers = reset or bool(self._takes_integers)
+            with explaining_columns(X, type(self).__name__):
+                checked = validate_rows(
+                    self, X, takes_integers, self.storage, reset=reset, ensure_min_samples=min_samples
+                )
         if self._has_plain_dataset:  # else the shape is that of what is yielded
             self._check_shape(tuple(checked.shape[1:]), reset=reset)
         return checked
@@ -903,7 +905,7 @@ class MixupEstimator(MixupNetMixin):
         self._check_ready()
         if self._takes_integers or not self._has_plain_dataset or find_overridden(self, ("get_dataset",)):
             return None
-        rows = read_plain_rows(self, X, self.storage)
+        rows = read_plain_rows(self, X, self.storage, reset=False)
         if rows is None or self._torch_device.type != "cpu":
             return None
         rows = rows if rows.flags.carray else np.require(rows, requirements=["C", "W"])

@@ -28,6 +28,7 @@ __all__ = [
     "count_rows",
     "get_input_dtype",
     "is_mapping",
+    "read_finite",
     "read_plain_rows",
     "refuse_arguments",
     "refuse_weights_of_dataset",
@@ -111,20 +112,31 @@ def refuse_arguments(
         ) from error
 
 
-def read_plain_rows(estimator: BaseEstimator, X: object, storage: str) -> np.ndarray | None:
+def read_finite(numbers: np.ndarray) -> np.ndarray | None:
+    """Return numbers in the dtype of inputs; None where one, or their sum, is missing or too large."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        floats = numbers.astype(get_input_dtype(), copy=False)
+        return floats if np.isfinite(floats.sum()) else None
+
+
+def read_plain_rows(estimator: BaseEstimator, X: object, storage: str, *, reset: bool) -> np.ndarray | None:
     """Return rows that need no more than a look, in the dtype of inputs; None for all others.
 
-    What scikit-learn makes of a table of finite floats that is as wide as that of the fit, without names,
-    is known without its rules, which take as long as it takes to predict a hundred rows.
+    What scikit-learn makes of a table of finite floats, without names, is known without its rules, which take
+    as long as it takes to predict a hundred rows, and at their first call look for what is installed. It must
+    be as wide as that of the fit; at the `reset` of one, its width is remembered.
     """
-    if type(X) is not np.ndarray or X.dtype.char not in "fd" or X.ndim != 2 or not len(X):
+    if type(X) is not np.ndarray or X.dtype.char not in "fd" or X.ndim != 2 or not X.size:
         return None
-    width = vars(estimator).get("n_features_in_")
-    if X.shape[1] != width or hasattr(estimator, "feature_names_in_") or stays_on_host(X, storage):
+    if not reset and X.shape[1] != vars(estimator).get("n_features_in_"):
         return None
-    with np.errstate(over="ignore", invalid="ignore"):
-        rows = X.astype(get_input_dtype(), copy=False)
-        return rows if np.isfinite(rows.sum()) else None
+    if not reset and hasattr(estimator, "feature_names_in_"):
+        return None
+    rows = None if stays_on_host(X, storage) else read_finite(X)
+    if reset and rows is not None:
+        estimator.n_features_in_ = X.shape[1]
+        vars(estimator).pop("feature_names_in_", None)
+    return rows
 
 
 @np.errstate(over="ignore", invalid="ignore")  # scikit-learn says which number is too large

@@ -49,6 +49,8 @@ class Labels(ClassTargets):
     @classmethod
     def check(cls, y: np.ndarray) -> np.ndarray:
         """Return labels as an array of one axis."""
+        if _are_plain(y):
+            return y
         if y.dtype.kind == "f":
             assert_all_finite(y, input_name="y")
             _check_whole(y)
@@ -134,6 +136,13 @@ class Labels(ClassTargets):
         if takes_probabilities(criterion):
             return make_columns if isinstance(criterion, BINARY) else keep
         return SIGMOID_COLUMNS if isinstance(criterion, BINARY) else SOFTMAX
+
+
+def _are_plain(y: np.ndarray) -> bool:
+    """Whether labels are integers, few beside the rows: of these scikit-learn's rules have nothing to say."""
+    if type(y) is not np.ndarray or y.ndim != 1 or y.dtype.kind not in "iu" or not len(y):
+        return False
+    return int(y.max()) - int(y.min()) < len(y) // 2
 
 
 def _check_one_type(y: np.ndarray) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from sk_mixup._skorch.dataset_items import to_array
 from sk_mixup._training.averages import IGNORED
 from sk_mixup._training.losses import VALUES, Loss, LossOptions, find_loss, mix_columns
-from sk_mixup.estimators._inputs import get_input_dtype
+from sk_mixup.estimators._inputs import get_input_dtype, read_finite
 from sk_mixup.estimators._members import average_members, spread_members
 
 __all__ = [
@@ -273,6 +273,10 @@ class RealValues(Targets):
             raise TypeError(
                 f"y must hold real numbers; got values of dtype {y.dtype}. Convert them, such as to days."
             )
+        if type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "fiu" and len(y):
+            plain = read_finite(y)
+            if plain is not None:
+                return plain
         y = check_array(y, ensure_2d=False, dtype=get_input_dtype(), input_name="y")
         return column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 

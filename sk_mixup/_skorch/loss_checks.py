@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+import math
 import warnings
 
 from torch import nn
@@ -19,7 +20,9 @@ SLACK = -1e-5
 
 def describe_nonfinite(rows: Sequence[Mapping[str, float]], epoch: int, lr: float) -> str:
     """Return in words which loss of an epoch is the first that is NaN or infinite; '' if all are finite."""
-    losses = (row["train_loss"] for row in rows if "train_loss" in row)
+    losses = [row["train_loss"] for row in rows if "train_loss" in row]
+    if math.isfinite(sum(losses)):
+        return ""
     hint = (
         f"Scale the inputs (for example with StandardScaler), lower lr (now {lr}), or clip gradients with "
         "skorch.callbacks.GradientNormClipping."
@@ -35,8 +38,11 @@ def is_bounded(criterion: object, *, is_classifier: bool) -> bool:
 
 def refuse_negative(rows: Sequence[Mapping[str, float]], epoch: int, criterion: object) -> None:
     """Raise if a loss of a bounded criterion is below zero; warn for NLLLoss."""
-    trained = (row for row in rows if "train_loss" in row)
-    below = [row["train_loss"] for row in trained if row["train_loss"] < SLACK * row["train_batch_size"]]
+    below = [
+        row["train_loss"]
+        for row in rows
+        if "train_loss" in row and row["train_loss"] < SLACK * row["train_batch_size"]
+    ]
     if not below:
         return
     message = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -99,7 +100,7 @@ class EpochLosses:
     def record_last(self, loss: Tensor, size: int, share: Tensor | None) -> None:
         """Wait for the loss of a batch, and fill the last row of the history."""
         self.sizes.append(size)
-        self._fill(self.rows[-1], loss.item(), size, size if share is None else share.item())
+        self._fill(self.rows[-1:], [loss.item()], [size], [size if share is None else share.item()])
 
     def record_all(self) -> None:
         """Wait for the losses that were added, and fill their rows of the history.
@@ -113,12 +114,18 @@ class EpochLosses:
             shares.extend(sizes if share is None else share.reshape(-1).tolist())
         missing = self.n_before + len(losses) - len(self.rows)
         self.rows.extend({} for _ in range(missing))
-        for row, *values in zip(self.rows[self.n_before :], losses, self.sizes, shares, strict=False):
-            self._fill(row, *values)
+        self._fill(self.rows[self.n_before :], losses, self.sizes, shares)
 
-    def _fill(self, row: dict[str, float | int], loss: float, size: int, share: float) -> None:
-        """Write to a row of the history; what a batch counts only where that is not its size."""
+    def _fill(
+        self,
+        rows: Sequence[dict[str, float | int]],
+        losses: Sequence[float],
+        sizes: Sequence[int],
+        shares: Sequence[float],
+    ) -> None:
+        """Write to rows of the history; what a batch counts only where that is not its size."""
         loss_name, size_name, share_name = self.names
-        row.update({loss_name: loss * self.unit, size_name: size})
-        if share != size:
-            row[share_name] = share
+        for row, loss, size, share in zip(rows, losses, sizes, shares, strict=False):
+            row[loss_name], row[size_name] = loss * self.unit, size
+            if share != size:
+                row[share_name] = share

@@ -1,13 +1,10 @@
 """Entry point of ``python -m benchmarks``."""
 
 import sys
-import warnings
 
 
 def main() -> int:
     """Run the command line, or say in one line which package it lacks."""
-    # A protocol holds out what it says: advice for a table of one's own would fill the screen.
-    warnings.filterwarnings("ignore", "validation_fraction must hold out|early_stopping must find")
     try:
         from benchmarks.cli import main as run
 

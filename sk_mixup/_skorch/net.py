@@ -309,12 +309,16 @@ class MixupNetMixin(MixedSteps):
         with without_callbacks(self, is_early_stopping):
             stopped = self._run_epochs(schedule.warmup, ERM(), **run)
         if not stopped:
-            self._run_epochs(schedule.mixed, policy, **run)
+            self._run_epochs(self._limit_mixed(schedule.mixed, train, valid), policy, **run)
         if schedule.cooldown:
             restore_best(self)
             with without_callbacks(self, is_early_stopping):
                 self._run_epochs(schedule.cooldown, ERM(), **run)
         return self
+
+    def _limit_mixed(self, n_epochs: int, train: object, valid: object) -> int:
+        """Return how many of the mixed epochs that are planned are run at most."""
+        return n_epochs
 
     def get_policy(self) -> Vicinity:
         """Return the policy of a mixed epoch."""

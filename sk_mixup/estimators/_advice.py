@@ -16,7 +16,7 @@ from torch.utils.data import TensorDataset
 
 from sk_mixup._skorch.datasets import is_mapped
 from sk_mixup._tensors import to_host
-from sk_mixup.estimators._holdout import HeldOutPart
+from sk_mixup.estimators._holdout import FEWEST_HELD_OUT, HeldOutPart
 from sk_mixup.stacking._reach import find_missed
 
 __all__ = [
@@ -40,7 +40,6 @@ MOST_ROWS, MOST_NUMBERS = 1000, 2**18
 MOST_COLUMNS = 8
 # Integers in a frame with so many values, without a gap from 0 or 1, look like codes of categories.
 FEWEST_CODES, MOST_CODES = 3, 20
-FEWEST_HELD_OUT = 30
 
 # What passes inputs on as they are; and what takes them as they are, so that their scale counts.
 PASSES_ON = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout)
@@ -308,7 +307,7 @@ def warn_few_held_out(valid: object, n_trained: int, split: object) -> None:
     n_samples = len(valid) + n_trained
     share = math.ceil(100 * FEWEST_HELD_OUT / n_samples) / 100
     enlarge = f"validation_fraction={share:g}" if split == "auto" else "a larger part in train_split"
-    use = "early_stopping=False" + (f" or {enlarge}" if share <= 0.4 else "")
+    use = "early_stopping='auto'" + (f" or {enlarge}" if share <= 0.4 else "")
     name = "validation_fraction" if split == "auto" else "train_split"
     _warn(
         f"{name} must hold out about {FEWEST_HELD_OUT} rows or more, or early stopping goes by chance; got "
@@ -316,9 +315,9 @@ def warn_few_held_out(valid: object, n_trained: int, split: object) -> None:
     )
 
 
-def warn_best_is_first(losses: Sequence[float], lr: float) -> None:
-    """Warn if held-out rows were predicted best after the first epoch of several."""
-    if len(losses) > 1 and int(np.argmin(losses)) == 0:
+def warn_best_is_first(losses: Sequence[float], lr: float, patience: int) -> None:
+    """Warn if held-out rows were predicted best after the first epoch, and patience ran out."""
+    if len(losses) > patience and int(np.argmin(losses)) == 0:
         _warn(
             "early_stopping must find a best epoch after the first to be of use; got the best held-out loss "
             f"in the first of {len(losses)} epochs, whose weights are kept. Use a smaller lr (now {lr:g}), "

@@ -61,10 +61,13 @@ from sk_mixup.estimators._advice import (
 )
 from sk_mixup.estimators._codes import PairEncoder, TargetLearner
 from sk_mixup.estimators._holdout import (
+    EPOCHS_OF_FEW,
     SAMPLERS,
     HoldOut,
     count_held_out,
     count_trainable,
+    is_known_few,
+    may_stop_by,
     watches_validation,
 )
 from sk_mixup.estimators._inputs import (
@@ -525,13 +528,19 @@ class MixupEstimator(MixupNetMixin):
         return self._split(dataset, y if is_dataset(X) else self._targets.decode_given(y), params)
 
     def _split(self, dataset: Any, y: np.ndarray | None, params: Mapping[str, object]) -> tuple[Any, Any]:
-        is_wanted = self._stops_early or watches_validation(self.callbacks_, dict(self._default_callbacks))
+        is_watched = watches_validation(self.callbacks_, dict(self._default_callbacks))
         options = self.get_params_for("iterator_train")
         sampler = next((name for name in SAMPLERS if options.get(name) is not None), "")
-        fraction = self.validation_fraction
-        hold_out = HoldOut(self.train_split, fraction, self._split_seed, is_wanted, sampler)
+        hold_out = HoldOut(
+            self.train_split,
+            self.validation_fraction,
+            self._split_seed,
+            self.early_stopping if self._may_stop_early else False,
+            is_watched,
+            sampler,
+        )
         train, valid = hold_out.divide(dataset, y, params, self._targets)
-        if self._stops_early and isinstance(train, Sized):
+        if hold_out.stopping not in (False, "auto") and isinstance(train, Sized):
             warn_few_held_out(valid, len(train), self.train_split)
         return train, self._encode_foreign(valid, is_whole=isinstance(dataset, Rows))
 
@@ -616,7 +625,8 @@ class MixupEstimator(MixupNetMixin):
                 X, y, sample_weight, reset=reset, min_samples=2 if reset else 1
             )
             self.check_room(X)
-            if self.early_stopping and self.train_split == "auto" and not isinstance(X, IterableDataset):
+            is_sure = self.early_stopping not in (False, "auto") and self.train_split == "auto"
+            if is_sure and not isinstance(X, IterableDataset):
                 count_held_out(count_trainable(X, y, weight, self._targets), self.validation_fraction)
             if fresh:
                 self.initialize()
@@ -626,7 +636,8 @@ class MixupEstimator(MixupNetMixin):
             super().partial_fit(X, y, _routing_method="fit", sample_weight=weight, **fit_params)
         if self._stops_early:
             epochs = self.history_[n_before:]
-            warn_best_is_first([epoch["valid_loss"] for epoch in epochs if "valid_loss" in epoch], self.lr)
+            losses = [epoch["valid_loss"] for epoch in epochs if "valid_loss" in epoch]
+            warn_best_is_first(losses, self.lr, self.n_iter_no_change)
         return self
 
     def partial_fit(
@@ -708,7 +719,7 @@ class MixupEstimator(MixupNetMixin):
 
     def fit_loop(self, X: object, y: object = None, epochs: int | None = None, **params: Any) -> Self:
         """Run the epochs; early stopping is for ``fit``, not for a call of ``partial_fit``."""
-        self._stops_early = self.early_stopping and params.get("_routing_method") == "fit"
+        self._may_stop_early = bool(self.early_stopping) and params.get("_routing_method") == "fit"
         if epochs is None and params.get("_routing_method") == "partial_fit":
             epochs = self.epochs_per_partial_fit
         super().fit_loop(X, y, epochs, **params)
@@ -731,6 +742,11 @@ class MixupEstimator(MixupNetMixin):
         with unseen_draws(), torch.enable_grad(), self._get_autocast():
             return self.infer(x)
 
+    def _limit_mixed(self, n_epochs: int, train: object, valid: object) -> int:
+        is_few = is_known_few(train, valid, self.train_split)
+        limits = self._may_stop_early and self.early_stopping == "auto" and is_few
+        return min(n_epochs, EPOCHS_OF_FEW) if limits else n_epochs
+
     def _run_epochs(
         self,
         n_epochs: int,
@@ -746,7 +762,7 @@ class MixupEstimator(MixupNetMixin):
             if not fit_params and not self.is_overridden("get_loss"):
                 self._look_at_output(train)
             del self.__dict__["_before"]  # nothing is refused from here on; the memory is needed
-        stops = self._stops_early and valid is not None
+        self._stops_early = stops = self._may_stop_early and may_stop_by(valid, self.early_stopping)
         # Losses may be computed in codes; scores are those of labels.
         labelled = scored_by_labels(self.callbacks_, self._targets.decode)
         with labelled, without_callbacks(self, lambda name, _: name == "early_stopping" and not stops):

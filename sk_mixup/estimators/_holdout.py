@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 import math
 from typing import Literal
@@ -20,14 +20,24 @@ from sk_mixup.estimators._inputs import FoundTargets
 from sk_mixup.estimators._targets import Targets
 
 __all__ = [
+    "EPOCHS_OF_FEW",
+    "FEWEST_HELD_OUT",
     "SAMPLERS",
     "HeldOutPart",
     "HoldOut",
+    "Stopping",
     "count_held_out",
     "count_trainable",
     "divide_rows",
+    "is_known_few",
+    "may_stop_by",
     "watches_validation",
 ]
+
+# The option `early_stopping`.
+Stopping = bool | Literal["auto"]
+# By fewer rows early stopping goes by chance, and so many epochs on all rows are better.
+FEWEST_HELD_OUT, EPOCHS_OF_FEW = 10, 50
 
 # Options of a training iterator that name rows by their numbers.
 SAMPLERS = ("sampler", "batch_sampler")
@@ -45,8 +55,10 @@ class HoldOut:
         The share that 'auto' holds out.
     seed : int
         Of the rows that it draws.
-    is_wanted : bool
-        Whether anyone looks at scores of held-out rows; else it holds out none.
+    stopping : bool or 'auto'
+        Whether the training is to stop by them; 'auto' where they are enough to tell epochs apart.
+    is_watched : bool
+        Whether anyone else looks at their scores. Where nobody does, 'auto' holds out none.
     sampler : str, default=''
         The option of the training iterator that names rows by their numbers; '' for none.
     """
@@ -54,7 +66,8 @@ class HoldOut:
     split: Literal["auto"] | Callable[..., object] | None
     fraction: float
     seed: int
-    is_wanted: bool
+    stopping: Stopping
+    is_watched: bool
     sampler: str = ""
 
     def divide(
@@ -94,9 +107,13 @@ class HoldOut:
     ) -> Callable[..., object] | None:
         if self.split != "auto":
             return self.split or None
-        if not self.is_wanted or isinstance(dataset, IterableDataset):
+        if isinstance(dataset, IterableDataset):
             return None
-        n_valid = count_held_out(len(dataset), self.fraction)  # type: ignore[arg-type]
+        n_samples = len(dataset)  # type: ignore[arg-type]
+        held_out = range(math.ceil(n_samples * self.fraction))
+        if not self.is_watched and not may_stop_by(held_out, self.stopping):
+            return None
+        n_valid = count_held_out(n_samples, self.fraction)
         stratified = targets.can_stratify(y, n_valid)
         split: Callable[..., object] = ValidSplit(
             self.fraction, stratified=stratified, random_state=self.seed
@@ -150,6 +167,20 @@ def divide_rows(keys: Sequence[np.ndarray], n_parts: int, generator: np.random.G
     part = np.empty(n_samples, dtype=np.int64)
     part[order] = np.arange(n_samples) % n_parts
     return part
+
+
+def may_stop_by(valid: object, stopping: Stopping) -> bool:
+    """Whether held-out rows, if there are any, are to tell when to stop; 'auto' asks how many there are."""
+    if valid is None or stopping != "auto":
+        return valid is not None and bool(stopping)
+    return not isinstance(valid, Sized) or len(valid) >= FEWEST_HELD_OUT
+
+
+def is_known_few(train: object, valid: object, split: object) -> bool:
+    """Whether it is known that the rows are too few to stop by, and not that none were to be held out."""
+    if valid is None:
+        return split == "auto" and isinstance(train, Sized)
+    return not may_stop_by(valid, "auto")
 
 
 def count_held_out(n_samples: int, validation_fraction: float) -> int:

@@ -23,6 +23,7 @@ from sk_mixup._validation import (
     check_real,
     did_you_mean,
 )
+from sk_mixup.estimators._holdout import Stopping
 
 __all__ = [
     "check_epochs_per_call",
@@ -95,7 +96,7 @@ _ELSEWHERE = {
 class FitOptions(Protocol):
     """The options of a fit that mixing does not share."""
 
-    early_stopping: bool
+    early_stopping: Stopping
     n_iter_no_change: int
     validation_fraction: float
     warm_start: bool
@@ -110,7 +111,9 @@ class FitOptions(Protocol):
 
 def check_fit_options(options: FitOptions) -> None:
     """Raise if an option of a fit breaks its rule; the message names it."""
-    check_bool("early_stopping", options.early_stopping, hint="Use True to hold out rows and stop by them.")
+    if options.early_stopping != "auto":
+        hint = "Use 'auto', or True to hold out rows and stop by them."
+        check_bool("early_stopping", options.early_stopping, hint=hint)
     check_integer("n_iter_no_change", options.n_iter_no_change, low=1, hint="Use 10, say.")
     check_epochs_per_call(options.epochs_per_partial_fit)
     check_bool("warm_start", options.warm_start, hint="Use True to go on from the last fit.")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from sk_mixup.estimators._base import MixupEstimator
+from sk_mixup.estimators._holdout import Stopping
 from sk_mixup.estimators._options import store_options
 from sk_mixup.estimators._prediction import in_namespace_of
 from sk_mixup.estimators._standardized import StandardizedValues, mean_the_same_in_any_unit
@@ -85,10 +86,11 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
         draws once for all images, and for each by
         ``sk_mixup.augmentation.per_image(transform)``; ``crop_and_flip()`` beside it is fast.
 
-    early_stopping : bool, default=True
+    early_stopping : 'auto' or bool, default='auto'
         Whether to hold out `validation_fraction` of the rows, unmixed, and to stop when
         the loss on them has not improved for `n_iter_no_change` epochs; the weights of
-        the best epoch are kept.
+        the best epoch are kept. 'auto' does so where that holds out 10 rows or more, and
+        trains on all of fewer rows for 50 mixed epochs at most.
 
     n_iter_no_change : int, default=20
         Patience of early stopping, in epochs.
@@ -233,8 +235,8 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
 
     Notes
     -----
-    By default a tenth of the rows is not trained on, but tells when to stop. With
-    ``early_stopping=False`` all rows are trained on, for `max_epochs` epochs.
+    By default a tenth of the rows, where these are 10 or more, is not trained on, but tells when to
+    stop. With ``early_stopping=False`` all rows are trained on, for `max_epochs` epochs.
 
     Losses of standardised targets are those of `y`: of several columns, the mean of their squared
     errors, each in its own unit, while the network is trained on columns that count alike.
@@ -272,7 +274,7 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
         warmup_epochs: int = 0,
         cooldown_epochs: int = 0,
         augment: Callable[[Tensor], Tensor] | None = None,
-        early_stopping: bool = True,
+        early_stopping: Stopping = "auto",
         n_iter_no_change: int = 20,
         validation_fraction: float = 0.1,
         lr: float = 1e-3,

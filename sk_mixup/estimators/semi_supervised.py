@@ -20,6 +20,7 @@ from sk_mixup._skorch.default_callbacks import is_early_stopping
 from sk_mixup._training.consistency_losses import guess_targets, semi_supervised_loss
 from sk_mixup.estimators._advice import warn_labels
 from sk_mixup.estimators._base import MixupEstimator
+from sk_mixup.estimators._holdout import Stopping
 from sk_mixup.estimators._inputs import take_rows
 from sk_mixup.estimators._options import store_options
 from sk_mixup.estimators._outputs import check_is_tensor
@@ -118,10 +119,10 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
         ``sk_mixup.augmentation.crop_and_flip()``; a transform of torchvision draws once for all
         images, and for each by ``per_image(transform)`` beside it. None adds noise.
 
-    early_stopping : bool, default=False
+    early_stopping : 'auto' or bool, default=False
         Whether to hold out `validation_fraction` of the labelled rows and to stop by the loss
-        on them. Not by default, other than in :class:`MixupClassifier`: with few
-        labels, training on them helps more than holding them out.
+        on them; 'auto' as in :class:`MixupClassifier`, whose default it is. Not so here: with
+        few labels, training on them helps more than holding them out.
 
     n_iter_no_change : int, default=20
         Patience of early stopping, in epochs.
@@ -304,7 +305,7 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
         label_smoothing: float = 0.0,
         class_weight: ClassWeight = None,
         augment: Callable[[Tensor], Tensor] | None = None,
-        early_stopping: bool = False,
+        early_stopping: Stopping = False,
         n_iter_no_change: int = 20,
         validation_fraction: float = 0.1,
         lr: float = 1e-3,

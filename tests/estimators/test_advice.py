@@ -220,21 +220,23 @@ def test_numbers_held_as_objects_are_taken() -> None:
 # -- early stopping ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("n", "n_warnings"), [(290, 1), (300, 0)])
-def test_few_held_out_rows_are_warned_of(n: int, n_warnings: int) -> None:
+@pytest.mark.parametrize(("n", "n_warnings"), [(90, 1), (91, 0)])
+def test_few_held_out_rows_are_warned_of_where_they_were_asked_for(n: int, n_warnings: int) -> None:
     X, y = _make_table(n)
-    net = MixupClassifier(max_epochs=1, random_state=0)
+    net = MixupClassifier(max_epochs=1, early_stopping=True, random_state=0)
     found = _find_warnings(lambda: net.fit(X, y))
-    assert ["validation_fraction=0.11" in message for message in found] == [True] * n_warnings
+    assert ["validation_fraction=0.12" in message for message in found] == [True] * n_warnings
     assert not _find_warnings(lambda: clone(net).set_params(early_stopping=False).fit(X, y))
+    assert not _find_warnings(lambda: clone(net).set_params(early_stopping="auto").fit(X, y))
 
 
 @pytest.mark.parametrize(("lr", "n_warnings"), [(1e-2, 0), (1e-30, 1)])
 def test_a_best_epoch_that_is_the_first_is_warned_of(lr: float, n_warnings: int) -> None:
     X, _ = _make_table(300)
-    net = MixupClassifier(max_epochs=4, lr=lr, random_state=0)
+    net = MixupClassifier(max_epochs=4, n_iter_no_change=3, lr=lr, random_state=0)
     found = _find_warnings(lambda: net.fit(X, X[:, 0] > 0))
     assert ["the first of 4 epochs" in message for message in found] == [True] * n_warnings
+    assert not _find_warnings(lambda: clone(net).set_params(n_iter_no_change=4).fit(X, X[:, 0] > 0))
 
 
 # -- semi-supervised ---------------------------------------------------------------------

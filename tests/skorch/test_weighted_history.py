@@ -148,9 +148,10 @@ def test_class_weight_holds_for_a_predefined_split(form: str, size: int, class_w
     assert net.history[-1, "valid_acc"] == pytest.approx(expected)
 
 
+@pytest.mark.filterwarnings("ignore:early_stopping must find a best epoch")
 def test_early_stopping_follows_the_weighted_loss() -> None:
     net = MixupClassifier(
-        max_epochs=40, lr=0.2, n_iter_no_change=3, batch_size=5, random_state=0, module=Conv
+        Conv, early_stopping=True, max_epochs=40, lr=0.2, n_iter_no_change=3, batch_size=5, random_state=0
     ).fit(X, Y, sample_weight=WEIGHT)
     losses = net.history[:, "valid_loss"]
     assert len(losses) == min(40, int(np.argmin(losses)) + 1 + 3)

@@ -2,9 +2,11 @@
 
 Each part is a function that returns arrays and a display that draws them, for any fitted
 classifier with ``predict_proba``; gradients need a torch module. Decision boundaries are drawn
-by scikit-learn's own ``DecisionBoundaryDisplay``. matplotlib comes with the extra ``inspection``.
+by scikit-learn's own ``DecisionBoundaryDisplay``. ``compare_alphas`` says of any mixup estimator
+whether mixing helps on a table. matplotlib comes with the extra ``inspection``.
 """
 
+from sk_mixup.inspection.alphas import AlphaDisplay, compare_alphas
 from sk_mixup.inspection.between import BetweenDisplay, between_curves
 from sk_mixup.inspection.memorization import MemorizationDisplay, memorization_errors
 from sk_mixup.inspection.reliability import (
@@ -16,12 +18,14 @@ from sk_mixup.inspection.reliability import (
 from sk_mixup.inspection.robustness import RobustnessDisplay, adversarial_examples, robustness_curve
 
 __all__ = [
+    "AlphaDisplay",
     "BetweenDisplay",
     "MemorizationDisplay",
     "ReliabilityDisplay",
     "RobustnessDisplay",
     "adversarial_examples",
     "between_curves",
+    "compare_alphas",
     "fit_temperature",
     "memorization_errors",
     "reliability_curve",

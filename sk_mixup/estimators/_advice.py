@@ -214,7 +214,7 @@ def _list_columns(frame: object, is_wanted: Callable[[str], bool] = bool) -> lis
 def _warn_codes(X: object, owner: str) -> None:
     if not _is_frame(X):
         return
-    found = [str(name) for name, column in _list_columns(X, _may_be_codes) if _looks_coded(column)]
+    found = [name for name, column in _list_columns(X, _may_be_codes) if _looks_coded(column)]
     if found:
         _warn(
             "X must hold quantities, not codes of categories; got whole numbers of few values in "
@@ -240,41 +240,63 @@ def _looks_coded(column: Column) -> bool:
     return str(column.dtype) == "category" or (is_dense and len(np.asarray(column)) >= 5 * len(values))
 
 
-def _join(names: Sequence[str]) -> str:
+def _join(names: Sequence[object]) -> str:
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ("column " if len(names) == 1 else "columns ") + ", ".join(map(repr, names[:5])) + more
 
 
 @contextmanager
 def explaining_columns(X: object, owner: str) -> Iterator[None]:
-    """Name the columns of a frame that hold no numbers, or not everywhere, where it is refused."""
+    """Name the columns of a table that hold no numbers, or not everywhere, where it is refused."""
     try:
         yield
     except (TypeError, ValueError) as error:
-        if not _is_frame(X):
-            raise
-        columns = _list_columns(X)
-        words = [str(name) for name, column in columns if not _is_numeric(column)]
+        columns = _list_columns_of_any(X)
+        words = [name for name, column in columns if not _is_numeric(column)]
+        gaps = [name for name, column in columns if name not in words and _has_gap(column)]
+        reason = str(error).strip().splitlines()[0].partition(". ")[0].rstrip(".") if str(error) else ""
+        scaler = "StandardScaler(with_mean=False)" if sparse.issparse(X) else "StandardScaler()"
         if words:
+            rest = f"make_pipeline(SimpleImputer(), {scaler})" if gaps else scaler
+            skrub = f", or skrub.tabular_pipeline({owner}())" if _is_frame(X) else ""
             raise ValueError(
-                f"X must hold numbers only; got text, dates or categories in {_join(words)} ({error}). "
-                "Use make_pipeline(make_column_transformer((OneHotEncoder(handle_unknown='ignore'), "
-                f"{words[:5]}), remainder=StandardScaler()), {owner}(...)), or "
-                f"skrub.tabular_pipeline({owner}())."
+                f"X must hold numbers only; got text, dates or categories in {_join(words)} ({reason}). Use "
+                "make_pipeline(make_column_transformer((OneHotEncoder(handle_unknown='ignore'), "
+                f"{words[:5]}), remainder={rest}), {owner}(...)){skrub}."
             ) from error
-        gaps = [str(name) for name, column in columns if _has_gap(column)]
-        if gaps:
+        if gaps and "NaN" in reason:
             raise ValueError(
-                f"X must hold no missing values; got some in {_join(gaps)}: Input X contains NaN. Use "
-                f"make_pipeline(SimpleImputer(), StandardScaler(), {owner}(...))."
+                f"X must hold no missing values; got some in {_join(gaps)}: {reason}. Use "
+                f"make_pipeline(SimpleImputer(), {scaler}, {owner}(...))."
             ) from error
         raise
+
+
+def _list_columns_of_any(X: object) -> list[tuple[object, Column]]:
+    """Return the columns of a frame, an array, lists or a sparse matrix, with their names or numbers."""
+    if _is_frame(X):
+        return _list_columns(X)
+    table: Any = X
+    if hasattr(X, "column_names"):  # a table of pyarrow
+        return list(zip(table.column_names, table.itercolumns(), strict=True))
+    if sparse.issparse(X):
+        entries = table.tocoo()
+        held = [
+            (j, entries.data[entries.col == j]) for j in np.unique(entries.col[entries.data != entries.data])
+        ]
+        return [(int(j), values) for j, values in held]
+    try:
+        rows = np.asarray(X, dtype=object) if isinstance(X, list | tuple) else np.asarray(to_host(X))
+    except (TypeError, ValueError):  # rows of several lengths
+        return []
+    is_table = rows.ndim == 2 and rows.dtype.kind in "fOUS"
+    return list(enumerate(rows.T)) if is_table else []
 
 
 def _find_gaps(column: Column) -> np.ndarray:
     find = getattr(column, "isna", None) or getattr(column, "is_null", None)
     values = np.asarray(column)
-    return np.asarray(find(), dtype=bool) if find is not None else values != values
+    return np.asarray(find(), dtype=bool) if find is not None else (values != values) | (values == None)  # noqa: E711
 
 
 def _has_gap(column: Column) -> bool:

@@ -58,7 +58,7 @@ report: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[benchmarks,cluster,peers,test]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[benchmarks,cluster,compare,peers,test]"
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[clients]" || \
 		echo "other people's tools cannot be installed here: their tests will be skipped by name"
 	touch $@

@@ -1,0 +1,204 @@
+"""The command ``python -m sk_mixup compare FILE --target COLUMN``."""
+
+from __future__ import annotations
+
+from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+import sys
+from tempfile import TemporaryDirectory
+import textwrap
+import warnings
+
+from joblib import Memory
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import (
+    RepeatedKFold,
+    RepeatedStratifiedKFold,
+    ShuffleSplit,
+    StratifiedShuffleSplit,
+)
+from sklearn.utils import Bunch
+
+import sk_mixup
+from sk_mixup._compare.errors import UserError, require
+from sk_mixup._compare.output import check_folder, draw_png, format_table, list_rows, write_csv, write_file
+from sk_mixup._compare.problem import Problem, make_problem
+from sk_mixup._compare.reading import read_frame
+from sk_mixup.estimators import (
+    MixupClassifier,
+    MixupEnsembleClassifier,
+    MixupEnsembleRegressor,
+    MixupRegressor,
+)
+from sk_mixup.inspection import AlphaDisplay, compare_alphas
+from sk_mixup.stacking import stacked
+
+__all__ = ["main"]
+
+PROG = "python -m sk_mixup"
+PACKAGES = ("pandas", "skrub", "matplotlib")
+INTERRUPTED = 130
+# Up to so many rows the folds are drawn twice, and alpha is chosen by inner folds, not by one held-out part.
+FEW_ROWS, VERY_FEW_ROWS = 2000, 1000
+N_INNER, HELD_OUT = 3, 0.25
+MOST_WARNINGS = 3
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the command and return its exit status: 0, 2 for a mistake of the user, 130 for an interrupt.
+
+    Raises
+    ------
+    SystemExit
+        By argparse, for an unknown option (status 2), ``--help`` or ``--version``.
+    """
+    options = _make_parser().parse_args(args)
+    try:
+        _check_options(options)
+        return _compare(options)
+    except UserError as error:
+        print(f"{PROG} compare: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _make_parser() -> ArgumentParser:
+    parser = ArgumentParser(PROG, description="mixup for scikit-learn, from the command line.")
+    parser.add_argument("--version", action="version", version=f"sk_mixup {sk_mixup.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    compare = commands.add_parser(
+        "compare",
+        help="does mixup help on my table?",
+        description="Does mixup help on my table? Trains networks without mixup (alpha = 0) and with it, in "
+        "cross-validation, and says where it helps, where it loses and where that is unclear. Saves a plot "
+        "and a table. Up to 5,000 rows take about a minute on two cores.",
+        formatter_class=ArgumentDefaultsHelpFormatter,
+    )
+    add = compare.add_argument
+    add("file", metavar="FILE", type=Path, help="CSV or TSV, maybe in gzip, bz2, xz or zip; or Parquet")
+    add("--target", required=True, metavar="COLUMN", help="name of the column to predict")
+    add("--task", choices=("classification", "regression"), help="what to learn; None guesses")
+    add("--alphas", default="0.2,1", help="strengths of mixing to compare with 0, separated by commas")
+    add("--folds", type=int, default=5, help="parts of the rows, each tested once")
+    add("--repeats", type=int, help=f"how often they are drawn anew; None: 2 up to {FEW_ROWS} rows, else 1")
+    add("--ensemble", action="store_true", help="compare ensembles of 8 networks, which takes longer")
+    add("--rows", type=int, default=5000, help="of more rows so many are drawn")
+    add("--seed", type=int, default=0, help="of the folds and of the networks")
+    add("--out", type=Path, default=Path(), metavar="DIR", help="where the plot and the table are saved")
+    add("--encoding", default="utf-8-sig", help="of a text file")
+    return parser
+
+
+def _check_options(options: Namespace) -> None:
+    words = str(options.alphas).replace(",", " ").split()
+    try:
+        options.alphas = [float(word) for word in words]
+    except ValueError:
+        options.alphas = []
+    if not all(alpha >= 0 for alpha in options.alphas) or not any(alpha > 0 for alpha in options.alphas):
+        seen = " ".join(words)
+        raise UserError(
+            f"--alphas must be numbers of at least 0, one above it; got {seen!r}. Use --alphas 0.2,1."
+        )
+    for name, low in {"folds": 2, "repeats": 1, "rows": 1, "seed": 0}.items():
+        value = getattr(options, name)
+        if value is not None and value < low:
+            raise UserError(f"--{name} must be at least {low}; got {value}. Give a larger number.")
+
+
+def _compare(options: Namespace) -> int:
+    for name in PACKAGES:
+        require(name)
+    frame = read_frame(options.file, options.encoding)
+    chosen = {"task": options.task, "most_rows": options.rows, "n_folds": options.folds, "seed": options.seed}
+    problem = make_problem(frame, options.target, **chosen)
+    check_folder(options.out)
+    other = "regression" if problem.is_classification else "classification"
+    print(
+        f"{options.file.name}: {problem.describe()}" + ("" if options.task else f" (--task {other} if not)")
+    )
+    for note in problem.notes:
+        print(f"- {note}")
+    found = _run(problem, options)
+    print(f"\n{format_table(found)}")
+    print(
+        "In brackets: mean difference from alpha = 0 ± half its 95 % interval; * clear of 0. Less is better."
+    )
+    print("chosen: the alpha that did best within the training rows, tested on the others.")
+    print(f"\n{found.verdict}\n")
+    _save(found, options)
+    return 0
+
+
+def _run(problem: Problem, options: Namespace) -> Bunch:
+    """Compare, with progress; what was warned of is said once, in a line each."""
+    n_rows, stratify = len(problem.y), problem.is_classification
+    repeats = options.repeats or (2 if n_rows <= FEW_ROWS else 1)
+    folds = RepeatedStratifiedKFold if stratify else RepeatedKFold
+    cv = folds(n_splits=options.folds, n_repeats=repeats, random_state=options.seed)
+    inner_cv: object = N_INNER
+    if n_rows > VERY_FEW_ROWS:
+        held_out = StratifiedShuffleSplit if stratify else ShuffleSplit
+        inner_cv = held_out(1, test_size=HELD_OUT, random_state=options.seed)
+    n_alphas, n_splits = len({0.0, *options.alphas}), options.folds * repeats
+    n_inner = N_INNER if inner_cv == N_INNER else 1
+    what = "ensembles" if options.ensemble else "networks"
+    n_fits = n_alphas * n_splits * (1 + n_inner)
+    print(f"- {n_fits} {what}: {n_alphas} alphas in {n_splits} splits, {n_inner} within each to choose alpha")
+    with TemporaryDirectory() as cache, warnings.catch_warnings(record=True) as caught, stacked(verbose=1):
+        warnings.simplefilter("default")
+        warnings.filterwarnings("ignore", "Persisting input arguments")  # on a busy machine, of the cache
+        model = _make_model(problem, options.seed, options.ensemble)
+        model.set_params(memory=Memory(cache, verbose=0))  # all alphas share what is made of a split's rows
+        try:
+            found = compare_alphas(
+                model,
+                problem.X,
+                problem.y,
+                alphas=options.alphas,
+                cv=cv,
+                inner_cv=inner_cv,
+                random_state=options.seed,
+            )
+        except (TypeError, ValueError) as error:
+            raise UserError(f"FILE must be a table to learn from; got '{_take_line(str(error))}'.") from error
+    # Many fits warn of the same, each with other numbers.
+    messages = {str(each.message).partition("; got")[0]: _take_line(str(each.message)) for each in caught}
+    for message in list(messages.values())[:MOST_WARNINGS]:
+        print(f"- {message}")
+    return found
+
+
+def _make_model(problem: Problem, seed: int, is_ensemble: bool) -> BaseEstimator:
+    if is_ensemble:
+        ensemble = MixupEnsembleClassifier if problem.is_classification else MixupEnsembleRegressor
+        return require("skrub").tabular_pipeline(ensemble(random_state=seed))
+    net = MixupClassifier if problem.is_classification else MixupRegressor
+    return require("skrub").tabular_pipeline(net(random_state=seed))
+
+
+def _take_line(text: str) -> str:
+    line = text.strip().splitlines()[0]
+    return line if len(line) <= 300 else line[:297] + "..."
+
+
+def _save(found: Bunch, options: Namespace) -> None:
+    from matplotlib.figure import Figure
+
+    name = options.file.name.partition(".")[0]
+    table, plot = options.out / f"{name}-alphas.csv", options.out / f"{name}-alphas.png"
+    n_scores = len(found.scores)
+    figure = Figure(figsize=(4.8 * n_scores, 4.2), layout="constrained")
+    AlphaDisplay(comparison=found).plot(figure.subplots(1, n_scores))
+    figure.suptitle(textwrap.fill(found.verdict, 58 * n_scores), fontsize="medium", x=0.01, ha="left")
+    try:
+        write_file(table, write_csv(list_rows(found)))
+        write_file(plot, draw_png(figure))
+    except OSError as error:
+        raise UserError(
+            f"--out must be a folder that can be written to; got {error}. Name another."
+        ) from error
+    print(f"Saved: {plot} and {table}")

@@ -1,0 +1,188 @@
+"""A frame from a file: CSV, TSV or Parquet, the former also compressed."""
+
+from __future__ import annotations
+
+import bz2
+from collections import Counter
+from collections.abc import Callable
+import csv
+import gzip
+import io
+import lzma
+from pathlib import Path
+import re
+from typing import TYPE_CHECKING
+import zipfile
+import zlib
+
+from sk_mixup._compare.errors import UserError, require
+from sk_mixup._validation import did_you_mean
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = ["read_frame"]
+
+UNPACK: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.decompress,
+    ".bz2": bz2.decompress,
+    ".xz": lzma.decompress,
+}
+PARQUET, TABBED = (".parquet", ".pq"), (".tsv", ".tab")
+OTHERS = (".xlsx", ".xls", ".ods", ".json", ".feather", ".arrow", ".pkl", ".zst", ".7z", ".rar", ".tar")
+SEPARATORS = (",", ";", "\t", "|")
+# Beside those of pandas, that of the UCI Machine Learning Repository.
+MISSING = ["?"]
+BROKEN = (OSError, EOFError, ValueError, lzma.LZMAError, zipfile.BadZipFile, zlib.error)
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+
+
+def read_frame(path: Path, encoding: str) -> DataFrame:
+    """Read a table with a header.
+
+    Parameters
+    ----------
+    path : Path
+        By whose ending it is known what it holds. The separator is the one that the header has most of.
+    encoding : str
+        Of text.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read; the message names the line.
+    """
+    _check_file(path)
+    kind = next((suffix for suffix in map(str.lower, reversed(path.suffixes)) if suffix not in UNPACK), "")
+    if kind in OTHERS:
+        raise UserError(
+            f"FILE must be CSV, TSV or Parquet, the former maybe in gzip, bz2, xz or zip; got {path.name!r}. "
+            "Save the table as CSV."
+        )
+    frame = _read_parquet(path) if kind in PARQUET else _read_text(path, kind, encoding)
+    if not len(frame):
+        raise UserError(f"FILE must hold rows below its header; got none in {path.name!r}. Give it some.")
+    return frame
+
+
+def _check_file(path: Path) -> None:
+    if path.is_file():
+        return
+    folder = path.parent
+    near = did_you_mean(path.name, [each.name for each in folder.iterdir()]) if folder.is_dir() else ""
+    seen = "a folder" if path.is_dir() else "none there"
+    raise UserError(f"FILE must be a file; got {str(path)!r}, {seen}. {near or 'Look at the path.'}")
+
+
+def _read_parquet(path: Path) -> DataFrame:
+    pandas = require("pandas")
+    require("pyarrow")
+    try:
+        frame: DataFrame = pandas.read_parquet(path, engine="pyarrow").reset_index(drop=True)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"FILE must be Parquet by its name; got {_take_line(error)} Save it again."
+        ) from error
+    _check_header([str(name) for name in frame.columns])
+    return frame.set_axis(frame.columns.astype(str), axis=1)
+
+
+def _read_text(path: Path, kind: str, encoding: str) -> DataFrame:
+    text = _decode(_read_bytes(path), encoding).replace("\r\n", "\n").replace("\r", "\n")
+    if not text.strip():
+        raise UserError(f"FILE must hold a header and rows; got the empty {path.name!r}. Give it some.")
+    header = text.lstrip().splitlines()[0]
+    separator = "\t" if kind in TABBED else max(SEPARATORS, key=header.count)
+    _check_lines(text, separator)
+    frame = _parse(text, separator, ".")
+    words = frame.select_dtypes(include=["object", "string"])
+    if separator != "," and any(words[name].dropna().astype(str).map(_has_comma).all() for name in words):
+        frame = _parse(text, separator, ",")
+    return frame
+
+
+def _has_comma(word: str) -> bool:
+    return DECIMAL_COMMA.fullmatch(word) is not None
+
+
+def _parse(text: str, separator: str, decimal: str) -> DataFrame:
+    pandas = require("pandas")
+    options = {"sep": separator, "decimal": decimal, "na_values": MISSING, "skipinitialspace": True}
+    try:
+        frame: DataFrame = pandas.read_csv(io.StringIO(text), index_col=False, low_memory=False, **options)
+    except ValueError as error:  # pandas' own errors are such
+        raise UserError(f"FILE must be a table; got {_take_line(error)} Mend the line.") from error
+    return frame
+
+
+def _read_bytes(path: Path) -> bytes:
+    """Return the content, unpacked."""
+    try:
+        if path.suffix.lower() == ".zip":
+            with zipfile.ZipFile(path) as archive:
+                names = [name for name in archive.namelist() if not name.endswith("/")]
+                if len(names) != 1:
+                    raise UserError(f"FILE must hold one table; got a zip of {len(names)} files. Unpack it.")
+                return archive.read(names[0])
+        content = path.read_bytes()
+        unpack = UNPACK.get(path.suffix.lower())
+        return content if unpack is None else unpack(content)
+    except BROKEN as error:
+        raise UserError(f"FILE must be readable; got {_take_line(error)} Look at {path.name!r}.") from error
+
+
+def _decode(content: bytes, encoding: str) -> str:
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line, byte = content.count(b"\n", 0, error.start) + 1, content[error.start]
+        other = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "latin-1"
+        raise UserError(
+            f"FILE must be text in {encoding.removesuffix('-sig')}; got byte 0x{byte:02x} in line {line}. "
+            f"Save it as UTF-8, or try --encoding {other}."
+        ) from error
+    except (LookupError, UnicodeError) as error:
+        raise UserError(f"--encoding must be one that fits FILE; got {encoding!r}. Use utf-8.") from error
+
+
+def _check_lines(text: str, separator: str) -> None:
+    """Raise unless all rows have as many fields as the header, whose names all differ."""
+    reader = csv.reader(io.StringIO(text), delimiter=separator, strict=True, skipinitialspace=True)
+    begun, n_fields = 1, 0
+    try:
+        for row in reader:
+            if row and not n_fields:
+                n_fields = len(row)
+                _check_header(row)
+            if row and len(row) != n_fields:
+                raise UserError(
+                    f"FILE must hold {n_fields} fields in each row, as in its header; got {len(row)} in line "
+                    f"{begun}, {_shorten(separator.join(row))!r}. Mend the line, or quote what holds a "
+                    f"{separator!r}."
+                )
+            begun = reader.line_num + 1
+    except csv.Error as error:
+        line = text.split("\n")[begun - 1]
+        raise UserError(
+            f"FILE must be a table; got {error} in the row that begins in line {begun}, {_shorten(line)!r}. "
+            "Mend its quotes."
+        ) from error
+
+
+def _check_header(names: list[str]) -> None:
+    twice = [name for name, number in Counter(names).items() if number > 1]
+    if twice:
+        shown = ", ".join(map(repr, twice[:5]))
+        raise UserError(
+            f"the columns of FILE must have names that differ; got {shown} several times. Rename them."
+        )
+
+
+def _shorten(line: str) -> str:
+    return line if len(line) <= 60 else line[:57] + "..."
+
+
+def _take_line(error: BaseException) -> str:
+    """Return the first line of an error's message, as the beginning of a sentence's end."""
+    text = (str(error) or type(error).__name__).strip().splitlines()[0]
+    return f"'{text.rstrip('.')}'."

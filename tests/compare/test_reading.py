@@ -1,0 +1,140 @@
+"""A table is read alike from each form of file."""
+
+from __future__ import annotations
+
+import bz2
+from collections.abc import Callable
+import gzip
+import io
+import lzma
+from pathlib import Path
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sk_mixup._compare.problem import make_problem
+from sk_mixup._compare.reading import read_frame
+
+FRAME = pd.DataFrame(
+    {
+        "a b": [1.5, np.nan, -2000.25, 4.0],
+        "wörter": ["x", 'say "a;b,c"', "line\nbreak", "y"],
+        "codes": [1, 2, 3, 4],
+        "kind": ["u", "v", "u", "v"],
+    }
+)
+
+
+def to_text(frame: pd.DataFrame = FRAME, **options: str) -> bytes:
+    return frame.to_csv(index=False, **options).encode()
+
+
+def to_zip(content: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("folder/table.csv", content)
+    return file.getvalue()
+
+
+def to_parquet() -> bytes:
+    pytest.importorskip("pyarrow")
+    return FRAME.to_parquet()
+
+
+FORMS: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "comma": ("t.csv", to_text),
+    "semicolon": ("t.csv", lambda: to_text(sep=";")),
+    "tab": ("t.tsv", lambda: to_text(sep="\t")),
+    "tab-in-csv": ("t.csv", lambda: to_text(sep="\t")),
+    "bar": ("t.txt", lambda: to_text(sep="|")),
+    "decimal-comma": ("t.csv", lambda: to_text(sep=";", decimal=",")),
+    "bom": ("t.csv", lambda: b"\xef\xbb\xbf" + to_text()),
+    "windows": ("t.csv", lambda: to_text(lineterminator="\r\n")),
+    "question-marks": ("t.csv", lambda: to_text(na_rep="?")),
+    "gzip": ("t.csv.gz", lambda: gzip.compress(to_text())),
+    "bzip2": ("t.CSV.BZ2", lambda: bz2.compress(to_text())),
+    "xz": ("t.tsv.xz", lambda: lzma.compress(to_text(sep="\t"))),
+    "zip": ("t.zip", lambda: to_zip(to_text())),
+    "parquet": ("t.parquet", to_parquet),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_table_is_read_alike_from(tmp_path: Path, form: str) -> None:
+    name, make = FORMS[form]
+    (tmp_path / name).write_bytes(make())
+    read = read_frame(tmp_path / name, "utf-8-sig")
+    assert list(read.columns) == list(FRAME.columns)
+    np.testing.assert_array_equal(read["a b"].to_numpy(float), FRAME["a b"])
+    assert read["kind"].tolist() == FRAME["kind"].tolist()
+    breaks = [word.replace("\r\n", "\n") for word in read["wörter"]]
+    assert breaks == FRAME["wörter"].tolist()
+
+
+def test_another_encoding_is_read(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(to_text().decode().encode("latin-1"))
+    assert "wörter" in read_frame(tmp_path / "t.csv", "latin-1")
+
+
+# -- what is to be learned ---------------------------------------------------------------
+
+CHOSEN = {"task": None, "most_rows": 10_000, "n_folds": 5, "seed": 0}
+
+
+def make_table(target: object, n: int = 60) -> pd.DataFrame:
+    return pd.DataFrame({"x": np.random.default_rng(0).normal(size=n), "target": target})
+
+
+@pytest.mark.parametrize(
+    ("target", "is_classification"),
+    [
+        pytest.param(["a", "b", "c"] * 20, True, id="words"),
+        pytest.param([True, False] * 30, True, id="truth"),
+        pytest.param([3, 4, 5] * 20, True, id="few-whole-numbers"),
+        pytest.param([3.0, 4.0] * 30, True, id="few-whole-floats"),
+        pytest.param(np.arange(60), False, id="many-whole-numbers"),
+        pytest.param([0.5, 1.0, 1.5] * 20, False, id="fractions"),
+        pytest.param(pd.array([1, 2, 3] * 20, dtype="Int64"), True, id="nullable"),
+        pytest.param(pd.Categorical([1, 2, 3] * 20), True, id="categories"),
+    ],
+)
+def test_task_is_guessed(target: object, is_classification: bool) -> None:
+    assert make_problem(make_table(target), "target", **CHOSEN).is_classification is is_classification
+
+
+def test_named_task_overrides_the_guess() -> None:
+    frame = make_table([3, 4, 5] * 20)
+    problem = make_problem(frame, "target", **CHOSEN | {"task": "regression"})
+    assert problem.y.tolist() == [3.0, 4.0, 5.0] * 20
+
+
+def test_rare_classes_are_left_out_and_named() -> None:
+    problem = make_problem(make_table(["a"] * 30 + ["b"] * 28 + ["c"] * 2), "target", **CHOSEN)
+    assert len(problem.y) == 58
+    assert problem.notes == [
+        "1 of 3 classes, 2 rows, are left out: they have fewer than 5 rows each, one a fold."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("copy", "is_found"),
+    [
+        pytest.param(lambda y: y, True, id="same"),
+        pytest.param(lambda y: pd.factorize(y)[0], True, id="codes"),
+        pytest.param(lambda y: y + "!", True, id="renamed"),
+        pytest.param(lambda y: y.where(np.arange(len(y)) > 0, "b"), False, id="all-but-one"),
+        pytest.param(lambda y: np.arange(len(y)), False, id="numbers-of-rows"),
+    ],
+)
+def test_a_copy_of_the_classes_is_named(copy: Callable[[pd.Series], object], is_found: bool) -> None:
+    frame = make_table(["a", "b", "c"] * 20)
+    notes = make_problem(frame.assign(other=copy(frame["target"])), "target", **CHOSEN).notes
+    assert any("'other' is the same as 'target'" in note for note in notes) is is_found
+
+
+def test_numbers_of_rows_without_a_name_are_left_out() -> None:
+    frame = make_table(["a", "b"] * 30)
+    frame.insert(0, "Unnamed: 0", np.arange(60))
+    assert list(make_problem(frame, "target", **CHOSEN).X) == ["x"]

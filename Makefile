@@ -3,17 +3,22 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-compile -c constraints.txt
 # Two processes of one thread each: small nets gain nothing from threads.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test test-fast test-clients test-skorch test-wheel lint types imports report smoke house fuzz test-lowest clean
+.PHONY: demo test checks test-fast test-clients test-skorch test-wheel lint types imports report smoke house fuzz test-lowest clean
 
 demo: $(STAMP)
 	$(BIN)/python -m benchmarks uci --seeds 5 --out build/demo
 
 # The slow tests run what `make smoke` runs; those of clients are among them.
-test: lint types imports report test-skorch test-wheel
+test: $(STAMP)
+	$(MAKE) --no-print-directory --jobs=2 --output-sync checks
 	$(PYTEST)
+
+# What takes one process each: the short ones first, then the longest.
+checks: lint imports test-wheel types skorch-mixin skorch-estimators report
 
 test-fast: $(STAMP)
 	$(PYTEST) -m "not slow"
@@ -35,9 +40,10 @@ test-wheel: $(STAMP)
 	cd build/dist/sk_mixup-*/ && $(abspath $(BIN))/python -m pytest --collect-only -qq > /dev/null
 
 # skorch's own tests on our classes.
-test-skorch: $(STAMP)
-	$(BIN)/python -m tests.skorch_contract mixin
-	$(BIN)/python -m tests.skorch_contract estimators
+test-skorch: skorch-mixin skorch-estimators
+
+skorch-%: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.skorch_contract $*
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -55,12 +61,14 @@ smoke: $(STAMP)
 report: $(STAMP)
 	$(BIN)/python -m benchmarks report --check
 
+# One process installs, and all of them compile: half the time.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[benchmarks,cluster,compare,peers,test]"
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[clients]" || \
-		echo "other people's tools cannot be installed here: their tests will be skipped by name"
+	$(PIP_INSTALL) -e ".[benchmarks,clients,cluster,compare,peers,test]" || { \
+		echo "other people's tools cannot be installed here: their tests will be skipped by name"; \
+		$(PIP_INSTALL) -e ".[benchmarks,cluster,compare,peers,test]"; }
+	$(BIN)/python -m compileall -qq -j 0 -x "/(tests|transformers/models)/" $(VENV)/lib || true
 	touch $@
 
 # How the package is built, in figures.

@@ -1,9 +1,18 @@
 """What doctests and tests need alike."""
 
+import gc
+
 import matplotlib
 import torch
 
 matplotlib.use("Agg")
+gc.disable()  # what tests are collected into stays: there is no garbage to look for
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage again, but not among the tests, at each turn."""
+    gc.enable()
+    gc.freeze()
 
 
 def _declare(name: str) -> None:

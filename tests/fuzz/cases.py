@@ -55,7 +55,12 @@ KINDS = {
 PREDICT = {"generated": "net.sample(5, random_state=0)"}
 OWN = {
     "pixels": {"early_stopping": "False", "module": "Conv"},
-    "generated": {"steps_per_epoch": "2", "discriminator_steps": "1"},
+    "generated": {
+        "steps_per_epoch": "2",
+        "discriminator_steps": "1",
+        "generator__hidden_layer_sizes": "(8,)",
+        "discriminator__hidden_layer_sizes": "(8,)",
+    },
 }
 FEW = ("alpha", "lam_per", "batch_size", "storage", "channels_last")
 
@@ -247,7 +252,9 @@ def _freeze(part: Any) -> Any:
         return str(part.detach().tolist())
     if sparse.issparse(part):
         return part.toarray().tobytes()
-    if isinstance(part, np.ndarray | list | dict | pd.DataFrame | pd.Series):
+    if isinstance(part, np.ndarray):
+        return pickle.dumps(part)
+    if isinstance(part, list | dict | pd.DataFrame | pd.Series):
         return repr(part)
     return None
 

@@ -11,6 +11,8 @@ from torch.utils.data import default_collate
 
 from sk_mixup import MixupClassifier
 
+pytestmark = pytest.mark.slow  # its import takes seconds
+
 
 @pytest.fixture
 def braindecode(monkeypatch: pytest.MonkeyPatch) -> ModuleType:

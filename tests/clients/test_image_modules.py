@@ -10,6 +10,8 @@ from torch import nn
 from sk_mixup import MixupClassifier
 from tests.clients.conftest import Rows
 
+pytestmark = pytest.mark.slow  # their imports take seconds
+
 
 def make_timm_resnet() -> nn.Module:
     timm = pytest.importorskip("timm")

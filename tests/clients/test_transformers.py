@@ -9,6 +9,8 @@ from sk_mixup import MixupClassifier
 from sk_mixup.mixing import ManifoldMixup
 from tests.clients.conftest import Rows
 
+pytestmark = pytest.mark.slow  # its import takes seconds
+
 TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 
 

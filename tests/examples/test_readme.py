@@ -3,6 +3,8 @@
 from pathlib import Path
 import re
 
+import pytest
+
 README = Path(__file__).parents[2] / "README.md"
 
 
@@ -10,6 +12,7 @@ def read_blocks():
     return re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_readme_blocks_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = read_blocks()

@@ -1,4 +1,4 @@
-"""Searches over dask's and ray's workers give what they give in one process."""
+"""A search over dask's workers gives what it does in one process; for ray see tests/stacking/test_dask.py."""
 
 from collections.abc import Iterator
 
@@ -24,27 +24,11 @@ def dask() -> Iterator[str]:
         yield "dask"
 
 
-@pytest.fixture
-def ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    # Else it puts a function of its own in the place of print, for all tests that follow.
-    monkeypatch.setenv("RAY_TQDM_PATCH_PRINT", "0")
-    ray = pytest.importorskip("ray")
-    from ray.util.joblib import register_ray
-
-    ray.init(num_cpus=1, include_dashboard=False, configure_logging=False)
-    register_ray()
-    yield "ray"
-    ray.shutdown()
-
-
-@pytest.mark.parametrize("name", ["dask", "ray"])
-def test_search_equals_one_process(
-    iris: Rows, classifier: MixupClassifier, request: pytest.FixtureRequest, name: str
-) -> None:
+def test_search_equals_one_process(iris: Rows, classifier: MixupClassifier, dask: str) -> None:
     def search() -> np.ndarray:
         grid = GridSearchCV(classifier, {"alpha": [0.0, 1.0]}, cv=2, scoring="neg_log_loss")
         return grid.fit(*iris.train).cv_results_["mean_test_score"]
 
     expected = search()
-    with joblib.parallel_config(backend=request.getfixturevalue(name), n_jobs=1):
+    with joblib.parallel_config(backend=dask, n_jobs=1):
         np.testing.assert_allclose(search(), expected, atol=1e-6)

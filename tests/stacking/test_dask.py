@@ -52,7 +52,9 @@ def dask_backend(cluster: Any) -> Iterator[str]:
 
 
 @pytest.fixture
-def ray_backend() -> Iterator[str]:
+def ray_backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    # Else it puts a function of its own in the place of print, for all tests that follow.
+    monkeypatch.setenv("RAY_TQDM_PATCH_PRINT", "0")
     ray = pytest.importorskip("ray")
     register = pytest.importorskip("ray.util.joblib").register_ray
     path = {"env_vars": {"PYTHONPATH": str(ROOT)}}

@@ -11,7 +11,7 @@ RIGHT = """
 import numpy as np
 
 from sk_mixup import MixupClassifier, MixupGAN, MixupRegressor, SemiSupervisedMixupClassifier
-from sk_mixup.mixing import CutMix, ManifoldMixup, Mixture, Mixup, NeighborPartners
+from sk_mixup.mixing import CutMix, FeatureSwap, ManifoldMixup, Mixture, Mixup, NeighborPartners, TableMixup
 
 X, y = np.eye(6, 2), np.arange(6) % 2
 net = MixupClassifier(alpha=0.4, lam_per="batch", partners="dataset", storage="host", class_weight="balanced")
@@ -20,6 +20,8 @@ reveal_type(net.fit(X, y))
 reveal_type(net.partial_fit(X, y).initialize().set_params(alpha=1.0))
 MixupClassifier(partners=NeighborPartners(10), class_weight={0: 1.0, 1: 2.0}, callbacks="disable").fit(X, y)
 MixupClassifier(vicinity=Mixture((Mixup(lam_per="batch"), CutMix(partners="same_class")), per="example"))
+MixupClassifier(vicinity=FeatureSwap(weights="mutual_info", categorical_features=(0, "a", (1, 2))))
+MixupClassifier(vicinity=TableMixup(categorical_features=(True, False)))
 MixupClassifier(vicinity=ManifoldMixup(layers="auto"), autocast="bfloat16", train_split=None, callbacks=[])
 MixupClassifier(module__hidden_layer_sizes=(8,), use_caching=False, criterion="auto").fit(X, y).score(X, y)
 reveal_type(MixupRegressor(partners="kernel").fit(X, X[:, 0]))

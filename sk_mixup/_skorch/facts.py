@@ -40,6 +40,8 @@ def make_facts(net: MixedNet, dataset: object, labels: object, *, orders_rows: b
         inputs=lambda: _get_inputs(dataset),
         shape=lambda: _find_shape(dataset) or vars(net).get("_shape_in"),
         layers=net._find_layers,
+        column_names=getattr(net, "feature_names_in_", None),
+        is_category=getattr(net, "_is_category", None),
         is_dense=getattr(net, "_dense", False),
         is_stream=orders_rows or isinstance(dataset, IterableDataset),
     )

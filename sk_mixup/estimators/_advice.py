@@ -21,6 +21,7 @@ from sk_mixup.stacking._reach import find_missed
 
 __all__ = [
     "explaining_columns",
+    "find_categories",
     "warn_best_is_first",
     "warn_few_held_out",
     "warn_input",
@@ -209,6 +210,13 @@ def _list_columns(frame: object, is_wanted: Callable[[str], bool] = bool) -> lis
     kinds = {dtype for dtype in set(dtypes) if is_wanted(str(dtype).lower())}
     wanted = [j for j, dtype in enumerate(dtypes) if dtype in kinds]
     return [(X.columns[j], X.iloc[:, j] if hasattr(X, "iloc") else X[X.columns[j]]) for j in wanted]
+
+
+def find_categories(X: Any) -> np.ndarray | None:
+    """Return which columns of a frame of pandas or polars are of a categorical dtype; None for no frame."""
+    if not _is_frame(X):
+        return None
+    return np.array([str(dtype).lower().startswith(("categor", "enum")) for dtype in X.dtypes])
 
 
 def _warn_codes(X: object, owner: str) -> None:

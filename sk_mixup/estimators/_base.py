@@ -54,6 +54,7 @@ from sk_mixup._training.losses import Loss
 from sk_mixup._validation import check_choice, check_names, naming
 from sk_mixup.estimators._advice import (
     explaining_columns,
+    find_categories,
     warn_best_is_first,
     warn_few_held_out,
     warn_input,
@@ -196,6 +197,8 @@ class MixupEstimator(MixupNetMixin):
     _like: object = None
     # Weight of each class of the rows that are trained on.
     _by_class: np.ndarray | None = None
+    # Which columns of a data frame that is trained on hold categories.
+    _is_category: np.ndarray | None = None
 
     # -- options -------------------------------------------------------------------------
 
@@ -360,6 +363,7 @@ class MixupEstimator(MixupNetMixin):
         """Check the data and turn targets into codes."""
         refuse_loader(X)
         self._by_class, self._mean_weight = None, 1.0
+        self._is_category = find_categories(X)
         self._like = find_like(X) if reset else self._like
         learner = self._make_learner(reset=reset, classes=classes, sample_weight=sample_weight)
         if is_dataset(X):

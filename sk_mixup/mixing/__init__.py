@@ -2,14 +2,23 @@
 
 from sk_mixup.mixing.cutmix import CutMix, draw_boxes
 from sk_mixup.mixing.extrapolation import Extrapolation, FeatureExtrapolation, FeatureInterpolation
-from sk_mixup.mixing.functional import add_noise, mix, mix_pair, mix_rows, paste_boxes, soft_targets
+from sk_mixup.mixing.feature_swap import FeatureSwap, TableMixup
+from sk_mixup.mixing.functional import (
+    add_noise,
+    mix,
+    mix_pair,
+    mix_rows,
+    paste_boxes,
+    soft_targets,
+    swap_features,
+)
 from sk_mixup.mixing.gan_plan import GanPlan, draw_gan_plan, mix_real_and_fake
 from sk_mixup.mixing.gaussian_noise import GaussianNoise
 from sk_mixup.mixing.kernel_partners import draw_kernel_partners
 from sk_mixup.mixing.manifold import ManifoldMixup
 from sk_mixup.mixing.mixture import Mixture
 from sk_mixup.mixing.mixup import ERM, Mixup, draw_lam
-from sk_mixup.mixing.operations import AddNoise, Operation, PasteBoxes, Sources
+from sk_mixup.mixing.operations import AddNoise, Operation, PasteBoxes, Sources, SwapFeatures
 from sk_mixup.mixing.partners import (
     BatchPartners,
     ClassPartners,
@@ -38,6 +47,7 @@ __all__ = [
     "Extrapolation",
     "FeatureExtrapolation",
     "FeatureInterpolation",
+    "FeatureSwap",
     "GanPlan",
     "GaussianNoise",
     "KernelPartners",
@@ -52,6 +62,8 @@ __all__ = [
     "PlannedBatch",
     "RowFacts",
     "Sources",
+    "SwapFeatures",
+    "TableMixup",
     "Vicinity",
     "add_noise",
     "as_partners",
@@ -71,4 +83,5 @@ __all__ = [
     "mix_rows",
     "paste_boxes",
     "soft_targets",
+    "swap_features",
 ]

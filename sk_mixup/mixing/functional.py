@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["add_noise", "mix", "mix_pair", "mix_rows", "paste_boxes", "soft_targets"]
+__all__ = ["add_noise", "mix", "mix_pair", "mix_rows", "paste_boxes", "soft_targets", "swap_features"]
 
 
 def mix_pair(x: Tensor, x_partner: Tensor, lam: Tensor) -> Tensor:
@@ -246,6 +246,51 @@ def paste_boxes(x: Tensor, x_partner: Tensor, box: Tensor) -> Tensor:
     in_columns = (column >= left) & (column < right)
     inside = in_rows.unsqueeze(2) & in_columns.unsqueeze(1)
     return torch.where(inside.unsqueeze(1), x_partner, x)
+
+
+def swap_features(x: Tensor, x_partner: Tensor, swapped: Tensor) -> Tensor:
+    """Take some features of each row of a table from its partner.
+
+    Computes ``S * x + (1 - S) * x_partner`` with a mask S of zeros and ones: Feat-Mix of [1]_.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, n_features)
+        Rows of a table.
+    x_partner : Tensor of shape (n, n_features)
+        The partner of each.
+    swapped : Tensor of shape (n_features, n), dtype bool
+        Whether a feature is the partner's: ``1 - S``, a column for each row.
+
+    Returns
+    -------
+    mixed : Tensor of shape (n, n_features)
+        A new tensor; all values are copies, bit for bit.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not agree.
+
+    References
+    ----------
+    .. [1] J. Chen, J. Yan, Q. Chen, D. Z. Chen, J. Wu and J. Sun, "Can a Deep Learning Model be a
+       Sure Bet for Tabular Prediction?" (ExcelFormer), KDD 2024, https://arxiv.org/abs/2301.02819
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_mixup.mixing import swap_features
+    >>> swap_features(torch.zeros(1, 3), torch.ones(1, 3), torch.tensor([[False], [True], [True]]))
+    tensor([[0., 1., 1.]])
+    """
+    if x.ndim != 2 or x_partner.shape != x.shape or swapped.shape != x.T.shape:
+        raise ValueError(
+            "x must be a table of shape (n, n_features), with a partner and a column of swapped for each; "
+            f"got shapes {tuple(x.shape)}, {tuple(x_partner.shape)} and {tuple(swapped.shape)}. Give swapped "
+            "the shape (n_features, n)."
+        )
+    return torch.where(swapped.T, x_partner, x)
 
 
 def add_noise(x: Tensor, noise: Tensor, std: Tensor) -> Tensor:

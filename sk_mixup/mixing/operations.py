@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from sk_mixup._tensors import gather_rows, send
-from sk_mixup.mixing.functional import add_noise, paste_boxes
+from sk_mixup.mixing.functional import add_noise, paste_boxes, swap_features
 from sk_mixup.mixing.noise_source import NoiseSource
 
-__all__ = ["AddNoise", "Operation", "PasteBoxes", "Sources"]
+__all__ = ["AddNoise", "Operation", "PasteBoxes", "Sources", "SwapFeatures"]
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,23 @@ class PasteBoxes(Operation):
     def apply(self, x: Tensor, values: Tensor, sources: Sources) -> Tensor:
         """Return the images with their rectangles; see :meth:`Operation.apply`."""
         return paste_boxes(x, sources.gather(1), values)
+
+
+@dataclass(frozen=True)
+class SwapFeatures(Operation):
+    """Takes features of a table whole from the example or its first partner; see :func:`swap_features`.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_features, n_planned), dtype int8
+        Whose value each feature has: 1 for the example's own, 2 for its partner's; 0 leaves what
+        is mixed.
+    """
+
+    def apply(self, x: Tensor, values: Tensor, sources: Sources) -> Tensor:
+        """Return the rows with their features; see :meth:`Operation.apply`."""
+        kept = swap_features(x, sources.gather(0), values == 1)
+        return swap_features(kept, sources.gather(1), values == 2)
 
 
 @dataclass(frozen=True)

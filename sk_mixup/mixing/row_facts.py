@@ -9,6 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
+from sk_mixup.mixing.columns import (
+    Categorical,
+    Columns,
+    detect_columns,
+    find_columns,
+    measure_information,
+)
 from sk_mixup.mixing.plan import INPUT
 
 if TYPE_CHECKING:
@@ -36,6 +43,10 @@ class RowFacts:
     layers : tuple of str or callable, default=None
         Names of the submodules that can be mixed at. A callable is given what the policy
         asks for, 'auto' or names, and returns names or raises.
+    column_names : sequence of str, default=None
+        Names of the columns of a table.
+    is_category : array-like of bool, default=None
+        Which columns of a table are known to hold categories: by their dtype in a data frame.
     is_dense : bool, default=False
         Whether there is a label for each pixel: semantic segmentation.
     is_stream : bool, default=False
@@ -65,6 +76,8 @@ class RowFacts:
         inputs: ArrayLike | sparse.spmatrix | Callable[[], ArrayLike | sparse.spmatrix] | None = None,
         shape: tuple[int, ...] | Callable[[], tuple[int, ...] | None] | None = None,
         layers: Sequence[str] | Callable[[str | tuple[str, ...]], Sequence[str]] | None = None,
+        column_names: Sequence[str] | None = None,
+        is_category: ArrayLike | None = None,
         is_dense: bool = False,
         is_stream: bool = False,
     ) -> None:
@@ -72,6 +85,8 @@ class RowFacts:
         self._found: dict[Any, Any] = {}
         self._shape = shape
         self._layers = layers
+        self._column_names = column_names
+        self._is_category = None if is_category is None else np.asarray(is_category, dtype=bool)
         self.is_dense = is_dense
         self.is_stream = is_stream
 
@@ -128,7 +143,13 @@ class RowFacts:
         shape : tuple of int or None
             Shape of one example.
         """
-        return RowFacts(shape=shape, layers=self._layers, is_dense=self.is_dense, is_stream=True)
+        return RowFacts(
+            shape=shape,
+            layers=self._layers,
+            column_names=self._column_names,
+            is_dense=self.is_dense,
+            is_stream=True,
+        )
 
     def find_layers(self, wanted: str | tuple[str, ...], user: str) -> tuple[str, ...]:
         """Return the names of the places of a network that can be mixed at.
@@ -214,6 +235,78 @@ class RowFacts:
             return np.full(n_samples, max(1, min(n_neighbors, n_samples - 1)))
         _, group, sizes = np.unique(self.get_labels(user), return_inverse=True, return_counts=True)
         return np.clip(sizes[group] - 1, 1, n_neighbors)
+
+    def find_columns(self, categorical: Categorical) -> Columns:
+        """Return which columns of a table are one feature, and which features are categories.
+
+        Parameters
+        ----------
+        categorical : 'auto' or tuple
+            What the policy is told of them; see :class:`FeatureSwap`. By 'auto' all rows are looked at.
+
+        Raises
+        ------
+        ValueError
+            If a column is not there, or the rows cannot be looked at.
+        """
+        key = ("columns", categorical)
+        if key not in self._found:
+            if categorical == "auto":
+                rule = "categorical_features must name the categories where X is not one array; got 'auto'."
+                table = self._get_table(f"{rule} Give their columns, or () for none.")
+                self._found[key] = detect_columns(table, self._is_category)
+            else:
+                (n_columns,) = self.get_shape() or ()
+                self._found[key] = find_columns(categorical, n_columns, self._column_names)
+        return self._found[key]
+
+    def measure_information(self, categorical: Categorical) -> NDArray[np.float64]:
+        """Return the mutual information of each feature of a table with the targets, in nats.
+
+        Parameters
+        ----------
+        categorical : 'auto' or tuple
+            As in :meth:`find_columns`.
+
+        Returns
+        -------
+        information : ndarray of shape (n_features,)
+            Scikit-learn's estimate on 5,000 rows at most; ones where no feature says anything.
+        """
+        key = ("information", categorical)
+        if key not in self._found:
+            rule = "weights must be 'equal' where X is not one array; got 'mutual_info'."
+            table = self._get_table(f"{rule} Pass an array, or use 'equal'.")
+            targets, is_class = self._find_classes_or_values()
+            columns = self.find_columns(categorical)
+            self._found[key] = measure_information(table, columns, targets, is_class=is_class)
+        return self._found[key]
+
+    def _find_classes_or_values(self) -> tuple[np.ndarray, bool]:
+        """Return the targets of all rows, and whether they are classes."""
+        user = "weights='mutual_info'"
+        try:
+            return self.get_targets(user), False
+        except ValueError:  # there are no distances between them
+            pass
+        try:
+            return self.get_labels(user), True
+        except ValueError as error:
+            raise ValueError(
+                "weights must be 'equal' where targets are neither classes nor real values; got "
+                "'mutual_info'. Use 'equal'."
+            ) from error
+
+    def _get_table(self, refusal: str) -> np.ndarray | sparse.csc_matrix:
+        """Return all rows, or raise with `refusal` if they are not at hand."""
+        try:
+            if not self.is_stream:
+                self.check_inputs(refusal)
+                inputs = self._found["inputs"]
+                return inputs.tocsc() if hasattr(inputs, "tocsc") else np.asarray(inputs)
+        except ValueError:  # there is no array of them
+            pass
+        raise ValueError(refusal)
 
     def _find(self, name: str, user: str, hint: str) -> Any:
         source = self._sources[name]

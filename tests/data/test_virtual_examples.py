@@ -30,10 +30,9 @@ from tests.helpers.architectures import (
 from tests.helpers.datasets import Pairs, Stream, make_tensor_dataset
 from tests.helpers.nets import QUICK, Sum
 from tests.helpers.sampling import each_value
-from tests.helpers.vicinities import INF, OF_TARGETS, VICINITIES, Noted, make_facts
+from tests.helpers.vicinities import INF, OF_TABLES, OF_TARGETS, VICINITIES, Noted, get_shape, make_facts
 
 N = 21
-SHAPE = (2, 5, 6)
 CODES = np.arange(N) % 3
 PLANS = [name for name in VICINITIES if "manifold" not in name and "inside" not in name and "hid" not in name]
 WITHIN_BATCH = ["erm", "mixup", "per_batch", "three", "noise", "cutmix", "manifold", "manifold_three"]
@@ -42,11 +41,11 @@ WITHOUT_ARRAYS = [*WITHIN_BATCH, "dataset", "same_class", "manifold_dataset", "c
 
 
 def draw_plan(name: str, batch_size: int = 4) -> Any:
-    return VICINITIES[name](np.random.default_rng(3), N, batch_size, facts=make_facts(N))
+    return VICINITIES[name](np.random.default_rng(3), N, batch_size, facts=make_facts(N, get_shape(name)))
 
 
-def draw_rows(dtype: torch.dtype, *, on_host: bool = False) -> Rows:
-    X = np.random.default_rng(0).normal(size=(N, *SHAPE))
+def draw_rows(name: str, dtype: torch.dtype, *, on_host: bool = False) -> Rows:
+    X = np.random.default_rng(0).normal(size=(N, *get_shape(name)))
     y = torch.as_tensor(np.random.default_rng(1).normal(size=(N, 2)), dtype=dtype)
     x: Any = HostRows(X, torch.device("cpu"), dtype) if on_host else torch.as_tensor(X, dtype=dtype)
     return Rows(x, y)
@@ -64,7 +63,7 @@ def collect(batches: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 @each_value({"name": PLANS, "dtype": [torch.float32, torch.float64, torch.bfloat16]})
 def test_virtual_examples_do_not_depend_on_how_batches_are_joined(name: str, dtype: torch.dtype) -> None:
-    plan, rows = draw_plan(name), draw_rows(dtype)
+    plan, rows = draw_plan(name), draw_rows(name, dtype)
     expected = collect(PlannedBatches(rows, plan, dtype))
     for n_joined in (1, 2, 3, 9):
         blocks = [block for block, _ in PlannedBatches(rows, plan, dtype).iterate_blocks(n_joined)]
@@ -73,7 +72,7 @@ def test_virtual_examples_do_not_depend_on_how_batches_are_joined(name: str, dty
 
 @each_value({"name": PLANS, "dtype": [torch.float32, torch.float64]})
 def test_parts_of_a_block_are_the_block(name: str, dtype: torch.dtype) -> None:
-    plan, rows = draw_plan(name), draw_rows(dtype)
+    plan, rows = draw_plan(name), draw_rows(name, dtype)
     ((whole, sizes),) = PlannedBatches(rows, plan, dtype).iterate_blocks(99)
     ((block, _),) = PlannedBatches(rows, plan, dtype).iterate_blocks(99)
     edges = [0, 4, 12, 16, sum(sizes)]
@@ -83,9 +82,9 @@ def test_parts_of_a_block_are_the_block(name: str, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("name", PLANS)
 def test_loaded_rows_make_the_same_virtual_examples(name: str) -> None:
-    plan, rows, dtype = draw_plan(name), draw_rows(torch.float64), torch.float64
+    plan, rows, dtype = draw_plan(name), draw_rows(name, torch.float64), torch.float64
     expected = collect(PlannedBatches(rows, plan, dtype))
-    host = draw_rows(dtype, on_host=True)
+    host = draw_rows(name, dtype, on_host=True)
     loader = PlannedLoader(rows, plan, torch.device("cpu"), dtype)
     assert all(map(torch.equal, collect(PlannedBatches(host, plan, dtype)), expected))
     assert all(map(torch.equal, collect(loader), expected))
@@ -93,7 +92,7 @@ def test_loaded_rows_make_the_same_virtual_examples(name: str) -> None:
 
 @pytest.mark.parametrize("name", VICINITIES)
 def test_batches_write_to_no_row(name: str) -> None:
-    rows, copy = draw_rows(torch.float64), draw_rows(torch.float64)
+    rows, copy = draw_rows(name, torch.float64), draw_rows(name, torch.float64)
     for batch in PlannedBatches(rows, draw_plan(name), torch.float64):
         x = batch.get_mixed_inputs()
         if batch.hidden is None:
@@ -104,7 +103,7 @@ def test_batches_write_to_no_row(name: str) -> None:
 
 @pytest.mark.parametrize("name", VICINITIES)
 def test_batch_unpacks_as_its_clean_rows(name: str) -> None:
-    plan, rows = draw_plan(name), draw_rows(torch.float64)
+    plan, rows = draw_plan(name), draw_rows(name, torch.float64)
     pairs = [tuple(batch) for batch in PlannedBatches(rows, plan, torch.float64)]
     x, y = map(torch.cat, zip(*pairs, strict=True))
     assert torch.equal(x, rows.x[plan.order])
@@ -112,7 +111,7 @@ def test_batch_unpacks_as_its_clean_rows(name: str) -> None:
 
 
 def test_epochs_of_a_plan_repeat_their_noise() -> None:
-    batches = PlannedBatches(draw_rows(torch.float64), draw_plan("noise"), torch.float64)
+    batches = PlannedBatches(draw_rows("noise", torch.float64), draw_plan("noise"), torch.float64)
     assert torch.equal(collect(batches)[0], collect(batches)[0])
 
 
@@ -129,7 +128,9 @@ def fit(name: Any, X: Any, y: Any = None, **options: Any) -> Any:
 IMAGES = make_rows("convolution")[:N]
 SOME = ["erm", "near_class", "noise", "cutmix", "manifold_dataset", "mixture_with_noise"]
 OTHERS = [
-    pytest.param(name, marks=pytest.mark.slow) for name in VICINITIES if name not in (*SOME, *OF_TARGETS)
+    pytest.param(name, marks=pytest.mark.slow)
+    for name in VICINITIES
+    if name not in (*SOME, *OF_TARGETS, *OF_TABLES)
 ]
 
 
@@ -160,7 +161,18 @@ def test_rows_in_a_file_are_trained_on_alike(tmp_path: Path, name: str, dtype: A
     assert_same_nets(fit(name, mapped, CODES), fit(name, X.astype(np.float32), CODES))
 
 
-@pytest.mark.parametrize("name", ["neighbors", "near_class", "noise", "manifold_dataset", "mixture"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "neighbors",
+        "near_class",
+        "noise",
+        "manifold_dataset",
+        "mixture",
+        "mixture_of_tables",
+        "table_by_information",
+    ],
+)
 def test_sparse_rows_are_trained_on_alike(name: str) -> None:
     X = np.maximum(make_rows("tanh")[:N], 0)
 

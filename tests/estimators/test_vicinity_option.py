@@ -31,10 +31,18 @@ from sk_mixup.mixing import (
     Mixture,
     Mixup,
 )
-from tests.helpers.architectures import PROBLEMS, WEIGHT, assert_same_nets, get_tensors, make_net, make_rows
+from tests.helpers.architectures import (
+    ARCHITECTURES,
+    PROBLEMS,
+    WEIGHT,
+    assert_same_nets,
+    get_tensors,
+    make_net,
+    make_rows,
+)
 from tests.helpers.nets import QUICK
 from tests.helpers.stacking import fit_stacked, stacked
-from tests.helpers.vicinities import OF_IMAGES, OF_TARGETS, VICINITIES, fits
+from tests.helpers.vicinities import OF_TABLES, OF_TARGETS, VICINITIES, fits, get_architecture
 
 OWNERS = {"classes": MixupClassifier, "target": MixupRegressor}
 
@@ -45,15 +53,16 @@ OWNERS = {"classes": MixupClassifier, "target": MixupRegressor}
 def make(name: str, **options: Any) -> Any:
     problem = "target" if name in OF_TARGETS else "classes"
     defaults = {"vicinity": VICINITIES[name], "max_epochs": 2, "batch_size": 8}
-    return make_net("convolution", problem, **defaults | options)
+    return make_net(get_architecture(name), problem, **defaults | options)
 
 
 def get_data(name: str, n: int = 21) -> tuple[Any, Any]:
-    return make_rows("convolution")[:n], PROBLEMS["target" if name in OF_TARGETS else "classes"].y[:n]
+    problem = "target" if name in OF_TARGETS else "classes"
+    return make_rows(get_architecture(name))[:n], PROBLEMS[problem].y[:n]
 
 
 # One of each kind; the others are slow.
-SOME = ["erm", "near_class", "kernel", "noise", "cutmix", "manifold_dataset", "mixture_with_noise"]
+SOME = ["erm", "near_class", "kernel", "noise", "cutmix", "manifold_dataset", "mixture_with_noise", "table"]
 OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in VICINITIES if name not in SOME]
 
 
@@ -207,19 +216,8 @@ def assert_equal(together: list[Any], alone: list[Any]) -> None:
     assert losses[0] == pytest.approx(losses[1], rel=1e-9)
 
 
-STACKED = {
-    problem: [
-        name
-        for name in VICINITIES
-        if fits(name, classes=problem == "classes", images=True)
-        and not any(word in name for word in ("manifold", "inside", "hidden"))
-    ]
-    for problem in ("classes", "target")
-}
-
-
 STACKS = [("flattened", "classes", True), ("convolution", "target", False)]
-ALL_STACKS = product(("flattened", "tanh", "convolution"), STACKED, (False, True))
+ALL_STACKS = product(("flattened", "tanh", "convolution"), ("classes", "target"), (False, True))
 STACKS += [pytest.param(*case, marks=pytest.mark.slow) for case in ALL_STACKS if case not in STACKS]
 
 
@@ -228,7 +226,12 @@ STACKS += [pytest.param(*case, marks=pytest.mark.slow) for case in ALL_STACKS if
 def test_all_vicinities_are_trained_as_one_stack(
     float64: None, stacks: list[int], architecture: str, problem: str, weighted: bool
 ) -> None:
-    names = [name for name in STACKED[problem] if architecture == "convolution" or name not in OF_IMAGES]
+    names = [
+        name
+        for name in VICINITIES
+        if fits(name, classes=problem == "classes", shape=ARCHITECTURES[architecture].shape)
+        and not any(word in name for word in ("manifold", "inside", "hidden"))
+    ]
     nets = [
         make_net(architecture, problem, vicinity=VICINITIES[name], batch_size=8, random_state=k)
         for k, name in enumerate(names)
@@ -237,6 +240,13 @@ def test_all_vicinities_are_trained_as_one_stack(
     weights = [WEIGHT[:21] if weighted and k % 2 else None for k in range(len(nets))]
     assert_equal(*fit_both(nets, X, y, weights))
     assert stacks == [len(nets)] * 2
+
+
+@pytest.mark.usefixtures("stack_two")
+def test_vicinities_of_tables_are_trained_as_one_stack(float64: None, stacks: list[int]) -> None:
+    nets = [make(name, max_epochs=1, random_state=k) for k, name in enumerate(OF_TABLES)]
+    assert_equal(*fit_both(nets, *get_data("table")))
+    assert stacks == [len(nets)]
 
 
 @pytest.mark.usefixtures("stack_two")

@@ -24,6 +24,7 @@ from sk_mixup.mixing import (
     Extrapolation,
     FeatureExtrapolation,
     FeatureInterpolation,
+    FeatureSwap,
     GaussianNoise,
     KernelPartners,
     ManifoldMixup,
@@ -31,6 +32,7 @@ from sk_mixup.mixing import (
     Mixup,
     NeighborPartners,
     Partners,
+    TableMixup,
     Vicinity,
 )
 

@@ -57,6 +57,11 @@ def paste_row(image, partner, box):
     return pasted
 
 
+def swap_row(mixed, own, partner, marks):
+    """Take the features marked 1 from the row and those marked 2 from its partner, one by one."""
+    return np.array([(mixed, own, partner)[int(mark)][j] for j, mark in enumerate(marks)], dtype=np.float64)
+
+
 def normal_rows(seed, bounds, shape):
     """Standard normal numbers of an epoch: each batch has a generator of its own, each row its turn."""
     rows = []

@@ -17,6 +17,7 @@ from sk_mixup.mixing import (
     Extrapolation,
     FeatureExtrapolation,
     FeatureInterpolation,
+    FeatureSwap,
     GaussianNoise,
     ManifoldMixup,
     Mixture,
@@ -24,13 +25,24 @@ from sk_mixup.mixing import (
     NeighborPartners,
     PasteBoxes,
     RowFacts,
+    TableMixup,
     Vicinity,
     draw_boxes,
 )
 from sk_mixup.mixing.noise_source import NoiseSource
 from tests.helpers.reference import box_row
-from tests.helpers.vicinities import FILLED_UP, INF, NEAR, OF_TARGETS, VICINITIES, make_facts
+from tests.helpers.vicinities import (
+    BY_INFORMATION,
+    FILLED_UP,
+    INF,
+    NEAR,
+    OF_TARGETS,
+    VICINITIES,
+    get_shape,
+    make_facts,
+)
 
+IMAGE = (2, 5, 6)
 SIZES = [(1, 4), (4, 1), (9, 4), (7, 100)]
 PARTS = ("place", "lam", "lam_x", "layers")
 
@@ -38,7 +50,7 @@ PARTS = ("place", "lam", "lam_x", "layers")
 def draw(name_or_policy, n_samples, batch_size, seed=0, **options):
     policy = VICINITIES.get(name_or_policy, name_or_policy) if isinstance(name_or_policy, str) else None
     policy = name_or_policy if policy is None else policy
-    facts = make_facts(n_samples)
+    facts = make_facts(n_samples, get_shape(name_or_policy) if isinstance(name_or_policy, str) else IMAGE)
     return policy(np.random.default_rng(seed), n_samples, batch_size, facts=facts, **options)
 
 
@@ -141,7 +153,8 @@ def test_copy_of_a_policy_is_equal_and_draws_the_same(name):
     policy = pickle.loads(pickle.dumps(copy.deepcopy(copy.copy(VICINITIES[name]))))
     assert policy == VICINITIES[name]
     assert hash(policy) == hash(VICINITIES[name])
-    assert_same_plan(draw(policy, 9, 4), draw(name, 9, 4))
+    facts = make_facts(9, get_shape(name))
+    assert_same_plan(policy(np.random.default_rng(0), 9, 4, facts=facts), draw(name, 9, 4))
 
 
 @pytest.mark.parametrize("name", VICINITIES)
@@ -152,18 +165,19 @@ def test_repr_of_a_policy_builds_it(name):
 
 @pytest.mark.parametrize("name", VICINITIES)
 def test_policy_leaves_numpy_and_its_facts_alone(name):
-    inputs, targets, labels = np.arange(18.0).reshape(9, 2), np.arange(9.0), np.arange(9) % 3
-    facts = RowFacts(labels=labels, targets=targets, inputs=inputs, shape=(1, 4, 4), layers=("0", "1"))
+    inputs, targets, labels = np.arange(54.0).reshape(9, 6), np.arange(9.0), np.arange(9) % 3
+    shape = get_shape(name)
+    facts = RowFacts(labels=labels, targets=targets, inputs=inputs, shape=shape, layers=("0", "1"))
     before = np.random.get_state()[1].copy()  # noqa: NPY002  (the global state is what is looked at)
     VICINITIES[name](np.random.default_rng(0), 9, 4, facts=facts)
     assert np.array_equal(np.random.get_state()[1], before)  # noqa: NPY002
-    assert np.array_equal(inputs.ravel(), np.arange(18))
+    assert np.array_equal(inputs.ravel(), np.arange(54))
     assert np.array_equal(targets, np.arange(9))
     assert np.array_equal(labels, np.arange(9) % 3)
 
 
-# The kernel's sampler sorts the rows, and so draws others for other names.
-RENAMED = sorted(VICINITIES.keys() - set(OF_TARGETS))
+# The kernel's sampler sorts the rows, and so draws others for other names; information is rounded otherwise.
+RENAMED = sorted(VICINITIES.keys() - {*OF_TARGETS, *BY_INFORMATION})
 
 
 @settings(max_examples=30)
@@ -171,12 +185,12 @@ RENAMED = sorted(VICINITIES.keys() - set(OF_TARGETS))
 def test_renaming_the_rows_renames_the_rows_of_the_plan(renamed, name):
     # Row i of the one training set is row renamed[i] of the other.
     renamed = np.array(renamed)
-    labels, inputs = np.arange(9) % 3, np.random.default_rng(5).normal(size=(9, 2))
+    labels, inputs = np.arange(9) % 3, np.random.default_rng(5).normal(size=(9, 6))
     other_labels, other_inputs = np.empty_like(labels), np.empty_like(inputs)
     other_labels[renamed], other_inputs[renamed] = labels, inputs
     bounds, order, plans = np.array([0, 4, 9]), np.random.default_rng(1).permutation(9), []
     for own, by, at in ((labels, inputs, order), (other_labels, other_inputs, renamed[order])):
-        facts = RowFacts(labels=own, inputs=by, shape=(1, 4, 4), layers=("0", "1"))
+        facts = RowFacts(labels=own, inputs=by, shape=get_shape(name), layers=("0", "1"))
         plans.append(VICINITIES[name].draw(np.random.default_rng(2), bounds, at, facts))
     assert np.array_equal(plans[1].index, renamed[plans[0].index])
     assert [part for part in PARTS if not np.array_equal(*(getattr(p, part) for p in plans))] == []
@@ -309,12 +323,17 @@ def test_noise_has_one_std_and_no_partners():
 ALONE = sorted(name for name in VICINITIES if "mixture" not in name)
 
 
+def draw_mixture(name, parts, **options):
+    """Draw a mixture that fits the same data as one of its parts."""
+    return Mixture(parts, **options)(np.random.default_rng(0), 21, 8, facts=make_facts(21, get_shape(name)))
+
+
 @pytest.mark.parametrize("weights", [(1, 0), (np.float64(1e-9), 0.0)], ids=str)
 @pytest.mark.parametrize("name", ALONE)
 def test_mixture_with_all_weight_on_one_is_that_one(name, weights):
     own = draw(name, 21, 8)
     per = "batch" if own.mixes_hidden else "example"
-    plan = draw(Mixture((VICINITIES[name], Mixup(2.0)), weights=weights, per=per), 21, 8)
+    plan = draw_mixture(name, (VICINITIES[name], Mixup(2.0)), weights=weights, per=per)
     n_mixed = 1 if own.lam is None else len(own.lam)
     lam_x = own.lam if own.lam_x is None else own.lam_x
     assert np.array_equal(plan.order, own.order)
@@ -333,7 +352,7 @@ def test_mixture_with_all_weight_on_one_is_that_one(name, weights):
 @pytest.mark.parametrize("name", ALONE)
 def test_mixture_after_plain_training_draws_as_alone(name):
     # ERM draws nothing but the order, so what comes second finds the generator as if it were alone.
-    plan, own = draw(Mixture((ERM(), VICINITIES[name]), weights=(0, 1)), 21, 8), draw(name, 21, 8)
+    plan, own = draw_mixture(name, (ERM(), VICINITIES[name]), weights=(0, 1)), draw(name, 21, 8)
     assert np.array_equal(plan.index, own.index)
     assert own.lam is None or np.array_equal(plan.lam, own.lam)
     np.testing.assert_equal(draw_noises(plan), draw_noises(own))
@@ -464,7 +483,7 @@ def test_unknown_layer_is_refused():
 
 @pytest.mark.parametrize("name", VICINITIES)
 def test_facts_that_hold_everything_pass_every_check(name):
-    VICINITIES[name].check(make_facts(9))
+    VICINITIES[name].check(make_facts(9, get_shape(name)))
 
 
 NAN = float("nan")
@@ -540,11 +559,18 @@ MIXTURE = [
     ({"vicinities": TWO, "weights": (INF, 1)}, ValueError, r"weights must be in .*; got inf\."),
     ({"vicinities": TWO, "weights": ("1", 1)}, TypeError, r"weights must be a real number; got '1'\."),
 ]
+WEIGHTS = [
+    ({"weights": "mutual"}, ValueError, r"weights must be one of 'equal', 'mutual_info'; got 'mutual'"),
+    ({"weights": (1, 2)}, ValueError, r"weights must be one of 'equal', 'mutual_info'; got \(1, 2\)"),
+    ({"weights": None}, ValueError, r"weights must be one of 'equal', 'mutual_info'; got None"),
+]
 BAD = [
     *((Mixup, *case) for case in (*ALPHA, *N_MIXED, *PARTNERS)),
     *((CutMix, *case) for case in (*ALPHA, *PARTNERS)),
     *((ManifoldMixup, *case) for case in (*ALPHA, *N_MIXED, *PARTNERS, *LAYERS)),
     *((Extrapolation, *case) for case in (*ALPHA, *PARTNERS)),
+    *((FeatureSwap, *case) for case in (*ALPHA, *PARTNERS, *WEIGHTS)),
+    *((TableMixup, *case) for case in (*ALPHA, *PARTNERS, *WEIGHTS)),
     *((FeatureInterpolation, *case) for case in (*STEP, *LAYERS, *PARTNERS)),
     *((FeatureExtrapolation, *case) for case in (*STEP, *LAYERS, *PARTNERS)),
     (FeatureInterpolation, {"lam": 1.5}, ValueError, r"lam must be in \(0, 1\]; got 1\.5\."),

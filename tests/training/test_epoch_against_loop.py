@@ -28,6 +28,7 @@ from sk_mixup.mixing import (
     Operation,
     PasteBoxes,
     Plan,
+    SwapFeatures,
 )
 from sk_mixup.modules import MLP
 from tests.helpers.architectures import (
@@ -41,7 +42,7 @@ from tests.helpers.architectures import (
     note_epochs,
 )
 from tests.helpers.nets import QUICK
-from tests.helpers.reference import mix_row, noisy_row, normal_rows, paste_row
+from tests.helpers.reference import mix_row, noisy_row, normal_rows, paste_row, swap_row
 from tests.helpers.sampling import cover_pairs
 from tests.helpers.vicinities import FILLED_UP, INF, VICINITIES, Noted, fits
 
@@ -64,6 +65,8 @@ def make_step(operation: Operation, plan: Plan, shape: tuple[int, ...]) -> Calla
     """Return a slow form of an operation: what it makes of the input at a place of the epoch."""
     if isinstance(operation, PasteBoxes):
         return lambda i, x, inputs: paste_row(x, inputs[1], operation.values[:, i])
+    if isinstance(operation, SwapFeatures):
+        return lambda i, x, inputs: swap_row(x, *inputs[:2], operation.values[:, i])
     assert isinstance(operation, AddNoise)
     noise = normal_rows(operation.noise.seed, plan.bounds, shape)
     return lambda i, x, inputs: noisy_row(x, noise[i], operation.values[i])
@@ -158,7 +161,7 @@ def assert_equals_slow_loop(
 
 
 def _go_together(name: str, architecture: str, problem: str, stepwise: bool, weighted: bool) -> bool:
-    possible = fits(name, classes="target" not in problem, images=architecture == "convolution")
+    possible = fits(name, classes="target" not in problem, shape=ARCHITECTURES[architecture].shape)
     return possible and not (weighted and name in FILLED_UP)
 
 
@@ -400,7 +403,7 @@ def test_rows_without_weight_take_no_part(float64: None, name: str) -> None:
     "name", ["mixup", "near_class", "kernel", "cutmix", "mixture_with_noise", "manifold"]
 )
 def test_training_writes_to_nothing_it_is_given(name: str) -> None:
-    classes = fits(name, classes=True, images=True)
+    classes = fits(name, classes=True, shape=ARCHITECTURES["convolution"].shape)
     problem = PROBLEMS["classes" if classes else "target"]
     X, y, weight = make_rows("convolution")[:N], problem.y[:N].copy(), WEIGHT[:N].copy()
     copies = [part.copy() for part in (X, y, weight)]

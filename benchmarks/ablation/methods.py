@@ -9,11 +9,13 @@ from sk_mixup.mixing import (
     Extrapolation,
     FeatureExtrapolation,
     FeatureInterpolation,
+    FeatureSwap,
     GaussianNoise,
     ManifoldMixup,
     Mixture,
     Mixup,
     NeighborPartners,
+    TableMixup,
 )
 
 __all__ = ["BASELINE", "PUBLISHED", "Method", "make_methods"]
@@ -31,7 +33,7 @@ class Method:
 
     group: str  # The choice that it varies
     options: dict[str, Any]  # Of the classifier
-    is_for_images: bool = False  # Whether only images can be mixed so
+    only_for: str = ""  # "images" or "tables" where nothing else can be mixed so
 
 
 def make_methods(alpha: float, layers: Sequence[str]) -> dict[str, Method]:
@@ -96,9 +98,17 @@ def _list_relatives(alpha: float) -> dict[str, Method]:
         "extrapolation": Extrapolation(alpha),
     }
     noise = {f"noise {std:g}": GaussianNoise(std) for std in (0.05, 0.1, 0.2)}
+    swapped = {
+        "feature swap": FeatureSwap(alpha),
+        "feature swap, alpha 1": FeatureSwap(1.0),
+        "feature swap by information": FeatureSwap(alpha, weights="mutual_info"),
+        "table mixup": TableMixup(alpha),
+        "mixup or feature swap": Mixture((Mixup(alpha), FeatureSwap(alpha))),
+    }
     pasted = {"CutMix": CutMix(), "mixup or CutMix": Mixture((Mixup(alpha), CutMix()))}
     return {
         **{name: Method("relatives", {"vicinity": policy}) for name, policy in near.items()},
         **{name: Method("noise", {"vicinity": policy}) for name, policy in noise.items()},
-        **{name: Method("images", {"vicinity": policy}, True) for name, policy in pasted.items()},
+        **{name: Method("tables", {"vicinity": policy}, "tables") for name, policy in swapped.items()},
+        **{name: Method("images", {"vicinity": policy}, "images") for name, policy in pasted.items()},
     }

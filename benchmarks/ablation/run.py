@@ -57,7 +57,7 @@ class Config(TablesAndImagesConfig):
         """Check every option."""
         super().__post_init__()
         for method in self.methods:
-            check_known("--methods", method, self._make_all(is_image=True))
+            check_known("--methods", method, self._make_all(is_image=True) | self._make_all(is_image=False))
 
     def make_methods(self, *, is_image: bool) -> dict[str, Method]:
         """Return the rows asked for, by name; ERM is always among them."""
@@ -73,7 +73,8 @@ class Config(TablesAndImagesConfig):
         n_layers = len(self.widths if is_image else self.hidden_layer_sizes)
         layers = [f"layers.{first + step * number}" for number in range(n_layers)]
         methods = make_methods(self.image_alpha if is_image else self.table_alpha, layers)
-        return {name: method for name, method in methods.items() if is_image or not method.is_for_images}
+        other = "tables" if is_image else "images"
+        return {name: method for name, method in methods.items() if method.only_for != other}
 
     def make_table_options(self, table: Table) -> dict[str, Any]:
         """Return how long a net is trained on a table, and in what batches."""
@@ -93,7 +94,16 @@ PRESETS = {
     "gpu": Config(device="cuda", n_jobs=2, image_rows=10_000, widths=(64, 128, 256), image_epochs=100),
     "smoke": Config(
         datasets=("iris", "digit_images"),
-        methods=("mixup", "k = 3", "10 neighbours", "hidden layer 1", "ERM, smoothing 0.1", "CutMix"),
+        methods=(
+            "mixup",
+            "k = 3",
+            "10 neighbours",
+            "hidden layer 1",
+            "ERM, smoothing 0.1",
+            "feature swap by information",
+            "table mixup",
+            "CutMix",
+        ),
         n_seeds=2,
         n_jobs=1,
         hidden_layer_sizes=(16,),

@@ -114,7 +114,7 @@ def test_make_methods_are_options_that_the_estimator_knows(is_image: bool) -> No
     for method in methods.values():
         net = MixupClassifier(**method.options)
         assert {name: getattr(net, name) for name in method.options} == method.options
-    assert ("CutMix" in methods) == is_image
+    assert ("CutMix" in methods, "feature swap" in methods) == (is_image, not is_image)
     n_layers = len(Config().widths if is_image else Config().hidden_layer_sizes)
     assert sum(name.startswith("hidden layer") for name in methods) == n_layers
 

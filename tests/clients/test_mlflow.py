@@ -46,7 +46,9 @@ def _tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture
-def autolog() -> Iterator[None]:
+def autolog(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Log every fit; which packages a model needs is known without a process that looks at its imports."""
+    monkeypatch.setattr(mlflow.models, "infer_pip_requirements", lambda *_, fallback, **__: fallback)
     mlflow.sklearn.autolog(silent=True)
     yield
     mlflow.sklearn.autolog(disable=True)

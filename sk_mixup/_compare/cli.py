@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 import sys
@@ -40,7 +40,7 @@ PROG = "python -m sk_mixup"
 PACKAGES = ("pandas", "skrub", "matplotlib")
 INTERRUPTED = 130
 # Up to so many rows the folds are drawn twice, and alpha is chosen by inner folds, not by one held-out part.
-FEW_ROWS, VERY_FEW_ROWS = 2000, 1000
+FEW_ROWS, VERY_FEW_ROWS = 1500, 1000
 N_INNER, HELD_OUT = 3, 0.25
 MOST_WARNINGS = 3
 
@@ -74,21 +74,26 @@ def _make_parser() -> ArgumentParser:
         help="does mixup help on my table?",
         description="Does mixup help on my table? Trains networks without mixup (alpha = 0) and with it, in "
         "cross-validation, and says where it helps, where it loses and where that is unclear. Saves a plot "
-        "and a table. Up to 5,000 rows take about a minute on two cores.",
-        formatter_class=ArgumentDefaultsHelpFormatter,
+        "and a table. That takes a minute or two on two cores.",
     )
     add = compare.add_argument
     add("file", metavar="FILE", type=Path, help="CSV or TSV, maybe in gzip, bz2, xz or zip; or Parquet")
     add("--target", required=True, metavar="COLUMN", help="name of the column to predict")
-    add("--task", choices=("classification", "regression"), help="what to learn; None guesses")
-    add("--alphas", default="0.2,1", help="strengths of mixing to compare with 0, separated by commas")
-    add("--folds", type=int, default=5, help="parts of the rows, each tested once")
-    add("--repeats", type=int, help=f"how often they are drawn anew; None: 2 up to {FEW_ROWS} rows, else 1")
+    add("--task", choices=("classification", "regression"), help="what to learn; guessed by default")
+    add("--alphas", default="0.2,1", help="strengths of mixing to compare with 0 (%(default)s)")
+    add("--folds", type=int, default=5, help="parts of the rows, each tested once (%(default)s)")
+    add("--repeats", type=int, help=f"how often they are drawn anew (2 up to {FEW_ROWS} rows, else 1)")
     add("--ensemble", action="store_true", help="compare ensembles of 8 networks, which takes longer")
-    add("--rows", type=int, default=5000, help="of more rows so many are drawn")
-    add("--seed", type=int, default=0, help="of the folds and of the networks")
-    add("--out", type=Path, default=Path(), metavar="DIR", help="where the plot and the table are saved")
-    add("--encoding", default="utf-8-sig", help="of a text file")
+    add("--rows", type=int, default=3000, help="of more rows so many are drawn (%(default)s)")
+    add("--seed", type=int, default=0, help="of the folds and of the networks (%(default)s)")
+    add(
+        "--out",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="where the plot and the table are saved (here)",
+    )
+    add("--encoding", default="utf-8-sig", help="of a text file (%(default)s)")
     return parser
 
 

@@ -33,6 +33,7 @@ from benchmarks.peers.contenders import (
     time_image_fits,
     time_predictions,
 )
+from benchmarks.speed.ensemble import time_ensemble
 from benchmarks.speed.gpu import time_gpu
 from benchmarks.speed.growth import measure_growth
 from benchmarks.speed.mixing import time_mixing
@@ -42,6 +43,7 @@ __all__ = ["COMMAND", "Config", "run"]
 
 ABALONE = (8, 28)
 WIDE = (54, 7)
+ENSEMBLE_SIZES = (32, 128)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +73,12 @@ class Config(BaseConfig):
 
     predict_rows: tuple[Count, ...] = (1, 10, 100, 1000, 100_000)
     """Numbers of rows that are predicted at once."""
+
+    ensemble_rows: Several = 5000
+    """Rows of the table of 20 features on which an ensemble is compared with one net."""
+
+    ensemble_epochs: Count = 25
+    """Epochs of those fits."""
 
     growth_rows: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
     """Numbers of rows of the fits whose growth is measured; the second is the base."""
@@ -104,6 +112,8 @@ PRESETS = {
         n_steps=4,
         image_rows=40,
         mixed_rows=2048,
+        ensemble_rows=400,
+        ensemble_epochs=1,
         growth_rows=(120, 60),
     ),
 }
@@ -143,6 +153,7 @@ def list_groups(config: Config) -> list[tuple[str, str]]:
         "images": ["images/128"],
         "mixing": ["128x3x32x32", "1024x54"],
         "prediction": [f"wide/{n_rows}" for n_rows in config.predict_rows],
+        "ensemble": [f"table/{size}" for size in ENSEMBLE_SIZES],
         "growth": ["wide"],
     }
     return [(part, case) for part, cases in groups.items() for case in cases]
@@ -190,6 +201,12 @@ def _measure_prediction(config: Config, part: str, case: str) -> Iterable[dict[s
     return _make_records(part, case, time_predictions(config.rounds, n_rows), n_rows, "row")
 
 
+def _measure_ensemble(config: Config, part: str, case: str) -> Iterable[dict[str, Any]]:
+    epochs, size = config.ensemble_epochs, int(case.split("/")[1])
+    seconds = time_ensemble(config.rounds, config.ensemble_rows, batch_size=size, epochs=epochs)
+    return _make_records(part, case, seconds, epochs, "epoch")
+
+
 def _measure_growth(config: Config, part: str, case: str) -> Iterable[dict[str, Any]]:
     largest, base = max(config.growth_rows), config.growth_rows[1]
     names = {largest: "largest", base: "base"}
@@ -211,6 +228,7 @@ MEASURES = {
     "images": _measure_images,
     "mixing": _measure_mixing,
     "prediction": _measure_prediction,
+    "ensemble": _measure_ensemble,
     "growth": _measure_growth,
     "gpu": _measure_gpu,
 }
@@ -248,9 +266,12 @@ def describe_protocol(config: Config) -> str:
         "are of CIFAR's shape, their net is that of PyTorch's tutorial, two convolutions and three linear "
         f"layers. Mixing alone: inputs and labels of {config.mixed_rows} rows, batch by batch, with the "
         "draws, one weight a batch; the peer is the fastest of timm, torchvision (images only) and the "
-        "paper's formula. Growth: fits at batch size 128, each number of rows in a process of its own; "
-        "memory is the peak resident size beyond what was held before the fit, when the data were there "
-        "already."
+        "paper's formula. Ensemble: MixupEnsembleClassifier with its eight members on two threads, beside a "
+        "fit of MixupClassifier on one thread and on two, of which the faster counts, on "
+        f"{config.ensemble_rows} rows of 20 features and 2 classes, {config.ensemble_epochs} epochs with "
+        "held-out rows and without a stop. Growth: fits at batch size 128, each number of rows in a process "
+        "of its own; memory is the peak resident size beyond what was held before the fit, when the data "
+        "were there already."
     )
 
 

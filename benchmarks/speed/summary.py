@@ -46,6 +46,10 @@ LINES = [
         Line("predict_proba ÷ MLPClassifier's", "prediction", f"wide/{n_rows}", "mixup", "sklearn", target)
         for n_rows, target in {1: 1.3, 10: 1.3, 100: 1.3, 1000: 1.3, 100_000: 1.0}.items()
     ),
+    *(
+        Line("fit of an ensemble of 8 ÷ fit of one net", "ensemble", case, "ensemble", "peer", 4.5, 4.0)
+        for case in ("table/32", "table/128")
+    ),
     Line("time per row, largest ÷ base", "growth", "wide", "largest", "base", 1.2, is_paired=False),
     Line("peak memory beyond the data ÷ data", "memory", "wide", "largest", "data", 0.3, is_share=True),
     Line("GPU: fit ÷ skorch fit", "gpu", "fit", "mixup", SHUFFLED, 0.2, 0.1),

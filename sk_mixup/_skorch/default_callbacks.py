@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from sklearn.metrics import check_scoring
+from sklearn.metrics import accuracy_score, check_scoring
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring, LRScheduler, PassthroughScoring, PrintLog
 from skorch.callbacks.scoring import ScoringBase
@@ -29,6 +29,7 @@ __all__ = [
     "restore_best",
     "scored_by_labels",
     "scores_trained_rows",
+    "takes_joined_batches",
     "without_callbacks",
 ]
 
@@ -85,7 +86,10 @@ class QuickScoring(PassthroughScoring):
 
 
 class WeightedScoring(EpochScoring):
-    """skorch's EpochScoring, which scores held-out rows that have weights by these."""
+    """skorch's EpochScoring, which scores held-out rows that have weights by these.
+
+    Accuracy is counted here: scikit-learn's rules take longer than all else at an epoch's end.
+    """
 
     def _initialize_cache(self) -> None:
         super()._initialize_cache()
@@ -100,9 +104,20 @@ class WeightedScoring(EpochScoring):
 
     def _scoring(self, net: Any, X_test: object, y_test: object) -> Any:
         if not self.weights_:
+            if self.scoring == "accuracy":
+                return _compute_accuracy(y_test, net.predict(X_test))
             return super()._scoring(net, X_test, y_test)
         weight = torch.cat(self.weights_).numpy(force=True)
         return check_scoring(net, self.scoring_)(net, X_test, y_test, sample_weight=weight)
+
+
+def _compute_accuracy(y_true: object, y_pred: object) -> float:
+    """Return scikit-learn's accuracy; of plain labels of one type without its rules."""
+    if isinstance(y_pred, np.ndarray) and isinstance(y_true, np.ndarray) and y_true.ndim == 1:
+        is_alike = y_pred.shape == y_true.shape and y_pred.dtype == y_true.dtype
+        if is_alike and y_true.dtype.kind in "biuUS" and len(y_true):
+            return float(np.mean(y_pred == y_true))
+    return float(accuracy_score(y_true, y_pred))
 
 
 class LabelExtractor:
@@ -159,6 +174,11 @@ def scores_trained_rows(callback: object) -> bool:
     if not isinstance(callback, EpochScoring) or not callback.on_train:
         return False
     return type(callback).on_batch_end is EpochScoring.on_batch_end
+
+
+def takes_joined_batches(callback: object) -> bool:
+    """Whether a callback does no more with held-out batches than to keep them for a score of the epoch."""
+    return type(callback) in (EpochScoring, WeightedScoring) and not getattr(callback, "on_train", True)
 
 
 QUICK = {PrintLog: QuietPrintLog, EpochScoring: WeightedScoring, PassthroughScoring: QuickScoring}
@@ -273,6 +293,13 @@ class Watchers:
         return has_batch_hooks(self.net) or any(
             looks_at_batches(callback, training)
             and not (self.scores_after_epochs and scores_trained_rows(callback))
+            for _, callback in self.callbacks
+        )
+
+    def look_at_held_out_batches(self) -> bool:
+        """Whether anyone wants to be called before or after each held-out batch of the right size."""
+        return has_batch_hooks(self.net) or any(
+            looks_at_batches(callback, training=False) and not takes_joined_batches(callback)
             for _, callback in self.callbacks
         )
 

@@ -16,7 +16,7 @@ from skorch.utils import is_dataset, to_device
 import torch
 from torch import Tensor
 
-from sk_mixup._data.batches import RowSlices
+from sk_mixup._data.batches import Batch, RowSlices
 from sk_mixup._random import draw_seed, make_generator, seeded_torch
 from sk_mixup._skorch.dataset_items import ReadBatches, refuse_loader, split_inputs
 from sk_mixup._skorch.datasets import Placement, is_whole, refuse_weights, scale_weights, unwrap_subset
@@ -25,6 +25,7 @@ from sk_mixup._skorch.default_callbacks import (
     is_early_stopping,
     quicken,
     restore_best,
+    takes_joined_batches,
     without_callbacks,
 )
 from sk_mixup._skorch.facts import check_distances, make_facts, number_classes
@@ -425,8 +426,14 @@ class MixupNetMixin(MixedSteps):
         evaluator = self.get_evaluator(batches, fit_params)
         if evaluator is not None:
             self._set_training(False)
-            evaluator.evaluate(batches, losses.add)
+            evaluator.evaluate(batches, losses.add, self._show_scorings)
         return evaluator is not None
+
+    def _show_scorings(self, batch: Batch, output: Tensor) -> None:
+        """Show callbacks that score an epoch several held-out batches as one."""
+        for _, callback in self.callbacks_:
+            if takes_joined_batches(callback):
+                callback.on_batch_end(self, batch=batch, y_pred=output, training=False)
 
     def choose_trainer(self, batches: Any, fit_params: dict[str, object]) -> Trainer | str:
         """Return what runs a training epoch faster than step by step, or in words why it cannot be done."""

@@ -156,7 +156,7 @@ def choose_evaluator(
     """Return what computes the losses of a validation set faster than step by step, if there is such."""
     if fit_params or not isinstance(batches, RowSlices) or find_overridden(net, ("validation_step",)):
         return None
-    if net._watchers.look_at_batches(training=False):
+    if net._watchers.look_at_held_out_batches():
         return None
     trainer = net._find_own_step() or net._build_trainer(batches.rows)
     return trainer if isinstance(trainer, PerceptronTrainer) else None

@@ -182,8 +182,11 @@ class PerceptronTrainer(Trainer):
         """Flatten the features."""
         return x.flatten(1)
 
-    def evaluate(self, batches: RowSlices, record: Record) -> None:
-        """Compute the losses of the batches of a validation set; nothing is trained."""
+    def evaluate(self, batches: RowSlices, record: Record, show: Callable[[Batch, Tensor], None]) -> None:
+        """Compute the losses of the batches of a validation set; nothing is trained.
+
+        Several batches are computed as one, and `show` is called with it and its outputs.
+        """
         widest = max(layer.out_features for layer in self.layers)
         n_joined = max(1, self.block_elements // (batches.batch_size * widest))
         layers = [_SingleLayer(layer) for layer in self.layers]
@@ -192,6 +195,7 @@ class PerceptronTrainer(Trainer):
                 lam = torch.ones(1, len(y), dtype=self.dtype, device=y.device)
                 prepared = self.loss.prepare(y.unsqueeze(0), lam, weight, sizes)
                 output = _predict(layers, self.shape_inputs(x))
+                show(Batch(x, y, weight), output)
                 kept = torch.empty_like(output)
                 self.loss.compute_gradient(output, kept, *prepared)
                 losses = sum_batches(self.loss.compute_values(kept, *prepared), sizes)

@@ -212,11 +212,12 @@ def _list_columns(frame: object, is_wanted: Callable[[str], bool] = bool) -> lis
     return [(X.columns[j], X.iloc[:, j] if hasattr(X, "iloc") else X[X.columns[j]]) for j in wanted]
 
 
-def find_categories(X: Any) -> np.ndarray | None:
+def find_categories(X: object) -> np.ndarray | None:
     """Return which columns of a frame of pandas or polars are of a categorical dtype; None for no frame."""
     if not _is_frame(X):
         return None
-    return np.array([str(dtype).lower().startswith(("categor", "enum")) for dtype in X.dtypes])
+    frame: Any = X
+    return np.array([str(dtype).lower().startswith(("categor", "enum")) for dtype in frame.dtypes])
 
 
 def _warn_codes(X: object, owner: str) -> None:

@@ -186,7 +186,7 @@ CONTENDERS = {
     "MLP of scikit-learn": Contender(_make_perceptron),
     "RealMLP-TD-S": Contender(partial(_make_pytabkit, name="RealMLP_TD_S"), ("pytabkit",), is_slow=True),
     "TabM-D": Contender(partial(_make_pytabkit, name="TabM_D"), ("pytabkit",), is_slow=True),
-    "TabM, mixup": Contender(_make_tabm, ("tabm",), is_slow=True),
+    "TabM with mixup": Contender(_make_tabm, ("tabm",), is_slow=True),
     PLAIN: Contender(partial(_make_ours, alpha=0)),
     OURS: Contender(_make_ours),
     ENSEMBLE: Contender(_make_ensemble),

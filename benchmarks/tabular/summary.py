@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
 import numpy as np
 
 from benchmarks.harness.figures import make_figure, render_png, tidy
@@ -252,5 +253,6 @@ def _draw_times(ax: Axes, rows: Sequence[Row], metric: str, name: str) -> None:
             textcoords="offset points",
         )
     ax.set(xscale="log", xlabel="CPU seconds of a fit", ylabel=f"mean {name}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.margins(0.2)
     tidy(ax)

@@ -1,23 +1,25 @@
 """Ensembles trained as one: members, held-out parts, averages, uncertainty."""
 
 from collections.abc import Callable
+import pickle
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 import numpy as np
 import pytest
+from scipy.stats import entropy
 from sklearn.base import clone, is_classifier
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 import torch
+from torch import nn
 from torch.utils.data import Subset
 
-from sk_mixup import (
-    MixupClassifier,
-    MixupEnsembleClassifier,
-    MixupEnsembleRegressor,
-    MixupRegressor,
-)
+from sk_mixup import MixupClassifier, MixupEnsembleClassifier, MixupEnsembleRegressor, MixupRegressor
 from sk_mixup.estimators._holdout import divide_rows
+from tests.helpers.stacking import stacked
 
 QUICK = {"n_members": 3, "random_state": 0, "estimator__max_epochs": 3, "estimator__lr": 0.01}
 MEMBERS = {MixupEnsembleClassifier: MixupClassifier, MixupEnsembleRegressor: MixupRegressor}
@@ -130,3 +132,137 @@ def test_each_row_is_held_out_once(
     assert len(sizes) == n_members
     assert sizes.sum() == len(table.X)
     assert sizes.max() - sizes.min() <= 1
+
+
+def test_rows_of_a_group_are_held_out_together(blobs: Any) -> None:
+    groups = np.arange(60) // 6
+    model = MixupEnsembleClassifier(**QUICK).fit(blobs.X, blobs.y, groups=groups)
+    assert all(len(set(model.held_out_by_[groups == group])) == 1 for group in range(10))
+    with pytest.raises(ValueError, match="n_members must be at most the number of groups"):
+        MixupEnsembleClassifier(**QUICK).fit(blobs.X, blobs.y, groups=groups // 5)
+
+
+def test_fewer_rows_than_members_are_refused_and_rare_classes_kept(blobs: Any) -> None:
+    with pytest.raises(ValueError, match="n_members must be at most the number of rows"):
+        MixupEnsembleClassifier(**QUICK).set_params(n_members=61).fit(blobs.X, blobs.y)
+    y = np.array(["rare", *["a", "b"] * 29, "a"])
+    model = MixupEnsembleClassifier(**QUICK).fit(blobs.X, y)
+    assert model.classes_.tolist() == ["a", "b", "rare"]
+    assert all(member.classes_.tolist() == ["a", "b", "rare"] for member in model.estimators_)
+
+
+def test_rows_of_weight_0_are_predicted_by_who_would_have_held_them_out(blobs: Any) -> None:
+    weight = np.repeat([1.0, 0.0], 30)
+    model = MixupEnsembleClassifier(**QUICK).fit(blobs.X, blobs.y, sample_weight=weight)
+    assert np.bincount(model.held_out_by_[weight > 0]).tolist() == [10, 10, 10]
+    assert np.isfinite(model.oof_predict_proba_).all()
+
+
+# -- held-out predictions ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("owner", "data"), CASES)
+def test_oof_is_what_the_member_predicts_that_held_the_row_out(
+    owner: Any, data: str, request: pytest.FixtureRequest
+) -> None:
+    table = request.getfixturevalue(data)
+    model = owner(**QUICK).fit(table.X, table.y)
+    expected = np.stack(
+        [
+            predict(model.estimators_[number], table.X[row : row + 1])[0]
+            for row, number in enumerate(model.held_out_by_)
+        ]
+    )
+    found = model.oof_predict_proba_ if is_classifier(model) else model.oof_prediction_
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+def test_a_single_member_predicts_what_it_held_out(line: Any) -> None:
+    model = MixupEnsembleRegressor(**QUICK).set_params(n_members=1).fit(line.X, line.y)
+    is_known = model.held_out_by_ == 0
+    assert is_known.sum() == 6
+    np.testing.assert_array_equal(np.isnan(model.oof_prediction_), ~is_known)
+    error = np.square(model.oof_prediction_ - line.y)[is_known].mean()
+    np.testing.assert_allclose(model.residual_variance_, error)
+
+
+@pytest.mark.parametrize("options", [{"early_stopping": False}, {"train_split": None}], ids=str)
+def test_members_that_hold_nothing_out_leave_no_oof(blobs: Any, options: dict[str, Any]) -> None:
+    named = {f"estimator__{name}": value for name, value in options.items()}
+    model = MixupEnsembleClassifier(**QUICK, **named).fit(blobs.X, blobs.y)
+    with pytest.raises(AttributeError, match="early_stopping=True and train_split='auto'"):
+        model.oof_predict_proba_  # noqa: B018
+    expected = np.mean([net.predict_proba(blobs.X) for net in model.estimators_], axis=0)
+    np.testing.assert_allclose(model.predict_proba(blobs.X), expected, rtol=0, atol=1e-6)
+
+
+# -- prediction --------------------------------------------------------------------------
+
+MODULES = {
+    "default": {},
+    "dropout": {"estimator__module__dropout": 0.5},
+    "tanh": {"estimator__module": nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3))},
+}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_prediction_is_the_mean_of_the_members_row_by_row(blobs: Any, module: str) -> None:
+    model = MixupEnsembleClassifier(**QUICK, **MODULES[module]).fit(blobs.X, blobs.y)
+    members = np.stack([net.predict_proba(blobs.X) for net in model.estimators_])
+    proba = model.predict_proba(blobs.X)
+    np.testing.assert_allclose(model.predict_members(blobs.X), members, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(proba, members.mean(axis=0), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(np.exp(model.predict_log_proba(blobs.X)), proba, rtol=0, atol=1e-6)
+    alone = np.concatenate([model.predict_proba(blobs.X[row : row + 1]) for row in range(60)])
+    np.testing.assert_allclose(alone, proba, rtol=0, atol=0 if module != "tanh" else 1e-7)
+
+
+def test_uncertainty_is_that_of_scipy(blobs: Any, line: Any, multilabel: Any) -> None:
+    model = MixupEnsembleClassifier(**QUICK).fit(blobs.X, blobs.y)
+    members = model.predict_members(blobs.X)
+    total, aleatoric, epistemic = model.predict_uncertainty(blobs.X)
+    np.testing.assert_allclose(total, entropy(members.mean(axis=0), axis=1))
+    np.testing.assert_allclose(aleatoric, entropy(members, axis=2).mean(axis=0))
+    divergence = entropy(members, members.mean(axis=0)[None], axis=2).mean(axis=0)
+    np.testing.assert_allclose(epistemic, divergence, atol=1e-12)
+    several = MixupEnsembleClassifier(**QUICK).fit(multilabel.X, multilabel.y)
+    p = several.predict_proba(multilabel.X)
+    expected = entropy(np.stack([p, 1 - p]), axis=0)
+    np.testing.assert_allclose(several.predict_uncertainty(multilabel.X).total, expected)
+    values = MixupEnsembleRegressor(**QUICK).fit(line.X, line.y)
+    found = values.predict_uncertainty(line.X)
+    np.testing.assert_allclose(found.epistemic, values.predict_members(line.X).var(axis=0))
+    np.testing.assert_allclose(found.aleatoric, np.square(values.oof_prediction_ - line.y).mean())
+
+
+# -- as an estimator ---------------------------------------------------------------------
+
+
+def test_options_of_members_are_given_in_any_way(blobs: Any) -> None:
+    given = MixupEnsembleClassifier(MixupClassifier(max_epochs=3, lr=0.01), n_members=3, random_state=0)
+    put = MixupEnsembleClassifier(n_members=3, random_state=0).set_params(
+        estimator__max_epochs=3, estimator__lr=0.01
+    )
+    expected = MixupEnsembleClassifier(**QUICK).fit(blobs.X, blobs.y).predict_proba(blobs.X)
+    for model in (given, put, clone(put)):
+        np.testing.assert_array_equal(model.fit(blobs.X, blobs.y).predict_proba(blobs.X), expected)
+    with pytest.raises(ValueError, match="Did you mean 'n_members'"):
+        MixupEnsembleClassifier().set_params(n_member=3)
+    with pytest.raises(ValueError, match="Did you mean 'alpha'"):
+        MixupEnsembleClassifier(estimator__alhpa=3).fit(blobs.X, blobs.y)
+    with pytest.raises(TypeError, match="estimator must be a MixupClassifier"):
+        MixupEnsembleClassifier(MixupRegressor()).fit(blobs.X, blobs.y)
+
+
+def test_a_search_under_stacked_trains_all_members_of_all_ensembles_as_one(
+    blobs: Any, stacks: list[int]
+) -> None:
+    model = make_pipeline(StandardScaler(), MixupEnsembleClassifier(**QUICK))
+    grid = {"mixupensembleclassifier__estimator__alpha": [0, 0.4]}
+    names = np.array(["a", "b", "c"])[blobs.y]
+    with stacked():
+        search = GridSearchCV(model, grid, cv=2).fit(blobs.X, names)
+    assert max(stacks) > 3
+    assert search.best_score_ > 0.5
+    alone = pickle.loads(pickle.dumps(search)).predict_proba(blobs.X)
+    np.testing.assert_array_equal(alone, search.predict_proba(blobs.X))

@@ -20,6 +20,8 @@ import torch
 
 from sk_mixup import (
     MixupClassifier,
+    MixupEnsembleClassifier,
+    MixupEnsembleRegressor,
     MixupGAN,
     MixupNetMixin,
     MixupRegressor,
@@ -37,7 +39,14 @@ from sk_mixup.mixing import (
 from tests.helpers.sampling import share_checks
 
 ESTIMATORS = [MixupClassifier, MixupRegressor]
-DOCUMENTED = [*ESTIMATORS, SemiSupervisedMixupClassifier, MixupGAN, MixupNetMixin]
+DOCUMENTED = [
+    *ESTIMATORS,
+    MixupEnsembleClassifier,
+    MixupEnsembleRegressor,
+    SemiSupervisedMixupClassifier,
+    MixupGAN,
+    MixupNetMixin,
+]
 
 # No stochastic mini-batch fit equals a fit on repeated rows to 1e-7: other rows meet in its
 # batches. scikit-learn exempts its own SGDClassifier (its meta-issue #16298). What holds
@@ -93,6 +102,18 @@ OTHERS = {
 @pytest.mark.filterwarnings("ignore:alpha is not used where vicinity is given")
 @share_checks({net.set_params(lr=0.03, max_epochs=20): exempt for net, exempt in OTHERS.items()})
 def test_one_of_the_others_passes_check(estimator: Any, check: Any) -> None:
+    check(estimator)
+
+
+ENSEMBLES = [
+    owner(n_members=2, **{f"estimator__{name}": value for name, value in QUICK.items()})
+    for owner in (MixupEnsembleClassifier, MixupEnsembleRegressor)
+]
+
+
+@pytest.mark.slow
+@parametrize_with_checks(ENSEMBLES, expected_failed_checks=lambda _: EXEMPT)
+def test_ensemble_passes_check(estimator: Any, check: Any) -> None:
     check(estimator)
 
 

@@ -44,16 +44,20 @@ class Peak:
         self.growth = self.bytes - self.start
 
 
-def run_in_process(module: str, *arguments: int) -> dict[str, Any]:
-    """Run a module, such as "benchmarks.speed.growth", as a program; return the record it prints as JSON."""
+def run_in_process(module: str, *arguments: str | int) -> dict[str, Any]:
+    """Run a module, such as "benchmarks.speed.children", as a program; return the record it prints as JSON.
+
+    It is told nothing of how many threads there are to be.
+    """
     root = Path(__file__).parents[2]
     path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
+    told = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
     done = subprocess.run(
         [sys.executable, "-m", module, *map(str, arguments)],
         check=True,
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": path},
+        env={**told, "PYTHONPATH": path},
     )
     record: dict[str, Any] = json.loads(done.stdout)
     return record

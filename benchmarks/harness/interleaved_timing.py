@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.harness.fitting import measure_time
 
-__all__ = ["compare_times", "interleave", "list_times", "use_threads"]
+__all__ = ["Contender", "compare_times", "interleave", "list_times", "use_threads"]
 
 Contender = Callable[[], object]
 

@@ -2,7 +2,7 @@
 
 Not in the paper, which says in section 2 that mixup "introduces minimal computation overhead".
 
-    python -m benchmarks speed                    one thread of the CPU, about ten minutes
+    python -m benchmarks speed                    on the CPU, about eight minutes
     python -m benchmarks speed --preset gpu       the lines of a CUDA device
 
 Every ratio is of times taken in turns, in one run: a round times each contender once, the ratio
@@ -33,9 +33,9 @@ from benchmarks.peers.contenders import (
     time_image_fits,
     time_predictions,
 )
+from benchmarks.speed.children import measure_first_fits, measure_growth, measure_threads
 from benchmarks.speed.ensemble import time_ensemble
 from benchmarks.speed.gpu import time_gpu
-from benchmarks.speed.growth import measure_growth
 from benchmarks.speed.mixing import time_mixing
 from benchmarks.speed.summary import draw_ratios, summarise, tabulate
 
@@ -50,7 +50,7 @@ ENSEMBLE_SIZES = (32, 128)
 class Config(BaseConfig):
     """Options of the measurement of time and memory."""
 
-    n_rounds: Several = 9
+    n_rounds: Several = 5
     """Rounds of each comparison, unless --seeds is given."""
 
     abalone_rows: Several = 4177
@@ -61,6 +61,9 @@ class Config(BaseConfig):
 
     batch_sizes: tuple[Several, ...] = (16, 128, 1024)
     """Batch sizes of the fits."""
+
+    thread_batch_sizes: tuple[Several, ...] = (16, 32, 128)
+    """Batch sizes of the fits at PyTorch's own number of threads."""
 
     n_steps: Count = 1000
     """About how many steps a fit at batch size 16 takes; larger batches take fewer."""
@@ -103,12 +106,13 @@ class Config(BaseConfig):
 
 PRESETS = {
     "cpu": Config(),
-    "gpu": Config(device="cuda"),
+    "gpu": Config(device="cuda", n_rounds=9),
     "paper": Config(n_rounds=25),
     "smoke": Config(
         n_rounds=2,
         abalone_rows=100,
         wide_rows=100,
+        thread_batch_sizes=(32,),
         n_steps=4,
         image_rows=40,
         mixed_rows=2048,
@@ -155,6 +159,8 @@ def list_groups(config: Config) -> list[tuple[str, str]]:
         "prediction": [f"wide/{n_rows}" for n_rows in config.predict_rows],
         "ensemble": [f"table/{size}" for size in ENSEMBLE_SIZES],
         "growth": ["wide"],
+        "threads": [f"abalone/{size}" for size in config.thread_batch_sizes],
+        "first": ["fit"],
     }
     return [(part, case) for part, cases in groups.items() for case in cases]
 
@@ -218,6 +224,17 @@ def _measure_growth(config: Config, part: str, case: str) -> Iterable[dict[str, 
         yield {"part": "memory", "case": case, "contender": name, "round": 0, "value": share, "unit": "data"}
 
 
+def _measure_threads(config: Config, part: str, case: str) -> Iterable[dict[str, Any]]:
+    shape, size = (config.abalone_rows, *ABALONE), int(case.split("/")[1])
+    epochs = _count_epochs(config, shape[0], size)
+    seconds = measure_threads(config.rounds, size, epochs, shape)
+    return _make_records(part, case, seconds, epochs * count_batches(shape[0], size), "step")
+
+
+def _measure_first(config: Config, part: str, case: str) -> Iterable[dict[str, Any]]:
+    return _make_records(part, case, measure_first_fits(max(1, config.rounds // 2)), 1, "process")
+
+
 def _measure_gpu(config: Config, part: str, case: str) -> Iterable[dict[str, Any]]:
     return time_gpu(case, config.rounds, config.device)
 
@@ -230,6 +247,8 @@ MEASURES = {
     "prediction": _measure_prediction,
     "ensemble": _measure_ensemble,
     "growth": _measure_growth,
+    "threads": _measure_threads,
+    "first": _measure_first,
     "gpu": _measure_gpu,
 }
 
@@ -271,7 +290,8 @@ def describe_protocol(config: Config) -> str:
         f"{config.ensemble_rows} rows of 20 features and 2 classes, {config.ensemble_epochs} epochs with "
         "held-out rows and without a stop. Growth: fits at batch size 128, each number of rows in a process "
         "of its own; memory is the peak resident size beyond what was held before the fit, when the data "
-        "were there already."
+        "were there already. Own threads: PyTorch's own number, in a process that is told none. First fit: "
+        "what it takes beyond the second, each in a process of its own."
     )
 
 
@@ -281,7 +301,7 @@ COMMAND = Command(
     paper='section 2, "minimal computation overhead"',
     claim="time and memory of a fit against scikit-learn, skorch, a loop written by hand and other mixups",
     presets=PRESETS,
-    times={"cpu": "10 minutes on one core", "smoke": "seconds"},
+    times={"cpu": "8 minutes on one core", "smoke": "seconds"},
     more_seeds="More --seeds than a finished run has begin anew: only times of one run can be compared.",
     run=run,
     tabulate=tabulate,

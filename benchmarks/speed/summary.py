@@ -31,6 +31,9 @@ def _make_fit_lines() -> list[Line]:
         for label, peer, by_size in targets
         for table in ("abalone", "wide")
         for size, bounds in by_size.items()
+    ] + [
+        Line("fit ÷ MLPClassifier fit, own threads", "threads", f"abalone/{size}", "mixup", "sklearn", target)
+        for size, target in {16: 0.85, 32: 0.8, 128: 0.75}.items()
     ]
 
 
@@ -50,6 +53,7 @@ LINES = [
         Line("fit of an ensemble of 8 ÷ fit of one net", "ensemble", case, "ensemble", "peer", 4.5, 4.0)
         for case in ("table/32", "table/128")
     ),
+    Line("what a process's first fit adds ÷ a loop's", "first", "fit", "mixup", "loop", 1.05),
     Line("time per row, largest ÷ base", "growth", "wide", "largest", "base", 1.2, is_paired=False),
     Line("peak memory beyond the data ÷ data", "memory", "wide", "largest", "data", 0.3, is_share=True),
     Line("GPU: fit ÷ skorch fit", "gpu", "fit", "mixup", SHUFFLED, 0.2, 0.1),

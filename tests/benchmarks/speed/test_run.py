@@ -1,10 +1,12 @@
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from benchmarks.harness.child_processes import run_in_process
 from benchmarks.harness.command import UserError
 from benchmarks.harness.interleaved_timing import interleave
 from benchmarks.harness.results import pack_records
@@ -24,6 +26,7 @@ TINY = Config(
     mixed_rows=300,
     predict_rows=(1, 20),
     growth_rows=(30, 40, 50),
+    thread_batch_sizes=(16,),
 )
 
 
@@ -120,6 +123,18 @@ def test_every_line_with_a_target_is_measured() -> None:
     groups = {*list_groups(Config()), *list_groups(Config(device="cuda"))}
     lines = {(line.part, line.case) for line in LINES}
     assert lines - groups == {("memory", "wide")}  # measured with the growth
+
+
+def test_a_process_of_its_own_is_told_no_number_of_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tell.py").write_text("import json, os, sys; print(json.dumps([*os.environ, *sys.argv[1:]]))")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("MKL_NUM_THREADS", "1")
+    told = run_in_process("tell", "first", 7)
+    assert {"first", "7", "PYTHONPATH"} <= set(told)
+    assert {"OMP_NUM_THREADS", "MKL_NUM_THREADS"}.isdisjoint(told)
 
 
 # The smoke run in test_cli.py measures the others.

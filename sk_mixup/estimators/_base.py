@@ -64,7 +64,9 @@ from sk_mixup.estimators._codes import PairEncoder, TargetLearner
 from sk_mixup.estimators._holdout import (
     EPOCHS_OF_FEW,
     SAMPLERS,
+    HeldOutPart,
     HoldOut,
+    Stopping,
     count_held_out,
     count_trainable,
     is_known_few,
@@ -539,7 +541,7 @@ class MixupEstimator(MixupNetMixin):
             self.train_split,
             self.validation_fraction,
             self._split_seed,
-            self.early_stopping if self._may_stop_early else False,
+            self._stopping if self._may_stop_early else False,
             is_watched,
             sampler,
         )
@@ -746,9 +748,18 @@ class MixupEstimator(MixupNetMixin):
         with unseen_draws(), torch.enable_grad(), self._get_autocast():
             return self.infer(x)
 
+    @property
+    def _stopping(self) -> Stopping:
+        """The option `early_stopping`; what chance does to a member of an ensemble evens out among many."""
+        return (
+            self.early_stopping
+            if not isinstance(self.train_split, HeldOutPart)
+            else bool(self.early_stopping)
+        )
+
     def _limit_mixed(self, n_epochs: int, train: object, valid: object) -> int:
         is_few = is_known_few(train, valid, self.train_split)
-        limits = self._may_stop_early and self.early_stopping == "auto" and is_few
+        limits = self._may_stop_early and self._stopping == "auto" and is_few
         return min(n_epochs, EPOCHS_OF_FEW) if limits else n_epochs
 
     def _run_epochs(
@@ -766,7 +777,7 @@ class MixupEstimator(MixupNetMixin):
             if not fit_params and not self.is_overridden("get_loss"):
                 self._look_at_output(train)
             del self.__dict__["_before"]  # nothing is refused from here on; the memory is needed
-        self._stops_early = stops = self._may_stop_early and may_stop_by(valid, self.early_stopping)
+        self._stops_early = stops = self._may_stop_early and may_stop_by(valid, self._stopping)
         # Losses may be computed in codes; scores are those of labels.
         labelled = scored_by_labels(self.callbacks_, self._targets.decode)
         with labelled, without_callbacks(self, lambda name, _: name == "early_stopping" and not stops):

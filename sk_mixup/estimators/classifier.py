@@ -109,7 +109,9 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
         Whether to hold out `validation_fraction` of the rows, unmixed, and to stop when
         the loss on them has not improved for `n_iter_no_change` epochs; the weights of
         the best epoch are kept. 'auto' does so where that holds out 10 rows or more, and
-        trains on all of fewer rows for 50 mixed epochs at most.
+        trains on all of fewer rows for 50 mixed epochs at most. On eight public tables, a tenth
+        of the rows and a patience of 20 gave the lowest test loss of seven schedules, and a test
+        error no higher than 50, 100 or 200 epochs on all rows did (``python -m benchmarks defaults``).
 
     n_iter_no_change : int, default=20
         Patience of early stopping, in epochs.

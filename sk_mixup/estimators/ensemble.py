@@ -76,7 +76,8 @@ class MixupEnsembleClassifier(MixupEnsemble):
     have none; a class with one row is unknown to the member that holds it out, though all have a
     probability for it. There must be as many rows as members. `oof_predict_proba_` is what one member
     predicts, so it is worse than the ensemble; and as early stopping chose the epoch by these rows, it is
-    slightly too good for a single member.
+    slightly too good for a single member. Members stop early by few rows too, which a single net does not
+    (``early_stopping='auto'``): what chance does to one evens out among many.
 
     With ``early_stopping=False`` all members train on all rows; with a `train_split` of their own they hold
     out what that does. Then there is no `oof_predict_proba_`.

@@ -10,7 +10,12 @@ from skorch.helper import predefined_split
 import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from sk_mixup import MixupClassifier, MixupRegressor, SemiSupervisedMixupClassifier
+from sk_mixup import (
+    MixupClassifier,
+    MixupEnsembleClassifier,
+    MixupRegressor,
+    SemiSupervisedMixupClassifier,
+)
 from tests.helpers.stacking import fit_stacked
 
 # Nets that do not move are warned of.
@@ -141,6 +146,12 @@ def test_stacked_nets_each_decide_by_their_own_rows() -> None:
     tables = [_make_rows(n) for n in (60, 90, 91, 200)]
     nets = fit_stacked([(_make(), *table) for table in tables])
     assert [_stops(net) for net in nets] == [False, False, True, True]
+
+
+def test_members_of_an_ensemble_stop_by_few_rows_too() -> None:
+    options = {f"estimator__{name}": value for name, value in STILL.items() if name != "random_state"}
+    ensemble = MixupEnsembleClassifier(n_members=4, random_state=0, **options).fit(*_make_rows(12))
+    assert all(map(_stops, ensemble.estimators_))
 
 
 @pytest.mark.parametrize("value", ["Auto", "yes", None, 1])

@@ -6,10 +6,13 @@ from collections.abc import Callable, Mapping
 import inspect
 from typing import Any, Protocol
 
+import numpy as np
 from sklearn import get_config
 from sklearn.utils.metadata_routing import process_routing
+from skorch.dataset import get_len
+from torch.utils.data import IterableDataset
 
-__all__ = ["get_forward_params", "get_split_params"]
+__all__ = ["get_forward_params", "get_split_params", "refuse_values_of_rows"]
 
 
 class SplittingNet(Protocol):
@@ -37,6 +40,27 @@ def get_forward_params(
         for name, value in fit_params.items()
         if _takes_argument(forward, name) or not _is_for_split(net, name)
     }
+
+
+def refuse_values_of_rows(
+    net: SplittingNet, forward: Callable[..., object], params: Mapping[str, object], X: object
+) -> None:
+    """Raise if a parameter for `forward` has a value for each row: it is given all with each batch.
+
+    Some of the rows are held out, and the others shuffled, so that values would meet other rows than theirs.
+    """
+    if not params or isinstance(X, IterableDataset):
+        return
+    n_samples = get_len(X)
+    for name, value in params.items():
+        shape = np.shape(value) if isinstance(value, list | tuple) else getattr(value, "shape", ())
+        is_for_forward = _takes_argument(forward, name) and not _is_for_split(net, name)
+        if is_for_forward and n_samples > 1 and tuple(shape[:1]) == (n_samples,):
+            raise ValueError(
+                f"{name} must not hold one value per row of X, for forward is given all of them with each "
+                f"batch; got shape {tuple(shape)} for {n_samples} rows. Give inputs of rows in X, as a "
+                f"mapping: fit({{'X': X, {name!r}: {name}}}, y), with the names of forward's arguments."
+            )
 
 
 def _is_for_split(net: SplittingNet, name: str) -> bool:

@@ -29,7 +29,7 @@ from sk_mixup._skorch.default_callbacks import (
     without_callbacks,
 )
 from sk_mixup._skorch.facts import check_distances, make_facts, number_classes
-from sk_mixup._skorch.fit_params import get_forward_params, get_split_params
+from sk_mixup._skorch.fit_params import get_forward_params, get_split_params, refuse_values_of_rows
 from sk_mixup._skorch.loading import Loading, make_iterator
 from sk_mixup._skorch.loss_checks import describe_nonfinite, is_bounded, refuse_negative
 from sk_mixup._skorch.options import cast_weights, check_mixing_options, warn_unused_options
@@ -306,6 +306,7 @@ class MixupNetMixin(MixedSteps):
         policy, facts = self.get_policy(), self.get_facts(train, y)
         policy.check(facts)
         forward_params = get_forward_params(self, self._bare_module.forward, fit_params)
+        refuse_values_of_rows(self, self._bare_module.forward, forward_params, X)
         run = {"train": train, "valid": valid, "facts": facts, "fit_params": forward_params}
         with without_callbacks(self, is_early_stopping):
             stopped = self._run_epochs(schedule.warmup, ERM(), **run)

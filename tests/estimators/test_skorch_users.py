@@ -3,13 +3,17 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GroupKFold
+from skorch import NeuralNetClassifier
+from skorch.dataset import ValidSplit
 from skorch.exceptions import NotInitializedError
 import torch
 from torch import Tensor, nn
 
-from sk_mixup import MixupClassifier, MixupRegressor, SemiSupervisedMixupClassifier
+from sk_mixup import MixupClassifier, MixupNetMixin, MixupRegressor, SemiSupervisedMixupClassifier
 
 QUICK = {"max_epochs": 2, "early_stopping": False, "random_state": 0}
 
@@ -89,3 +93,52 @@ class Named(torch.utils.data.Dataset):
 def test_examples_that_only_a_loader_joins_are_trained_on(blobs: Any) -> None:
     net = MixupClassifier(nn.Linear(5, 3), alpha=0, **QUICK).fit(Named(blobs.X, blobs.y))
     assert net.n_iter_ == 2
+
+
+class Shifted(nn.Linear):
+    """Shifts the logits of rows."""
+
+    def __init__(self) -> None:
+        super().__init__(5, 3)
+
+    def forward(self, x: Tensor, shift: Any = 0.0) -> Tensor:
+        return super().forward(x) + torch.as_tensor(shift, dtype=x.dtype).reshape(-1, 1)
+
+
+class OwnLoop(MixupNetMixin, NeuralNetClassifier):
+    """A plain skorch net that mixes."""
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize(
+    "make_values",
+    [np.ones, torch.ones, lambda n: [1.0] * n, lambda n: pd.Series([1.0] * n), lambda n: np.ones((n, 1))],
+)
+def test_values_of_rows_beside_x_are_refused_but_not_in_x(
+    blobs: Any, make_values: Any, early_stopping: bool, method: str
+) -> None:
+    values = make_values(60)
+    net = MixupClassifier(Shifted, **{**QUICK, "early_stopping": early_stopping})
+    with pytest.raises(ValueError, match=r"shift must not hold one value per row of X.*\{'X': X, 'shift'"):
+        getattr(net, method)(blobs.X, blobs.y, shift=values)
+    with pytest.raises(ValueError, match="shift must not hold"):
+        OwnLoop(Shifted, criterion=nn.CrossEntropyLoss, verbose=0).fit(
+            blobs.X.astype(np.float32), blobs.y, shift=values
+        )
+    getattr(net, method)(blobs.X, blobs.y, shift=make_values(1))  # of all rows
+    shift = np.asarray(values, dtype=np.float32).reshape(-1)
+    getattr(net, method)({"x": blobs.X.astype(np.float32), "shift": shift}, blobs.y)
+
+
+def test_a_value_that_is_for_the_split_is_left_to_it(blobs: Any) -> None:
+    class Open(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(5, 3)
+
+        def forward(self, x: Tensor, **_: Any) -> Tensor:
+            return super().forward(x)
+
+    split = ValidSplit(GroupKFold(3))
+    net = MixupClassifier(Open, train_split=split, **QUICK)
+    assert net.fit(blobs.X, blobs.y, groups=np.arange(60) % 6).n_iter_ == 2

@@ -59,6 +59,10 @@ WITHOUT_MATCH = {
     "tests/stacking/test_errors_and_deadlocks.py",
     "tests/stacking/test_searches.py",
 }
+WITH_A_WINDOW = {  # of the stack's scheduler, which is what is tested
+    "tests/helpers/stacking.py",
+    "tests/stacking/test_errors_and_deadlocks.py",
+}
 WITH_A_CLOCK = {
     "tests/benchmarks/cifar/test_run.py",
     "tests/stacking/test_errors_and_deadlocks.py",
@@ -86,3 +90,14 @@ def test_every_raises_and_warns_says_what_the_message_is() -> None:
 
 def test_no_test_sleeps_or_looks_at_a_clock() -> None:
     assert {path for path, _ in _find_in_tests(CLOCKS)} == WITH_A_CLOCK
+
+
+def _takes_own_stacks(tree: ast.Module) -> bool:
+    """Whether `stacked` or `fit_stacked` of the package is imported, or taken from it."""
+    taken = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    names = [*_find_imports(tree), *taken]
+    return any(name.startswith("sk_mixup") and name.endswith((".stacked", ".fit_stacked")) for name in names)
+
+
+def test_stacks_of_tests_wait_for_every_net() -> None:
+    assert {path for path, tree in _parse("tests") if _takes_own_stacks(tree)} == WITH_A_WINDOW

@@ -10,8 +10,9 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from skorch.callbacks import Callback
 
-from sk_mixup import MixupClassifier, stacked
+from sk_mixup import MixupClassifier
 from tests.clients.conftest import Rows
+from tests.helpers.stacking import stacked
 
 FOLDS = StratifiedKFold(3)
 

@@ -20,9 +20,9 @@ from sk_mixup import (
     MixupNetMixin,
     MixupRegressor,
     SemiSupervisedMixupClassifier,
-    fit_stacked,
 )
 from tests.helpers.nets import Net
+from tests.helpers.stacking import fit_stacked
 
 ONE_EPOCH: dict[str, Any] = {"max_epochs": 1, "random_state": 0}
 X = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)

@@ -18,8 +18,8 @@ from sk_mixup import (
     MixupNetMixin,
     MixupRegressor,
     SemiSupervisedMixupClassifier,
-    fit_stacked,
 )
+from tests.helpers.stacking import fit_stacked
 
 X = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
 Y = np.arange(40) % 2

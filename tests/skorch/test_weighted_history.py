@@ -20,9 +20,9 @@ from sk_mixup import (
     MixupNetMixin,
     MixupRegressor,
     SemiSupervisedMixupClassifier,
-    fit_stacked,
 )
 from sk_mixup.modules import MLP
+from tests.helpers.stacking import fit_stacked
 
 N, N_TRAIN = 60, 40
 _generator = np.random.default_rng(0)

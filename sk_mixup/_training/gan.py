@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+import copy
 from dataclasses import dataclass
 import math
 from typing import ClassVar, Protocol, cast
@@ -16,7 +17,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from sk_mixup._data.storage import align
 from sk_mixup._tensors import gather_rows, send
 from sk_mixup._training.epoch import Epoch, Record
-from sk_mixup._training.module_structure import describe_module, find_linear_layers
+from sk_mixup._training.module_structure import describe_attributes, describe_module, find_linear_layers
 from sk_mixup._training.optimizer_step import FusedUpdate
 from sk_mixup._training.stacked_optimizer_step import StackedUpdate, describe_optimizer, read_options
 from sk_mixup.mixing import GanPlan, mix_real_and_fake
@@ -251,6 +252,8 @@ class StackedGanTrainer:
             check()
             done.append(self.step(*(torch.stack(parts, dim=1) for parts in zip(*gans, strict=True))))
         for net in self.nets:
+            net.check_attributes()
+        for net in self.nets:
             net.return_weights()
         n_rows = self.epochs[0].batches.plan.rows.shape[2]
         for epoch, losses in zip(self.epochs, torch.cat(done).unbind(1), strict=True):
@@ -277,6 +280,9 @@ class _StackedNet:
             p: torch.zeros_like(stack) if stack.requires_grad else None for p, stack in self.weights.items()
         }
         self.update: StackedUpdate | None = None
+        if layers is None:  # a copy, for `forward` may change it
+            weights = {id(tensor): tensor for tensor in self.owned[0]}
+            self.skeleton = copy.deepcopy(self.module, weights)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the output of each net for its part of `x`, of shape (n_nets, n, *features)."""
@@ -299,7 +305,16 @@ class _StackedNet:
         return output
 
     def _call(self, tensors: dict[str, Tensor], x: Tensor) -> Tensor:
-        return functional_call(self.module, tensors, (x,))
+        given = dict(tensors)
+        output: Tensor = functional_call(self.skeleton, given, (x,))
+        if any(given[name] is not tensor for name, tensor in tensors.items()):
+            raise RuntimeError("forward puts a new tensor in the place of a weight or buffer")
+        return output
+
+    def check_attributes(self) -> None:
+        """Raise if calls of the module have changed it: each net would have changed its own."""
+        if self.layers is None and describe_attributes(self.skeleton) != describe_attributes(self.module):
+            raise RuntimeError("forward changes attributes of the module, or a copy lacks some")
 
     def descend(self, loss: Tensor) -> None:
         """Compute the gradients of each net's loss and do a step of the optimizers."""

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
-from skorch.callbacks import Callback, EpochTimer
+from skorch.callbacks import Callback, EpochTimer, LRScheduler
 from skorch.history import History
 from skorch.utils import TeeGenerator, get_map_location, params_for
 import torch
@@ -745,6 +745,12 @@ def _make_callbacks(given: Callbacks) -> list[Callback]:
     for callback in callbacks:
         callback.initialize()
     return callbacks
+    if any(isinstance(callback, LRScheduler) for callback in callbacks):
+        raise ValueError(
+            "callbacks must be such that ask for no optimizer_, for a GAN has two; got LRScheduler. Step a "
+            "scheduler of torch.optim.lr_scheduler for net.generator_optimizer_, and one for "
+            "net.discriminator_optimizer_, in on_epoch_end of a Callback of your own."
+        )
 
 
 def _read_safetensors(file: File) -> dict[str, Tensor]:

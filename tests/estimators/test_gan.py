@@ -17,7 +17,7 @@ from sklearn.model_selection import ParameterGrid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
-from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping
+from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -219,7 +219,7 @@ def test_pipeline_after_a_scaler_samples_in_the_datas_scale() -> None:
     samples = pipe[:-1].inverse_transform(pipe[-1].sample(50, random_state=0))
     assert samples.shape == (50, 2)
     assert pipe.score_samples(data).shape == (100,)
-    gan = make().fit(data)
+    gan = make().fit(data / 100)
     assert list(gan.feature_names_in_) == ["a", "b"]
 
 
@@ -447,8 +447,9 @@ def test_a_stack_gives_what_each_seed_gives_alone() -> None:
         np.testing.assert_allclose(one.sample(9, 0), lone.sample(9, 0), rtol=0, atol=1e-9)
 
 
-@pytest.mark.usefixtures("float64")
-def test_other_modules_are_stacked_by_vmap(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return where the sizes of stacks are noted, which are tried whether or not they are worth it."""
     from sk_mixup._training.gan import StackedGanTrainer
     from sk_mixup.stacking import _engine
 
@@ -462,7 +463,11 @@ def test_other_modules_are_stacked_by_vmap(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(StackedGanTrainer, "run_epoch", run_noted)
     monkeypatch.setattr(_engine.Engine, "_is_worth_it", lambda *_: True)
     monkeypatch.setattr(_engine.Engine, "_deal", lambda _, group: [group])
+    return sizes
 
+
+@pytest.mark.usefixtures("float64")
+def test_other_modules_are_stacked_by_vmap(sizes: list[int]) -> None:
     def build(seed: int) -> MixupGAN:
         torch.manual_seed(seed)
         generator = nn.Sequential(nn.Linear(2, 8), nn.LeakyReLU(), nn.BatchNorm1d(8), nn.Linear(8, 2))
@@ -478,6 +483,41 @@ def test_other_modules_are_stacked_by_vmap(monkeypatch: pytest.MonkeyPatch) -> N
     assert sizes == [2]
 
 
+class Cooling(nn.Module):
+    """A layer that grows calmer with each call, by a number or by a buffer of its own."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.calls, self.layer = kind, 0, nn.Linear(2, 2)
+        self.register_buffer("heat", torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kind == "number":
+            self.calls += 1
+        else:
+            self.heat = self.heat * 0.9
+        return self.layer(x) * self.heat / (1 + self.calls)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.filterwarnings("ignore:stacked. nets are trained one by one:UserWarning")
+@pytest.mark.parametrize("player", [0, 1])
+@pytest.mark.parametrize("kind", ["number", "buffer"])
+def test_modules_that_change_themselves_train_as_they_would_alone(
+    sizes: list[int], kind: str, player: int
+) -> None:
+    def build(seed: int) -> MixupGAN:
+        torch.manual_seed(seed)
+        nets = [nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 2 - k)) for k in (0, 1)]
+        nets[player] = nn.Sequential(Cooling(kind), nets[player])
+        return MixupGAN(*nets, max_epochs=2, steps_per_epoch=3, batch_size=8, random_state=seed)
+
+    for lone, one in fit_both([lambda seed=seed: build(seed) for seed in range(2)]):
+        np.testing.assert_allclose(one.sample(9, 0), lone.sample(9, 0), rtol=0, atol=1e-9)
+        np.testing.assert_allclose(one.score_samples(X), lone.score_samples(X), rtol=0, atol=1e-9)
+    assert 2 in sizes
+
+
 def test_gans_that_cannot_be_stacked_are_trained_alone_with_a_warning() -> None:
     with pytest.warns(UserWarning, match="a callback looks at gradients"):
         nets = fit_stacked((make(callbacks=[GradientNormClipping(1.0)], random_state=k), X) for k in (0, 1))
@@ -486,6 +526,28 @@ def test_gans_that_cannot_be_stacked_are_trained_alone_with_a_warning() -> None:
 
 
 # -- wrong input --------------------------------------------------------------------------
+
+
+class Halving(Callback):
+    """Steps a scheduler of each optimizer, as the message on skorch's LRScheduler says."""
+
+    def on_train_begin(self, net: MixupGAN, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        optimizers = net.generator_optimizer_, net.discriminator_optimizer_
+        self.schedulers = [torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5) for optimizer in optimizers]
+
+    def on_epoch_end(self, net: MixupGAN, **kwargs: Any) -> None:
+        for scheduler in self.schedulers:
+            scheduler.step()
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of:UserWarning")  # the fused step is not seen by torch
+def test_learning_rates_are_scheduled_by_a_callback_for_two_optimizers() -> None:
+    for callback in (LRScheduler, LRScheduler(policy="StepLR", step_size=1), ("lr", LRScheduler())):
+        with pytest.raises(ValueError, match=r"two; got LRScheduler.*net.generator_optimizer_"):
+            make(callbacks=[callback]).fit(X)
+    net = make(callbacks=[Halving()], lr=0.4).fit(X)
+    for optimizer in (net.generator_optimizer_, net.discriminator_optimizer_):
+        assert optimizer.param_groups[0]["lr"] == 0.1
 
 
 def with_nan() -> NDArray[Any]:

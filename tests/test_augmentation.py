@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sk_mixup import MixupClassifier
 from sk_mixup.augmentation import crop_and_flip, per_image
+from tests.helpers.fake_cuda import Waiting
 from tests.helpers.nets import QUICK
 
 FORMATS = (torch.contiguous_format, torch.channels_last)
@@ -74,6 +75,15 @@ def test_crop_and_flip_repeats_with_the_seed() -> None:
 def test_crop_and_flip_waits_for_no_value() -> None:
     # A tensor without values: whoever reads one fails. Slow is torch's first use of such tensors.
     assert crop_and_flip(2)(torch.empty(5, 3, 8, 8, device="meta")).shape == (5, 3, 8, 8)
+
+
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
+def test_crop_and_flip_has_no_operation_for_which_the_host_waits(form: torch.memory_format) -> None:
+    x = torch.ones(5, 3, 8, 8).to(memory_format=form)
+    with Waiting() as waiting:
+        crop_and_flip(2, fill=(0.0, 1.0, 2.0))(x)
+    assert waiting.seen
+    assert not waiting.waits
 
 
 def test_crop_without_flip_keeps_left_and_right() -> None:

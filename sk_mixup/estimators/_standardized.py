@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import inspect
+from numbers import Real
 from typing import Self
 import warnings
 
@@ -16,10 +17,11 @@ from sk_mixup._training.losses import Loss, SquaredError
 from sk_mixup.estimators._inputs import check_weights, get_input_dtype
 from sk_mixup.estimators._targets import RealValues, TargetOptions
 
-__all__ = ["StandardizedValues", "mean_the_same_in_any_unit"]
+__all__ = ["StandardizedValues", "ValuesOfOneUnit", "find_standardized_kind"]
 
-# By what power of a unit of y a criterion changes; HuberLoss, with a constant of its own, is no such.
-POWERS: dict[object, int] = {nn.MSELoss: 2, nn.L1Loss: 1}
+# By what power of a unit of y a criterion changes, if its own constant, an error in units of y, does so too.
+POWERS: dict[object, int] = {nn.MSELoss: 2, nn.L1Loss: 1, nn.HuberLoss: 2, nn.SmoothL1Loss: 1}
+CONSTANTS: dict[object, str] = {nn.HuberLoss: "delta", nn.SmoothL1Loss: "beta"}
 # Columns that differ by rounding alone are constant.
 ROUNDING = 10 * np.finfo(np.float64).eps
 # A prediction must tell values apart that differ by so many standard deviations.
@@ -31,11 +33,6 @@ BOUNDED = (
     *("Sigmoid", "Softplus", "Relu", "Tanh", "Exp", "Softmax", "Hardtanh", "Clamp"),
     *("Abs", "Pow", "Elu", "Gelu", "Silu"),
 )
-
-
-def mean_the_same_in_any_unit(criterion: object) -> bool:
-    """Whether a criterion differs between units of y by a factor alone: squared and absolute error."""
-    return criterion == "auto" or (criterion if inspect.isclass(criterion) else type(criterion)) in POWERS
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +140,7 @@ class StandardizedValues(RealValues):
     def column_units(self) -> tuple[float, ...] | None:
         """The unit of each column, in that of all together; None where they are alike."""
         units = self.scale[1] / self._spread
-        return None if len(units) == 1 else tuple(units.tolist())
+        return None if np.all(units == units[0]) else tuple(units.tolist())
 
     # -- prediction ----------------------------------------------------------------------
 
@@ -159,6 +156,34 @@ class StandardizedValues(RealValues):
         return super().present(
             values if is_coarse else values.astype(own), np.float64 if is_coarse else dtype
         )
+@dataclass(frozen=True, eq=False)
+class ValuesOfOneUnit(StandardizedValues):
+    """Real values whose columns are all divided by one spread, for criteria with a constant in that unit."""
+
+    @classmethod
+    def learn(cls, y: np.ndarray, options: TargetOptions) -> Self:
+        """Take the mean of each column, and the root of their mean variance."""
+        columns = super().learn(y, options)
+        return replace(columns, std=(columns._spread,) * len(columns.std))
+
+    def scale_constant(self, criterion: object, options: dict[str, object]) -> dict[str, object]:
+        """Return options of a criterion whose constant, given in units of y, is in those of the codes."""
+        name = CONSTANTS.get(criterion, "") if inspect.isclass(criterion) else ""
+        value = options.get(name, 1.0)  # the default of both
+        return {**options, name: float(value) / self._spread} if name and isinstance(value, Real) else options
+
+
+def find_standardized_kind(criterion: object) -> type[StandardizedValues] | None:
+    """Return the standardised values that a criterion may be given; None where y is to stay as it is.
+
+    A constant is scaled where the criterion is built, so not in an instance.
+    """
+    if inspect.isclass(criterion) and criterion in CONSTANTS:
+        return ValuesOfOneUnit
+    kind = criterion if inspect.isclass(criterion) else type(criterion)
+    return StandardizedValues if criterion == "auto" or kind in POWERS.keys() - CONSTANTS.keys() else None
+
+
 
 
 def _find_bound(output: Tensor) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal, NoReturn
 
 import numpy as np
@@ -18,7 +18,7 @@ from sk_mixup.estimators._base import MixupEstimator
 from sk_mixup.estimators._holdout import Stopping
 from sk_mixup.estimators._options import store_options
 from sk_mixup.estimators._prediction import in_namespace_of
-from sk_mixup.estimators._standardized import StandardizedValues, mean_the_same_in_any_unit
+from sk_mixup.estimators._standardized import StandardizedValues, ValuesOfOneUnit, find_standardized_kind
 from sk_mixup.estimators._targets import RealValues, Targets
 from sk_mixup.mixing import Partners, Vicinity
 from sk_mixup.mixing.mixup import LamPer
@@ -125,9 +125,12 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
         Whether the network is trained on ``(y - target_mean_) / target_std_``, column by column,
         which makes learning rates mean the same for every `y`; predictions, scores and losses in
         the history are in units of `y`. Done for squared and absolute error (``MSELoss``,
-        ``L1Loss``), which mean the same in any unit: another criterion, or a ``get_loss`` of your
-        own, is given `y` as it is, and so are all where an ``IterableDataset`` is the data. A
-        module whose outputs are bounded, as by a sigmoid, needs False.
+        ``L1Loss``), which mean the same in any unit, and for ``HuberLoss`` and ``SmoothL1Loss``,
+        whose ``criterion__delta`` and ``criterion__beta`` are errors in units of `y`, one for all
+        columns, which are divided by one spread (``criterion_`` holds it in units of that). Other
+        criteria, instances of those two, and a ``get_loss`` of your own are given `y` as it is, and
+        so are all where an ``IterableDataset`` is the data. A module whose outputs are bounded, as
+        by a sigmoid, needs False.
 
     train_split : {'auto', None} or callable, default='auto'
         What is held out for scores in each epoch. 'auto' holds out
@@ -259,7 +262,7 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
     True
     """
 
-    kinds: ClassVar[tuple[type[Targets], ...]] = (StandardizedValues, RealValues)
+    kinds: ClassVar[tuple[type[Targets], ...]] = (StandardizedValues, ValuesOfOneUnit, RealValues)
     _targets: Targets = RealValues()
 
     def __init__(
@@ -306,11 +309,37 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
         store_options(self, locals())
 
     def _list_kinds(self) -> tuple[type[Targets], ...]:
-        """Return the kinds of targets that are taken; the first is learned, the other may stand in a file."""
+        """Return the kinds of targets that are taken; the first is learned, others may stand in a file."""
         kinds: tuple[type[Targets], ...] = super()._list_kinds()
-        is_unit_free = mean_the_same_in_any_unit(self.criterion) and not self.is_overridden("get_loss")
-        last = None if self.standardize_targets and is_unit_free else StandardizedValues
-        return tuple(sorted(kinds, key=lambda kind: kind is last))
+        wanted: type[Targets] | None = None
+        if self.standardize_targets and not self.is_overridden("get_loss"):
+            wanted = find_standardized_kind(self.criterion)
+        last = {StandardizedValues, ValuesOfOneUnit} - {wanted}
+        return tuple(sorted(kinds, key=lambda kind: kind in last))
+
+    def _check_training_data(
+        self,
+        X: object,
+        y: object,
+        sample_weight: object,
+        *,
+        reset: bool,
+        classes: Sequence[object] | None = None,
+        min_samples: int = 1,
+    ) -> tuple[object, object, np.ndarray | None]:
+        checked: tuple[object, object, np.ndarray | None] = super()._check_training_data(
+            X, y, sample_weight, reset=reset, classes=classes, min_samples=min_samples
+        )
+        if reset and self.initialized_ and isinstance(self._targets, ValuesOfOneUnit):
+            self.initialize_criterion()  # it was built before the spread of y was known
+        return checked
+
+    def get_params_for(self, prefix: str) -> dict[str, object]:
+        """Return the options of a component; a constant of the criterion is in the unit of the codes."""
+        params: dict[str, object] = super().get_params_for(prefix)
+        if prefix != "criterion" or not isinstance(self._targets, ValuesOfOneUnit):
+            return params
+        return self._targets.scale_constant(self.criterion, params)
 
     def predict(self, X: object) -> np.ndarray:
         """Predict the targets of each row.

@@ -115,6 +115,68 @@ def test_a_fit_equals_one_of_targets_standardised_by_hand(
         np.testing.assert_allclose(net.loss_curve_, expected, rtol=1e-6)
 
 
+# Criteria with a constant that is an error in units of y, by what power their losses change, and that of 0.3.
+WITH_CONSTANT = {
+    "huber": (nn.HuberLoss, 2, "delta", lambda e: np.where(e < 0.3, e**2 / 2, 0.3 * (e - 0.15))),
+    "smooth": (nn.SmoothL1Loss, 1, "beta", lambda e: np.where(e < 0.3, e**2 / 0.6, e - 0.15)),
+}
+
+
+@each_pair(
+    {
+        "form": ["array", "steps", "dataset", "stacked"],
+        "criterion": list(WITH_CONSTANT),
+        "unit": [1.0, 1e4, 1e-9],
+        "n_columns": [0, 2],
+        "reduction": ["mean", "sum"],
+        "alpha": [0, 0.4],
+    }
+)
+@pytest.mark.filterwarnings("ignore:stacked")
+def test_a_constant_of_the_criterion_is_an_error_in_units_of_y(
+    form: str, criterion: str, unit: float, n_columns: int, reduction: str, alpha: float
+) -> None:
+    loss, power, name, compute = WITH_CONSTANT[criterion]
+    y = unit * ((TABLE * [1, 3] if n_columns else TABLE[:, 0]) + 7)
+    spread = np.sqrt(np.mean(y.var(axis=0)))  # of all columns alike
+    options = {"criterion": loss, "criterion__reduction": reduction, "alpha": alpha}
+    z = (y - y.mean(axis=0)) / spread
+    own = {"standardize_targets": False, f"criterion__{name}": 0.3 * unit / spread}
+    plain = fit_in(form, make_net(**options, **own), z, None)
+    net = fit_in(form, make_net(**options, **{f"criterion__{name}": 0.3 * unit}), y, None)
+    assert_same_modules(net, plain, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(net.loss_curve_, np.multiply(plain.loss_curve_, spread**power), rtol=1e-5)
+    assert net.get_params()[f"criterion__{name}"] == 0.3 * unit
+
+    held_out = TensorDataset(torch.as_tensor(X[:9]), torch.as_tensor(y[:9]))
+    net.set_params(train_split=predefined_split(held_out), batch_size=-1).fit(X, y)
+    losses = compute(np.abs(y[:9] - net.predict(X[:9].astype(float))) / unit) * unit**power
+    expected = losses.mean() if reduction == "mean" else losses.sum()
+    assert net.history_[-1]["valid_loss"] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("criterion", WITH_CONSTANT)
+def test_a_constant_is_scaled_wherever_the_criterion_is_built(criterion: str, tmp_path: Path) -> None:
+    loss, _, name, _ = WITH_CONSTANT[criterion]
+    y, std = TARGETS["line"], TARGETS["line"].std()
+    net = make_net(criterion=loss).fit(X, y)
+    assert getattr(net.criterion_, name) == pytest.approx(1 / std)  # torch's default of 1
+    net.set_params(**{f"criterion__{name}": 5e3}).partial_fit(X, y)
+    assert getattr(net.criterion_, name) == pytest.approx(5e3 / std)
+    net.save_params(tmp_path / "net.safetensors", use_safetensors=True)
+    loaded = clone(net)
+    loaded.load_params(tmp_path / "net.safetensors", use_safetensors=True)
+    for other in (loaded, pickle.loads(pickle.dumps(net)), net.set_params(warm_start=True).fit(X, 2 * y)):
+        assert getattr(other.criterion_, name) == pytest.approx(5e3 / std)
+    for method in ("fit", "partial_fit"):
+        for warm_start in (False, True):
+            sizes = {"module__in_features": 4, "module__out_features": 1}
+            started = make_net(criterion=loss, warm_start=warm_start, **sizes).initialize()
+            assert getattr(started.criterion_, name) == 1
+            getattr(started, method)(X, y)
+            assert getattr(started.criterion_, name) == pytest.approx(1 / std)
+
+
 @each_pair(
     {
         "form": ["array", "steps", "dataset"],
@@ -319,8 +381,8 @@ class OwnLoss(MixupRegressor):
 
 
 LEFT = {
-    "Huber": (MixupRegressor, {"criterion": nn.HuberLoss, "criterion__delta": 0.5}, 1),
-    "smooth": (MixupRegressor, {"criterion": nn.SmoothL1Loss}, 1),
+    "Huber": (MixupRegressor, {"criterion": nn.HuberLoss(delta=0.5)}, 1),
+    "smooth": (MixupRegressor, {"criterion": nn.SmoothL1Loss()}, 1),
     "Poisson": (MixupRegressor, {"criterion": nn.PoissonNLLLoss}, 1),
     "quantiles": (MixupRegressor, {"criterion": Pinball}, 3),
     "own loss": (OwnLoss, {}, 1),

@@ -260,15 +260,22 @@ class ItemReader:
         """Return all targets of a data set whose type tells them."""
         return find_exact_targets(dataset) if self.collate is join_items else None
 
-    def read_targets(self, dataset: Dataset[object]) -> np.ndarray:
-        """Return all targets of a map-style data set, by one pass where its type does not tell them."""
+    def read_targets(self, dataset: Dataset[object]) -> tuple[np.ndarray, object]:
+        """Return all targets of a map-style data set, by one pass where its type does not tell them.
+
+        Then also the first inputs; else None.
+        """
         found = self.find_targets(dataset)
         if found is not None:
-            return found
+            return found, None
         options: dict[str, Any] = {"generator": torch.Generator(), **(self.workers or {})}
         loader = DataLoader(dataset, batch_size=32, collate_fn=self.collate, **options)
+        inputs, targets = None, []
         with unseen_draws():
-            return np.concatenate([np.atleast_1d(to_array(split_pair(loaded)[1])) for loaded in loader])
+            for x, y in map(split_pair, loader):
+                inputs = x if inputs is None else inputs
+                targets.append(np.atleast_1d(to_array(y)))
+        return np.concatenate(targets), inputs
 
 
 def _refuse_empty() -> NoReturn:

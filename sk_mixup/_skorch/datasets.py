@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 import math
 from typing import Any
-import warnings
 
 import numpy as np
 from scipy import sparse
@@ -16,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from sk_mixup._data.storage import HostRows, Rows, SparseRows, map_features
+from sk_mixup._warning import warn_user
 
 __all__ = [
     "STORAGES",
@@ -92,11 +92,9 @@ class Placement:
             return
         kept = [part.array for part in _list_arrays(dataset.x) if isinstance(part, HostRows)]
         if kept and not any(map(is_mapped, kept)):
-            warnings.warn(
+            warn_user(
                 "X does not fit into half of the device's free memory: its batches are sent from host memory "
                 "one by one. Set storage='host' to choose this yourself.",
-                UserWarning,
-                stacklevel=2,
             )
 
     def _choose(self, X: Any) -> str:

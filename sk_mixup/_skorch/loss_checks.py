@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import math
-import warnings
 
 from torch import nn
 
 from sk_mixup._validation import describe_nonfinite_loss
+from sk_mixup._warning import warn_user
 
 __all__ = ["describe_nonfinite", "is_bounded", "refuse_negative"]
 
@@ -51,4 +51,4 @@ def refuse_negative(rows: Sequence[Mapping[str, float]], epoch: int, criterion: 
     )
     if not isinstance(criterion, nn.NLLLoss):
         raise ValueError(message)
-    warnings.warn(message, UserWarning, stacklevel=3)  # skorch takes outputs that are no probabilities
+    warn_user(message)  # skorch takes outputs that are no probabilities

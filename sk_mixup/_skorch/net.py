@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 import math
 from typing import Any, Literal, Self
-import warnings
 
 import numpy as np
 from skorch import NeuralNetClassifier
@@ -44,6 +43,7 @@ from sk_mixup._training.perceptron import PerceptronTrainer
 from sk_mixup._training.threads import fitting_threads, suit_threads
 from sk_mixup._training.trainer import Trainer
 from sk_mixup._validation import naming
+from sk_mixup._warning import warn_user
 from sk_mixup.mixing import ERM, Mixup, Partners, RowFacts, Vicinity
 from sk_mixup.mixing.mixup import LamPer
 from sk_mixup.mixing.partners import PartnersName
@@ -408,7 +408,7 @@ class MixupNetMixin(MixedSteps):
     def _on_nonfinite_loss(self, message: str) -> None:
         """Say so, once a fit: a skorch net goes on."""
         if len(self.history) == self._n_epochs_before + 1 or math.isfinite(self.history[-2]["train_loss"]):
-            warnings.warn(message, UserWarning, stacklevel=2)
+            warn_user(message)
 
     # -- the fast way through an epoch ---------------------------------------------------
 

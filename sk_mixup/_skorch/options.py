@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 import inspect
 from typing import Protocol
-import warnings
 
 import numpy as np
 from skorch.callbacks import Callback
@@ -16,6 +15,7 @@ from sk_mixup._skorch.datasets import STORAGES
 from sk_mixup._skorch.step import AUTOCAST
 from sk_mixup._tensors import to_host
 from sk_mixup._validation import check_bool, check_choice, check_device, check_integer, check_real
+from sk_mixup._warning import warn_user
 from sk_mixup.mixing import Partners, Vicinity, as_partners
 from sk_mixup.mixing.mixup import LAM_PER
 
@@ -135,11 +135,9 @@ def warn_unused_options(options: MixingOptions) -> None:
         return
     for name in MIXUP_OPTIONS:
         if getattr(options, name) != _find_default(type(options), name):
-            warnings.warn(
+            warn_user(
                 f"{name} is not used where vicinity is given; got {getattr(options, name)!r} beside "
                 f"{options.vicinity!r}. Set it in the vicinity, such as Mixup({name}=...).",
-                UserWarning,
-                stacklevel=2,
             )
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
-import warnings
 
 from skorch.utils import to_device
 import torch
 
 from sk_mixup._random import TorchStream, find_stream
+from sk_mixup._warning import warn_user
 from sk_mixup.stacking._scheduler import find_task
 
 __all__ = ["exclusive_section", "find_own_stream", "on_device_of_stack", "warn_single"]
@@ -45,10 +45,8 @@ def warn_single(reason: str) -> None:
     """Say once a call why nets are not trained as one."""
     task = find_task()
     if task is not None and task.scheduler.is_news(reason):
-        warnings.warn(
+        warn_user(
             f"stacked: nets are trained one by one where they cannot be stacked: {reason}.",
-            UserWarning,
-            stacklevel=2,
         )
 
 

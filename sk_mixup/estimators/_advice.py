@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 import math
-from typing import Any, Protocol
-import warnings
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 from scipy import sparse
+from sklearn.utils import Tags
 from skorch.dataset import Dataset as SkorchDataset
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
 from sk_mixup._skorch.datasets import is_mapped
 from sk_mixup._tensors import to_host
+from sk_mixup._warning import warn_user
 from sk_mixup.estimators._holdout import FEWEST_HELD_OUT, HeldOutPart
+from sk_mixup.estimators._inputs import is_mapping
 from sk_mixup.stacking._reach import find_missed
 
 __all__ = [
@@ -52,8 +54,8 @@ MARKERS = ("unlabelled", "unlabeled", "unknown", "missing", "none", "nan", "n/a"
 class Learner(Protocol):
     """An estimator, as far as advice is about it."""
 
-    module_: nn.Module
-    _takes_integers: bool | None
+    def __sklearn_tags__(self) -> Tags:
+        """Return its tags."""
 
 
 class Column(Protocol):
@@ -68,27 +70,26 @@ class Column(Protocol):
         """Return some of its rows."""
 
 
-def _warn(message: str) -> None:
-    warnings.warn(message, UserWarning, stacklevel=4)
-
-
 # -- X -----------------------------------------------------------------------------------
 
 
-def warn_input(learner: Learner, given: object, X: object) -> None:
+def warn_input(learner: Learner, module: nn.Module | None, given: object, X: object) -> None:
     """Warn of inputs far from unit scale, and of integers that look like codes of categories.
 
     Parameters
     ----------
     learner : estimator
         That is to be trained.
+    module : Module or None
+        What takes the inputs as floating numbers, if it is known.
     given : array-like or Dataset
         What the user gave.
-    X : ndarray, sparse matrix, mapping or Dataset
-        What was made of it.
+    X : ndarray, sparse matrix, mapping, Dataset or None
+        What was made of it; of a Dataset whose type does not tell its arrays, the first inputs.
     """
-    _warn_codes(given, type(learner).__name__)
-    if learner._takes_integers or not _takes_plain(vars(learner).get("module_")):
+    owner = type(learner).__name__
+    _warn_codes(given, owner)
+    if not _takes_plain(module):
         return
     names = getattr(learner, "feature_names_in_", None)
     for label, part in _list_arrays(X):
@@ -96,10 +97,10 @@ def warn_input(learner: Learner, given: object, X: object) -> None:
         if found is not None:
             column, mean, std = found
             where = _name_column(label, column, names)
-            how = _how_to_scale(part, type(learner).__name__)
-            _warn(
+            is_table = not (is_mapping(given) or isinstance(given, Dataset))
+            warn_user(
                 f"X must be near unit scale for a network to learn well; got mean {mean:.2g} and standard "
-                f"deviation {std:.2g} in {where}. {how}"
+                f"deviation {std:.2g} in {where}. {_how_to_scale(part, owner if is_table else '')}"
             )
             return
 
@@ -114,25 +115,37 @@ def _takes_plain(module: nn.Module | None) -> bool:
     return False
 
 
+def _find_inputs(dataset: object) -> Iterator[object]:
+    """Yield the inputs that data sets hold of types that yield what they hold."""
+    kind = type(dataset)
+    if isinstance(dataset, Subset) and kind is Subset:
+        yield from _find_inputs(dataset.dataset)
+    elif isinstance(dataset, ConcatDataset) and kind is ConcatDataset:
+        for part in dataset.datasets:
+            yield from _find_inputs(part)
+    elif isinstance(dataset, TensorDataset) and kind is TensorDataset:
+        yield dataset.tensors[0]
+    elif kind is SkorchDataset:
+        yield dataset.X  # type: ignore[attr-defined]
+    elif not isinstance(dataset, Dataset):
+        yield dataset
+
+
 def _list_arrays(X: object) -> Iterator[tuple[str, np.ndarray | sparse.sparray]]:
     """Yield the arrays of numbers that there are without reading items of a Dataset, and their names."""
-    if isinstance(X, TensorDataset) and type(X) is TensorDataset:
-        X = to_host(X.tensors[0])
-    elif type(X) is SkorchDataset:
-        X = to_host(X.X)  # type: ignore[attr-defined]
-    if isinstance(X, Mapping) and not sparse.issparse(X):
-        yield from ((f"X[{name!r}]", part) for name, part in X.items() if _is_real(part))
-    elif _is_real(X) or sparse.issparse(X):
-        yield "X", X
+    for inputs in _find_inputs(X):
+        parts: dict[str, object] = {"X": inputs}
+        kinds = "fiu"  # integers become floats, but those of a mapping may be ids
+        if is_mapping(inputs):
+            parts, kinds = {f"X[{name!r}]": part for name, part in inputs.items()}, "f"
+        for label, part in parts.items():
+            values = part if sparse.issparse(part) else to_host(part)
+            if sparse.issparse(values) or _is_real(values, kinds):
+                yield label, values
 
 
-def _is_real(part: object) -> bool:
-    # Integers that are left here are read where they lie, and become floats; those of a mapping may be ids.
-    return (
-        isinstance(part, np.ndarray)
-        and part.ndim > 1
-        and part.dtype.kind in ("fiu" if is_mapped(part) else "f")
-    )
+def _is_real(part: object, kinds: str) -> TypeGuard[np.ndarray]:
+    return isinstance(part, np.ndarray) and part.ndim > 1 and part.dtype.kind in kinds and part.size > 0
 
 
 def _find_far_column(X: np.ndarray | sparse.sparray) -> tuple[int | None, float, float] | None:
@@ -189,11 +202,13 @@ def _name_column(label: str, column: int | None, names: np.ndarray | None) -> st
 
 
 def _how_to_scale(part: np.ndarray | sparse.sparray, owner: str) -> str:
-    if sparse.issparse(part):
-        return f"Use make_pipeline(StandardScaler(with_mean=False), {owner}(...))."
+    """Say what to do; a Dataset or a mapping, for which `owner` is '', is no table that a pipeline takes."""
+    scaler = f"StandardScaler({'with_mean=False' if sparse.issparse(part) else ''})"
     if part.ndim > 2:
         return "Use (X - X.mean()) / X.std(), or X / 255 for pixels."
-    return f"Use make_pipeline(StandardScaler(), {owner}(...))."
+    if not owner:
+        return f"Scale the arrays beforehand, such as by {scaler}.fit_transform."
+    return f"Use make_pipeline({scaler}, {owner}(...))."
 
 
 # -- frames ------------------------------------------------------------------------------
@@ -225,7 +240,7 @@ def _warn_codes(X: object, owner: str) -> None:
         return
     found = [name for name, column in _list_columns(X, _may_be_codes) if _looks_coded(column)]
     if found:
-        _warn(
+        warn_user(
             "X must hold quantities, not codes of categories; got whole numbers of few values in "
             f"{_join(found)}. If they are categories, use make_pipeline(make_column_transformer(("
             "OneHotEncoder("
@@ -340,7 +355,7 @@ def warn_few_held_out(valid: object, n_trained: int, split: object) -> None:
     enlarge = f"validation_fraction={share:g}" if split == "auto" else "a larger part in train_split"
     use = "early_stopping='auto'" + (f" or {enlarge}" if share <= 0.4 else "")
     name = "validation_fraction" if split == "auto" else "train_split"
-    _warn(
+    warn_user(
         f"{name} must hold out about {FEWEST_HELD_OUT} rows or more, or early stopping goes by chance; got "
         f"{len(valid)} of {n_samples} rows. Use {use}."
     )
@@ -349,7 +364,7 @@ def warn_few_held_out(valid: object, n_trained: int, split: object) -> None:
 def warn_best_is_first(losses: Sequence[float], lr: float, patience: int) -> None:
     """Warn if held-out rows were predicted best after the first epoch, and patience ran out."""
     if len(losses) > patience and int(np.argmin(losses)) == 0:
-        _warn(
+        warn_user(
             "early_stopping must find a best epoch after the first to be of use; got the best held-out loss "
             f"in the first of {len(losses)} epochs, whose weights are kept. Use a smaller lr (now {lr:g}), "
             "such as lr=1e-4, or early_stopping=False."
@@ -363,13 +378,13 @@ def warn_labels(classes: np.ndarray, n_unlabeled: int, owner: str) -> None:
     """Warn if labels are words for unknown ones, or no row is unlabelled."""
     words = [name for name in np.asarray(to_host(classes)).tolist() if _is_marker(name)]
     if words:
-        _warn(
+        warn_user(
             f"y must mark unlabelled rows by -1; got {words[0]!r}, which became a class. Use "
             f"y = np.where(y == {words[0]!r}, -1, np.asarray(y, dtype=object)), or name every class in "
             "`classes`."
         )
     elif not n_unlabeled:
-        _warn(
+        warn_user(
             f"y must mark unlabelled rows by -1 for {owner} to learn from them; got no -1, so all rows serve "
             "as labelled and unlabelled ones. Use y[is_unlabelled] = -1, or MixupClassifier."
         )
@@ -384,7 +399,7 @@ def warn_out_of_reach() -> None:
     """Warn if a block of ``stacked()`` is open that trains this fit by itself, in a thread or process."""
     missed = find_missed()
     if missed is not None:
-        _warn(
+        warn_user(
             f"stacked() must be entered in the thread that fits; got a fit in another {missed} while such a "
             "block is open, so it is trained by itself. Use joblib.Parallel()(delayed(fit)(...)), "
             "fit_stacked(jobs) or a search of scikit-learn in the block, in place of n_jobs or an executor "

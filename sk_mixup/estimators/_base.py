@@ -686,15 +686,21 @@ class MixupEstimator(MixupNetMixin):
                 self.initialize()
             if reset:
                 X = self._settle_integers(X)
-                warn_input(self, given, X)
+                self._advise_on_input(given, X, y)
+            warn_out_of_reach()
             self._n_planned = None if self.epochs_per_partial_fit is None else self.max_epochs
             super().partial_fit(X, y, _routing_method="partial_fit", sample_weight=weight, **fit_params)
         return self
 
     def _advise(self, given: object, X: object, codes: object) -> None:
         """Warn of what is allowed, and hardly meant."""
-        warn_input(self, given, X)
+        self._advise_on_input(given, X, codes)
         warn_out_of_reach()
+
+    def _advise_on_input(self, given: object, X: object, codes: object) -> None:
+        module = None if self._takes_integers else vars(self).get("module_")
+        inputs = getattr(codes, "inputs", None)  # beside targets that were read
+        warn_input(self, module, given, X if inputs is None else inputs)
 
     @contextmanager
     def _unchanged_if_refused(self) -> Iterator[None]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
-import warnings
 
 import numpy as np
 from sklearn.metrics import accuracy_score
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from sk_mixup._training.averages import COUNTED
 from sk_mixup._training.losses import smooth_targets
+from sk_mixup._warning import warn_user
 from sk_mixup.estimators._members import average_members, spread_members
 from sk_mixup.estimators._targets import ClassWeight, Targets
 
@@ -165,7 +165,7 @@ def check_probabilities(output: Tensor, criterion: nn.Module) -> None:
     )
     if isinstance(criterion, nn.BCELoss):
         raise ValueError(message)
-    warnings.warn(message, UserWarning, stacklevel=2)
+    warn_user(message)
 
 
 def list_classes(labels: np.ndarray, given: np.ndarray | None) -> np.ndarray:

@@ -67,25 +67,29 @@ class TargetLearner:
         yielded = to_array(first)
         if is_opaque and OpaqueTargets.accepts_yielded(yielded):
             return OpaqueTargets(), None
-        found = self._find_all(dataset, reader)
+        found, inputs = self._find_all(dataset, reader)
         y = yielded if found is None else found
         if y.ndim == 2 and y.shape[1] == 1:  # as torch users write single targets
             y = y[:, 0]
         options = replace(self.options, is_whole=found is not None)
         targets, y = replace(self, options=options)._check(y, len(y))
         codes = targets.encode_yielded(y)
-        return targets, None if found is None else codes.view(FoundTargets)
+        if found is None:
+            return targets, None
+        read = codes.view(FoundTargets)
+        read.inputs = inputs
+        return targets, read
 
-    def _find_all(self, dataset: Dataset[object], reader: ItemReader) -> np.ndarray | None:
-        """Return all targets of a Dataset where they are at hand, or must be read."""
+    def _find_all(self, dataset: Dataset[object], reader: ItemReader) -> tuple[np.ndarray | None, object]:
+        """Return all targets of a Dataset where they are at hand, or must be read; and the first inputs."""
         must_read = self.reset and self.options.classes is None
         if not isinstance(dataset, IterableDataset):
-            return reader.read_targets(dataset) if must_read else reader.find_targets(dataset)
+            return reader.read_targets(dataset) if must_read else (reader.find_targets(dataset), None)
         if must_read and self.must_be_told:
             raise ValueError(
                 "classes must be given for an IterableDataset; got None. Name all labels that it yields."
             )
-        return None
+        return None, None
 
     def _check(self, y: np.ndarray, n_samples: int) -> tuple[Targets, np.ndarray]:
         """Return what is known of targets, and the targets, checked."""

@@ -188,7 +188,9 @@ def check_has_rows(dataset: Dataset[object]) -> None:
 
 
 class FoundTargets(np.ndarray):
-    """Targets that nobody gave: a Dataset was read for them."""
+    """Targets that nobody gave: a Dataset was read for them, and the first inputs beside them."""
+
+    inputs: object = None
 
 
 def check_weights(sample_weight: object, n_samples: int) -> np.ndarray | None:

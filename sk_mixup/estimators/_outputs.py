@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-import warnings
 
 from torch import Tensor, nn
 
+from sk_mixup._warning import warn_user
 from sk_mixup.estimators._links import Link
 from sk_mixup.estimators._targets import Targets, is_own
 
@@ -59,9 +59,7 @@ def _warn_of_probabilities(criterion: nn.Module, *, is_default: bool) -> None:
         if is_default
         else "Set predict_nonlinearity=None if they are, or to what makes probabilities of the output."
     )
-    warnings.warn(
+    warn_user(
         f"module must return logits for criterion {type(criterion).__name__}; got an output that looks like "
         f"probabilities. {remedy}",
-        UserWarning,
-        stacklevel=7,
     )

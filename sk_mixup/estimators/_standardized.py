@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 import inspect
 from numbers import Real
 from typing import Self
-import warnings
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from sk_mixup._training.losses import Loss, SquaredError
+from sk_mixup._warning import warn_user
 from sk_mixup.estimators._inputs import check_weights, get_input_dtype
 from sk_mixup.estimators._targets import RealValues, TargetOptions
 
@@ -70,12 +70,10 @@ class StandardizedValues(RealValues):
     @classmethod
     def warn_of_weights_alone(cls) -> None:
         """Warn: mean and spread are not among the weights."""
-        warnings.warn(
+        warn_user(
             "f_params holds weights but no mean and spread of y, so that predictions are those of "
             "standardised targets if it was trained so. Use save_params(f_params, use_safetensors=True), "
             "or set standardize_targets=False for a net that was not.",
-            UserWarning,
-            stacklevel=3,
         )
 
     # -- codes and back ------------------------------------------------------------------
@@ -156,6 +154,8 @@ class StandardizedValues(RealValues):
         return super().present(
             values if is_coarse else values.astype(own), np.float64 if is_coarse else dtype
         )
+
+
 @dataclass(frozen=True, eq=False)
 class ValuesOfOneUnit(StandardizedValues):
     """Real values whose columns are all divided by one spread, for criteria with a constant in that unit."""
@@ -182,8 +182,6 @@ def find_standardized_kind(criterion: object) -> type[StandardizedValues] | None
         return ValuesOfOneUnit
     kind = criterion if inspect.isclass(criterion) else type(criterion)
     return StandardizedValues if criterion == "auto" or kind in POWERS.keys() - CONSTANTS.keys() else None
-
-
 
 
 def _find_bound(output: Tensor) -> str:

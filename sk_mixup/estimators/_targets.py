@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 import inspect
 from typing import Any, ClassVar, Literal, Self
-import warnings
 
 import numpy as np
 from scipy.special import entr
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from sk_mixup._skorch.dataset_items import to_array
 from sk_mixup._training.averages import IGNORED
 from sk_mixup._training.losses import VALUES, Loss, LossOptions, find_loss, mix_columns
+from sk_mixup._warning import warn_user
 from sk_mixup.estimators._inputs import get_input_dtype, read_finite
 from sk_mixup.estimators._members import average_members, spread_members
 
@@ -470,12 +470,10 @@ def _warn_unless_by_rows(criterion: nn.Module, output: Tensor, n_columns: int) -
         loss = criterion(values, y)
     if loss.ndim or any(torch.isclose(loss, total) for total in (losses.mean(), losses.sum())):
         return
-    warnings.warn(
+    warn_user(
         f"criterion {type(criterion).__name__} must compute the loss of each row by itself; got a loss of 5 "
         f"rows that is not the mean of theirs, for outputs of shape {tuple(values.shape)} and y of shape "
         f"{tuple(y.shape)}. Look for rows that are broadcast against each other.",
-        UserWarning,
-        stacklevel=9,
     )
 
 

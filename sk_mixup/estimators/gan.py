@@ -40,6 +40,7 @@ from sk_mixup._validation import (
     describe_nonfinite_loss,
     naming,
 )
+from sk_mixup.estimators._advice import warn_input, warn_out_of_reach
 from sk_mixup.estimators._gan_nets import build_net, build_optimizer, check_nets, evaluate, get_placement
 from sk_mixup.estimators._options import (
     check_epochs_per_call,
@@ -391,6 +392,8 @@ class MixupGAN(BaseEstimator):
             check_nets(self.generator_, self.discriminator_, rows, self.noise_features)
             if fresh:
                 self.callbacks_ = _make_callbacks(self.callbacks)
+                warn_input(self, self.discriminator_, X, rows)
+        warn_out_of_reach()
         with (
             self._on_device_of_stack(),
             seeded_torch(draw_seed(self.rng_)),
@@ -742,15 +745,15 @@ def _make_callbacks(given: Callbacks) -> list[Callback]:
     parts = [part[1] if isinstance(part, tuple | list) else part for part in given or ()]
     parts = [part for part in parts if part is not None]
     callbacks = [part() if isinstance(part, type) else part for part in (EpochTimer, QuietPrintLog, *parts)]
-    for callback in callbacks:
-        callback.initialize()
-    return callbacks
     if any(isinstance(callback, LRScheduler) for callback in callbacks):
         raise ValueError(
             "callbacks must be such that ask for no optimizer_, for a GAN has two; got LRScheduler. Step a "
             "scheduler of torch.optim.lr_scheduler for net.generator_optimizer_, and one for "
             "net.discriminator_optimizer_, in on_epoch_end of a Callback of your own."
         )
+    for callback in callbacks:
+        callback.initialize()
+    return callbacks
 
 
 def _read_safetensors(file: File) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ import time
 import torch
 
 from sk_mixup._training.epoch import Epoch
+from sk_mixup._warning import enter_thread, find_place
 
 __all__ = ["Aborted", "Call", "Scheduler", "Task", "find_task", "rejoin_scheduler"]
 
@@ -32,6 +33,7 @@ class Call:
         self.queue: deque[Task] = deque()
         self.n_begun = 0
         self.was_aborted = False
+        self.place = find_place()
 
     def is_aborted(self) -> bool:
         """Whether the call, or one that it is made in, was aborted."""
@@ -306,6 +308,7 @@ class Scheduler:
 
     def _run(self, task: Task) -> None:
         _LOCAL.task = task
+        enter_thread(task.call.place)
         start = self.clock()
         result, error = None, None
         try:

@@ -1,6 +1,7 @@
 """Frames of polars and pyarrow, and pandas frames of pyarrow's types, are the table that they hold."""
 
 from collections.abc import Callable
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -73,3 +74,47 @@ def test_weights_of_a_series(iris: Rows, classifier: MixupClassifier, make: Make
     fitted = clone(classifier).fit(iris.X, iris.y, sample_weight=series)
     alone = clone(classifier).fit(iris.X, iris.y, sample_weight=weight)
     np.testing.assert_array_equal(fitted.predict_proba(iris.X), alone.predict_proba(iris.X))
+
+
+# A column of a polars frame of which a user is to be told, and what of it.
+TOLD = {
+    "far": (lambda polars, n: polars.Series([1e4 + i % 2 for i in range(n)]), "mean 1e+04"),
+    "codes": (lambda polars, n: polars.Series([i % 4 for i in range(n)]), "OneHotEncoder"),
+    "small codes": (lambda polars, n: polars.Series([i % 4 for i in range(n)], dtype=polars.UInt8), "codes"),
+    "numbers": (lambda polars, n: polars.Series([0.5 * (i % 4) for i in range(n)]), None),
+    "few counts": (lambda polars, n: polars.Series([i % 2 for i in range(n)]), None),
+}
+WORDS = ["red", "green"]
+REFUSED = {
+    "words": (lambda polars, n: polars.Series([WORDS[i % 2] for i in range(n)]), "tabular_pipeline"),
+    "category": (
+        lambda polars, n: polars.Series([WORDS[i % 2] for i in range(n)], dtype=polars.Categorical),
+        "tabular_pipeline",
+    ),
+    "gaps": (lambda polars, n: polars.Series([None if i % 9 else 0.5 for i in range(n)]), "SimpleImputer"),
+    "whole gaps": (
+        lambda polars, n: polars.Series([None if i % 9 else 5 for i in range(n)]),
+        "SimpleImputer",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", TOLD)
+def test_a_column_of_polars_is_warned_of_by_name(iris: Rows, classifier: MixupClassifier, kind: str) -> None:
+    polars = pytest.importorskip("polars")
+    make, text = TOLD[kind]
+    frame = as_polars(iris.X, iris.y)[0].with_columns(make(polars, len(iris.X)).alias("e"))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        clone(classifier).set_params(early_stopping=False).fit(frame, iris.y)
+    found = [str(warning.message) for warning in caught]
+    assert ["'e'" in message and text in message for message in found] == [True] * (text is not None)
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_a_column_of_polars_is_refused_by_name(iris: Rows, classifier: MixupClassifier, kind: str) -> None:
+    polars = pytest.importorskip("polars")
+    make, text = REFUSED[kind]
+    frame = as_polars(iris.X, iris.y)[0].with_columns(make(polars, len(iris.X)).alias("e"))
+    with pytest.raises(ValueError, match=f"'e'.*{text}"):
+        clone(classifier).fit(frame, iris.y)

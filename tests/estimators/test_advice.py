@@ -13,11 +13,13 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from skorch.dataset import Dataset as SkorchDataset
 import torch
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
-from sk_mixup import MixupClassifier, MixupRegressor, SemiSupervisedMixupClassifier, fit_stacked, stacked
+from sk_mixup import MixupClassifier, MixupGAN, MixupRegressor, SemiSupervisedMixupClassifier
+from tests.helpers.stacking import fit_stacked, stacked
 
 QUICK = {"max_epochs": 1, "early_stopping": False, "random_state": 0}
 
@@ -90,6 +92,88 @@ def test_a_dataset_of_tensors_is_looked_at(factor: float) -> None:
     rows = TensorDataset(torch.as_tensor(X * factor, dtype=torch.float32), torch.as_tensor(y))
     found = _find_warnings(lambda: MixupClassifier(**QUICK).fit(rows))
     assert len(found) == (factor > 1)
+
+
+class Own(Dataset):
+    """Rows of the user's own, which its type does not tell."""
+
+    def __init__(self, X: Any, y: Any) -> None:
+        self.rows = X, y
+
+    def __len__(self) -> int:
+        return len(self.rows[1])
+
+    def __getitem__(self, i: int) -> tuple[Any, Any]:
+        X, y = self.rows
+        return ({name: part[i] for name, part in X.items()} if isinstance(X, dict) else X[i]), y[i]
+
+
+class TwoInputs(nn.Module):
+    """A linear layer of two inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+
+    def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        return self.layer(torch.cat([left, right], dim=1))
+
+
+def _halve(X: np.ndarray) -> dict[str, np.ndarray]:
+    return {"left": X[:, :1], "right": X[:, 1:]}
+
+
+def _as_tensors(X: np.ndarray, y: np.ndarray) -> TensorDataset:
+    return TensorDataset(torch.as_tensor(X), torch.as_tensor(y))
+
+
+DATASETS = {
+    "own": Own,
+    "own tensors": lambda X, y: Own(torch.as_tensor(X), torch.as_tensor(y)),
+    "own mapping": lambda X, y: Own(_halve(X), y),
+    "subset of own": lambda X, y: Subset(Own(X, y), range(50)),
+    "skorch": SkorchDataset,
+    "skorch mapping": lambda X, y: SkorchDataset(_halve(X), y),
+    "subset": lambda X, y: Subset(_as_tensors(X, y), range(50)),
+    "both": lambda X, y: ConcatDataset([_as_tensors(X[:30], y[:30]), _as_tensors(X[30:], y[30:])]),
+}
+
+
+@pytest.mark.parametrize("factor", [1, 1e3])
+@pytest.mark.parametrize("owner", [MixupClassifier, MixupRegressor])
+@pytest.mark.parametrize("form", [*DATASETS, "mapping"])
+def test_what_is_no_table_is_looked_at(form: str, owner: type, factor: float) -> None:
+    X, y = _make_table()
+    X = (X * [1, 1, factor, 1]).astype(np.float32)
+    y = y if owner is MixupClassifier else X[:, :2]
+    net = owner(TwoInputs, **QUICK) if "mapping" in form else owner(**QUICK)
+    if form == "mapping":
+        found = _find_warnings(lambda: net.fit(_halve(X), y))
+    else:
+        found = _find_warnings(lambda: net.fit(DATASETS[form](X, y)))
+    where = "column 1 of X['right']" if "mapping" in form else "column 2 of X"
+    assert [where in message for message in found] == [True] * (factor > 1)
+    assert all("fit_transform" in message for message in found)  # no pipeline takes these
+
+
+@pytest.mark.parametrize(("dtype", "n_warnings"), [(np.uint8, 1), (np.float32, 0)])
+def test_images_of_a_dataset_are_looked_at(dtype: type, n_warnings: int) -> None:
+    images = np.random.default_rng(0).uniform(size=(20, 1, 4, 4))
+    images = (images * 255).astype(dtype) if dtype is np.uint8 else images.astype(dtype)
+    found = _find_warnings(lambda: MixupClassifier(**QUICK).fit(Own(images, np.arange(20) % 2)))
+    assert ["X / 255" in message for message in found] == [True] * n_warnings
+
+
+@pytest.mark.parametrize("form", ["float64", "frame", "tensor"])
+@pytest.mark.parametrize("factor", [1, 1e3])
+def test_rows_of_a_gan_are_looked_at(tmp_path: Any, factor: float, form: str) -> None:
+    X, _ = _make_table()
+    gan = MixupGAN(max_epochs=1, steps_per_epoch=1, random_state=0)
+    X = FORMS[form](X * factor, tmp_path)
+    found = _find_warnings(lambda: gan.fit(X))
+    assert ["make_pipeline(StandardScaler(), MixupGAN(...))" in message for message in found] == [True] * (
+        factor > 1
+    )
 
 
 @pytest.mark.parametrize(("factor", "n_warnings"), [(1, 0), (255, 1)])
@@ -266,17 +350,21 @@ def test_a_fit_without_unlabelled_rows_is_warned_of() -> None:
 # -- stacked -----------------------------------------------------------------------------
 
 
-def _fit_once(_: int = 0) -> list[str]:
-    return _find_warnings(lambda: MixupClassifier(**QUICK).fit(*_make_table()))
+def _fit_once(kind: str = "fit") -> list[str]:
+    X, y = _make_table()
+    if kind == "gan":
+        return _find_warnings(lambda: MixupGAN(max_epochs=1, steps_per_epoch=1).fit(X))
+    return _find_warnings(lambda: getattr(MixupClassifier(**QUICK), kind)(X, y))
 
 
-def test_a_fit_in_a_thread_that_no_block_reaches_is_warned_of() -> None:
+@pytest.mark.parametrize("kind", ["fit", "partial_fit", "gan"])
+def test_a_fit_in_a_thread_that_no_block_reaches_is_warned_of(kind: str) -> None:
     with ThreadPoolExecutor(1) as pool:
         with stacked():
-            found = pool.submit(_fit_once).result()
-            assert not _fit_once()
+            found = pool.submit(_fit_once, kind).result()
+            assert not _fit_once(kind)
         assert ["another thread" in message for message in found] == [True]
-        assert not pool.submit(_fit_once).result()
+        assert not pool.submit(_fit_once, kind).result()
 
 
 @pytest.mark.slow

@@ -219,7 +219,7 @@ def test_pipeline_after_a_scaler_samples_in_the_datas_scale() -> None:
     samples = pipe[:-1].inverse_transform(pipe[-1].sample(50, random_state=0))
     assert samples.shape == (50, 2)
     assert pipe.score_samples(data).shape == (100,)
-    gan = make().fit(data / 100)
+    gan = make().fit(data / 10)
     assert list(gan.feature_names_in_) == ["a", "b"]
 
 

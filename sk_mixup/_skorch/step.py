@@ -114,10 +114,14 @@ class MixedSteps(NeuralNet):
 
     def _set_training(self, training: bool = True) -> None:
         """Set the mode where it is another; to look takes a tenth of the time."""
-        roots = (getattr(self, f"{name}_") for name in (*self._modules, *self._criteria))
-        parts = (part for root in roots if isinstance(root, nn.Module) for part in iterate_parts(root))
-        if any(part.training is not training for part in parts):
-            super()._set_training(training)
+        parts = [getattr(self, f"{name}_") for name in (*self._modules, *self._criteria)]
+        for part in parts:
+            if not isinstance(part, nn.Module):
+                continue
+            if part.training is not training:
+                super()._set_training(training)
+                return
+            parts.extend(part._modules.values())  # which the loop comes to
 
     def _set_memory_format(self) -> None:
         if self.channels_last:

@@ -335,6 +335,8 @@ def _is_numeric(column: Column) -> bool:
         return True
     if values.dtype.kind in "mM":
         return False
+    if any(hasattr(value, "__len__") and not isinstance(value, str | bytes) for value in values):
+        return True  # a dict in a cell is no word: the error as it is says more
     try:
         values[~_find_gaps(column)].astype(np.float64)
     except (TypeError, ValueError):

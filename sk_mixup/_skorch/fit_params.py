@@ -12,6 +12,8 @@ from sklearn.utils.metadata_routing import process_routing
 from skorch.dataset import get_len
 from torch.utils.data import IterableDataset
 
+from sk_mixup._warning import warn_user
+
 __all__ = ["get_forward_params", "get_split_params", "refuse_values_of_rows"]
 
 
@@ -45,9 +47,10 @@ def get_forward_params(
 def refuse_values_of_rows(
     net: SplittingNet, forward: Callable[..., object], params: Mapping[str, object], X: object
 ) -> None:
-    """Raise if a parameter for `forward` has a value for each row: it is given all with each batch.
+    """Raise if an argument of `forward` has a value for each row: it is given all with each batch.
 
     Some of the rows are held out, and the others shuffled, so that values would meet other rows than theirs.
+    Of what ``**kwargs`` takes it only warns.
     """
     if not params or isinstance(X, IterableDataset):
         return
@@ -56,11 +59,14 @@ def refuse_values_of_rows(
         shape = np.shape(value) if isinstance(value, list | tuple) else getattr(value, "shape", ())
         is_for_forward = _takes_argument(forward, name) and not _is_for_split(net, name)
         if is_for_forward and n_samples > 1 and tuple(shape[:1]) == (n_samples,):
-            raise ValueError(
+            message = (
                 f"{name} must not hold one value per row of X, for forward is given all of them with each "
                 f"batch; got shape {tuple(shape)} for {n_samples} rows. Give inputs of rows in X, as a "
                 f"mapping: fit({{'X': X, {name!r}: {name}}}, y), with the names of forward's arguments."
             )
+            if name in inspect.signature(forward).parameters:
+                raise ValueError(message)
+            warn_user(message)  # one of **kwargs, which may be of no use there
 
 
 def _is_for_split(net: SplittingNet, name: str) -> bool:

@@ -127,7 +127,6 @@ def test_a_callback_that_watches_is_given_scores_of_few_rows_too(n: int) -> None
         ({"early_stopping": False}, 60),
         ({"train_split": None}, 60),
     ],
-    ids=str,
 )
 def test_few_rows_are_trained_on_for_fifty_mixed_epochs(options: dict[str, Any], n_epochs: int) -> None:
     net = _make(**{"max_epochs": 60, **options}).fit(*_make_rows(8))

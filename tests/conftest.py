@@ -31,9 +31,9 @@ class Table:
     y: NDArray
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> None:
-    """Small nets gain nothing from threads, and sums keep their order with one."""
+    """Small nets gain nothing from threads, and sums keep their order with one, whatever ran before."""
     torch.set_num_threads(1)
 
 

@@ -112,7 +112,6 @@ PRESETS = {
         n_rounds=2,
         abalone_rows=100,
         wide_rows=100,
-        thread_batch_sizes=(32,),
         n_steps=4,
         image_rows=40,
         mixed_rows=2048,

@@ -187,7 +187,7 @@ class PerceptronTrainer(Trainer):
 
         Several batches are computed as one, and `show` is called with it and its outputs.
         """
-        widest = max(layer.out_features for layer in self.layers)
+        widest = max(max(layer.in_features, layer.out_features) for layer in self.layers)
         n_joined = max(1, self.block_elements // (batches.batch_size * widest))
         layers = [_SingleLayer(layer) for layer in self.layers]
         with self.guard():

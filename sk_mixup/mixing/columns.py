@@ -10,7 +10,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.feature_selection import mutual_info_classif, mutual_info_regression
 
 from sk_mixup._validation import did_you_mean
 
@@ -227,5 +226,8 @@ def _measure(values: np.ndarray, target: np.ndarray, is_category: bool, is_class
         return 0.0  # an estimate of the noise that scikit-learn adds
     if is_category != is_class and len(np.unique(values if is_category else target)) == len(values):
         return 0.0  # no two rows to compare the numbers of
+    # It takes a third of the time of importing the package, and few need it.
+    from sklearn.feature_selection import mutual_info_classif, mutual_info_regression
+
     measure = mutual_info_classif if is_class else mutual_info_regression
     return float(measure(values, target, discrete_features=is_category, random_state=0)[0])

@@ -205,6 +205,6 @@ def test_main_says_how_to_go_on_when_interrupted(tmp_path: Path, capsys: pytest.
 
 
 @pytest.mark.parametrize("command", find_benchmarks(), ids=lambda command: command.name)
-def test_every_benchmark_has_every_preset(command: Command) -> None:
-    assert set(command.presets) == {"paper", "gpu", "cpu", "smoke"}
+def test_every_benchmark_has_known_presets(command: Command) -> None:
+    assert {"cpu", "smoke"} <= set(command.presets) <= {"paper", "gpu", "cpu", "smoke"}
     assert set(command.times) <= set(command.presets)

@@ -159,10 +159,14 @@ def test_fit_reads_each_row_once_an_epoch_and_block_by_block(
     assert max(reads) <= largest
 
 
-def test_held_out_rows_are_read_batch_by_batch(table: Any, y: Any, mapped: Any, reads: list[int]) -> None:
+@pytest.mark.parametrize("n_features", [300, 3000])
+def test_held_out_rows_are_read_a_block_at_a_time(
+    y: Any, mapped: Any, reads: list[int], n_features: int
+) -> None:
+    table = np.random.default_rng(0).normal(size=(N, n_features)).astype(np.float32)
     MixupClassifier(**{**OPTIONS, "early_stopping": True}).fit(mapped(table), y)
     assert sum(reads) == N + LOOK
-    assert max(reads) <= 100
+    assert max(reads) <= max(2**18 // n_features, OPTIONS["batch_size"], 100)
 
 
 @pytest.mark.parametrize("shape", [SHAPE, (N, 3, 10, 10)], ids=["table", "images"])

@@ -171,7 +171,7 @@ def run_streams(accelerator: Any) -> dict[str, Any]:
 def run_stops(accelerator: Any, folder: Path) -> dict[str, Any]:
     """Stop early in all processes, and go back to the best epoch that was kept in a file."""
     X, codes = (part.numpy() for part in make_table())
-    patient = {"train_split": "auto", "n_iter_no_change": 2, "max_epochs": 60}
+    patient = {"early_stopping": True, "train_split": "auto", "n_iter_no_change": 2, "max_epochs": 60}
     kept = Checkpoint(dirname=folder / "kept", monitor="valid_loss_best", f_pickle=None)
     early = Classifier(**make_options(accelerator, callbacks=[kept], **patient)).fit(X, codes)
     again = Classifier(**make_options(accelerator)).partial_fit(X, codes)

@@ -204,6 +204,7 @@ OPTIONS += [("normed", group) for group in ("batch_size", "drop_last", "early_st
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:early_stopping must find")
 @pytest.mark.parametrize(("architecture", "group"), OPTIONS)
 def test_each_net_of_a_stack_has_its_own_options(
     float64: None, stacks: list[int], architecture: str, group: str

@@ -161,8 +161,8 @@ def test_every_row_can_be_fitted(name: str) -> None:
 def test_make_tasks_takes_tables_whole_and_images_row_by_row() -> None:
     tasks = make_tasks(SMOKE, load_data(["iris", "digit_images"], data_dir=None, download=False))
     sizes = [len(names) for _, _, names, _ in tasks.values()]
-    n_rows = len(SMOKE.make_methods(is_image=True))
-    assert sizes == [n_rows - 1] * 2 + [1] * (2 * n_rows)
+    n_of_table, n_of_images = (len(SMOKE.make_methods(is_image=is_image)) for is_image in (False, True))
+    assert sizes == [n_of_table] * 2 + [1] * (2 * n_of_images)
 
 
 def test_take_part_shares_no_row_between_repeats() -> None:

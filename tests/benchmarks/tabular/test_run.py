@@ -125,7 +125,7 @@ def test_tables_are_those_to_report_on(tmp_path: Path) -> None:
     assert set(Config(data_dir=tmp_path).choose_names()) == {*REPORT["classification"], *REPORT["regression"]}
 
 
-@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer", "ignore:early_stopping must find")
 @pytest.mark.parametrize("name", CONTENDERS)
 @pytest.mark.parametrize("is_real", [False, True])
 def test_each_contender_takes_categories_and_missing_values(name: str, is_real: bool) -> None:

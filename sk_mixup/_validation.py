@@ -121,9 +121,10 @@ def describe_nonfinite_loss(name: str, losses: Iterable[float], epoch: int, hint
 
 
 def did_you_mean(name: object, known: Collection[str]) -> str:
-    """Return ``Did you mean ...?`` for the closest known name, or an empty string."""
-    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.6)
-    return f"Did you mean {close[0]!r}?" if close else ""
+    """Return ``Did you mean ...?`` for the closest known name, whatever its case, or an empty string."""
+    lowered = {each.lower(): each for each in known}
+    close = difflib.get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.6)
+    return f"Did you mean {lowered[close[0]]!r}?" if close else ""
 
 
 def _describe(low: float, high: float, above: bool, below: bool) -> str:

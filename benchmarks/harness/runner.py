@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+import warnings
 
 import joblib
 import torch
@@ -77,6 +78,9 @@ def _run_call(worker: Worker, keys: list[str], arguments: tuple[Any, ...]) -> tu
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return keys, worker(*arguments)
+        with warnings.catch_warnings():
+            # A protocol holds out what it says: advice for a table of one's own would fill the screen.
+            warnings.filterwarnings("ignore", "validation_fraction must hold out|early_stopping must find")
+            return keys, worker(*arguments)
     finally:
         torch.set_num_threads(n_threads)

@@ -1,4 +1,4 @@
-"""UserErrors of the user, each told in one line."""
+"""Mistakes of the user, each told in one line."""
 
 from __future__ import annotations
 

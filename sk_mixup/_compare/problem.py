@@ -127,7 +127,7 @@ def _encode_classes(values: Series) -> NDArray[np.generic]:
     codes, classes = require("pandas").factorize(values)
     if len(classes) == 1:
         raise UserError(
-            f"--target must hold at least 2 classes; got {classes[0]!r} in all {len(codes)} rows of "
+            f"--target must hold at least 2 classes; got {str(classes[0])!r} in all {len(codes)} rows of "
             f"{values.name!r}. Name another column, or add rows."
         )
     if len(classes) > len(codes) / 2:

@@ -68,10 +68,11 @@ def read_frame(path: Path, encoding: str) -> DataFrame:
 def _check_file(path: Path) -> None:
     if path.is_file():
         return
+    if path.is_dir():
+        raise UserError(f"FILE must be a file; got the folder {str(path)!r}. Name a file in it.")
     folder = path.parent
     near = did_you_mean(path.name, [each.name for each in folder.iterdir()]) if folder.is_dir() else ""
-    seen = "a folder" if path.is_dir() else "none there"
-    raise UserError(f"FILE must be a file; got {str(path)!r}, {seen}. {near or 'Look at the path.'}")
+    raise UserError(f"FILE must be a file; got {str(path)!r}, none there. {near or 'Look at the path.'}")
 
 
 def _read_parquet(path: Path) -> DataFrame:

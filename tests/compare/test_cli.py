@@ -132,7 +132,7 @@ MISTAKES = {
         [],
         r"must be a file; got .*tabel.csv', none there",
     ),
-    "folder": (lambda folder, _: folder, [], r"must be a file; got .*, a folder"),
+    "folder": (lambda folder, _: folder, [], r"must be a file; got the folder .*Name a file in it"),
     "excel": (as_file("table.xlsx", b"PK"), [], r"must be CSV, TSV or Parquet.*got 'table.xlsx'"),
     "no-column": (
         PLAIN,
@@ -150,6 +150,12 @@ MISTAKES = {
         [],
         r"2 classes; got 'yes' in all 40 rows",
     ),
+    "one-number": (
+        as_table(lambda table: table.assign(kind=1)),
+        [],
+        r"2 classes; got '1' in all 40 rows",
+    ),
+    "other-case": (PLAIN, ["--target", "KIND"], r"got 'KIND'. Did you mean 'kind'\?"),
     "one-value": (
         as_table(lambda table: table.assign(kind=1.5)),
         [],

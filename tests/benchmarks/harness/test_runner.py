@@ -1,0 +1,34 @@
+"""What a task is run in."""
+
+from pathlib import Path
+from typing import Any
+import warnings
+
+import numpy as np
+import pytest
+
+from benchmarks.harness.journal import Journal
+from benchmarks.harness.runner import run_tasks
+from sk_mixup import MixupClassifier
+
+
+def fit_by_few() -> None:
+    X = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
+    MixupClassifier(max_epochs=1, early_stopping=True, random_state=0).fit(X, X[:, 0] > 0)
+
+
+def run_one(_: int) -> dict[str, Any]:
+    with warnings.catch_warnings(record=True) as caught:
+        fit_by_few()
+        warnings.warn("of the task", UserWarning, stacklevel=1)
+    return {"messages": [str(each.message) for each in caught]}
+
+
+@pytest.mark.filterwarnings("always:of the task")
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_tasks_are_given_no_advice_for_tables_of_ones_own(tmp_path: Path, n_jobs: int) -> None:
+    tasks = {"a": (0,), "b": (1,)}
+    found = run_tasks(run_one, tasks, Journal(tmp_path / "journal"), n_jobs=n_jobs, label="test")
+    assert [record["messages"] for record in found] == [["of the task"]] * 2
+    with pytest.warns(UserWarning, match="validation_fraction must hold out"):
+        fit_by_few()

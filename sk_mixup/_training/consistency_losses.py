@@ -10,7 +10,7 @@ from torch import Tensor
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 
 from sk_mixup._training.averages import average_rows
-from sk_mixup._training.losses import smooth_targets
+from sk_mixup._training.mixed_targets import smooth_targets
 from sk_mixup._validation import check_choice
 
 __all__ = [

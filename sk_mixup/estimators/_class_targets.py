@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score
 from torch import Tensor, nn
 
 from sk_mixup._training.averages import COUNTED
-from sk_mixup._training.losses import smooth_targets
+from sk_mixup._training.mixed_targets import smooth_targets
 from sk_mixup._warning import warn_user
 from sk_mixup.estimators._members import average_members, spread_members
 from sk_mixup.estimators._targets import ClassWeight, Targets

@@ -17,8 +17,8 @@ from sk_mixup._training.losses import (
     LossOptions,
     SoftCrossEntropy,
     find_loss,
-    mix_columns,
 )
+from sk_mixup._training.mixed_targets import mix_columns
 from sk_mixup.estimators._class_targets import ClassTargets, is_softmax, score_by_net
 from sk_mixup.estimators._inputs import get_input_dtype
 from sk_mixup.estimators._links import SIGMOID, SOFTMAX, keep, takes_probabilities

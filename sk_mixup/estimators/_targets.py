@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from sk_mixup._skorch.dataset_items import to_array
 from sk_mixup._training.averages import IGNORED
-from sk_mixup._training.losses import VALUES, Loss, LossOptions, find_loss, mix_columns
+from sk_mixup._training.losses import VALUES, Loss, LossOptions, find_loss
+from sk_mixup._training.mixed_targets import mix_columns
 from sk_mixup._warning import warn_user
 from sk_mixup.estimators._inputs import get_input_dtype, read_finite
 from sk_mixup.estimators._members import average_members, spread_members

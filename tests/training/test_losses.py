@@ -29,9 +29,8 @@ from sk_mixup._training.losses import (
     LossOptions,
     SquaredError,
     find_loss,
-    mix_columns,
-    mix_targets,
 )
+from sk_mixup._training.mixed_targets import mix_columns, mix_targets
 from sk_mixup.mixing import soft_targets
 from tests.helpers import reference
 from tests.helpers.architectures import (

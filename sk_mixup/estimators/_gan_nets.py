@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 import copy
 import fnmatch
 import inspect
-from typing import cast
+import math
+from typing import Protocol, cast
 
 import numpy as np
+from skorch.utils import params_for
 import torch
 from torch import nn
 
@@ -16,10 +18,13 @@ from sk_mixup._data.storage import split_padded
 from sk_mixup._random import unseen_draws
 from sk_mixup._skorch.step import can_fuse
 from sk_mixup._tensors import to_host
-from sk_mixup.estimators._options import explaining_refusal, list_arguments
+from sk_mixup._training.gan import Player
+from sk_mixup._validation import naming
+from sk_mixup.estimators._gan_options import GanOptions, get_optimizer_options
+from sk_mixup.estimators._options import check_module, explaining_refusal, list_arguments
 from sk_mixup.modules import MLP
 
-__all__ = ["build_net", "build_optimizer", "check_nets", "evaluate", "get_placement"]
+__all__ = ["BuiltGan", "build_parts", "check_nets", "evaluate", "get_placement", "get_players"]
 
 # Rows are generated and judged in blocks of one size: float32 products round differently by it.
 BLOCK_SIZE = 256
@@ -27,7 +32,44 @@ BLOCK_SIZE = 256
 FAR, N_FAR = 1e4, 64
 
 
-def build_net(
+class BuiltGan(GanOptions, Protocol):
+    """A GAN whose nets are built."""
+
+    generator_: nn.Module
+    discriminator_: nn.Module
+    generator_optimizer_: torch.optim.Optimizer
+    discriminator_optimizer_: torch.optim.Optimizer
+
+
+def get_players(gan: BuiltGan) -> dict[str, Player]:
+    """Return nets and optimizers by name; none before the first fit."""
+    if "generator_" not in vars(gan):
+        return {}
+    return {
+        "generator": Player(gan.generator_, gan.generator_optimizer_),
+        "discriminator": Player(gan.discriminator_, gan.discriminator_optimizer_),
+    }
+
+
+def build_parts(gan: GanOptions, shape: tuple[int, ...]) -> dict[str, object]:
+    """Return new nets for rows of a shape, and their optimizers, by the attributes' names in a fitted GAN."""
+    n_features = math.prod(shape)
+    parts: dict[str, object] = {}
+    sizes = {"generator": (gan.noise_features, n_features), "discriminator": (n_features, 1)}
+    for name, (n_in, n_out) in sizes.items():
+        given = getattr(gan, name)
+        with naming(name, given, f"Give a class, and its arguments as {name}__<name>."):
+            net = _build_net(given, params_for(name, vars(gan)), n_in, n_out)
+        check_module(name, net)
+        net.to(gan.device)
+        options = get_optimizer_options(gan, name)
+        parts[f"{name}_optimizer_"] = _build_optimizer(gan.optimizer, net, options)
+        compiled = torch.compile(net, **params_for("compile", vars(gan))) if gan.compile else net
+        parts[f"{name}_"] = compiled
+    return parts
+
+
+def _build_net(
     net: Callable[..., nn.Module] | nn.Module,
     options: Mapping[str, object],
     in_features: int,
@@ -43,7 +85,7 @@ def build_net(
     return net(**{**{name: value for name, value in known.items() if name in accepted}, **options})
 
 
-def build_optimizer(
+def _build_optimizer(
     build: Callable[..., torch.optim.Optimizer], net: nn.Module, options: dict[str, object]
 ) -> torch.optim.Optimizer:
     """Return an optimizer of a net's weights, with a fused kernel where it has one.

@@ -3,63 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-import copy
-import io
-from itertools import count, pairwise
-import math
-import os
-from pathlib import Path
-from typing import Any, Literal, Self, SupportsIndex
+from contextlib import contextmanager
+from typing import Literal, Self, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
-from skorch.callbacks import Callback, EpochTimer, LRScheduler
 from skorch.history import History
-from skorch.utils import TeeGenerator, get_map_location, params_for
 import torch
 from torch import Tensor, nn
 
 from sk_mixup._random import draw_seed, make_generator, seeded_torch
-from sk_mixup._skorch.default_callbacks import QuietPrintLog, has_batch_hooks, looks_at_gradients
-from sk_mixup._skorch.options import check_callbacks
-from sk_mixup._skorch.runner import run_trainer
-from sk_mixup._skorch.stack_member import exclusive_section
-from sk_mixup._tensors import send, to_host
-from sk_mixup._training.gan import GENERATOR_LOSSES, GanBatches, GanTrainer, Player
-from sk_mixup._training.threads import fitting_threads, suit_threads
-from sk_mixup._validation import (
-    check_bool,
-    check_choice,
-    check_device,
-    check_integer,
-    check_real,
-    describe_nonfinite_loss,
-    naming,
-)
+from sk_mixup._tensors import to_host
+from sk_mixup._validation import check_integer
 from sk_mixup.estimators._advice import warn_input, warn_out_of_reach
-from sk_mixup.estimators._gan_nets import build_net, build_optimizer, check_nets, evaluate, get_placement
-from sk_mixup.estimators._options import (
-    check_epochs_per_call,
-    check_module,
-    check_options_of,
-    check_prefixes,
-    check_shared_options,
-    refuse_arrays,
-    store_options,
-    suggest,
+from sk_mixup.estimators._gan_files import (
+    ON_DEVICE,
+    describe_learned,
+    load_nets,
+    pack,
+    read_nets,
+    save_nets,
+    unpack,
 )
-from sk_mixup.estimators._persistence import (
-    File,
-    from_json,
-    read_header,
-    to_json,
-    whole_files,
-    write_state,
+from sk_mixup.estimators._gan_nets import build_parts, check_nets, evaluate, get_players
+from sk_mixup.estimators._gan_options import (
+    Callbacks,
+    RandomState,
+    check_gan_options,
+    get_components,
+    get_optimizer_options,
+    list_extra_options,
 )
+from sk_mixup.estimators._gan_training import GanTraining, make_callbacks
+from sk_mixup.estimators._inputs import get_input_dtype
+from sk_mixup.estimators._options import store_options, suggest
+from sk_mixup.estimators._persistence import File, forget_learned, from_json, read_header
 from sk_mixup.estimators._plain_state import (
     describe,
     is_whole,
@@ -69,22 +50,11 @@ from sk_mixup.estimators._plain_state import (
     takes_whole,
 )
 from sk_mixup.estimators._prediction import in_namespace_of
-from sk_mixup.mixing import draw_gan_plan
-from sk_mixup.mixing.mixup import LAM_PER, LamPer
+from sk_mixup.mixing.mixup import LamPer
 from sk_mixup.modules import MLP
-from sk_mixup.stacking._scheduler import find_task, rejoin_scheduler
+from sk_mixup.stacking._scheduler import rejoin_scheduler
 
 __all__ = ["MixupGAN"]
-
-PLAYERS = ("generator", "discriminator")
-OPTIMIZERS = ("optimizer", "generator_optimizer", "discriminator_optimizer")
-LOSSES = ("discriminator_loss", "generator_loss")
-# What a fit learns beside the weights, and what of it lives on a device.
-LEARNED = ("feature_names_in_", "n_features_in_", "_shape_in")
-ON_DEVICE = ("generator_", "discriminator_", "generator_optimizer_", "discriminator_optimizer_")
-
-RandomState = int | np.random.RandomState | np.random.Generator | None
-Callbacks = Sequence[Callback | type[Callback] | tuple[str, Callback]] | str | None
 
 
 class MixupGAN(BaseEstimator):
@@ -273,61 +243,22 @@ class MixupGAN(BaseEstimator):
 
     def get_params(self, deep: bool = True) -> dict[str, object]:
         """Return all options, with those of components; see ``sklearn.base.BaseEstimator``."""
-        return {name: getattr(self, name) for name in (*self._get_param_names(), *self._list_extra_options())}
-
-    def _list_extra_options(self) -> list[str]:
-        """Return the names of options that are not in the signature, such as ``optimizer__betas``."""
-        extra = set(self.__dict__) - set(self._get_param_names())
-        return sorted(name for name in extra if not name.startswith("_") and not name.endswith("_"))
+        return {name: getattr(self, name) for name in (*self._get_param_names(), *list_extra_options(self))}
 
     def set_params(self, **params: object) -> Self:
         """Set options; learning rate and options of the optimizers are those of a fitted GAN at once."""
         known = self.get_params()
         for name in params:
             if name not in known and "__" not in name:
-                hint = suggest(name, known, self._get_components()) or f"Its options are {sorted(known)}."
+                hint = suggest(name, known, get_components(self)) or f"Its options are {sorted(known)}."
                 raise ValueError(f"Invalid parameter {name!r} for estimator {type(self).__name__}. {hint}")
         self.__dict__.update(params)
-        for name, player in self._get_players().items():
-            options = self._get_optimizer_options(name)
+        for name, player in get_players(self).items():
+            options = get_optimizer_options(self, name)
             changed = {key.rpartition("__")[2] for key in params if key == "lr" or "optimizer__" in key}
             for group in player.optimizer.param_groups:
                 group.update({option: options[option] for option in changed & options.keys()})
         return self
-
-    def _get_optimizer_options(self, name: str) -> dict[str, object]:
-        """Return the options of the generator's or the discriminator's optimizer."""
-        own, shared = (params_for(prefix, self.__dict__) for prefix in (f"{name}_optimizer", "optimizer"))
-        return {"lr": self.lr, **shared, **own}
-
-    def _get_components(self) -> dict[str, object]:
-        """Return what has options of its own, by prefix."""
-        players = {prefix: getattr(self, prefix) for prefix in PLAYERS}
-        return {**players, **dict.fromkeys(OPTIMIZERS, self.optimizer)}
-
-    def _check_options(self) -> None:
-        """Raise if an option breaks its rule; the message names it."""
-        refuse_arrays({name: getattr(self, name) for name in self._get_param_names()})
-        check_shared_options(self)
-        components = self._get_components()
-        known, prefixes = self._get_param_names(), {**components, "compile": None}
-        check_prefixes(type(self), self._list_extra_options(), known, prefixes)
-        for prefix, component in components.items():
-            check_options_of(prefix, component, params_for(prefix, self.__dict__))
-        check_callbacks(self.callbacks)
-        check_real("alpha", self.alpha, low=0.0, hint="Use alpha=0 for the plain GAN, 0.2 for mixup.")
-        check_choice("lam_per", self.lam_per, LAM_PER)
-        check_choice("generator_loss", self.generator_loss, GENERATOR_LOSSES)
-        hint = "Give the number of normal inputs of the generator, such as 2."
-        check_integer("noise_features", self.noise_features, low=1, hint=hint)
-        check_integer("discriminator_steps", self.discriminator_steps, low=1, hint="Use 5, as in the paper.")
-        check_integer("max_epochs", self.max_epochs, low=0, hint="Use 1 or more to train.")
-        check_epochs_per_call(self.epochs_per_partial_fit)
-        check_integer("steps_per_epoch", self.steps_per_epoch, low=1, hint="Give generator steps.")
-        if self.batch_size != -1:
-            check_integer("batch_size", self.batch_size, low=1, hint="Use -1 for all rows.")
-        check_bool("warm_start", self.warm_start, hint="Use True to go on from the last fit.")
-        check_device(self.device)
 
     # -- training ------------------------------------------------------------------------
 
@@ -383,28 +314,18 @@ class MixupGAN(BaseEstimator):
     ) -> Self:
         if fit_params:
             raise TypeError(f"fit must be given X alone; got {sorted(fit_params)} too. Leave them out.")
-        self._check_options()
-        fresh = (starts_anew and not self.warm_start) or not self._get_players()
+        check_gan_options(self)
+        fresh = (starts_anew and not self.warm_start) or not get_players(self)
         with _unchanged_on_error(self):
             rows = self._check_rows(X, reset=fresh, min_samples=2 if starts_anew else 1)
             if fresh:
                 self._initialize()
             check_nets(self.generator_, self.discriminator_, rows, self.noise_features)
             if fresh:
-                self.callbacks_ = _make_callbacks(self.callbacks)
+                self.callbacks_ = make_callbacks(self.callbacks)
                 warn_input(self, self.discriminator_, X, rows)
         warn_out_of_reach()
-        with (
-            self._on_device_of_stack(),
-            seeded_torch(draw_seed(self.rng_)),
-            fitting_threads(self._suit_threads()),
-        ):
-            self._notify("on_train_begin", X=rows, y=None)
-            with suppress(KeyboardInterrupt):  # skorch's way for a callback to stop the training
-                self._run_epochs(send(rows, *get_placement(self.generator_)), n_epochs)
-            for player in self._get_players().values():
-                player.module.eval()
-            self._notify("on_train_end", X=rows, y=None)
+        GanTraining(self, rows).run(n_epochs)
         return self
 
     @np.errstate(over="ignore", invalid="ignore")  # scikit-learn says which number is too large
@@ -419,7 +340,7 @@ class MixupGAN(BaseEstimator):
             to_host(X),
             reset=reset,
             allow_nd=True,
-            dtype=_get_dtype(),
+            dtype=get_input_dtype(),
             ensure_min_samples=min_samples,
             ensure_min_features=2 if reset else 1,
         )
@@ -437,142 +358,9 @@ class MixupGAN(BaseEstimator):
         """Build nets and optimizers anew, the weights from `random_state`."""
         self.rng_ = make_generator(self.random_state)
         self.n_iter_, self.history_ = 0, History()
-        n_features = math.prod(self._shape_in)
-        sizes = {"generator": (self.noise_features, n_features), "discriminator": (n_features, 1)}
         rejoin_scheduler()
         with seeded_torch(draw_seed(self.rng_), alone=True):
-            for name in PLAYERS:
-                options = params_for(name, self.__dict__)
-                given = getattr(self, name)
-                with naming(name, given, f"Give a class, and its arguments as {name}__<name>."):
-                    net = build_net(given, options, *sizes[name])
-                check_module(name, net)
-                net.to(self.device)
-                optimizer = build_optimizer(self.optimizer, net, self._get_optimizer_options(name))
-                setattr(self, f"{name}_optimizer_", optimizer)
-                compiled = torch.compile(net, **params_for("compile", self.__dict__)) if self.compile else net
-                setattr(self, f"{name}_", compiled)
-
-    def _get_players(self) -> dict[str, Player]:
-        """Return nets and optimizers by name; none before the first fit."""
-        if "generator_" not in self.__dict__:
-            return {}
-        return {
-            "generator": Player(self.generator_, self.generator_optimizer_),
-            "discriminator": Player(self.discriminator_, self.discriminator_optimizer_),
-        }
-
-    @contextmanager
-    def _on_device_of_stack(self) -> Iterator[None]:
-        """Train where :func:`sk_mixup.stacked` says, and be back on the own device afterwards."""
-        task = find_task()
-        device = self.device if task is None or task.scheduler.device is None else task.scheduler.device
-        try:
-            for player in self._get_players().values():
-                player.move_to(device)
-            yield
-        finally:
-            for player in self._get_players().values():
-                player.move_to(self.device)
-
-    def _suit_threads(self) -> float:
-        """Return how many threads a step is worth."""
-        nets = [player.module for player in self._get_players().values()]
-        return suit_threads(nets, (self.noise_features,), self.batch_size)
-
-    def _run_epochs(self, rows: Tensor, n_epochs: int) -> None:
-        looks = any(map(looks_at_gradients, self.callbacks_))
-        generator, discriminator = self._get_players().values()
-        look = self._show_gradients if looks else None
-        trainer = GanTrainer(generator, discriminator, self.generator_loss, look)
-        numbers = count(1)
-        for _ in range(n_epochs):
-            self.history_.new_epoch()
-            self.history_.record("epoch", len(self.history_))
-            self._notify("on_epoch_begin", dataset_train=rows, dataset_valid=None)
-            self._run_epoch(trainer, rows, numbers)
-            with exclusive_section():
-                self._notify("on_epoch_end", dataset_train=rows, dataset_valid=None)
-
-    def _run_epoch(self, trainer: GanTrainer, rows: Tensor, numbers: Iterator[int]) -> None:
-        """Run an epoch in one piece, but for the generator steps after which a callback looks on."""
-        batch_size = len(rows) if self.batch_size == -1 else min(self.batch_size, len(rows))
-        shape = (self.steps_per_epoch, self.discriminator_steps + 1, batch_size)
-        plan = draw_gan_plan(self.rng_, len(rows), shape, self.alpha, self.lam_per)
-        try:
-            for start, stop in pairwise([0, *self._find_stops()]):
-                batches = GanBatches(rows, plan.slice(start, stop), self.noise_features)
-                self._run_steps(trainer, batches, next(numbers))
-        finally:  # an interrupted epoch keeps its losses
-            losses = {name: self._list_losses(name) for name in LOSSES}
-            for name, values in losses.items():
-                if values:
-                    self.history_.record(name, sum(values) / len(values))
-            self.history_.record("n_iter", self.n_iter_)
-        hint = (
-            f"Scale X (for example with StandardScaler), lower lr (now {self.lr}), or use "
-            "generator_loss='non-saturating'."
-        )
-        for name, values in losses.items():
-            if message := describe_nonfinite_loss(name, values, len(self.history_), hint):
-                raise ValueError(message)
-
-    def _find_stops(self) -> list[int]:
-        """Return after which generator steps of an epoch callbacks look on, and the last."""
-        n_steps = self.steps_per_epoch
-        if self._is_watched():
-            return list(range(1, n_steps + 1))
-        wanted = {step - self.n_iter_ for callback in self._list_watchers() for step in callback.iterations}
-        return [*sorted(stop for stop in wanted if 0 < stop < n_steps), n_steps]
-
-    def _is_watched(self) -> bool:
-        """Whether a callback wants to be called around each generator step."""
-        return any(map(has_batch_hooks, self.callbacks_))
-
-    def _list_watchers(self) -> list[Callback]:
-        """Return the callbacks that look on after generator steps of their own choice."""
-        return [callback for callback in self.callbacks_ if hasattr(callback, "on_iteration_end")]
-
-    def _run_steps(self, trainer: GanTrainer, batches: GanBatches, number: int) -> None:
-        losses: list[Tensor] = []
-        watched = self._is_watched()
-        if watched:
-            self.history_.new_batch()
-            self._notify("on_batch_begin", batch=None, training=True)
-        self.generator_.train()
-        self.discriminator_.train()
-        try:
-            run_trainer(trainer, batches, lambda values, *_: losses.append(values), number, self.max_epochs)
-            self.n_iter_ += len(batches)
-        finally:
-            if losses:
-                self._record_losses(torch.cat(losses))
-        if watched:
-            self._notify("on_batch_end", batch=None, training=True)
-        for callback in self._list_watchers():
-            with exclusive_section():
-                callback.on_iteration_end(self)
-
-    def _record_losses(self, losses: Tensor) -> None:
-        """Write to the history the loss of each generator step, and the discriminator's mean before it."""
-        table = losses.view(-1, self.discriminator_steps + 1)
-        pairs = zip(table[:, :-1].mean(dim=1).tolist(), table[:, -1].tolist(), strict=True)
-        steps = [dict(zip(LOSSES, pair, strict=True)) for pair in pairs]
-        rows = self.history_[-1]["batches"]
-        if rows and LOSSES[0] not in rows[-1]:  # begun for callbacks that are called around each step
-            steps[0] |= rows.pop()
-        rows.extend(steps)
-
-    def _list_losses(self, name: str) -> list[float]:
-        return [row[name] for row in self.history_[-1]["batches"] if name in row]
-
-    def _show_gradients(self, module: nn.Module) -> None:
-        named = TeeGenerator(module.named_parameters())
-        self._notify("on_grad_computed", named_parameters=named, batch=None, training=True)
-
-    def _notify(self, event: str, **facts: object) -> None:
-        for callback in self.callbacks_:
-            getattr(callback, event)(self, **facts)
+            self.__dict__.update(build_parts(self, self._shape_in))
 
     @property
     def history(self) -> History:
@@ -600,7 +388,7 @@ class MixupGAN(BaseEstimator):
         check_is_fitted(self)
         check_integer("n_samples", n_samples, low=1, hint="Give how many examples to draw.")
         shape = (n_samples, self.noise_features)
-        noise = make_generator(random_state).standard_normal(shape, dtype=_get_dtype())
+        noise = make_generator(random_state).standard_normal(shape, dtype=get_input_dtype())
         return evaluate(self.generator_, noise).reshape(n_samples, *self._shape_in)
 
     def score_samples(self, X: ArrayLike | Tensor) -> NDArray[np.floating]:
@@ -633,14 +421,7 @@ class MixupGAN(BaseEstimator):
             fit, so that :meth:`load_params` restores a GAN that can be sampled from.
         """
         check_is_fitted(self)
-        nets = {name: player.module.state_dict() for name, player in self._get_players().items()}
-        state = {f"{name}.{key}": value for name, part in nets.items() for key, value in part.items()}
-        with whole_files({"f_params": f_params}) as files:
-            file: File = files["f_params"]  # type: ignore[assignment]
-            if use_safetensors:
-                write_state(file, state, self._get_learned())
-            else:
-                torch.save(state, file)
+        save_nets(get_players(self), f_params, describe_learned(vars(self)) if use_safetensors else None)
 
     def load_params(self, f_params: File, use_safetensors: bool = False) -> None:
         """Load what :meth:`save_params` wrote.
@@ -654,26 +435,17 @@ class MixupGAN(BaseEstimator):
         use_safetensors : bool, default=False
             Whether it is a safetensors file.
         """
-        self._check_options()
+        check_gan_options(self)
         with _unchanged_on_error(self):
             learned = read_header(f_params).learned if use_safetensors else None
-            if learned not in (None, self._get_learned()):
-                for name in LEARNED:
-                    self.__dict__.pop(name, None)
+            if learned not in (None, describe_learned(vars(self))):
+                forget_learned(self.__dict__)
                 self.__dict__.update({name: from_json(value) for name, value in learned.items()})
                 self._initialize()
-                self.callbacks_ = _make_callbacks(self.callbacks)
+                self.callbacks_ = make_callbacks(self.callbacks)
             check_is_fitted(self)
             options = {"map_location": self.device, **(self.torch_load_kwargs or {})}
-            state = _read_safetensors(f_params) if use_safetensors else torch.load(f_params, **options)
-            nets = [player.module for player in self._get_players().values()]
-            for attempt in (copy.deepcopy(nets), nets):  # what does not fit is refused before it is loaded
-                for name, net in zip(PLAYERS, attempt, strict=True):
-                    own = [key for key in state if key.startswith(f"{name}.")]
-                    net.load_state_dict({key.removeprefix(f"{name}."): state[key] for key in own})
-
-    def _get_learned(self) -> dict[str, object]:
-        return {name: to_json(self.__dict__[name]) for name in LEARNED if name in self.__dict__}
+            load_nets(get_players(self), read_nets(f_params, None if use_safetensors else options))
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[object, ...]:
         return reduce_whole(self)
@@ -685,22 +457,14 @@ class MixupGAN(BaseEstimator):
         """
         if not is_whole():
             return describe(self, BaseEstimator, ON_DEVICE, ["callbacks_"])
-        state = dict(super().__getstate__())
-        buffer = io.BytesIO()
-        torch.save({name: state.pop(name) for name in ON_DEVICE if name in state}, buffer)
-        return {**state, "_on_device": buffer.getvalue()}
+        return pack(super().__getstate__())
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: Mapping[str, object]) -> None:
         """Put nets and optimizers on the device they were on, or on the CPU if there is none such."""
-        if not takes_whole(self):
+        if takes_whole(self):
+            super().__setstate__(unpack(state))
+        else:
             self._restore(state)
-            return
-        location = get_map_location(state["device"])
-        options = {"weights_only": False, **(state["torch_load_kwargs"] or {})}
-        parts = torch.load(io.BytesIO(state["_on_device"]), map_location=location, **options)
-        device = state["device"] if torch.device(state["device"]).type == location.type else "cpu"
-        super().__setstate__({**state, **parts, "device": device})
-        del self._on_device
 
     def _restore(self, state: Mapping[str, object]) -> None:
         """Become the GAN whose plain state it is."""
@@ -712,7 +476,7 @@ class MixupGAN(BaseEstimator):
         self._initialize()
         load_parts(self, states)
         self.__dict__.update(kept)
-        self.callbacks_ = _make_callbacks(self.callbacks)
+        self.callbacks_ = make_callbacks(self.callbacks)
 
     def __sklearn_tags__(self) -> Tags:
         """Return the estimator tags: arrays of any rank are taken."""
@@ -720,10 +484,6 @@ class MixupGAN(BaseEstimator):
         tags.input_tags.three_d_array = True
         tags.target_tags.required = False
         return tags
-
-
-def _get_dtype() -> type[np.float32] | type[np.float64]:
-    return np.float64 if torch.get_default_dtype() == torch.float64 else np.float32
 
 
 @contextmanager
@@ -736,27 +496,3 @@ def _unchanged_on_error(estimator: object) -> Iterator[None]:
         estimator.__dict__.clear()
         estimator.__dict__.update(before)
         raise
-
-
-def _make_callbacks(given: Callbacks) -> list[Callback]:
-    """Return the callbacks, initialized, behind those that measure times and print."""
-    if given == "disable":
-        return []
-    parts = [part[1] if isinstance(part, tuple | list) else part for part in given or ()]
-    parts = [part for part in parts if part is not None]
-    callbacks = [part() if isinstance(part, type) else part for part in (EpochTimer, QuietPrintLog, *parts)]
-    if any(isinstance(callback, LRScheduler) for callback in callbacks):
-        raise ValueError(
-            "callbacks must be such that ask for no optimizer_, for a GAN has two; got LRScheduler. Step a "
-            "scheduler of torch.optim.lr_scheduler for net.generator_optimizer_, and one for "
-            "net.discriminator_optimizer_, in on_epoch_end of a Callback of your own."
-        )
-    for callback in callbacks:
-        callback.initialize()
-    return callbacks
-
-
-def _read_safetensors(file: File) -> dict[str, Tensor]:
-    from safetensors.torch import load
-
-    return load(Path(file).read_bytes() if isinstance(file, str | os.PathLike) else file.read())

@@ -70,10 +70,10 @@ def pack(state: Mapping[str, object]) -> dict[str, object]:
 def unpack(state: Mapping[str, object]) -> dict[str, object]:
     """Return what :func:`pack` was given, on the device it was on, or on the CPU if there is none such."""
     kept = dict(state)
-    given = cast(str | torch.device, state["device"])
+    given = cast(str | torch.device | None, state["device"])
     location = get_map_location(given)
     options = {"weights_only": False, **(cast(dict[str, object] | None, state["torch_load_kwargs"]) or {})}
     packed = io.BytesIO(cast(bytes, kept.pop(PACKED)))
     parts = torch.load(packed, map_location=location, **options)  # type: ignore[arg-type]
-    device = given if torch.device(given).type == location.type else "cpu"
-    return {**kept, **parts, "device": device}
+    is_there = given is None or torch.device(given).type == location.type
+    return {**kept, **parts, "device": given if is_there else "cpu"}

@@ -198,6 +198,16 @@ def test_fewer_samples_are_the_first_of_more() -> None:
     np.testing.assert_array_equal(gan.sample(3, random_state=0), gan.sample(300, random_state=0)[:3])
 
 
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda gan: pickle.loads(pickle.dumps(gan))])
+@pytest.mark.parametrize("device", ["cpu", torch.device("cpu"), None])
+def test_copies_keep_their_device(device: Any, copied: Callable[[MixupGAN], MixupGAN]) -> None:
+    gan = make(max_epochs=1, steps_per_epoch=1, device=device)
+    assert copied(gan).device == device
+    again = copied(gan.fit(X))
+    assert again.device == device
+    np.testing.assert_array_equal(again.sample(5, random_state=0), gan.sample(5, random_state=0))
+
+
 def test_clone_and_pickle() -> None:
     gan = make(alpha=0.7).fit(X)
     again = pickle.loads(pickle.dumps(gan))

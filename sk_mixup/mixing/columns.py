@@ -226,7 +226,7 @@ def _measure(values: np.ndarray, target: np.ndarray, is_category: bool, is_class
         return 0.0  # an estimate of the noise that scikit-learn adds
     if is_category != is_class and len(np.unique(values if is_category else target)) == len(values):
         return 0.0  # no two rows to compare the numbers of
-    # It takes a third of the time of importing the package, and few need it.
+    # Few need it, and it loads much of scikit-learn.
     from sklearn.feature_selection import mutual_info_classif, mutual_info_regression
 
     measure = mutual_info_classif if is_class else mutual_info_regression

@@ -327,7 +327,7 @@ def _group(labels: np.ndarray) -> list[NDArray[np.int64]]:
 def _find_neighbors(
     table: np.ndarray | sparse.csr_matrix, groups: list[NDArray[np.int64]], n_neighbors: int
 ) -> NDArray[np.int64]:
-    from sklearn.neighbors import NearestNeighbors  # it takes half as long to import as all of this package
+    from sklearn.neighbors import NearestNeighbors  # few need it
 
     width = min(n_neighbors, max(1, max(map(len, groups)) - 1))
     neighbors = np.empty((table.shape[0], width), dtype=np.int64)

@@ -6,13 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-import numpy as np
-from numpy.typing import NDArray
 import torch
 from torch import Tensor, nn
 
 from sk_mixup._data.joint_batches import JointBatch
-from sk_mixup._training.consistency_losses import ramp_up, update_average
+from sk_mixup._training.consistency_losses import update_average
 from sk_mixup.mixing import mix_rows, soft_targets
 
 __all__ = [
@@ -22,7 +20,6 @@ __all__ = [
     "build_virtual_examples",
     "check_logits",
     "choose_method",
-    "ramp_over_epoch",
 ]
 
 
@@ -67,12 +64,6 @@ def choose_method(name: str, temperature: float | None, n_augmentations: int | N
         temperature=own.temperature if temperature is None else temperature,
         n_augmentations=own.n_augmentations if n_augmentations is None else n_augmentations,
     )
-
-
-def ramp_over_epoch(method: Method, n_done: int, n_steps: int, n_rampup: int) -> NDArray[np.float64]:
-    """Return the share of the unlabelled loss in each step of an epoch, `n_done` epochs after the first."""
-    epochs = n_done + np.arange(n_steps) / n_steps
-    return np.array([ramp_up(n / n_rampup, method.ramp) if n_rampup else 1.0 for n in epochs])
 
 
 def check_logits(output: object) -> Tensor:

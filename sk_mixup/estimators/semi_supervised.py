@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from sk_mixup._data.batches import Batch
-from sk_mixup._data.joint_batches import JointBatch, JointBatches, draw_joint_plan
+from sk_mixup._data.joint_batches import JointBatch, JointBatches
 from sk_mixup._skorch.default_callbacks import is_early_stopping
 from sk_mixup._training.consistency_losses import guess_targets, semi_supervised_loss
 from sk_mixup.estimators._advice import warn_labels
@@ -31,6 +31,7 @@ from sk_mixup.estimators._partial_labels import (
     check_is_array,
     check_labeled_parts,
 )
+from sk_mixup.estimators._semi_supervised_epoch import draw_epoch
 from sk_mixup.estimators._semi_supervised_options import check_semi_supervised_options, refuse_options
 from sk_mixup.estimators._semi_supervised_step import (
     AveragedWeights,
@@ -38,7 +39,6 @@ from sk_mixup.estimators._semi_supervised_step import (
     build_virtual_examples,
     check_logits,
     choose_method,
-    ramp_over_epoch,
 )
 from sk_mixup.estimators._targets import ClassWeight, Targets
 from sk_mixup.mixing.mixup import LamPer
@@ -370,23 +370,10 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
         beside = dataset.subset(unlabeled) if len(unlabeled) else train
         return PartlyLabeledRows.join(train, beside), valid
 
-    def get_training_batches(self, dataset: Any, *_: object, **__: object) -> JointBatches:
+    def get_training_batches(self, dataset: PartlyLabeledRows, *_: object, **__: object) -> JointBatches:
         """Return the joint batches of one epoch; see :class:`MixupNetMixin`."""
-        method, generator = self._method, self.generator_.spawn(1)[0]
-        plan = draw_joint_plan(
-            generator,
-            (len(dataset), len(dataset.unlabeled)),
-            (self.batch_size, self.unlabeled_batch_size),
-            n_views=method.n_augmentations,
-            alpha=self.alpha,
-            lam_per=self.lam_per,
-            across=method.across,
-        )
-        n_rampup = self.max_epochs // 2 if self.rampup_epochs is None else self.rampup_epochs
-        ramp = ramp_over_epoch(method, max(len(self.history) - 1, 0), len(plan), n_rampup)
-        noise_std = 0.0 if self.augment is not None else self.noise_std
-        weights = self.unlabeled_weight * ramp
-        return JointBatches(dataset, dataset.unlabeled, plan, weights, generator, noise_std, self.float_dtype)
+        generator, n_done = self.generator_.spawn(1)[0], max(len(self.history) - 1, 0)
+        return draw_epoch(self, self._method, dataset, generator, n_done=n_done, dtype=self.float_dtype)
 
     # -- averaged weights: outside of the steps of an epoch the module holds them, so that
     #    validation, callbacks, predictions and files all see them
@@ -435,10 +422,7 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
         views = self._make_views(batch)
         guesses = self.guess(views[n_labeled:], batch.n_views, **fit_params)
         x, target, weight = build_virtual_examples(batch, views, guesses, mixes_weights=self.alpha > 0)
-        self._set_training(True)
-        with self._get_autocast():
-            y_pred = self.infer(x, **fit_params)
-        logits = self._read_logits(y_pred)
+        logits = self._infer_logits(x, training=True, **fit_params)
         loss = semi_supervised_loss(
             logits, target, n_labeled, batch.unlabeled_weight, weight, self.label_smoothing
         )
@@ -465,19 +449,21 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
         -------
         target : Tensor of shape (n, n_classes)
         """
-        self._set_training(False)  # as it predicts: no dropout, no running statistic moved
-        with torch.no_grad(), self._guessing_weights(), self._get_autocast():
-            output = self.infer(x, **fit_params)
-        probabilities = torch.softmax(self._read_logits(output), dim=1)
-        views = probabilities.view(n_views, -1, probabilities.shape[1])
+        # As it predicts: no dropout, no running statistic moved.
+        with torch.no_grad(), self._guessing_weights():
+            logits = self._infer_logits(x, training=False, **fit_params)
+        views = torch.softmax(logits, dim=1).view(n_views, -1, logits.shape[1])
         return guess_targets(views, self._method.temperature)
 
     def _guessing_weights(self) -> AbstractContextManager[None]:
         assert self._weights is not None, "made before the first step"
         return self._weights.swapped(self.module_) if self._method.averaged_guesses else nullcontext()
 
-    def _read_logits(self, output: object) -> Tensor:
+    def _infer_logits(self, x: Tensor, *, training: bool, **fit_params: object) -> Tensor:
         """Return the module's output in full precision, or raise if it is not one row of logits each."""
+        self._set_training(training)
+        with self._get_autocast():
+            output = self.infer(x, **fit_params)
         check_is_tensor(output, self.criterion_)
         logits: Tensor = self._to_full_precision(check_logits(output))
         return logits

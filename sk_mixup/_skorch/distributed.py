@@ -30,9 +30,8 @@ class AccelerateMixin(SkorchAccelerateMixin):
     """Give a net of :class:`sk_mixup.MixupNetMixin` to an ``accelerate.Accelerator``, as skorch's mixin does.
 
     Put it first among the bases, in the place of ``skorch.hf.AccelerateMixin``, whose options it
-    has: ``class Net(AccelerateMixin, MixupClassifier)``. :class:`sk_mixup.MixupNetMixin` says how
-    several processes share the rows of an epoch. ``module_`` stays the module as it was built:
-    what the accelerator makes of it takes its place in a training step only, so that
+    has: ``class Net(AccelerateMixin, MixupClassifier)``. ``module_`` stays the module as it was
+    built: what the accelerator makes of it takes its place in a training step only, so that
     predictions, callbacks and files know nothing of it.
 
     Parameters
@@ -54,6 +53,23 @@ class AccelerateMixin(SkorchAccelerateMixin):
 
     **kwargs : dict
         Options of the net.
+
+    Notes
+    -----
+    With ``accelerate launch`` several processes train one net. `random_state` must then be an
+    int, and each process is given all rows. The order of an epoch is the same in all of them and
+    sharded row by row, as by torch's ``DistributedSampler``: shards are of one size, padded with
+    the first rows of the order, or cut to one size with ``iterator_train__drop_last=True``.
+    ``batch_size`` is that of one process. Each draws the partners and weights of its own
+    mini-batches, its dropout and its augmentation from its own stream of the seed; partners
+    from elsewhere than the mini-batch come from all rows. A batch normalisation sees the rows
+    of its own process; after each epoch all have the statistics of the first. Losses in the
+    history are averages over the processes, held-out rows are scored whole in each of them,
+    and a training that a callback stops in one is stopped in all. Methods that predict return
+    in each process what it asked for; ``save_params`` writes in the main process only. The
+    learning rate is not scaled. Gradients are averaged, so with weights of rows each process
+    divides by its own rows' weights. In one process the result is what it is without
+    ``AccelerateMixin``, bit for bit.
 
     Examples
     --------

@@ -124,21 +124,7 @@ class MixupNetMixin(MixedSteps):
     the mixing weights, as in section 3 of the paper. It must offer ``reduction='none'``,
     as torch's losses do, or else ``lam_per='batch'`` must be chosen.
 
-    With :class:`sk_mixup.AccelerateMixin` before it among the bases, and ``accelerate launch``,
-    several processes train one net. `random_state` must then be an int, and each process is
-    given all rows. The order of an epoch is the same in all of them and sharded row by
-    row, as by torch's ``DistributedSampler``: shards are of one size, padded with the first
-    rows of the order, or cut to one size with ``iterator_train__drop_last=True``.
-    ``batch_size`` is that of one process. Each draws the partners and weights of its own
-    mini-batches, its dropout and its augmentation from its own stream of the seed; partners
-    from elsewhere than the mini-batch come from all rows. A batch normalisation sees the rows
-    of its own process; after each epoch all have the statistics of the first. Losses in the
-    history are averages over the processes, held-out rows are scored whole in each of them,
-    and a training that a callback stops in one is stopped in all. Methods that predict return
-    in each process what it asked for; ``save_params`` writes in the main process only. The
-    learning rate is not scaled. Gradients are averaged, so with weights of rows each process
-    divides by its own rows' weights. In one process the result is what it is without
-    ``AccelerateMixin``, bit for bit.
+    With :class:`sk_mixup.AccelerateMixin` before it among the bases several processes train one net.
 
     A batch unpacks as ``x, y``, its clean examples, and carries what they are mixed with: a
     ``train_step_single`` of your own must hand on the batch it is given, not a new pair.

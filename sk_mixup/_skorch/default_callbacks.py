@@ -16,6 +16,8 @@ from skorch.utils import to_numpy
 import torch
 from torch import Tensor
 
+from sk_mixup._data.batches import Batch
+
 __all__ = [
     "Watchers",
     "WeightedScoring",
@@ -285,7 +287,7 @@ class Watchers:
     """
 
     net: object
-    callbacks: Sequence[tuple[str, object]]
+    callbacks: Sequence[tuple[str, Callback]]
     scores_after_epochs: bool
 
     def look_at_batches(self, training: bool) -> bool:
@@ -302,6 +304,12 @@ class Watchers:
             looks_at_batches(callback, training=False) and not takes_joined_batches(callback)
             for _, callback in self.callbacks
         )
+
+    def show_scorings(self, batch: Batch, output: Tensor) -> None:
+        """Show callbacks that score an epoch several held-out batches as one."""
+        for _, callback in self.callbacks:
+            if takes_joined_batches(callback):
+                callback.on_batch_end(self.net, batch=batch, y_pred=output, training=False)
 
     def look_at_gradients(self) -> bool:
         """Whether anyone wants to be called when gradients are computed."""

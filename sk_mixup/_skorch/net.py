@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 import math
 from typing import Any, Literal, Self
@@ -15,7 +15,7 @@ from skorch.utils import is_dataset, to_device
 import torch
 from torch import Tensor
 
-from sk_mixup._data.batches import Batch, RowSlices
+from sk_mixup._data.batches import RowSlices
 from sk_mixup._random import draw_seed, make_generator, seeded_torch
 from sk_mixup._skorch.dataset_items import ReadBatches, refuse_loader, split_inputs
 from sk_mixup._skorch.datasets import Placement, is_whole, refuse_weights, scale_weights, unwrap_subset
@@ -24,7 +24,6 @@ from sk_mixup._skorch.default_callbacks import (
     is_early_stopping,
     quicken,
     restore_best,
-    takes_joined_batches,
     without_callbacks,
 )
 from sk_mixup._skorch.facts import check_distances, make_facts, number_classes
@@ -34,7 +33,7 @@ from sk_mixup._skorch.loss_checks import describe_nonfinite, is_bounded, refuse_
 from sk_mixup._skorch.options import cast_weights, check_mixing_options, warn_unused_options
 from sk_mixup._skorch.overriding import STEPS, check_bases, find_overridden
 from sk_mixup._skorch.processes import Processes
-from sk_mixup._skorch.runner import choose_evaluator, choose_trainer, explain_steps, run_trainer
+from sk_mixup._skorch.runner import choose_evaluator, choose_trainer, train_fast, validate_fast
 from sk_mixup._skorch.schedule import EpochLosses, Schedule
 from sk_mixup._skorch.stack_member import exclusive_section, on_device_of_stack
 from sk_mixup._skorch.step import MixedSteps
@@ -365,8 +364,8 @@ class MixupNetMixin(MixedSteps):
             return
         losses = EpochLosses(self.history, prefix, self._loss_unit)
         try:
-            run_fast = self._train_fast if training else self._validate_fast
-            if not run_fast(iterator, losses, fit_params):
+            run_fast = train_fast if training else validate_fast
+            if not run_fast(self, iterator, losses.add, fit_params):
                 steps = StepByStep(self, self._watchers, step_fn, losses, training, fit_params)
                 with exclusive_section(single=True) if training else nullcontext():
                     steps.run(iterator)
@@ -396,37 +395,11 @@ class MixupNetMixin(MixedSteps):
         if len(self.history) == self._n_epochs_before + 1 or math.isfinite(self.history[-2]["train_loss"]):
             warn_user(message)
 
-    # -- the fast way through an epoch ---------------------------------------------------
-
-    def _train_fast(self, batches: Any, losses: EpochLosses, fit_params: dict[str, object]) -> bool:
-        """Run a training epoch the fast way; return False where that cannot be done."""
-        trainer = self.choose_trainer(batches, fit_params)
-        if isinstance(trainer, str):
-            explain_steps(trainer, cuda_graph=self.cuda_graph)
-            return False
-        self._set_training(True)
-        number = len(self.history) - self._n_epochs_before
-        return run_trainer(trainer, batches, losses.add, number, self._n_epochs_now)
-
-    def _validate_fast(self, batches: Any, losses: EpochLosses, fit_params: dict[str, object]) -> bool:
-        """Run a validation epoch the fast way; return False where that cannot be done."""
-        evaluator = self.get_evaluator(batches, fit_params)
-        if evaluator is not None:
-            self._set_training(False)
-            evaluator.evaluate(batches, losses.add, self._show_scorings)
-        return evaluator is not None
-
-    def _show_scorings(self, batch: Batch, output: Tensor) -> None:
-        """Show callbacks that score an epoch several held-out batches as one."""
-        for _, callback in self.callbacks_:
-            if takes_joined_batches(callback):
-                callback.on_batch_end(self, batch=batch, y_pred=output, training=False)
-
-    def choose_trainer(self, batches: Any, fit_params: dict[str, object]) -> Trainer | str:
+    def choose_trainer(self, batches: object, fit_params: Mapping[str, object]) -> Trainer | str:
         """Return what runs a training epoch faster than step by step, or in words why it cannot be done."""
         return choose_trainer(self, batches, fit_params)
 
-    def get_evaluator(self, batches: Any, fit_params: dict[str, object]) -> PerceptronTrainer | None:
+    def get_evaluator(self, batches: object, fit_params: Mapping[str, object]) -> PerceptronTrainer | None:
         """Return what computes the losses of a validation set faster than step by step, if there is such."""
         return choose_evaluator(self, batches, fit_params)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import math
 from typing import Any, Protocol
 
+from skorch.history import History
 import torch
 from torch import nn
 
@@ -31,9 +32,10 @@ __all__ = [
     "TrainingStep",
     "choose_evaluator",
     "choose_trainer",
-    "explain_steps",
     "find_own_step",
     "run_trainer",
+    "train_fast",
+    "validate_fast",
 ]
 
 
@@ -42,16 +44,27 @@ class SkorchNet(Protocol):
 
     augment: object
     cuda_graph: bool
+    history: History
     optimizer_: torch.optim.Optimizer
     scaler_: torch.amp.GradScaler | None
     _modules: list[str]
     _criteria: list[str]
     _optimizers: list[str]
+    _n_epochs_before: int
+    _n_epochs_now: int
 
     @property
     def _watchers(self) -> Watchers: ...
 
     def _find_own_step(self) -> str: ...
+
+    def _set_training(self, training: bool) -> None: ...
+
+    def choose_trainer(self, batches: object, fit_params: Mapping[str, object]) -> Trainer | str:
+        """Return what runs a training epoch faster than step by step, or in words why it cannot be done."""
+
+    def get_evaluator(self, batches: object, fit_params: Mapping[str, object]) -> PerceptronTrainer | None:
+        """Return what computes the losses of a validation set faster than step by step, if there is such."""
 
     def _build_trainer(
         self, rows: Rows, *, training: bool = False, hidden: Collection[str] = ()
@@ -178,7 +191,28 @@ def find_own_step(net: SkorchNet) -> str:
     return f"{name} is overridden" if name else ""
 
 
-def explain_steps(reason: str, *, cuda_graph: bool) -> None:
+def train_fast(net: SkorchNet, batches: Any, record: Record, fit_params: Mapping[str, object]) -> bool:
+    """Run a training epoch the fast way; return False where that cannot be done."""
+    trainer = net.choose_trainer(batches, fit_params)
+    if isinstance(trainer, str):
+        _explain_steps(trainer, cuda_graph=net.cuda_graph)
+        return False
+    net._set_training(True)
+    number = len(net.history) - net._n_epochs_before
+    return run_trainer(trainer, batches, record, number, net._n_epochs_now)
+
+
+def validate_fast(net: SkorchNet, batches: Any, record: Record, fit_params: Mapping[str, object]) -> bool:
+    """Run a validation epoch the fast way; return False where that cannot be done."""
+    evaluator = net.get_evaluator(batches, fit_params)
+    if evaluator is None:
+        return False
+    net._set_training(False)
+    evaluator.evaluate(batches, record, net._watchers.show_scorings)
+    return True
+
+
+def _explain_steps(reason: str, *, cuda_graph: bool) -> None:
     """Say why an epoch runs step by step to who wants it to run otherwise."""
     if cuda_graph:
         raise ValueError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeGuard
 
 import numpy as np
 from sklearn.metrics import accuracy_score, check_scoring
@@ -21,6 +21,7 @@ from sk_mixup._data.batches import Batch
 __all__ = [
     "Watchers",
     "WeightedScoring",
+    "find_caching_scorings",
     "goes_on",
     "has_batch_hooks",
     "has_hook",
@@ -30,7 +31,7 @@ __all__ = [
     "rebind_schedules",
     "restore_best",
     "scored_by_labels",
-    "scores_trained_rows",
+    "show_trained_rows",
     "takes_joined_batches",
     "without_callbacks",
 ]
@@ -171,11 +172,29 @@ def scored_by_labels(
             callback.target_extractor = extract
 
 
-def scores_trained_rows(callback: object) -> bool:
+def scores_trained_rows(callback: object) -> TypeGuard[EpochScoring]:
     """Whether a callback scores, once an epoch, predictions of the rows that are trained on."""
     if not isinstance(callback, EpochScoring) or not callback.on_train:
         return False
     return type(callback).on_batch_end is EpochScoring.on_batch_end
+
+
+def find_caching_scorings(
+    callbacks: Iterable[tuple[str, object]], use_caching: bool | Literal["auto"]
+) -> list[EpochScoring]:
+    """Return the callbacks that score the rows that are trained on by predictions that are kept."""
+    return [
+        callback
+        for _, callback in callbacks
+        if scores_trained_rows(callback) and (callback.use_caching if use_caching == "auto" else use_caching)
+    ]
+
+
+def show_trained_rows(scorings: Iterable[EpochScoring], rows: Iterable[tuple[object, object]]) -> None:
+    """Give scores of the rows trained on the predictions of the epoch's end, not those on its way."""
+    y_true, y_pred = map(list, zip(*rows, strict=True))
+    for callback in scorings:
+        callback.y_trues_, callback.y_preds_ = y_true, y_pred
 
 
 def takes_joined_batches(callback: object) -> bool:

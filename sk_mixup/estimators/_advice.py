@@ -349,7 +349,7 @@ def _is_numeric(column: Column) -> bool:
 
 def warn_few_held_out(valid: object, n_trained: int, split: object) -> None:
     """Warn if early stopping looks at fewer rows than can tell epochs apart."""
-    is_part = isinstance(split, HeldOutPart)  # what chance does to a member evens out among many
+    is_part = isinstance(split, HeldOutPart)  # of a member of an ensemble
     if is_part or not isinstance(valid, Sized) or len(valid) >= FEWEST_HELD_OUT:
         return
     n_samples = len(valid) + n_trained

@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
-from skorch.callbacks import Callback, EarlyStopping, EpochScoring
+from skorch.callbacks import Callback, EarlyStopping
 from skorch.dataset import Dataset as SkorchDataset
 from skorch.exceptions import NotInitializedError
 from skorch.utils import data_from_dataset, is_dataset, params_for, to_device
@@ -36,10 +36,11 @@ from sk_mixup._skorch.dataset_items import (
 from sk_mixup._skorch.datasets import refuse_weights
 from sk_mixup._skorch.default_callbacks import (
     WeightedScoring,
+    find_caching_scorings,
     goes_on,
     rebind_schedules,
     scored_by_labels,
-    scores_trained_rows,
+    show_trained_rows,
     without_callbacks,
 )
 from sk_mixup._skorch.fit_params import get_split_params
@@ -64,9 +65,7 @@ from sk_mixup.estimators._codes import PairEncoder, TargetLearner
 from sk_mixup.estimators._holdout import (
     EPOCHS_OF_FEW,
     SAMPLERS,
-    HeldOutPart,
     HoldOut,
-    Stopping,
     count_held_out,
     count_trainable,
     is_known_few,
@@ -541,7 +540,7 @@ class MixupEstimator(MixupNetMixin):
             self.train_split,
             self.validation_fraction,
             self._split_seed,
-            self._stopping if self._may_stop_early else False,
+            self.early_stopping if self._may_stop_early else False,
             is_watched,
             sampler,
         )
@@ -754,18 +753,9 @@ class MixupEstimator(MixupNetMixin):
         with unseen_draws(), torch.enable_grad(), self._get_autocast():
             return self.infer(x)
 
-    @property
-    def _stopping(self) -> Stopping:
-        """The option `early_stopping`; what chance does to a member of an ensemble evens out among many."""
-        return (
-            self.early_stopping
-            if not isinstance(self.train_split, HeldOutPart)
-            else bool(self.early_stopping)
-        )
-
     def _limit_mixed(self, n_epochs: int, train: object, valid: object) -> int:
         is_few = is_known_few(train, valid, self.train_split)
-        limits = self._may_stop_early and self._stopping == "auto" and is_few
+        limits = self._may_stop_early and self.early_stopping == "auto" and is_few
         return min(n_epochs, EPOCHS_OF_FEW) if limits else n_epochs
 
     def _run_epochs(
@@ -783,7 +773,7 @@ class MixupEstimator(MixupNetMixin):
             if not fit_params and not self.is_overridden("get_loss"):
                 self._look_at_output(train)
             del self.__dict__["_before"]  # nothing is refused from here on; the memory is needed
-        self._stops_early = stops = self._may_stop_early and may_stop_by(valid, self._stopping)
+        self._stops_early = stops = self._may_stop_early and may_stop_by(valid, self.early_stopping)
         # Losses may be computed in codes; scores are those of labels.
         labelled = scored_by_labels(self.callbacks_, self._targets.decode)
         with labelled, without_callbacks(self, lambda name, _: name == "early_stopping" and not stops):
@@ -830,27 +820,17 @@ class MixupEstimator(MixupNetMixin):
 
     def _end_epoch(self, sets: dict[str, Any]) -> bool:
         """Call the callbacks; return whether one stops the training, in skorch's way."""
-        self._predict_trained_rows(sets["dataset_train"])
+        scorings = find_caching_scorings(self.callbacks_, self.use_caching)
+        if scorings:
+            show_trained_rows(scorings, self._evaluate_rows(sets["dataset_train"]))
         stopped: bool = super()._end_epoch(sets)
         return stopped
 
-    def _predict_trained_rows(self, dataset: Dataset[object]) -> None:
-        """Give scores of the rows trained on the predictions of the epoch's end, not those on its way."""
-        scorings = [callback for _, callback in self.callbacks_ if scores_trained_rows(callback)]
-        scorings = [callback for callback in scorings if self._caches_for(callback)]
-        if not scorings:
-            return
-        y_true, y_pred = [], []
+    def _evaluate_rows(self, dataset: Dataset[object]) -> Iterator[tuple[object, object]]:
+        """Yield the targets of batches of a data set, and the module's outputs."""
         with unseen_draws():
             for batch in map(as_batch, self._get_validation_batches(dataset)):
-                y_true.append(batch[1])
-                y_pred.append(self.evaluation_step(batch))
-        for callback in scorings:
-            callback.y_trues_, callback.y_preds_ = y_true, y_pred
-
-    def _caches_for(self, callback: EpochScoring) -> bool:
-        """Whether a scoring callback is to reuse predictions."""
-        return bool(callback.use_caching if self.use_caching == "auto" else self.use_caching)
+                yield batch[1], self.evaluation_step(batch)
 
     def _on_nonfinite_loss(self, message: str) -> None:
         """Raise, unless the criterion is the user's own, who may mean it."""

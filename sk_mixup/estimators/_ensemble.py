@@ -126,7 +126,8 @@ class MixupEnsemble(BaseEstimator):
             n_parts = n_members if n_members > 1 else max(2, round(1 / template.validation_fraction))
             held_out_by = params["held_out_by"] = _divide(X, y, sample_weight, groups, n_parts, generator)
             for number, member in enumerate(members):
-                member.train_split = HeldOutPart(number)
+                # Few rows are enough: what chance does to one member evens out among many.
+                member.train_split, member.early_stopping = HeldOutPart(number), True
         elif groups is not None:
             params["groups"] = groups
         # The members are no business of the user's router; a block of stacked() has options of its own.
@@ -134,7 +135,7 @@ class MixupEnsemble(BaseEstimator):
             options = {} if is_stacking() else {"window": math.inf}
             fit_stacked(((member, X, y, params) for member in members), **options)
         for member in members:
-            member.train_split = template.train_split
+            member.train_split, member.early_stopping = template.train_split, template.early_stopping
         self.estimators_: list[MixupEstimator] = members
         self._keep_oof(X, held_out_by)
         return self

@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from sk_mixup._compare.errors import UserError
-from sk_mixup.inspection.alphas import SCORES
+from sk_mixup.inspection._alpha_differences import SCORES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

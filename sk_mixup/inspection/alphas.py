@@ -12,8 +12,7 @@ from joblib import parallel_config
 from joblib.parallel import get_active_backend
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit
-from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
+from sklearn.base import BaseEstimator, is_classifier, is_regressor
 from sklearn.metrics import mean_absolute_error, root_mean_squared_error
 from sklearn.model_selection import (
     GridSearchCV,
@@ -28,27 +27,17 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_consistent_length
 
 from sk_mixup._tensors import to_host
-from sk_mixup._validation import check_real
+from sk_mixup.inspection._alpha_differences import SCORES, choose_alphas, summarise
+from sk_mixup.inspection._alpha_option import check_alphas, check_param, find_alpha
 from sk_mixup.inspection._plotting import COLORS, find_axes, require
 from sk_mixup.inspection.reliability import reliability_curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["SCORES", "AlphaDisplay", "compare_alphas"]
+__all__ = ["AlphaDisplay", "compare_alphas"]
 
-# How the scores that are measured by default are shown, and in what unit; the first of a task chooses alpha.
-SCORES = {
-    "nll": ("NLL", 1),
-    "error": ("error in %", 100),
-    "ece": ("calibration error in %", 100),
-    "rmse": ("RMSE", 1),
-    "mae": ("MAE", 1),
-}
-CONFIDENCE = 0.95
 N_FOLDS, N_REPEATS, N_INNER = 5, 2, 3
-# What searches call their grids.
-GRIDS = ("param_grid", "param_distributions", "search_spaces")
 
 Scoring = str | Callable[..., object] | Sequence[str] | Mapping[str, object]
 Split = tuple[NDArray[np.intp], NDArray[np.intp]]
@@ -165,8 +154,8 @@ def compare_alphas(
     >>> found.alphas, found.scores["nll"].shape, list(found.scores)
     (array([0., 1.]), (3, 2), ['nll', 'error', 'ece'])
     """
-    strengths = _check_alphas(alphas)
-    name = _find_alpha(model) if param is None else _check_param(model, param)
+    strengths = check_alphas(alphas)
+    name = find_alpha(model) if param is None else check_param(model, param)
     measure = _choose_measure(model, y) if scoring is None else _list_scoring(scoring)
     outer, inner = _list_all_splits(model, X, y, cv, inner_cv, groups, random_state)
     splits = outer + [split for part in inner for split in part]
@@ -178,9 +167,9 @@ def compare_alphas(
         search.fit(X, y)
     found = _read_scores(search.cv_results_, len(splits))
     is_greater = scoring is not None
-    chosen = _choose(next(iter(found.values())), [len(part) for part in inner], is_greater)
+    chosen = choose_alphas(next(iter(found.values())), [len(part) for part in inner], is_greater)
     ratio = float(np.mean([len(test) for _, test in outer]) / np.mean([len(train) for train, _ in outer]))
-    return _summarise(np.array(strengths), found, chosen, ratio, is_greater)
+    return summarise(np.array(strengths), found, chosen, ratio, is_greater)
 
 
 class AlphaDisplay:
@@ -308,79 +297,6 @@ class AlphaDisplay:
         axes.set_title(f"{label}, {scale * plain.mean():.4g} at alpha = 0", fontsize="medium")
 
 
-# -- which option ------------------------------------------------------------------------
-
-
-def _check_alphas(alphas: ArrayLike) -> list[float]:
-    """Return the strengths, sorted, 0 among them."""
-    hint = "Use 0 for plain training, 0.2 for the default, 1 for weights drawn uniformly."
-    given = [alphas] if np.ndim(alphas) == 0 else list(alphas)  # type: ignore[arg-type]
-    found = {check_real(f"alphas[{k}]", alpha, low=0, hint=hint) for k, alpha in enumerate(given)}
-    if not any(alpha > 0 for alpha in found):
-        raise ValueError(f"alphas must hold a value above 0 to compare with 0; got {given!r}. {hint}")
-    return sorted(found | {0.0})
-
-
-def _find_alpha(model: BaseEstimator) -> str:
-    """Return the name of a model's alpha of mixing, or raise unless there is one that has an effect."""
-    owner = type(model).__name__
-    params: dict[str, object] = model.get_params() if hasattr(model, "get_params") else {}
-    beside = {name: name.removesuffix("alpha") for name in params if name.rpartition("__")[2] == "alpha"}
-    names = [name for name, prefix in beside.items() if f"{prefix}lam_per" in params] or [
-        f"{name}__alpha"
-        for name, value in params.items()
-        if value is None and name.rpartition("__")[2] == "estimator" and _takes(model, f"{name}__alpha")
-    ]
-    if len(names) != 1:
-        seen = "none" if not names else " and ".join(map(repr, names))
-        raise ValueError(
-            f"model must have one option alpha of mixing, beside lam_per; got {seen} in {owner}. Give a "
-            "MixupClassifier or MixupRegressor, or a pipeline with one, or name the option by param."
-        )
-    [name] = names
-    vicinity = params.get(f"{name.removesuffix('alpha')}vicinity")
-    if vicinity is not None:
-        raise ValueError(
-            f"vicinity must be None for alpha to have an effect; got {vicinity!r}. Leave it out, or compare "
-            "vicinities by a search."
-        )
-    return _check_unsearched(params, name)
-
-
-def _takes(model: BaseEstimator, name: str) -> bool:
-    """Whether a model has an option that it may not show, as an ensemble has of the members it makes."""
-    try:
-        clone(model).set_params(**{name: 0.0})
-    except (AttributeError, TypeError, ValueError):
-        return False
-    return True
-
-
-def _check_param(model: BaseEstimator, param: str) -> str:
-    params: dict[str, object] = model.get_params()
-    if param not in params and not _takes(model, param):
-        raise ValueError(f"param must be an option of model; got {param!r}. Look at model.get_params().")
-    return _check_unsearched(params, param)
-
-
-def _check_unsearched(params: Mapping[str, object], name: str) -> str:
-    """Return the name of an option, or raise if a search within the model chooses it."""
-    for key, grids in params.items():
-        prefix, _, last = key.rpartition("__")
-        if last not in GRIDS or not isinstance(grids, Mapping | list | tuple):
-            continue
-        owner = f"{prefix}__estimator" if prefix else "estimator"
-        found = (
-            [grids] if isinstance(grids, Mapping) else [grid for grid in grids if isinstance(grid, Mapping)]
-        )
-        if any(name == f"{owner}__{option}" for grid in found for option in grid):
-            raise ValueError(
-                f"{last} must not hold the alpha that is compared; got {name!r}, which the search sets. "
-                "Give its estimator: alpha is chosen within the training rows here too."
-            )
-    return name
-
-
 # -- scores and splits -------------------------------------------------------------------
 
 
@@ -487,100 +403,3 @@ def _read_scores(results: Mapping[str, ArrayLike], n_splits: int) -> dict[str, N
                 f"scoring must give finite values; got nan or inf for {name!r}. Use another score."
             )
     return found
-
-
-# -- differences -------------------------------------------------------------------------
-
-
-def _choose(values: NDArray[np.float64], n_inner: list[int], greater_is_better: bool) -> NDArray[np.intp]:
-    """Return which alpha is best on average over the inner splits of each outer one; they follow those."""
-    ends = len(n_inner) + np.cumsum(n_inner)
-    means = np.stack([values[end - n : end].mean(axis=0) for end, n in zip(ends, n_inner, strict=True)])
-    return (-means if greater_is_better else means).argmin(axis=1)
-
-
-def _summarise(
-    alphas: NDArray[np.float64],
-    found: Mapping[str, NDArray[np.float64]],
-    chosen: NDArray[np.intp],
-    test_ratio: float,
-    greater_is_better: bool,
-) -> Bunch:
-    n, rows = len(chosen), np.arange(len(chosen))
-    scores = {name: values[:n] for name, values in found.items()}
-    chosen_scores = {name: values[rows, chosen] for name, values in scores.items()}
-    comparison = Bunch(
-        alphas=alphas,
-        scores=scores,
-        chosen=alphas[chosen],
-        chosen_scores=chosen_scores,
-        differences={
-            name: _find_interval(values - values[:, :1], test_ratio) for name, values in scores.items()
-        },
-        chosen_differences={
-            name: _find_interval(chosen_scores[name] - values[:, 0], test_ratio)
-            for name, values in scores.items()
-        },
-        greater_is_better=greater_is_better,
-    )
-    comparison.verdict = _write_verdict(comparison)
-    return comparison
-
-
-def _find_interval(differences: NDArray[np.float64], test_ratio: float) -> Bunch:
-    """Return the means of columns with the ends of their corrected intervals."""
-    n = len(differences)
-    mean = differences.mean(axis=0)
-    quantile = stdtrit(n - 1, (1 + CONFIDENCE) / 2)
-    half = quantile * np.sqrt((1 / n + test_ratio) * differences.var(axis=0, ddof=1))
-    return Bunch(mean=mean, low=mean - half, high=mean + half)
-
-
-def _write_verdict(found: Bunch) -> str:
-    """Say in a sentence where mixup is better, where it loses and where it is unclear."""
-    sign = 1 if found.greater_is_better else -1
-    said: dict[int, list[str]] = {1: [], -1: [], 0: []}
-    for name, interval in found.chosen_differences.items():
-        said[sign * _find_sign(interval.low, interval.high)].append(_describe(name, interval))
-    starts = {1: "is better in ", -1: "loses in ", 0: "is unclear in "}
-    parts = [starts[kind] + _join(names) for kind, names in said.items() if names]
-    values, counts = np.unique(found.chosen, return_counts=True)
-    most, n = counts.argmax(), len(found.chosen)
-    if values[most] == 0 and counts[most] == n:
-        parts = [f"alpha=0 was the choice in all {n} splits, so mixup does not pay here"]
-    else:
-        how_often = f"{values[most]:g} in {counts[most]} of {n} splits"
-        parts[0] = (
-            f"Against alpha=0, mixup with alpha chosen within the training rows ({how_often}) {parts[0]}"
-        )
-    losses = [f"alpha={alpha:g} loses in {_join(names)}" for alpha, names in _list_losses(found, sign)]
-    return ", ".join(parts) + (f"; fixed, {_join(losses)}" if losses else "") + "."
-
-
-def _list_losses(found: Bunch, sign: int) -> list[tuple[float, list[str]]]:
-    """Return which alphas are clearly worse than 0, and in which scores."""
-    losses = []
-    for k, alpha in enumerate(found.alphas):
-        names = [
-            SCORES.get(name, (name, 1))[0].removesuffix(" in %")
-            for name, interval in found.differences.items()
-            if sign * _find_sign(interval.low[k], interval.high[k]) < 0
-        ]
-        if names:
-            losses.append((alpha, names))
-    return losses
-
-
-def _find_sign(low: float, high: float) -> int:
-    """Return -1 or 1 where the whole interval lies on that side of 0, else 0."""
-    return int(low > 0) - int(high < 0)
-
-
-def _describe(name: str, interval: Bunch) -> str:
-    label, scale = SCORES.get(name, (name, 1))
-    mean, low, high = (f"{scale * interval[key]:+.2g}" for key in ("mean", "low", "high"))
-    return f"{label} ({mean}, 95 % interval {low} to {high})"
-
-
-def _join(words: Sequence[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -384,8 +384,13 @@ class MixupEstimator(MixupNetMixin):
             check_length(y, count_rows(X))
             dataset = self.get_dataset(X, y)
             return dataset, self._check_dataset(dataset, y, learner), None
-        self._targets, codes = learner.encode(y, count_rows(X))
+        targets, codes = learner.encode(y, count_rows(X))
+        self._take_targets(targets)
         return X, codes, self._scale_weights(self._weigh(codes, sample_weight))
+
+    def _take_targets(self, targets: Targets) -> None:
+        """Keep what is known of the targets."""
+        self._targets = targets
 
     def _weigh(self, codes: np.ndarray, sample_weight: object) -> np.ndarray | None:
         """Return one weight per row, those of its class included; None where all rows count alike."""
@@ -406,7 +411,8 @@ class MixupEstimator(MixupNetMixin):
             self._takes_integers = holds_integers(x)
         if isinstance(x, Tensor | np.ndarray):
             self._check_shape(tuple(x.shape[1:]), reset=learner.reset)
-        self._targets, codes = learner.encode_dataset(dataset, reader, first)
+        targets, codes = learner.encode_dataset(dataset, reader, first)
+        self._take_targets(targets)
         return codes if y is None else np.asarray(to_host(y))
 
     def _make_reader(self, dataset: Dataset[object]) -> ItemReader:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import ClassVar, Literal, NoReturn
 
 import numpy as np
@@ -317,22 +317,11 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
         last = {StandardizedValues, ValuesOfOneUnit} - {wanted}
         return tuple(sorted(kinds, key=lambda kind: kind in last))
 
-    def _check_training_data(
-        self,
-        X: object,
-        y: object,
-        sample_weight: object,
-        *,
-        reset: bool,
-        classes: Sequence[object] | None = None,
-        min_samples: int = 1,
-    ) -> tuple[object, object, np.ndarray | None]:
-        checked: tuple[object, object, np.ndarray | None] = super()._check_training_data(
-            X, y, sample_weight, reset=reset, classes=classes, min_samples=min_samples
-        )
-        if reset and self.initialized_ and isinstance(self._targets, ValuesOfOneUnit):
+    def _take_targets(self, targets: Targets) -> None:
+        is_news = targets is not self._targets
+        super()._take_targets(targets)
+        if is_news and self.initialized_ and isinstance(targets, ValuesOfOneUnit):
             self.initialize_criterion()  # it was built before the spread of y was known
-        return checked
 
     def get_params_for(self, prefix: str) -> dict[str, object]:
         """Return the options of a component; a constant of the criterion is in the unit of the codes."""

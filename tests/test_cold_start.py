@@ -47,7 +47,7 @@ def loaded() -> tuple[list[str], list[str], int]:
     return imported, fitted, n_searches
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # starts processes
 def test_import_takes_little_beyond_what_it_needs(loaded: tuple[list[str], list[str], int]) -> None:
     roots = {name.partition(".")[0] for name in loaded[0]}
     assert "sk_mixup" in roots
@@ -56,14 +56,14 @@ def test_import_takes_little_beyond_what_it_needs(loaded: tuple[list[str], list[
     assert large.isdisjoint(loaded[0])
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # starts processes
 def test_first_fit_loads_nothing_that_a_loop_by_hand_does_not(
     loaded: tuple[list[str], list[str], int],
 ) -> None:
     assert loaded[1] == []
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # starts processes
 def test_first_fit_of_plain_arrays_does_not_look_for_what_is_installed(
     loaded: tuple[list[str], list[str], int],
 ) -> None:

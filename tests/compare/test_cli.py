@@ -46,7 +46,7 @@ def run(path: Path, *options: str, target: str = "kind", out: Path | None = None
 # -- what it does ------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # trains 16 networks
 def test_comparison_is_printed_and_saved(
     table: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -70,7 +70,7 @@ def test_comparison_is_printed_and_saved(
     assert saved[1].read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # trains 16 networks
 def test_numbers_are_regressed_on_and_a_copy_of_the_target_is_named(
     table: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -84,7 +84,7 @@ def test_numbers_are_regressed_on_and_a_copy_of_the_target_is_named(
     assert "RMSE" in said
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # starts a process
 def test_command_runs_in_a_process_of_its_own(table: pd.DataFrame, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sk_mixup", "compare", str(write(table, tmp_path)), "--target", "kinds"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -276,7 +276,7 @@ def test_unknown_options_end_with_status_2(args: list[str], capsys: pytest.Captu
     assert "usage: python -m sk_mixup" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # trains ensembles
 @pytest.mark.parametrize("target", ["kind", "x"])
 def test_ensembles_are_compared(
     table: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str], target: str

@@ -16,7 +16,7 @@ from tests.helpers.nets import QUICK, Sum
 
 N = 2000
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.slow,  # many dtypes and forms
     pytest.mark.filterwarnings("ignore:X must be near unit scale"),  # whole numbers, which every dtype holds
 ]
 SHAPE = (N, 300)

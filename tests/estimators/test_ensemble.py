@@ -7,17 +7,22 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 import numpy as np
+import pandas as pd
 import pytest
+from scipy import sparse
 from scipy.stats import entropy
+from sklearn import config_context
 from sklearn.base import clone, is_classifier
+from sklearn.metrics import accuracy_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 import torch
 from torch import nn
-from torch.utils.data import Subset
+from torch.utils.data import Subset, TensorDataset
 
 from sk_mixup import MixupClassifier, MixupEnsembleClassifier, MixupEnsembleRegressor, MixupRegressor
+from sk_mixup._skorch.default_callbacks import _compute_accuracy
 from sk_mixup.estimators._holdout import divide_rows
 from tests.helpers.stacking import stacked
 
@@ -266,3 +271,75 @@ def test_a_search_under_stacked_trains_all_members_of_all_ensembles_as_one(
     assert search.best_score_ > 0.5
     alone = pickle.loads(pickle.dumps(search)).predict_proba(blobs.X)
     np.testing.assert_array_equal(alone, search.predict_proba(blobs.X))
+
+
+# -- other forms of the same rows --------------------------------------------------------
+
+FORMS: dict[str, Callable[[np.ndarray], Any]] = {
+    "frame": lambda X: pd.DataFrame(X, columns=list("abcde")),
+    "lists": lambda X: X.tolist(),
+    "float64": lambda X: X.astype(np.float64),
+    "tensor": torch.from_numpy,
+    "sparse": sparse.csr_array,
+    "columns first": np.asfortranarray,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms_of_the_same_rows_give_the_same_ensemble(blobs: Any, form: str) -> None:
+    X = FORMS[form](blobs.X)
+    model = MixupEnsembleClassifier(**QUICK).fit(X, blobs.y)
+    expected = MixupEnsembleClassifier(**QUICK).fit(blobs.X, blobs.y)
+    np.testing.assert_allclose(model.predict_proba(X), expected.predict_proba(blobs.X), rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(model.held_out_by_, expected.held_out_by_)
+    np.testing.assert_allclose(model.oof_predict_proba_, expected.oof_predict_proba_, rtol=0, atol=1e-6)
+    assert model.n_features_in_ == 5
+    assert hasattr(model, "feature_names_in_") == (form == "frame")
+
+
+@pytest.mark.filterwarnings("ignore:stacked. nets are trained one by one")
+def test_a_dataset_is_divided_too_and_gives_predictions_of_every_row(blobs: Any) -> None:
+    dataset = TensorDataset(torch.from_numpy(blobs.X), torch.from_numpy(blobs.y))
+    model = MixupEnsembleClassifier(**QUICK).fit(dataset)
+    assert sorted(np.bincount(model.held_out_by_)) == [20, 20, 20]
+    for row in (0, 17, 59):
+        own = model.estimators_[model.held_out_by_[row]].predict_proba(blobs.X[row : row + 1])[0]
+        np.testing.assert_allclose(model.oof_predict_proba_[row], own, rtol=0, atol=1e-6)
+
+
+def test_soft_labels_and_class_weights_reach_the_members(blobs: Any) -> None:
+    soft = 0.8 * np.eye(3)[blobs.y] + 0.2 / 3
+    model = MixupEnsembleClassifier(**QUICK).fit(blobs.X, soft)
+    np.testing.assert_allclose(model.predict_proba(blobs.X).sum(axis=1), 1)
+    heavy, light = (
+        MixupEnsembleClassifier(**QUICK, estimator__class_weight={0: weight, 1: 1, 2: 1}).fit(
+            blobs.X, blobs.y
+        )
+        for weight in (50, 0.02)
+    )
+    share = [model.predict_proba(blobs.X)[:, 0].mean() for model in (heavy, light)]
+    assert share[0] > share[1] + 0.2
+
+
+def test_weights_are_routed_to_the_ensemble_alone(blobs: Any) -> None:
+    weight = np.arange(60) % 3 + 1.0
+    plain = MixupEnsembleClassifier(**QUICK).fit(blobs.X, blobs.y, sample_weight=weight)
+    with config_context(enable_metadata_routing=True):
+        member = MixupEnsembleClassifier(**QUICK).set_fit_request(sample_weight=True)
+        routed = make_pipeline("passthrough", member)
+        routed.fit(blobs.X, blobs.y, sample_weight=weight)
+        found = routed.predict_proba(blobs.X)
+    np.testing.assert_allclose(found, plain.predict_proba(blobs.X), rtol=0, atol=1e-6)
+
+
+@given(
+    dtypes=st.sampled_from(
+        [("i8", "i8"), ("u1", "u1"), ("?", "?"), ("U3", "U3"), ("f8", "f8"), ("i8", "i4")]
+    ),
+    n_rows=st.integers(1, 20),
+    seed=st.integers(0, 99),
+)
+def test_accuracy_is_scikit_learns(dtypes: tuple[str, str], n_rows: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    true, found = (generator.integers(0, 2, n_rows).astype(dtype) for dtype in dtypes)
+    assert _compute_accuracy(true, found) == accuracy_score(true, found)

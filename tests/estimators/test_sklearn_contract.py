@@ -72,9 +72,9 @@ def test_estimator_passes_check(estimator: Any, check: Any) -> None:
     check(estimator)
 
 
-@pytest.mark.slow
-@share_checks(dict.fromkeys([estimator() for estimator in ESTIMATORS], EXEMPT))
-def test_one_with_its_defaults_passes_check(estimator: Any, check: Any) -> None:
+@pytest.mark.slow  # many fits of up to 200 epochs
+@parametrize_with_checks([estimator() for estimator in ESTIMATORS], expected_failed_checks=lambda _: EXEMPT)
+def test_estimator_with_its_defaults_passes_check(estimator: Any, check: Any) -> None:
     try:
         check(estimator)
     except SkipTest:
@@ -111,7 +111,7 @@ ENSEMBLES = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # many fits of two nets each
 @parametrize_with_checks(ENSEMBLES, expected_failed_checks=lambda _: EXEMPT)
 def test_ensemble_passes_check(estimator: Any, check: Any) -> None:
     check(estimator)
@@ -453,7 +453,7 @@ def _fit_many(owner: type, X: Any, y: Any, weight: Any = None, *, at: Any) -> np
     return np.stack(scores).reshape(len(nets), len(at), -1)[:, :, -1]
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # trains 200 nets of 40 epochs
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(("owner", "data"), [(MixupClassifier, "binary"), (MixupRegressor, "line")])
 def test_weights_with_mixing_equal_repeated_rows_on_average(

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 import numpy as np
 
-from benchmarks.harness.figures import make_figure, render_png, tidy
+from benchmarks.harness.figures import BETTER, EVEN, make_figure, render_png, tidy
 from benchmarks.harness.intervals import compute_corrected_interval
 from benchmarks.harness.paired_differences import (
     Metric,
@@ -243,16 +243,22 @@ def draw_ranks(summary: Sequence[Row]) -> bytes:
 
 
 def _draw_times(ax: Axes, rows: Sequence[Row], metric: str, name: str) -> None:
-    for row in rows:
-        ax.plot(row["fit_seconds"], row[metric], "o", markersize=5)
+    """Draw scores against times, ours in colour; names stand to the left and right in turn, from the best."""
+    for place, row in enumerate(sorted(rows, key=lambda row: row[metric])):
+        is_right = place % 2 == 0
+        color = BETTER if row["contender"] in (OURS, PLAIN, ENSEMBLE) else EVEN
+        ax.plot(row["fit_seconds"], row[metric], "o", markersize=5, color=color)
         ax.annotate(
             row["contender"],
             (row["fit_seconds"], row[metric]),
-            fontsize=7,
-            xytext=(4, 3),
+            color=color,
+            fontsize=8,
+            xytext=(6 if is_right else -6, 0),
             textcoords="offset points",
+            ha="left" if is_right else "right",
+            va="center",
         )
     ax.set(xscale="log", xlabel="CPU seconds of a fit", ylabel=f"mean {name}")
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.margins(0.2)
+    ax.margins(x=0.45, y=0.1)
     tidy(ax)

@@ -431,15 +431,11 @@ class MixupNetMixin(MixedSteps):
         # Joined, all names are looked through at once.
         return self.dataset is SkorchDataset and " dataset__" not in " ".join(vars(self))
 
-    def check_room(self, X: Any) -> None:
-        """Raise a ValueError if arrays must be kept on the device but are too large for it."""
-        self._placement.check_room(X)
-
     def get_split_datasets(
         self, X: Any, y: Any = None, sample_weight: np.ndarray | None = None, **params: Any
     ) -> Any:
         """Return the training and the validation set; see ``skorch.NeuralNet``."""
-        self.check_room(X)
+        self._placement.check_room(X)
         dataset = self.get_dataset(X, y, self._scale_weights(sample_weight))
         self._placement.warn_streaming(dataset)
         if not self.train_split:

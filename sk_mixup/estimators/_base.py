@@ -635,7 +635,7 @@ class MixupEstimator(MixupNetMixin):
             X, y, weight = self._check_training_data(
                 X, y, sample_weight, reset=reset, min_samples=2 if reset else 1
             )
-            self.check_room(X)
+            self._placement.check_room(X)
             is_sure = self.early_stopping not in (False, "auto") and self.train_split == "auto"
             if is_sure and not isinstance(X, IterableDataset):
                 count_held_out(count_trainable(X, y, weight, self._targets), self.validation_fraction)
@@ -686,7 +686,7 @@ class MixupEstimator(MixupNetMixin):
         given = X
         with self._unchanged_if_refused():
             X, y, weight = self._check_training_data(X, y, sample_weight, reset=reset, classes=classes)
-            self.check_room(X)
+            self._placement.check_room(X)
             if not self.initialized_:
                 self.initialize()
             if reset:

@@ -1,26 +1,19 @@
 """What doctests and tests need alike."""
 
+from contextlib import suppress
 import gc
 
 import matplotlib
-import torch
+
+from benchmarks.data.torchvision_import import prepare_torchvision
 
 matplotlib.use("Agg")
 gc.disable()  # what tests are collected into stays: there is no garbage to look for
+with suppress(ImportError):  # where there is none, none is needed
+    prepare_torchvision()
 
 
 def pytest_collection_finish() -> None:
     """Look for garbage again, but not among the tests, at each turn."""
     gc.enable()
     gc.freeze()
-
-
-def _declare(name: str) -> None:
-    """Declare an operator of torchvision that its build for another torch lacks; nothing here calls it."""
-    if not hasattr(torch.ops.torchvision, name):
-        LIBRARY.define(f"{name}(Tensor boxes, Tensor scores, float threshold) -> Tensor")
-
-
-LIBRARY = torch.library.Library("torchvision", "FRAGMENT")
-for operator in ("nms", "qnms"):
-    _declare(operator)

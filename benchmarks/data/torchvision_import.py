@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["import_torchvision"]
+__all__ = ["import_torchvision", "prepare_torchvision"]
 
 OPERATORS = ("nms", "qnms")
 
@@ -13,20 +13,26 @@ OPERATORS = ("nms", "qnms")
 def import_torchvision(name: str) -> Any:
     """Return a module of torchvision.
 
-    On import torchvision describes two operators for detection, and fails where they could not be
-    loaded. Nothing here calls them: they are then declared, without a kernel.
-
     Examples
     --------
     >>> from benchmarks.data.torchvision_import import import_torchvision
     >>> import_torchvision("transforms.v2").__name__
     'torchvision.transforms.v2'
     """
+    prepare_torchvision()
+    return importlib.import_module(f"torchvision.{name}")
+
+
+def prepare_torchvision() -> None:
+    """Let torchvision be imported from now on.
+
+    On import it describes two operators for detection, and fails where they could not be loaded. Nothing
+    here calls them: they are then, and only then, declared, without a kernel.
+    """
     try:
         importlib.import_module("torchvision")
     except RuntimeError:
         _declare_operators()
-    return importlib.import_module(f"torchvision.{name}")
 
 
 def _declare_operators() -> None:

@@ -7,7 +7,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-compile -c constraints.
 # Two processes of one thread each: small nets gain nothing from threads.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test checks test-fast test-clients test-skorch test-wheel lint types imports report smoke house fuzz test-lowest clean
+.PHONY: demo test checks test-fast test-clients test-skorch test-wheel lint types imports report smoke house docs fuzz test-lowest clean
 
 demo: $(STAMP)
 	$(BIN)/python -m benchmarks uci --seeds 5 --out build/demo
@@ -71,6 +71,19 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m compileall -qq -j 0 -x "/(tests|transformers/models)/" $(VENV)/lib || true
 	touch $@
 
+# The site, into build/docs/html, in an environment of its own: its blocks are run, then it is built. Warnings are
+# errors. Examples whose text has not changed are not run again.
+DOCS := .venv-docs/bin
+docs: .venv-docs/.installed
+	OMP_NUM_THREADS=1 $(DOCS)/python -m pytest -q --doctest-glob="*.rst" --ignore=docs/generated docs/*.rst docs/guide
+	OMP_NUM_THREADS=1 $(DOCS)/sphinx-build -W --keep-going -q -b html -d build/docs/doctrees docs build/docs/html
+
+.venv-docs/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --upgrade pip
+	.venv-docs/bin/python -m pip install --quiet --no-compile -c constraints.txt -e ".[docs,test]"
+	touch $@
+
 # How the package is built, in figures.
 house: $(STAMP)
 	$(BIN)/python tests/house.py
@@ -87,4 +100,4 @@ test-lowest:
 	.venv-lowest/bin/python -m pytest sk_mixup tests --ignore=tests/benchmarks
 
 clean:
-	rm -rf .venv .venv-lowest build
+	rm -rf .venv .venv-docs .venv-lowest build docs/generated

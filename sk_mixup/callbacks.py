@@ -44,8 +44,8 @@ class MemorizationErrors(Callback):
 
     See Also
     --------
-    sk_mixup.inspection.memorization.memorization_errors : The definition of the errors.
-    sk_mixup.inspection.memorization.MemorizationDisplay : Draws what was recorded.
+    sk_mixup.inspection.memorization_errors : The definition of the errors.
+    sk_mixup.inspection.MemorizationDisplay : Draws what was recorded.
 
     Notes
     -----

@@ -27,14 +27,14 @@ MOST_RUNNING = 4
 
 
 class StackedBackend(ParallelBackendBase):
-    """The joblib backend ``"stacked"``; :func:`stacked` describes it and its options.
+    """The joblib backend ``"stacked"``; :func:`sk_mixup.stacked` describes it and its options.
 
     Parameters
     ----------
     nesting_level, inner_max_num_threads
         joblib's own.
     max_nets, memory, device, verbose, window
-        As in :func:`stacked`.
+        As in :func:`sk_mixup.stacked`.
     """
 
     is_own = False

@@ -16,9 +16,10 @@ class FusedUpdate:
     """Does what ``optimizer.step()`` does, from the second step on without its Python.
 
     The first step goes through ``step``, which builds the state and tells learning-rate schedulers; the
-    others call the kernel that it would call, on the same tensors. Optimizers other than Adam and AdamW with
-    ``fused=True``, and those with hooks, always go through ``step``. With `in_place` gradients are written
-    to the same tensors in every step, and nothing but the steps happens until :meth:`close`.
+    others call the kernel that it would call, on the same tensors, for the parameters that have a gradient.
+    Optimizers other than Adam and AdamW with ``fused=True``, and those with hooks, always go through
+    ``step``. With `in_place` gradients are written to the same tensors in every step, and nothing but the
+    steps happens until :meth:`close`.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, *, in_place: bool = False) -> None:
@@ -34,7 +35,7 @@ class FusedUpdate:
             for kernel in self.kernels:
                 kernel()
             return
-        self.close()  # a parameter took no part in this step, or nothing is known yet
+        self.close()  # other parameters took part in this step, or nothing is known yet
         with torch.inference_mode(False):  # the state that is built here is to be trained on
             self.optimizer.step()
         self.kernels = self._bind_kernels() if self.kernels is None else []
@@ -43,7 +44,8 @@ class FusedUpdate:
         """Return the kernels that do a step; none where ``step`` must be called."""
         if not _has_plain_adam_step(self.optimizer):
             return []
-        return [_AdamKernel(self.optimizer, group) for group in self.optimizer.param_groups]
+        trained = [(group, _list_trained(group)) for group in self.optimizer.param_groups]
+        return [_AdamKernel(self.optimizer, group, parameters) for group, parameters in trained if parameters]
 
     def close(self) -> None:
         """Give the optimizer its counts of steps."""
@@ -52,13 +54,17 @@ class FusedUpdate:
 
 
 class _AdamKernel:
-    """The fused Adam kernel for one group of parameters."""
+    """The fused Adam kernel for the parameters of one group that have a gradient."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> None:
-        states = [optimizer.state[p] for p in group["params"]]
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, group: dict[str, Any], parameters: list[Tensor]
+    ) -> None:
+        states = [optimizer.state[p] for p in parameters]
         self.group = group
-        self.weights = [p.detach() for p in group["params"]]
-        self.gradients = [p.grad for p in group["params"]]
+        self.parameters = parameters
+        self.others = [p for p in group["params"] if p.grad is None]
+        self.weights = [p.detach() for p in parameters]
+        self.gradients = [p.grad for p in parameters]
         self.moments = [[state[name] for state in states] for name in ("exp_avg", "exp_avg_sq")]
         self.maxima = [state["max_exp_avg_sq"] for state in states] if group["amsgrad"] else []
         self.steps = [state["step"] for state in states]
@@ -76,9 +82,11 @@ class _AdamKernel:
         return options | {"beta1": beta1, "beta2": beta2, "grad_scale": None, "found_inf": None}
 
     def follow(self) -> bool:
-        """Take up gradients and options of the step; return whether every parameter has a gradient."""
-        self.gradients = [p.grad for p in self.group["params"]]
+        """Take up gradients and options of the step; return whether the same parameters have a gradient."""
+        self.gradients = [p.grad for p in self.parameters]
         self.options = self._read_options()
+        if any(p.grad is not None for p in self.others):
+            return False
         return not any(gradient is None for gradient in self.gradients)
 
     def __call__(self) -> None:
@@ -94,11 +102,16 @@ class _AdamKernel:
                 step.copy_(self.counts[0])
 
 
+def _list_trained(group: dict[str, Any]) -> list[Tensor]:
+    """Return the parameters of a group that have a gradient."""
+    return [p for p in group["params"] if p.grad is not None]
+
+
 def _has_state(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether ``step`` was called before, by the same schedulers, for every parameter."""
+    """Whether ``step`` was called before, by the same schedulers, for every parameter with a gradient."""
     if "step" in vars(optimizer) and not getattr(optimizer, "_opt_called", False):
         return False
-    return all(optimizer.state.get(p) for group in optimizer.param_groups for p in group["params"])
+    return all(optimizer.state.get(p) for group in optimizer.param_groups for p in _list_trained(group))
 
 
 def _has_plain_adam_step(optimizer: torch.optim.Optimizer) -> bool:
@@ -122,8 +135,6 @@ def is_plain_step(optimizer: torch.optim.Optimizer) -> bool:
 def _is_plain_group(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> bool:
     if not group["fused"] or group["differentiable"] or isinstance(group["lr"], Tensor):
         return False
-    if not group["params"] or any(p.grad is None for p in group["params"]):
-        return False
-    steps = [optimizer.state[p]["step"] for p in group["params"]]
+    steps = [optimizer.state[p]["step"] for p in _list_trained(group)]
     # Parameters that were frozen for a while count fewer steps.
-    return steps[0].device.type != "cpu" or len({float(step.numpy()) for step in steps}) == 1
+    return not steps or steps[0].device.type != "cpu" or len({float(step.numpy()) for step in steps}) == 1

@@ -158,6 +158,25 @@ def test_parameter_without_a_gradient_is_left_out(
     assert_updates_are_steps(build, missing=frozen, n_per_epoch=n_per_epoch)
 
 
+@pytest.mark.parametrize("build", [*map(build_fused, FUSED), build_groups])
+@pytest.mark.parametrize("absent", [{0}, {1, 3}, {2, 3}, {0, 1}], ids=str)
+def test_parameter_without_a_gradient_leaves_the_others_their_kernel(build: Build, absent: set[int]) -> None:
+    parameters = make_parameters()
+    optimizer = build(parameters)
+    calls = watch(optimizer)
+    for first in (0, 3):
+        update = FusedUpdate(optimizer)
+        for step in range(first, first + 3):
+            set_gradients(parameters, step, frozenset(absent))
+            update()
+        update.close()
+    assert len(calls) == 1
+    counts = {
+        k: float(optimizer.state[p]["step"]) for k, p in enumerate(parameters) if optimizer.state.get(p)
+    }
+    assert counts == {k: 6.0 for k in range(len(SHAPES)) if k not in absent}
+
+
 # -- optimizers that go through `step` ---------------------------------------------------
 
 

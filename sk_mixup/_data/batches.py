@@ -291,12 +291,10 @@ class SentPlan:
     @cached_property
     def hidden(self) -> tuple[Tensor, Tensor] | None:
         """Positions in its batch, and weights, of what is mixed inside the network."""
-        plan = self.plan
-        if not plan.mixes_hidden or plan.place is None:
+        position = self.plan.hidden_positions if self.plan.mixes_hidden else None
+        if position is None:
             return None
-        starts = np.repeat(plan.bounds[:-1], np.diff(plan.bounds))
-        position = np.concatenate([np.arange(plan.bounds[-1])[None], plan.place]) - starts
-        return send(position, self.device), send(plan.hidden_weights, self.device, self.dtype)
+        return send(position, self.device), send(self.plan.hidden_weights, self.device, self.dtype)
 
     def list_rows(self, order: Order, first: int, last: int) -> Order:
         """Return the rows that some batches load: their own, then partners from elsewhere.

@@ -24,6 +24,9 @@ __all__ = [
 IGNORED = -100  # torch's default of `ignore_index`, which is no class
 # Criteria whose mean is over the targets that are not ignored, by the weights of their classes.
 COUNTED = (nn.CrossEntropyLoss, nn.NLLLoss)
+# A sum of fewer numbers is the same to the last bit by itself and beside others: torch shares out longer
+# ones among threads.
+SUMMED_IN_ORDER = 2**15
 
 
 def average_rows(losses: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -236,8 +239,10 @@ def get_divisors(weight: Tensor | None, sizes: Sequence[int], like: Tensor) -> T
     tensor([4.0000, 1.3333, 1.0000])
     """
     if weight is not None:
-        sums = [part.sum().expand(len(part)) for part in torch.split(weight, list(sizes))]
-        return torch.where(weight == 0, torch.inf, torch.cat(sums) / weight).unsqueeze(1)
+        sums = sum_batches(weight, sizes) if sizes[0] < SUMMED_IN_ORDER else _sum_one_by_one(weight, sizes)
+        batch = torch.arange(len(weight), device=weight.device).div_(sizes[0], rounding_mode="floor")
+        own = sums.index_select(0, batch.clamp_(max=len(sizes) - 1))
+        return torch.where(weight == 0, torch.inf, own / weight).unsqueeze(1)
     if sizes[-1] == sizes[0]:
         return like.new_full((), float(sizes[0]))
     n_even = (len(sizes) - 1) * sizes[0]
@@ -245,6 +250,10 @@ def get_divisors(weight: Tensor | None, sizes: Sequence[int], like: Tensor) -> T
         like.new_full((n, 1), float(size)) for n, size in ((n_even, sizes[0]), (sizes[-1], sizes[-1]))
     )
     return torch.cat([full, last])
+
+
+def _sum_one_by_one(values: Tensor, sizes: Sequence[int]) -> Tensor:
+    return torch.stack([part.sum() for part in torch.split(values, list(sizes))])
 
 
 def sum_batches(values: Tensor, sizes: Sequence[int]) -> Tensor:

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sk_mixup._data.batches import PlannedBatches
 from sk_mixup._data.virtual_examples import mixing_at
+from sk_mixup._devices import Limits
 from sk_mixup._random import TorchStream
 from sk_mixup._training.epoch import Epoch, Stack
 from sk_mixup._training.losses import Loss
@@ -102,8 +103,8 @@ class ModuleTrainer(Trainer):
 class StackedModuleTrainer(StackedTrainer[ModuleTrainer]):
     """Trains stacks of any module by ``torch.func``; buffers, as of batch norm, are stacked too."""
 
-    def __init__(self, epochs: Sequence[Epoch]) -> None:
-        super().__init__(epochs)
+    def __init__(self, epochs: Sequence[Epoch], limits: Limits | None = None) -> None:
+        super().__init__(epochs, limits)
         self.module, self.autocast = self.trainers[0].module, self.trainers[0].autocast
         self.streams: list[TorchStream] = []
         self.skeleton = self._make_skeleton()

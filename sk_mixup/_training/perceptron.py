@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sk_mixup._data.batches import Batch, Block, PlannedBatches, RowSlices
 from sk_mixup._data.virtual_examples import HiddenBlock
+from sk_mixup._devices import Limits
 from sk_mixup._training.averages import sum_batches
 from sk_mixup._training.epoch import Epoch, Record, Stack
 from sk_mixup._training.losses import Loss
@@ -270,8 +271,8 @@ class StackedPerceptronTrainer(StackedTrainer[PerceptronTrainer]):
 
     guard = torch.inference_mode
 
-    def __init__(self, epochs: Sequence[Epoch]) -> None:
-        super().__init__(epochs)
+    def __init__(self, epochs: Sequence[Epoch], limits: Limits | None = None) -> None:
+        super().__init__(epochs, limits)
         self.own_gradients = {p: torch.empty_like(stack) for p, stack in self.weights.items()}
         self.gradients.update(self.own_gradients)
         self.views: dict[tuple[int, int], list[_StackedLayer]] = {}
@@ -292,15 +293,15 @@ class StackedPerceptronTrainer(StackedTrainer[PerceptronTrainer]):
         hidden = block.hidden
         return hidden.weigh(sizes, trainer.levels) if isinstance(hidden, HiddenBlock) else ()
 
-    def list_layers(self, block: Batch | Block) -> Sequence[str]:
-        """Return where each batch of a block is mixed."""
-        return block.hidden.layers if isinstance(block.hidden, HiddenBlock) else ()
+    def get_joint_key(self, trainer: PerceptronTrainer) -> Hashable:
+        """Return what nets share whose batches one call prepares."""
+        return super().get_joint_key(trainer), tuple(trainer.levels.items())
 
     def _find_mixings(self, start: int, stop: int, hidden: Sequence[Tensor]) -> dict[int, _StackedMixing]:
         """Return what is mixed in this step, by the number of the layer."""
         found = dict[int, _StackedMixing]()
-        for trainer, layer in zip(self.trainers[start:stop], self.layers_in_step[start:stop], strict=False):
-            level = 0 if layer is None else trainer.levels.get(layer, 0)
+        for trainer, layer in zip(self.trainers[start:stop], self.layers_in_step, strict=False):
+            level = trainer.levels.get(layer, 0)
             if level and level not in found:
                 found[level] = _StackedMixing(hidden[0], hidden[1][:, :, level - 1])
         return found

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from itertools import chain, repeat, zip_longest
+from functools import partial
 import math
 from typing import Generic, TypeVar, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sk_mixup._data.batches import Batch, Block
-from sk_mixup._training.averages import sum_batches
+from sk_mixup._data.joint_plans import Area, can_join, count_numbers, cut_areas, get_layer
+from sk_mixup._devices import Limits, get_limits
 from sk_mixup._training.cuda_graph import GraphedStep
 from sk_mixup._training.epoch import Check, Epoch
 from sk_mixup._training.stacked_optimizer_step import StackedUpdate, find_runs, read_options
+from sk_mixup._training.stacked_sources import JointSource, Part, SingleSource, Source
 from sk_mixup._training.trainer import Trainer
 
 __all__ = ["StackedTrainer"]
-
-# Inputs of all nets of a stack are mixed in blocks of about so many numbers.
-BLOCK_ELEMENTS = 2**21
 
 T = TypeVar("T", bound=Trainer)
 
@@ -35,17 +35,17 @@ class StackedTrainer(ABC, Generic[T]):
     are computed together, so that nothing is padded and every net sees just its own rows.
     """
 
-    block_elements = BLOCK_ELEMENTS
     guard: Callable[[], AbstractContextManager[None]] = torch.no_grad
     n_hidden = 0
-    # Where each net is mixed in the step at hand; empty if all are at their inputs.
-    layers_in_step: Sequence[str | None] = ()
+    # Where each net of the step at hand is mixed; empty if all are at their inputs.
+    layers_in_step: Sequence[str] = ()
 
-    def __init__(self, epochs: Sequence[Epoch]) -> None:
+    def __init__(self, epochs: Sequence[Epoch], limits: Limits | None = None) -> None:
         self.epochs = sorted(epochs, key=_get_sort_key)
         self.trainers = [cast("T", epoch.trainer) for epoch in self.epochs]
         first = self.trainers[0]
         self.loss, self.n_outputs, self.dtype = first.loss, first.n_outputs, first.dtype
+        self.limits = get_limits(first.get_device()) if limits is None else limits
         self.cuda_graph = first.cuda_graph
         self.graphs: dict[int, GraphedStep] = {}
         self.size = int(epochs[0].batches.plan.bounds[1])
@@ -53,9 +53,8 @@ class StackedTrainer(ABC, Generic[T]):
         self.weights = self._stack_weights()
         self.gradients: dict[Tensor, Tensor | None] = dict.fromkeys(self.weights)
         self._update: StackedUpdate | None = None
-        self.losses: list[list[Tensor]] = [[] for _ in self.epochs]
-        self.sizes: list[list[int]] = [[] for _ in self.epochs]
-        self.shares: list[list[Tensor]] = [[] for _ in self.epochs]
+        self.losses = _PerBatch(self.lengths)
+        self.shares = _PerBatch(self.lengths)
 
     @abstractmethod
     def list_tensors(self, trainer: T) -> list[Tensor]:
@@ -73,9 +72,10 @@ class StackedTrainer(ABC, Generic[T]):
         """Return `n_hidden` tensors of what is mixed at hidden layers, for the rows of a block."""
         return ()
 
-    def list_layers(self, block: Batch | Block) -> Sequence[str]:
-        """Return where each batch of a block is mixed."""
-        return ()
+    def get_joint_key(self, trainer: T) -> Hashable:
+        """Return what nets share whose batches one call prepares."""
+        loss = trainer.loss
+        return loss, None if loss.class_weight is None else id(loss.class_weight)
 
     def _stack_weights(self) -> dict[Tensor, Tensor]:
         tensors = [self.list_tensors(trainer) for trainer in self.trainers]
@@ -98,28 +98,48 @@ class StackedTrainer(ABC, Generic[T]):
 
         False if the modules' first output was not what the loss knows.
         """
-        features = math.prod(self.epochs[0].batches.rows.x.shape[1:])
-        n_numbers = self.size * (features + 2 * self.n_outputs) * len(self.epochs)
-        n_joined = max(1, self.block_elements // max(1, n_numbers))
-        sources = [epoch.batches.iterate_blocks(n_joined) for epoch in self.epochs]
         n_left = len(self.epochs)
         with self.guard():
-            for step in range(0, self.lengths[0], n_joined):
-                n_left = self._drop_out(n_left, step)
-                blocks = [next(source) for source in sources[:n_left]]
-                for k, (batch, sizes) in enumerate(self._mix(blocks)):
-                    n_left = self._drop_out(n_left, step + k)
+            areas, sources = self._plan_epoch()
+            for beside in areas:
+                n_left = self._drop_out(n_left, beside[0].first)
+                pieces = [self._mix(area, sources) for area in beside]
+                for steps in zip(*(piece.iterate() for piece in pieces), strict=True):
                     check()
-                    if not self._step(batch, sizes[:n_left]):
+                    if not self._step(steps):
                         return False
+                for piece in pieces:
+                    values = self.loss.compute_values(piece.kept, *piece.targets)
+                    self.losses.write(piece.area, values.sum(dim=2))
             self._drop_out(n_left, self.lengths[0])
         self._return_weights()
         self._get_update().commit()
-        for epoch, losses, sizes, shares in zip(
-            self.epochs, self.losses, self.sizes, self.shares, strict=True
-        ):
-            epoch.take_losses(torch.cat(losses), sizes, torch.cat(shares) if shares else None)
+        losses, shares = self.losses.read(), self.shares.read()
+        for k, epoch in enumerate(self.epochs):
+            own = shares[k] if epoch.batches.rows.weight is not None else None
+            epoch.take_losses(losses[k], np.diff(epoch.batches.plan.bounds).tolist(), own)
         return True
+
+    def _plan_epoch(self) -> tuple[list[list[Area]], list[Source]]:
+        """Return what is computed as one, in the order of the steps, and where the batches come from."""
+        batches, most = [epoch.batches for epoch in self.epochs], self.limits.stack_elements
+        features = math.prod(batches[0].rows.x.shape[1:])
+        n_numbers = self.size * (features + 2 * self.n_outputs) * len(batches)
+        n_joined = max(1, most // max(1, n_numbers))
+        joint = [each for each in batches if can_join(each)]
+        joins = bool(joint) and count_numbers(joint) <= most
+        keys = [
+            self.get_joint_key(trainer) if joins and can_join(each) else number
+            for number, (trainer, each) in enumerate(zip(self.trainers, batches, strict=True))
+        ]
+        sources = list[Source]()
+        for start, stop in find_runs(keys):
+            prepare = partial(self._prepare, self.trainers[start])
+            if stop - start > 1:
+                sources.append(JointSource(batches[start:stop], start, prepare))
+            else:
+                sources.append(SingleSource(batches[start], start, prepare, n_joined))
+        return cut_areas([each.plan.bounds for each in batches], n_joined), sources
 
     def _drop_out(self, n_left: int, step: int) -> int:
         """Let the nets that have no such step drop out; return how many are left."""
@@ -129,54 +149,36 @@ class StackedTrainer(ABC, Generic[T]):
         self._get_update().narrow(n_left)
         return n_left
 
-    def _mix(
-        self, blocks: Sequence[tuple[Batch | Block, list[int]]]
-    ) -> Iterator[tuple[tuple[Tensor, ...], list[int]]]:
-        """Yield the tensors of a step of all nets, and the sizes of the nets' batches.
+    def _prepare(
+        self, trainer: T, block: Batch | Block, sizes: list[int]
+    ) -> tuple[list[Tensor], Tensor | None]:
+        """Return inputs, what hidden layers need, and targets of some batches; and the rows' weights."""
+        y, lam, weight = block.get_mixed_targets()
+        prepared = trainer.loss.prepare(y, lam.to(self.dtype), weight, sizes)
+        inputs = self.shape_inputs(block.get_mixed_inputs())
+        return [inputs, *self.prepare_hidden(trainer, block, sizes), *prepared], weight
 
-        The tensors are inputs, kept outputs and targets, of shape (n_nets, n, ...); a
-        batch that is smaller than the largest is padded with undefined rows.
-        """
-        parts = []
-        for trainer, (block, sizes), shares in zip(self.trainers, blocks, self.shares, strict=False):
-            y, lam, weight = block.get_mixed_targets()
-            lam = lam.to(self.dtype)
-            prepared = trainer.loss.prepare(y, lam, weight, sizes)
-            if weight is not None:
-                shares.append(sum_batches(weight, sizes))
-            inputs = self.shape_inputs(block.get_mixed_inputs())
-            parts.append((inputs, *self.prepare_hidden(trainer, block, sizes), *prepared))
-        all_sizes = [sizes for _, sizes in blocks]
-        x, *rest = (_arrange(tensors, all_sizes, self.size) for tensors in zip(*parts, strict=True))
-        targets = rest[self.n_hidden :]
-        kept = targets[0].new_empty(*x.shape[:3], self.n_outputs)
-        in_step = [list(sizes) for sizes in zip_longest(*all_sizes, fillvalue=0)]
-        layers = zip_longest(*(self.list_layers(block) for block, _ in blocks))
-        for batch, sizes, self.layers_in_step in zip(
-            zip(x, kept, *rest, strict=True), in_step, chain(layers, repeat(())), strict=False
-        ):
-            yield batch, sizes
-        values = self.loss.compute_values(kept, *targets)
-        sums = values[..., : self.size].sum(dim=2).unbind(1)
-        for k, sizes in enumerate(all_sizes):
-            losses = sums[k][: len(sizes)]
-            if sizes[-1] != self.size:
-                losses = torch.cat([losses[:-1], values[len(sizes) - 1, k, : sizes[-1]].sum().view(1)])
-            self.losses[k].append(losses)
-            self.sizes[k].extend(sizes)
+    def _mix(self, area: Area, sources: Sequence[Source]) -> _Piece:
+        """Return an area of batches, ready to be trained on."""
+        cut = [(source, area.keep(source.start, source.stop)) for source in sources]
+        parts = [source.read(own) for source, own in cut if own.start < own.stop]
+        for part in parts:
+            if part.weight is not None:
+                self.shares.write(part.area, part.weight.sum(dim=2))
+        return _Piece(area, parts, self.n_outputs, self.n_hidden)
 
-    def _step(self, batch: tuple[Tensor, ...], sizes: list[int]) -> bool:
-        """Do one step of the nets that still train."""
-        n_nets, n = len(sizes), sizes[0]
-        if self.cuda_graph and n == self.size and sizes.count(n) == n_nets:
-            if n_nets not in self.graphs:
-                self.graphs = {n_nets: GraphedStep(self._step_all)}
-            x, kept, *target = (_cut(part, 0, n_nets, n) for part in batch)
-            return self.graphs[n_nets](x, kept, *target)
-        for start, stop in find_runs(sizes):
-            n = sizes[start]
-            x, kept, *target = (_cut(part, start, stop, n) for part in batch)
-            if not self.step(start, stop, x, kept, *target):
+    def _step(self, steps: Sequence[tuple[Area, Sequence[Tensor]]]) -> bool:
+        """Do one step of the nets that still train; those with batches of one size are computed at once."""
+        area, tensors = steps[0]
+        if self.cuda_graph and len(steps) == 1 and area.size == self.size:
+            if area.stop not in self.graphs:
+                self.graphs = {area.stop: GraphedStep(self._step_all)}
+            return self.graphs[area.stop](*tensors)
+        for area, tensors in steps:
+            if self.n_hidden:
+                plans = [epoch.batches.plan for epoch in self.epochs[area.start : area.stop]]
+                self.layers_in_step = [get_layer(plan, area.first) for plan in plans]
+            if not self.step(area.start, area.stop, *tensors):
                 return False
         self._get_update()()
         return True
@@ -196,28 +198,47 @@ class StackedTrainer(ABC, Generic[T]):
         return self._update
 
 
-def _get_sort_key(epoch: Epoch) -> tuple[int, int, str]:
-    """Return the longest first, then by the size of the last batch, then by the optimizer's options."""
+class _Piece:
+    """An area of batches: inputs, kept outputs, what is mixed at hidden layers, and targets."""
+
+    def __init__(self, area: Area, parts: Sequence[Part], n_outputs: int, n_hidden: int) -> None:
+        self.area = area
+        columns = zip(*(part.tensors for part in parts), strict=True)
+        x, *rest = (each[0] if len(each) == 1 else torch.cat(each, dim=1) for each in columns)
+        self.targets = rest[n_hidden:]
+        self.kept = self.targets[0].new_empty(*area.shape, n_outputs)
+        self.tensors = [x, self.kept, *rest]
+
+    def iterate(self) -> Iterator[tuple[Area, tuple[Tensor, ...]]]:
+        """Yield the tensors of each step, with its area."""
+        steps = range(self.area.first, self.area.last)
+        for step, tensors in zip(steps, zip(*self.tensors, strict=True), strict=True):
+            yield self.area._replace(first=step, last=step + 1), tensors
+
+
+class _PerBatch:
+    """A number for each batch of each net, kept on the device."""
+
+    def __init__(self, lengths: Sequence[int]) -> None:
+        self.lengths = lengths
+        self.values: Tensor | None = None
+
+    def write(self, area: Area, values: Tensor) -> None:
+        """Keep values of shape (n_steps, n_nets)."""
+        if self.values is None:
+            self.values = values.new_empty(self.lengths[0], len(self.lengths))
+        self.values[area.first : area.last, area.start : area.stop] = values
+
+    def read(self) -> list[Tensor]:
+        """Return the values of each net; nothing where none were written."""
+        if self.values is None:
+            return []
+        columns = self.values.t().contiguous().unbind()
+        return [own[:n] for own, n in zip(columns, self.lengths, strict=True)]
+
+
+def _get_sort_key(epoch: Epoch) -> tuple[int, int, str, str]:
+    """Return the longest first, then by the size of the last batch, then by what one call serves."""
     bounds, trainer = epoch.batches.plan.bounds, cast("Trainer", epoch.trainer)
-    return -epoch.n_batches, int(bounds[-1] - bounds[-2]), read_options(trainer.optimizer)
-
-
-def _arrange(parts: Sequence[Tensor], sizes: Sequence[list[int]], size: int) -> Tensor:
-    """Return the rows of each net, step by step: shape (n_batches, n_nets, n, ...)."""
-    n_batches, largest = max(map(len, sizes)), max(max(own) for own in sizes)
-    if all(len(part) == n_batches * size for part in parts):
-        return torch.stack([part.view(n_batches, size, *part.shape[1:]) for part in parts], dim=1)
-    arranged = parts[0].new_empty(n_batches, len(parts), max(largest, size), *parts[0].shape[1:])
-    for k, (part, own) in enumerate(zip(parts, sizes, strict=True)):
-        n_even = len(own) if own[-1] == size else len(own) - 1
-        arranged[:n_even, k, :size] = part[: n_even * size].view(n_even, size, *part.shape[1:])
-        if n_even < len(own):
-            arranged[n_even, k, : own[-1]] = part[n_even * size :]
-    return arranged
-
-
-def _cut(part: Tensor, start: int, stop: int, n: int) -> Tensor:
-    """Return the first rows of some nets."""
-    if stop - start != len(part):
-        part = part[start:stop]
-    return part if part.shape[1] == n else part[:, :n]
+    options = read_options(trainer.optimizer)
+    return -epoch.n_batches, int(bounds[-1] - bounds[-2]), options, repr(trainer.loss)

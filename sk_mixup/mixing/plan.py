@@ -148,6 +148,14 @@ class Plan:
         assert weights is not None, "asked only where rows are mixed"
         return weights
 
+    @property
+    def hidden_positions(self) -> Index | None:
+        """Positions in its batch of what is mixed, shape (n_mixed, n_planned)."""
+        if self.place is None:
+            return None
+        starts = np.repeat(self.bounds[:-1], np.diff(self.bounds))
+        return np.concatenate([np.arange(self.bounds[-1])[None], self.place]) - starts
+
     def _is_hidden(self) -> NDArray[np.bool_]:
         """Return of each planned example whether it is mixed inside the network."""
         layers = self.layers or (INPUT,) * len(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from inspect import signature
 from itertools import product
 import pickle
@@ -19,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 import torch
 
 from sk_mixup import MixupClassifier, MixupNetMixin, MixupRegressor
-from sk_mixup._training.stacked_trainer import StackedTrainer
+from sk_mixup._devices import LIMITS
 from sk_mixup.mixing import (
     ERM,
     CutMix,
@@ -254,7 +255,7 @@ def test_vicinities_of_tables_are_trained_as_one_stack(float64: None, stacks: li
 def test_stacks_of_many_blocks_have_the_same_noise(
     monkeypatch: pytest.MonkeyPatch, float64: None, elements: int
 ) -> None:
-    monkeypatch.setattr(StackedTrainer, "block_elements", elements)
+    monkeypatch.setitem(LIMITS, "cpu", replace(LIMITS["cpu"], stack_elements=elements))
     names = ["noise", "mixture_with_noise", "cutmix", "mixture_of_images"]
     nets = [make(name, random_state=k) for k, name in enumerate(names)]
     assert_equal(*fit_both(nets, *get_data("noise")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from itertools import cycle, product
 from typing import Any
@@ -21,9 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from sk_mixup import MixupClassifier, MixupRegressor
+from sk_mixup._devices import LIMITS
 from sk_mixup._random import TorchStream
 from sk_mixup._training.epoch import Epoch
-from sk_mixup._training.stacked_trainer import StackedTrainer
 from sk_mixup.modules import MLP
 from sk_mixup.stacking._engine import Engine
 from sk_mixup.stacking._scheduler import Aborted
@@ -259,7 +260,7 @@ def test_nets_of_a_stack_have_sparse_rows(float64: None, stacks: list[int], arch
 def test_nets_of_many_blocks_equal_single_ones(
     monkeypatch: pytest.MonkeyPatch, float64: None, architecture: str
 ) -> None:
-    monkeypatch.setattr(StackedTrainer, "block_elements", 1)
+    monkeypatch.setitem(LIMITS, "cpu", replace(LIMITS["cpu"], stack_elements=1))
     jobs = make_jobs([{"batch_size": 4}] * 4, architecture)
     assert_equal(*fit_both([(net, X, y, {"sample_weight": WEIGHT[: len(X)]}) for net, X, y in jobs]))
 

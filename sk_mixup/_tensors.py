@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-__all__ = ["gather_rows", "is_foreign_array", "send", "to_host"]
+__all__ = ["copy_all", "gather_rows", "is_foreign_array", "send", "to_host"]
 
 # What numpy has floating types for.
 SHARED = (torch.float16, torch.float32, torch.float64)
@@ -57,6 +59,16 @@ def to_host(values: object) -> object:
     if values.is_floating_point() and values.dtype not in SHARED:
         values = values.float()
     return values.numpy(force=True)
+
+
+def copy_all(pairs: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """Copy tensors into others, those of one kind by one call: of each pair the second into the first."""
+    kinds: dict[tuple[torch.dtype, torch.device], list[tuple[Tensor, Tensor]]] = {}
+    for pair in pairs:
+        kinds.setdefault((pair[0].dtype, pair[0].device), []).append(pair)
+    for alike in kinds.values():
+        into, values = zip(*alike, strict=True)
+        torch._foreach_copy_(into, values)
 
 
 def gather_rows(x: Tensor, index: Tensor) -> Tensor:

@@ -19,7 +19,13 @@ from sk_mixup._tensors import gather_rows, send
 from sk_mixup._training.epoch import Epoch, Record
 from sk_mixup._training.module_structure import describe_attributes, describe_module, find_linear_layers
 from sk_mixup._training.optimizer_step import FusedUpdate
-from sk_mixup._training.stacked_optimizer_step import StackedUpdate, describe_optimizer, read_options
+from sk_mixup._training.stacked_optimizer_step import (
+    StackedUpdate,
+    describe_optimizer,
+    note_counts,
+    read_options,
+    return_weights,
+)
 from sk_mixup.mixing import GanPlan, mix_real_and_fake
 
 __all__ = ["GENERATOR_LOSSES", "GanBatches", "GanStep", "GanTrainer", "Player", "StackedGanTrainer"]
@@ -235,6 +241,13 @@ class StackedGanTrainer:
     """Trains several GANs of one description as one; each as :class:`GanTrainer` would train it."""
 
     def __init__(self, epochs: Sequence[Epoch]) -> None:
+        note_counts(
+            [
+                player.optimizer
+                for epoch in epochs
+                for player in _list_players(cast("GanTrainer", epoch.trainer))
+            ]
+        )
         # Nets with equal options of the optimizers share the calls of the kernel: side by side.
         self.epochs = sorted(epochs, key=lambda epoch: str(_read_options(cast("GanTrainer", epoch.trainer))))
         trainers = [cast("GanTrainer", epoch.trainer) for epoch in self.epochs]
@@ -256,13 +269,17 @@ class StackedGanTrainer:
         for net in self.nets:
             net.return_weights()
         n_rows = self.epochs[0].batches.plan.rows.shape[2]
-        for epoch, losses in zip(self.epochs, torch.cat(done).unbind(1), strict=True):
+        for epoch, losses in zip(self.epochs, torch.cat(done).cpu().unbind(1), strict=True):
             epoch.take_losses(losses, [n_rows] * len(losses), None)
         return True
 
 
 def _read_options(trainer: GanTrainer) -> list[Hashable]:
-    return [read_options(player.optimizer) for player in (trainer.generator, trainer.discriminator)]
+    return [read_options(player.optimizer) for player in _list_players(trainer)]
+
+
+def _list_players(trainer: GanTrainer) -> tuple[Player, Player]:
+    return trainer.generator, trainer.discriminator
 
 
 class _StackedNet:
@@ -332,11 +349,7 @@ class _StackedNet:
 
     def return_weights(self) -> None:
         """Copy weights, buffers, the last gradients and the optimizers' states to the nets."""
-        with torch.no_grad():
-            for k, own in enumerate(self.owned):
-                torch._foreach_copy_(own, [stack[k] for stack in self.weights.values()])
-                for p, gradient in zip(own, self.gradients.values(), strict=True):
-                    p.grad = None if gradient is None else gradient[k].clone()
+        return_weights(self.owned, self.weights, self.gradients)
         if self.update is not None:
             self.update.narrow(0)
             self.update.commit()

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -41,6 +41,7 @@ __all__ = [
     "CLOSED_FORMS",
     "BinaryCrossEntropy",
     "CrossEntropy",
+    "JointLoss",
     "Loss",
     "LossOptions",
     "SoftCrossEntropy",
@@ -65,9 +66,12 @@ class Loss(ABC):
         output, or real values.
     class_weight : Tensor of shape (n_classes,) or None
         Weight of each class, where the loss has one.
+    rowwise : tuple of str
+        The fields that :meth:`prepare` takes for each row, too: a tensor with a line for each.
     """
 
     targets: ClassVar[str] = VALUES
+    rowwise: ClassVar[tuple[str, ...]] = ()
     class_weight: Tensor | None = None
 
     @abstractmethod
@@ -122,6 +126,18 @@ class Loss(ABC):
         """Return what losses share whose prepared tensors can be stacked."""
         return type(self)
 
+    def describe_joint(self) -> Hashable:
+        """Return what losses share that can prepare the rows of several nets by one call."""
+        if not is_dataclass(self):
+            return self
+        others = {each.name: getattr(self, each.name) for each in fields(self)}
+        own = tuple(
+            (name, id(value) if isinstance(value, Tensor) else value)
+            for name, value in others.items()
+            if name not in self.rowwise
+        )
+        return type(self), own, self.class_weight is None
+
     def as_descended(self) -> Loss:
         """Return the loss whose value goes with the gradient."""
         return self
@@ -159,6 +175,36 @@ class Loss(ABC):
         tensor([[ 0.2000, -0.2000]])
         """
         return _Differentiable.apply(output, self, y, lam, weight)  # type: ignore[no-untyped-call]
+
+
+class JointLoss:
+    """Prepares rows of several nets at once, whose losses are of one :meth:`Loss.describe_joint`.
+
+    Parameters
+    ----------
+    losses : sequence of Loss
+        The loss of each net.
+    device, dtype
+        Where rows are prepared, and the floating dtype of the targets.
+    """
+
+    def __init__(self, losses: Sequence[Loss], device: torch.device, dtype: torch.dtype) -> None:
+        self.first = losses[0]
+        self.tables = dict[str, Tensor]()
+        for name in self.first.rowwise:
+            values = [getattr(loss, name) for loss in losses]
+            if isinstance(values[0], Tensor):
+                self.tables[name] = torch.stack(values)
+            elif any(value != values[0] for value in values):
+                table = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
+                self.tables[name] = send(table, device, dtype)
+
+    def choose(self, net: Tensor) -> Loss:
+        """Return the loss of rows, which belong to the nets of these numbers."""
+        if not self.tables:
+            return self.first
+        own: Any = self.first  # a dataclass
+        return replace(own, **{name: table.index_select(0, net) for name, table in self.tables.items()})
 
 
 class _Differentiable(torch.autograd.Function):
@@ -201,9 +247,10 @@ class CrossEntropy(Loss):
     """
 
     targets: ClassVar[str] = CLASSES
+    rowwise: ClassVar[tuple[str, ...]] = ("label_smoothing", "confidence_penalty", "class_weight")
     n_classes: int
-    label_smoothing: float = 0.0
-    confidence_penalty: float = 0.0
+    label_smoothing: float | Tensor = 0.0
+    confidence_penalty: float | Tensor = 0.0
     class_weight: Tensor | None = field(default=None, compare=False, repr=False)
 
     def make_targets(self, y: Tensor, lam: Tensor, divisor: Tensor) -> tuple[Tensor, ...]:
@@ -239,13 +286,15 @@ class CrossEntropy(Loss):
         """Return λ times the weights of the classes over their sum, and the row's weight times that sum."""
         if self.class_weight is None:
             return lam, weight
-        share = lam * self.class_weight[y].to(lam.dtype)
+        weights = self.class_weight
+        of_targets = weights[y] if weights.ndim == 1 else weights.gather(1, y.t()).t()
+        share = lam * of_targets.to(lam.dtype)
         counts = share.sum(dim=0)
         return divide_safely(share, counts), counts if weight is None else weight * counts
 
     def describe(self) -> Hashable:
         """Return what losses share whose prepared tensors can be stacked."""
-        return type(self), self.confidence_penalty > 0
+        return type(self), bool(self.confidence_penalty > 0)
 
     def accepts(self, output: object, y: Tensor) -> bool:
         """Whether `output` is a tensor of floats, with a column for each class, and `y` holds codes."""
@@ -282,8 +331,9 @@ class BinaryCrossEntropy(Loss):
     """
 
     targets: ClassVar[str] = INDICATORS
-    label_smoothing: float = 0.0
-    confidence_penalty: float = 0.0
+    rowwise: ClassVar[tuple[str, ...]] = ("label_smoothing", "confidence_penalty")
+    label_smoothing: float | Tensor = 0.0
+    confidence_penalty: float | Tensor = 0.0
 
     def make_targets(self, y: Tensor, lam: Tensor, divisor: Tensor) -> tuple[Tensor, ...]:
         """Return the mixed indicators, what the loss of each row is divided by, and the entropy's weight."""
@@ -312,7 +362,7 @@ class BinaryCrossEntropy(Loss):
 
     def describe(self) -> Hashable:
         """Return what losses share whose prepared tensors can be stacked."""
-        return type(self), self.confidence_penalty > 0
+        return type(self), bool(self.confidence_penalty > 0)
 
 
 @dataclass(frozen=True)
@@ -326,7 +376,8 @@ class SquaredError(Loss):
         None means 1.
     """
 
-    units: tuple[float, ...] | None = None
+    rowwise: ClassVar[tuple[str, ...]] = ("units",)
+    units: tuple[float, ...] | Tensor | None = None
 
     def make_targets(self, y: Tensor, lam: Tensor, divisor: Tensor) -> tuple[Tensor, ...]:
         """Return the mixed targets, what twice the error of each row is multiplied by, and the units."""
@@ -334,7 +385,10 @@ class SquaredError(Loss):
         factor = (2 / (divisor * target.shape[1])).expand(len(target), 1)
         if self.units is None:
             return target, factor
-        return target, factor, send(np.asarray(self.units), target.device, target.dtype).expand_as(target)
+        units = self.units
+        if not isinstance(units, Tensor):
+            units = send(np.asarray(units), target.device, target.dtype)
+        return target, factor, units.expand_as(target)
 
     def compute_gradient(self, output: Tensor, kept: Tensor, *prepared: Tensor) -> Tensor:
         """Return ``2 (output - target) / divisor``."""
@@ -430,6 +484,7 @@ def _has_shape(output: object, shape: tuple[int, ...]) -> bool:
     return isinstance(output, Tensor) and output.shape == shape and output.is_floating_point()
 
 
-def _weigh_entropy(penalty: float, divisor: Tensor, n_rows: int) -> tuple[Tensor, ...]:
+def _weigh_entropy(penalty: float | Tensor, divisor: Tensor, n_rows: int) -> tuple[Tensor, ...]:
     """Return the weight of each row's entropy, or nothing for no penalty."""
-    return ((penalty / divisor).expand(n_rows, 1),) if penalty else ()
+    has_none = isinstance(penalty, float | int) and penalty == 0
+    return () if has_none else ((penalty / divisor).expand(n_rows, 1),)

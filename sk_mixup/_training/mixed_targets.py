@@ -50,14 +50,14 @@ def mix_columns(y: Tensor, lam: Tensor) -> Tensor:
     return mix_targets(y.reshape(*lam.shape, -1), lam).to(lam.dtype)
 
 
-def smooth_targets(target: Tensor, label_smoothing: float, n_classes: int) -> Tensor:
+def smooth_targets(target: Tensor, label_smoothing: float | Tensor, n_classes: int) -> Tensor:
     """Spread a share of distributions uniformly over all classes.
 
     Parameters
     ----------
     target : Tensor
         Probabilities of classes; those of one of two for an indicator.
-    label_smoothing : float
+    label_smoothing : float or Tensor that broadcasts with target
         The share, in [0, 1].
     n_classes : int
         Number of classes.
@@ -75,6 +75,6 @@ def smooth_targets(target: Tensor, label_smoothing: float, n_classes: int) -> Te
     >>> smooth_targets(torch.tensor([0.0, 1.0]), 0.2, n_classes=2)
     tensor([0.1000, 0.9000])
     """
-    if not label_smoothing:
+    if isinstance(label_smoothing, float | int) and label_smoothing == 0:
         return target
     return (target * (1 - label_smoothing)).add_(label_smoothing / n_classes)

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, repeat
 from typing import TypeGuard
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
+from sk_mixup._tensors import copy_all
 from sk_mixup._training.optimizer_step import FusedUpdate, is_plain_step
 
-__all__ = ["StackedUpdate", "describe_optimizer", "find_runs", "read_options"]
+__all__ = [
+    "StackedUpdate",
+    "describe_optimizer",
+    "find_runs",
+    "note_counts",
+    "read_options",
+    "return_weights",
+]
 
 # Optimizers that treat every number of a parameter alike, whatever the others are.
 ELEMENTWISE = (
@@ -32,6 +41,8 @@ ELEMENTWISE = (
 State = dict[str, Tensor | float]
 # Entries of it that are one number for a whole parameter.
 COUNTS = ("step", "mu_product", "eta", "mu")
+# By the optimizer, its counts as they were last known: tensor, version, value. To read one is to wait.
+_NOTED: WeakKeyDictionary[torch.optim.Optimizer, list[tuple[Tensor, int, float]]] = WeakKeyDictionary()
 
 
 def describe_optimizer(optimizer: torch.optim.Optimizer, names: dict[Tensor, str]) -> Hashable:
@@ -56,23 +67,58 @@ def describe_optimizer(optimizer: torch.optim.Optimizer, names: dict[Tensor, str
 
 def read_options(optimizer: torch.optim.Optimizer) -> str:
     """Return what must be equal for one call of the kernel: options, and steps done so far."""
+    note_counts([optimizer])
     options = [
         tuple((name, value) for name, value in sorted(group.items()) if name != "params")
         for group in optimizer.param_groups
     ]
-    counts = [
-        (number, name, _read_count(name, value))
-        for number, p in enumerate(chain.from_iterable(group["params"] for group in optimizer.param_groups))
-        for name, value in sorted(optimizer.state.get(p, {}).items())
+    states = [optimizer.state.get(p, {}) for p in _list_parameters(optimizer)]
+    kept = [
+        [(name, value) for name, value in sorted(state.items()) if not isinstance(value, Tensor)]
+        for state in states
     ]
-    return repr((options, counts))
+    stacked = [
+        [name for name, value in sorted(state.items()) if _is_stacked(value, name)] for state in states
+    ]
+    return repr((options, kept, stacked, _read_counts(optimizer)))
 
 
-def _read_count(name: str, value: Tensor | float) -> float | str:
-    """Return a count; of what is stacked, no more than that it is there."""
-    if not isinstance(value, Tensor):
-        return value
-    return float(value) if name in COUNTS else "stacked"
+def note_counts(optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    """Find out what optimizers have counted; what nobody has noted is read from the device at once."""
+    unknown = [optimizer for optimizer in optimizers if not _is_noted(optimizer)]
+    tensors = [_list_all_counts(optimizer) for optimizer in unknown]
+    flat = list(chain.from_iterable(tensors))
+    values = iter(torch.stack(flat).tolist() if flat else ())
+    for optimizer, own in zip(unknown, tensors, strict=True):
+        _note(optimizer, own, [next(values) for _ in own])
+
+
+def _note(optimizer: torch.optim.Optimizer, tensors: Sequence[Tensor], values: Sequence[float]) -> None:
+    _NOTED[optimizer] = [(each, each._version, value) for each, value in zip(tensors, values, strict=True)]
+
+
+def _is_noted(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether the tensors that were noted are there yet, and nobody has written to them."""
+    tensors, noted = _list_all_counts(optimizer), _NOTED.get(optimizer, ())
+    return len(tensors) == len(noted) and all(
+        tensor is known and tensor._version == version
+        for tensor, (known, version, _) in zip(tensors, noted, strict=True)
+    )
+
+
+def _read_counts(optimizer: torch.optim.Optimizer) -> list[list[float]]:
+    """Return the counts of each parameter, which must be noted."""
+    left = iter(value for *_, value in _NOTED.get(optimizer, ()))
+    return [[next(left) for _ in _list_counts(optimizer, p)] for p in _list_parameters(optimizer)]
+
+
+def _list_all_counts(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [count for p in _list_parameters(optimizer) for count in _list_counts(optimizer, p)]
+
+
+def _list_counts(optimizer: torch.optim.Optimizer, p: Tensor) -> list[Tensor]:
+    state = optimizer.state.get(p, {})
+    return [value for name, value in state.items() if name in COUNTS and isinstance(value, Tensor)]
 
 
 def find_runs(values: Sequence[Hashable]) -> list[tuple[int, int]]:
@@ -88,6 +134,34 @@ def find_runs(values: Sequence[Hashable]) -> list[tuple[int, int]]:
         return [(0, len(values))]
     edges = [k for k in range(1, len(values)) if values[k] != values[k - 1]]
     return list(zip([0, *edges], [*edges, len(values)], strict=True))
+
+
+def return_weights(
+    owned: Sequence[Sequence[Tensor]], weights: dict[Tensor, Tensor], gradients: dict[Tensor, Tensor | None]
+) -> None:
+    """Copy weights, buffers and the last gradients of a stack to the tensors that each net owns."""
+    with torch.no_grad():
+        copy_all(_pair_with_stacks(owned, weights, gradients))
+
+
+def _pair_with_stacks(
+    owned: Sequence[Sequence[Tensor]], weights: dict[Tensor, Tensor], gradients: dict[Tensor, Tensor | None]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    for parts, (first, stack) in zip(zip(*owned, strict=True), weights.items(), strict=True):
+        yield from zip(parts, stack.unbind(), strict=True)
+        gradient = gradients[first]
+        each = repeat(None, len(parts)) if gradient is None else gradient.unbind()
+        for p, own in zip(parts, each, strict=True):
+            p.grad = held = None if own is None else _hold_gradient(p)
+            if held is not None and own is not None:
+                yield held, own
+
+
+def _hold_gradient(p: Tensor) -> Tensor:
+    """Return where a gradient can be written to."""
+    held = p.grad
+    fits = held is not None and held.layout == torch.strided and held.dtype == p.dtype
+    return held if held is not None and fits else torch.empty_like(p)
 
 
 class StackedUpdate:
@@ -107,13 +181,17 @@ class StackedUpdate:
         self.optimizers = optimizers
         self.weights = weights
         self.gradients = gradients
+        self.n_done = 0
+        note_counts(optimizers)
         runs = find_runs([read_options(optimizer) for optimizer in optimizers])
+        self.counts = [_read_counts(optimizer) for optimizer in optimizers]
         with _make_ordinary_tensors():
             self.parts = [_Part(self, start, stop) for start, stop in runs]
-        self.ended: list[tuple[_Part, int]] = []
+        self.ended: list[tuple[_Part, int, int]] = []
 
     def __call__(self) -> None:
         """Descend by one step."""
+        self.n_done += 1
         for part in self.parts:
             part.update()
 
@@ -123,16 +201,36 @@ class StackedUpdate:
             for part in self.parts:
                 if part.stop > n_nets:
                     part.update.close()
-                    self.ended.append((part, max(part.start, n_nets)))
+                    self.ended.append((part, max(part.start, n_nets), self.n_done))
             kept = [part for part in self.parts if part.start < n_nets]
             self.parts = [part.narrow(n_nets) for part in kept]
 
     def commit(self) -> None:
         """Give the nets that have ended their optimizers' state."""
         with _make_ordinary_tensors():
-            for part, start in self.ended:
-                part.return_states(start)
+            copy_all(pair for part, start, _ in self.ended for pair in part.list_states(start))
+        for part, start, n_done in self.ended:
+            for k in range(start, part.stop):
+                self._note_steps(k, n_done)
         self.ended.clear()  # the parts know this object, and would live on with it
+
+    def _note_steps(self, number: int, n_done: int) -> None:
+        """Note what a net's optimizer has counted, where it counts nothing but steps."""
+        optimizer = self.optimizers[number]
+        optimizer._opt_called = True  # type: ignore[attr-defined]  # a scheduler asks whether `step` was called
+        tensors, values = list[Tensor](), list[float]()
+        for p, first, before in zip(
+            _list_parameters(optimizer),
+            _list_parameters(self.optimizers[0]),
+            self.counts[number],
+            strict=True,
+        ):
+            counts = _list_counts(optimizer, p)
+            if len(counts) > 1:
+                return
+            tensors.extend(counts)
+            values.extend(sum(before) + n_done * (self.gradients[first] is not None) for _ in counts)
+        _note(optimizer, tensors, values)
 
 
 class _Part:
@@ -144,8 +242,9 @@ class _Part:
         start: int,
         stop: int,
         states: Sequence[State] | None = None,
+        n_done: int = 0,
     ) -> None:
-        self.owner, self.start, self.stop = owner, start, stop
+        self.owner, self.start, self.stop, self.n_done = owner, start, stop, n_done
         first = owner.optimizers[start]
         groups: list[dict[str, object]] = []
         self.stacked: list[Tensor] = []
@@ -202,19 +301,22 @@ class _Part:
         ]
         return _Part(self.owner, self.start, stop, states)
 
-    def return_states(self, start: int) -> None:
-        """Give the nets from `start` on their optimizers' state."""
+    def list_states(self, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the tensors of the nets' states from `start` on, each with what is to be written there."""
         nets = range(start, self.stop)
+        own = [_list_parameters(optimizer) for optimizer in self.owner.optimizers]
         for number, view in enumerate(self.stacked):
             for name, value in self.optimizer.state.get(view, {}).items():
                 parts = value.unbind() if _is_stacked(value, name) else None
                 for k in nets:
-                    optimizer = self.owner.optimizers[k]
-                    state = optimizer.state[_list_parameters(optimizer)[number]]
-                    _put(state, name, value if parts is None else parts[k - self.start])
-        for k in nets:
-            # A learning-rate scheduler asks whether `step` was called at all.
-            self.owner.optimizers[k]._opt_called = True  # type: ignore[attr-defined]
+                    state = self.owner.optimizers[k].state[own[k][number]]
+                    new = value if parts is None else parts[k - self.start]
+                    if not isinstance(new, Tensor):
+                        state[name] = new
+                        continue
+                    if not isinstance(state.get(name), Tensor):
+                        state[name] = torch.empty_like(new)
+                    yield state[name], new
 
 
 @contextmanager
@@ -234,12 +336,3 @@ def _is_stacked(value: Tensor | float, name: str) -> TypeGuard[Tensor]:
 
 def _copy(value: Tensor | float) -> Tensor | float:
     return value.clone() if isinstance(value, Tensor) else value
-
-
-def _put(state: State, name: str, value: Tensor | float) -> None:
-    """Write into a tensor that is there, put a copy where there is none."""
-    held = state.get(name)
-    if isinstance(value, Tensor) and isinstance(held, Tensor):
-        held.copy_(value)
-    else:
-        state[name] = _copy(value)

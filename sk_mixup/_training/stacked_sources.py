@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from sk_mixup._data.batches import Batch, Block, PlannedBatches
 from sk_mixup._data.joint_plans import Area, JointPlans
+from sk_mixup._training.losses import JointLoss, Loss
 
 __all__ = ["JointSource", "Part", "SingleSource", "Source"]
 
 # Turns virtual examples of so many rows a batch into inputs, targets and whatever else a step
 # takes, of shape (n, ...); and returns the weights of the rows, or None.
-Prepare = Callable[[Batch | Block, list[int]], tuple[list[Tensor], Tensor | None]]
+Prepare = Callable[[Batch | Block, list[int], Loss], tuple[list[Tensor], Tensor | None]]
 
 
 class Part(NamedTuple):
@@ -44,26 +46,34 @@ class Source(Protocol):
 class JointSource:
     """Several nets whose rows are gathered, mixed and prepared by the same calls."""
 
-    def __init__(self, batches: Sequence[PlannedBatches], start: int, prepare: Prepare) -> None:
+    def __init__(
+        self, batches: Sequence[PlannedBatches], losses: Sequence[Loss], start: int, prepare: Prepare
+    ) -> None:
         self.start, self.stop = start, start + len(batches)
         self.plans = JointPlans(batches)
+        self.loss = JointLoss(losses, self.plans.device, self.plans.dtype)
         self.prepare = prepare
 
     def read(self, area: Area) -> Part:
         """Return the batches of an area; see :meth:`Source.read`."""
-        block = self.plans.make_block(area.shift(-self.start))
+        own = area.shift(-self.start)
+        block = self.plans.make_block(own)
+        net = torch.arange(own.start, own.stop, device=self.plans.device).unsqueeze(1)
+        loss = self.loss.choose(net.expand(area.shape).reshape(-1))
         n_steps, n_nets, size = area.shape
-        return Part.make(area, *self.prepare(block, [size] * (n_steps * n_nets)))
+        return Part.make(area, *self.prepare(block, [size] * (n_steps * n_nets), loss))
 
 
 class SingleSource:
     """A net whose batches are prepared by themselves, up to `n_joined` of them at once."""
 
-    def __init__(self, batches: PlannedBatches, start: int, prepare: Prepare, n_joined: int) -> None:
+    def __init__(
+        self, batches: PlannedBatches, loss: Loss, start: int, prepare: Prepare, n_joined: int
+    ) -> None:
         self.start, self.stop = start, start + 1
         self.size = int(batches.plan.bounds[1])
         self.blocks = batches.iterate_blocks(n_joined)
-        self.prepare = prepare
+        self.loss, self.prepare = loss, prepare
         self.first = self.last = 0
 
     def read(self, area: Area) -> Part:
@@ -71,7 +81,7 @@ class SingleSource:
         if area.first == self.last:
             block, sizes = next(self.blocks)
             self.first, self.last = self.last, self.last + len(sizes)
-            self.tensors, self.weight = self.prepare(block, sizes)
+            self.tensors, self.weight = self.prepare(block, sizes, self.loss)
         n_steps, _, size = area.shape
         start = (area.first - self.first) * self.size
         rows = slice(start, start + n_steps * size)

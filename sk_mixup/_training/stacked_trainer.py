@@ -18,7 +18,14 @@ from sk_mixup._data.joint_plans import Area, can_join, count_numbers, cut_areas,
 from sk_mixup._devices import Limits, get_limits
 from sk_mixup._training.cuda_graph import GraphedStep
 from sk_mixup._training.epoch import Check, Epoch
-from sk_mixup._training.stacked_optimizer_step import StackedUpdate, find_runs, read_options
+from sk_mixup._training.losses import Loss
+from sk_mixup._training.stacked_optimizer_step import (
+    StackedUpdate,
+    find_runs,
+    note_counts,
+    read_options,
+    return_weights,
+)
 from sk_mixup._training.stacked_sources import JointSource, Part, SingleSource, Source
 from sk_mixup._training.trainer import Trainer
 
@@ -41,6 +48,7 @@ class StackedTrainer(ABC, Generic[T]):
     layers_in_step: Sequence[str] = ()
 
     def __init__(self, epochs: Sequence[Epoch], limits: Limits | None = None) -> None:
+        note_counts([cast("Trainer", epoch.trainer).optimizer for epoch in epochs])
         self.epochs = sorted(epochs, key=_get_sort_key)
         self.trainers = [cast("T", epoch.trainer) for epoch in self.epochs]
         first = self.trainers[0]
@@ -74,24 +82,12 @@ class StackedTrainer(ABC, Generic[T]):
 
     def get_joint_key(self, trainer: T) -> Hashable:
         """Return what nets share whose batches one call prepares."""
-        loss = trainer.loss
-        return loss, None if loss.class_weight is None else id(loss.class_weight)
+        return trainer.loss.describe_joint()
 
     def _stack_weights(self) -> dict[Tensor, Tensor]:
         tensors = [self.list_tensors(trainer) for trainer in self.trainers]
         with torch.no_grad():
             return {parts[0]: torch.stack(parts) for parts in zip(*tensors, strict=True)}
-
-    def _return_weights(self) -> None:
-        """Copy weights, buffers and the last gradients from the stack to the nets."""
-        stacked = [stack.unbind() for stack in self.weights.values()]
-        gradients = [None if stack is None else stack.unbind() for stack in self.gradients.values()]
-        with torch.no_grad():
-            for k, trainer in enumerate(self.trainers):
-                own = self.list_tensors(trainer)
-                torch._foreach_copy_(own, [parts[k] for parts in stacked])
-                for p, stack in zip(own, gradients, strict=True):
-                    p.grad = None if stack is None else stack[k].clone()
 
     def run_epoch(self, check: Check = lambda: None) -> bool:
         """Train all nets for an epoch; they are as they were if `check` raises, or if it is not done.
@@ -112,7 +108,7 @@ class StackedTrainer(ABC, Generic[T]):
                     values = self.loss.compute_values(piece.kept, *piece.targets)
                     self.losses.write(piece.area, values.sum(dim=2))
             self._drop_out(n_left, self.lengths[0])
-        self._return_weights()
+        return_weights([self.list_tensors(each) for each in self.trainers], self.weights, self.gradients)
         self._get_update().commit()
         losses, shares = self.losses.read(), self.shares.read()
         for k, epoch in enumerate(self.epochs):
@@ -135,10 +131,11 @@ class StackedTrainer(ABC, Generic[T]):
         sources = list[Source]()
         for start, stop in find_runs(keys):
             prepare = partial(self._prepare, self.trainers[start])
+            losses = [trainer.loss for trainer in self.trainers[start:stop]]
             if stop - start > 1:
-                sources.append(JointSource(batches[start:stop], start, prepare))
+                sources.append(JointSource(batches[start:stop], losses, start, prepare))
             else:
-                sources.append(SingleSource(batches[start], start, prepare, n_joined))
+                sources.append(SingleSource(batches[start], losses[0], start, prepare, n_joined))
         return cut_areas([each.plan.bounds for each in batches], n_joined), sources
 
     def _drop_out(self, n_left: int, step: int) -> int:
@@ -150,11 +147,11 @@ class StackedTrainer(ABC, Generic[T]):
         return n_left
 
     def _prepare(
-        self, trainer: T, block: Batch | Block, sizes: list[int]
+        self, trainer: T, block: Batch | Block, sizes: list[int], loss: Loss
     ) -> tuple[list[Tensor], Tensor | None]:
         """Return inputs, what hidden layers need, and targets of some batches; and the rows' weights."""
         y, lam, weight = block.get_mixed_targets()
-        prepared = trainer.loss.prepare(y, lam.to(self.dtype), weight, sizes)
+        prepared = loss.prepare(y, lam.to(self.dtype), weight, sizes)
         inputs = self.shape_inputs(block.get_mixed_inputs())
         return [inputs, *self.prepare_hidden(trainer, block, sizes), *prepared], weight
 
@@ -230,15 +227,15 @@ class _PerBatch:
         self.values[area.first : area.last, area.start : area.stop] = values
 
     def read(self) -> list[Tensor]:
-        """Return the values of each net; nothing where none were written."""
+        """Wait for the values, and return those of each net; nothing where none were written."""
         if self.values is None:
             return []
-        columns = self.values.t().contiguous().unbind()
-        return [own[:n] for own, n in zip(columns, self.lengths, strict=True)]
+        columns = self.values.t().contiguous().cpu().unbind()
+        return [own if len(own) == n else own[:n] for own, n in zip(columns, self.lengths, strict=True)]
 
 
 def _get_sort_key(epoch: Epoch) -> tuple[int, int, str, str]:
     """Return the longest first, then by the size of the last batch, then by what one call serves."""
     bounds, trainer = epoch.batches.plan.bounds, cast("Trainer", epoch.trainer)
-    options = read_options(trainer.optimizer)
-    return -epoch.n_batches, int(bounds[-1] - bounds[-2]), options, repr(trainer.loss)
+    options, loss = read_options(trainer.optimizer), repr(trainer.loss.describe_joint())
+    return -epoch.n_batches, int(bounds[-1] - bounds[-2]), options, loss

@@ -62,7 +62,7 @@ class Engine:
         self.bar.close()
 
     def _show_progress(self, epochs: Sequence[Epoch]) -> None:
-        losses = [epoch.losses.mean() for epoch in epochs if epoch.losses is not None]
+        losses = [epoch.losses.mean().cpu() for epoch in epochs if epoch.losses is not None]
         loss = float(torch.stack(losses).mean()) if losses else float("nan")
         self.bar.total += sum(epoch.n_epochs for epoch in epochs if epoch.number == 1)
         last = max((epoch.number for epoch in epochs), default=0)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from sk_mixup import MixupClassifier, MixupRegressor
-from sk_mixup._devices import LIMITS
+from sk_mixup._devices import ACCELERATOR, LIMITS
 from sk_mixup._random import TorchStream
 from sk_mixup._training.epoch import Epoch
 from sk_mixup.modules import MLP
@@ -167,6 +167,12 @@ GROUPS: dict[str, list[dict[str, Any]]] = {
     "lr": [{"lr": lr} for lr in (0.001, 0.01, 0.1, 0.1)],
     "label_smoothing": [{"label_smoothing": share} for share in (0, 0.1, 0.5, 1.0)],
     "class_weight": [{"class_weight": w} for w in (None, "balanced", {0: 1, 1: 2, 2: 5}, None)],
+    "confidence_penalty": [
+        {"confidence_penalty": share, "label_smoothing": share} for share in (0.1, 0.2, 0.4)
+    ],
+    "criterion_weight": [
+        {"criterion__weight": w} for w in ([1.0, 2.0, 3.0], [3.0, 0.5, 0.0], [1.0, 1.0, 1.0])
+    ],
     "max_epochs": [{"max_epochs": n} for n in (1, 4, 2, 3, 0)],
     "batch_size": [{"batch_size": n} for n in (8, 8, 16, 5, 5, 16, 100, 3)],
     "whole_batches": [{"batch_size": -1}] * 5,
@@ -256,11 +262,12 @@ def test_nets_of_a_stack_have_sparse_rows(float64: None, stacks: list[int], arch
     assert stacks == [4] * 3
 
 
+@pytest.mark.parametrize("elements", [1, 700, ACCELERATOR.stack_elements])
 @pytest.mark.parametrize("architecture", ONE_OF_EACH)
-def test_nets_of_many_blocks_equal_single_ones(
-    monkeypatch: pytest.MonkeyPatch, float64: None, architecture: str
+def test_nets_of_blocks_of_any_size_equal_single_ones(
+    monkeypatch: pytest.MonkeyPatch, float64: None, architecture: str, elements: int
 ) -> None:
-    monkeypatch.setitem(LIMITS, "cpu", replace(LIMITS["cpu"], stack_elements=1))
+    monkeypatch.setitem(LIMITS, "cpu", replace(LIMITS["cpu"], stack_elements=elements))
     jobs = make_jobs([{"batch_size": 4}] * 4, architecture)
     assert_equal(*fit_both([(net, X, y, {"sample_weight": WEIGHT[: len(X)]}) for net, X, y in jobs]))
 

@@ -17,6 +17,7 @@ __all__ = [
     "check_bool",
     "check_choice",
     "check_device",
+    "check_graph_device",
     "check_integer",
     "check_names",
     "check_real",
@@ -149,6 +150,14 @@ def check_device(device: Any) -> None:
     raise ValueError(
         f"device must be one that torch finds here; got {device!r} ({reason}). {meant} 'cpu'."
     ) from None
+
+
+def check_graph_device(device: str | torch.device) -> None:
+    """Raise a ValueError unless a device records CUDA graphs."""
+    if torch.device(device).type != "cuda":
+        raise ValueError(
+            f"cuda_graph must be False for device {str(device)!r}; got True. Use it with device='cuda'."
+        )
 
 
 @contextmanager

@@ -14,12 +14,25 @@ from torch import Tensor, nn
 from sk_mixup._skorch.datasets import STORAGES
 from sk_mixup._skorch.step import AUTOCAST
 from sk_mixup._tensors import to_host
-from sk_mixup._validation import check_bool, check_choice, check_device, check_integer, check_real
+from sk_mixup._validation import (
+    check_bool,
+    check_choice,
+    check_device,
+    check_graph_device,
+    check_integer,
+    check_real,
+)
 from sk_mixup._warning import warn_user
 from sk_mixup.mixing import Partners, Vicinity, as_partners
 from sk_mixup.mixing.mixup import LAM_PER
 
-__all__ = ["cast_weights", "check_callbacks", "check_mixing_options", "warn_unused_options"]
+__all__ = [
+    "cast_weights",
+    "check_callbacks",
+    "check_graph_device",
+    "check_mixing_options",
+    "warn_unused_options",
+]
 
 # What skorch calls of a callback, of whatever class.
 HOOKS = ("initialize", *(name for name in vars(Callback) if name.startswith("on_")))
@@ -115,10 +128,8 @@ def _check_hardware(options: MixingOptions) -> None:
     check_choice("storage", options.storage, STORAGES)
     check_bool("channels_last", options.channels_last, hint="Use True for convolutions on a GPU.")
     check_bool("cuda_graph", options.cuda_graph, hint="Use True for a small net on a GPU.")
-    if options.cuda_graph and torch.device(options.device or "cpu").type != "cuda":
-        raise ValueError(
-            f"cuda_graph must be False for device {options.device!r}; got True. Use it with device='cuda'."
-        )
+    if options.cuda_graph and options.device is not None:  # else it is known once the module is built
+        check_graph_device(options.device)
 
 
 def _check_vicinity(vicinity: object) -> None:

@@ -25,6 +25,7 @@ from sk_mixup._training.module_structure import find_levels, find_linear_layers
 from sk_mixup._training.perceptron import PerceptronTrainer
 from sk_mixup._training.threads import find_most_threads
 from sk_mixup._training.trainer import HIDDEN, Trainer
+from sk_mixup._validation import check_graph_device
 from sk_mixup.mixing.plan import INPUT
 from sk_mixup.stacking._scheduler import find_task
 
@@ -52,6 +53,9 @@ class SkorchNet(Protocol):
     _optimizers: list[str]
     _n_epochs_before: int
     _n_epochs_now: int
+
+    @property
+    def _torch_device(self) -> torch.device: ...
 
     @property
     def _watchers(self) -> Watchers: ...
@@ -197,6 +201,8 @@ def train_fast(net: SkorchNet, batches: Any, record: Record, fit_params: Mapping
     if isinstance(trainer, str):
         _explain_steps(trainer, cuda_graph=net.cuda_graph)
         return False
+    if net.cuda_graph:
+        check_graph_device(net._torch_device)
     net._set_training(True)
     number = len(net.history) - net._n_epochs_before
     return run_trainer(trainer, batches, record, number, net._n_epochs_now)

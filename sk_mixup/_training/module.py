@@ -56,12 +56,24 @@ class ModuleTrainer(Trainer):
         self.autocast = autocast
         self.parameters = self.list_weights()
 
+    def describe(self, batches: PlannedBatches) -> Hashable:
+        """Return what can be run as one; see :meth:`EpochTrainer.describe`."""
+        if self.cuda_graph and any(map(_is_drawing, self.module.modules())):
+            raise TypeError("dropout draws for each net of a stack by itself, which cannot be a CUDA graph")
+        return super().describe(batches)
+
     def describe_module(self, batches: PlannedBatches) -> tuple[Hashable, dict[Tensor, str]]:
         """Return what modules share that can be stacked, and names of the parameters."""
         if batches.plan.mixes_hidden:
             raise TypeError(f"{HIDDEN} of a module that is no plain multilayer perceptron")
         names: dict[Tensor, str] = {p: name for name, p in self.module.named_parameters()}
         return (describe_module(self.module), repr(self.autocast)), names
+
+    def list_in_place(self) -> list[Tensor]:
+        """Return the tensors of the module."""
+        held = [value for part in self.module.modules() for value in vars(part).values()]
+        own = [value for value in held if isinstance(value, Tensor)]
+        return [*self.module.parameters(), *self.module.buffers(), *own]
 
     def stack(self, epochs: Sequence[Epoch]) -> Stack:
         """Return what runs epochs of one description as one."""

@@ -68,8 +68,9 @@ class _AdamKernel:
         self.moments = [[state[name] for state in states] for name in ("exp_avg", "exp_avg_sq")]
         self.maxima = [state["max_exp_avg_sq"] for state in states] if group["amsgrad"] else []
         self.steps = [state["step"] for state in states]
-        # On the CPU one count serves all parameters: to add 1 to each takes as long as the kernel.
-        self.shares_count = self.steps[0].device.type == "cpu"
+        # On the CPU one count serves all parameters: to add 1 to each takes as long as the kernel. Beside a
+        # rate that is a tensor, as in a recording, counts stay where they are.
+        self.shares_count = self.steps[0].device.type == "cpu" and not isinstance(group["lr"], Tensor)
         self.counts = [self.steps[0].clone()] * len(self.steps) if self.shares_count else self.steps
         decoupled = group.get("decoupled_weight_decay", isinstance(optimizer, torch.optim.AdamW))
         self.kernel: Callable[..., object] = torch._fused_adamw_ if decoupled else torch._fused_adam_
@@ -133,7 +134,10 @@ def is_plain_step(optimizer: torch.optim.Optimizer) -> bool:
 
 
 def _is_plain_group(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> bool:
-    if not group["fused"] or group["differentiable"] or isinstance(group["lr"], Tensor):
+    lr = group["lr"]
+    if not group["fused"] or group["differentiable"]:
+        return False
+    if isinstance(lr, Tensor) and any(p.device != lr.device for p in group["params"]):
         return False
     steps = [optimizer.state[p]["step"] for p in _list_trained(group)]
     # Parameters that were frozen for a while count fewer steps.

@@ -169,8 +169,10 @@ class StackedTrainer(ABC, Generic[T]):
         area, tensors = steps[0]
         if self.cuda_graph and len(steps) == 1 and area.size == self.size:
             if area.stop not in self.graphs:
-                self.graphs = {area.stop: GraphedStep(self._step_all)}
-            return self.graphs[area.stop](*tensors)
+                self.graphs = {area.stop: GraphedStep(self._step_all, self.trainers[0].optimizer)}
+            done = self.graphs[area.stop](*tensors)
+            self._get_update().n_done = area.first + 1  # a recording is replayed without its Python
+            return done
         for area, tensors in steps:
             if self.n_hidden:
                 plans = [epoch.batches.plan for epoch in self.epochs[area.start : area.stop]]

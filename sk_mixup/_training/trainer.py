@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 import math
 from typing import ClassVar
 
@@ -15,7 +16,7 @@ from sk_mixup._data.batches import Batch, Block, PlannedBatches
 from sk_mixup._data.storage import ALIGNMENT
 from sk_mixup._data.virtual_examples import HiddenMixing
 from sk_mixup._training.averages import sum_batches
-from sk_mixup._training.cuda_graph import GraphedStep
+from sk_mixup._training.cuda_graph import GraphedStep, check_stack_recordable, recordable
 from sk_mixup._training.epoch import Epoch, Record, Stack
 from sk_mixup._training.losses import Loss
 from sk_mixup._training.optimizer_step import FusedUpdate
@@ -47,7 +48,7 @@ class Trainer(ABC):
     optimizer : torch.optim.Optimizer
         Descends along the gradients, which are left in ``parameter.grad``.
     cuda_graph : bool, default=False
-        Whether the step is recorded as a CUDA graph, once an epoch, and replayed.
+        Whether the step is recorded as a CUDA graph and replayed.
     """
 
     draws: ClassVar[bool] = False
@@ -80,6 +81,8 @@ class Trainer(ABC):
 
     def describe(self, batches: PlannedBatches) -> Hashable:
         """Return what can be run as one; see :meth:`EpochTrainer.describe`."""
+        if self.cuda_graph:
+            check_stack_recordable(self.optimizer)
         module, names = self.describe_module(batches)
         x, targets = batches.rows.x, batches.rows.targets
         return (
@@ -114,7 +117,7 @@ class Trainer(ABC):
         """
         self.bind()
         full, features = int(batches.plan.bounds[1]), math.prod(batches.rows.x.shape[1:])
-        steps = {full: GraphedStep(self.step)} if self.cuda_graph else {}
+        steps = {full: self._make_graphed_step(batches)} if self.cuda_graph else {}
         n_mixed = max(1, self.block_elements // max(1, full * features))
         n_joined = max(1, self.target_elements // (full * 2 * self.n_outputs))
         if not batches.rows.on_device:  # other rows are loaded before they are mixed
@@ -123,7 +126,7 @@ class Trainer(ABC):
         losses = torch.empty(len(batches), dtype=batches.dtype, device=batches.rows.targets.device)
         done, shares = list[int](), list[Tensor]()
         try:
-            with self.guard():
+            with recordable(self.optimizer) if steps else nullcontext(), self.guard():
                 for block, sizes in batches.iterate_blocks(n_joined):
                     values = self._run_block(block, sizes, n_mixed, steps, shares)
                     if values is None:
@@ -134,6 +137,22 @@ class Trainer(ABC):
             self.update.close()
             record(losses[: len(done)], done, torch.cat(shares)[: len(done)] if shares else None)
         return True
+
+    def _make_graphed_step(self, batches: PlannedBatches) -> GraphedStep:
+        return GraphedStep(self.step, self.optimizer, partial(self._describe_step, batches))
+
+    def _describe_step(self, batches: PlannedBatches) -> Hashable:
+        """Return what a step reads from Python, and where it finds tensors; None where that is unknown."""
+        try:
+            module, _ = self.describe_module(batches)
+        except TypeError:
+            return None
+        places = tuple(tensor.data_ptr() for tensor in self.list_in_place())
+        return type(self), module, self.loss.describe(), self.n_outputs, places
+
+    @abstractmethod
+    def list_in_place(self) -> list[Tensor]:
+        """Return what a step finds at one place in memory beside the optimizer's weights and state."""
 
     def _run_block(
         self,

@@ -204,10 +204,12 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
         channels last, which convolutions are often faster with.
 
     cuda_graph : bool, default=False
-        Whether the training step is recorded as a CUDA graph in each epoch and replayed,
-        which spares a small net most of its launches. Needs a CUDA device, arrays as
-        training data, a module without host-device synchronisation and a learning rate
-        that stays the same through an epoch.
+        Whether the training step is recorded as a CUDA graph and replayed, which spares a
+        small net most of its launches. The recording is kept with the net, and made anew
+        where shapes, options or the module change; the learning rate may change between
+        epochs. Needs a CUDA device, arrays as training data, a module without host-device
+        synchronisation that leaves its attributes alone, and SGD or an optimizer with the
+        option ``capturable``, such as AdamW.
 
     use_caching : bool or 'auto', default='auto'
         skorch's switch for scoring callbacks: whether they reuse predictions.

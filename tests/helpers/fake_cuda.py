@@ -132,8 +132,9 @@ class EmulatedGraph:
     n_captures = 0
     n_replays = 0
 
-    def capture_begin(self) -> None:
+    def capture_begin(self, pool: Any = None, capture_error_mode: str = "global") -> None:
         type(self).n_captures += 1
+        self.capture_error_mode = capture_error_mode
         self.state = torch.get_rng_state()
         self.recording = _Recording()
         self.recording.__enter__()
@@ -159,6 +160,9 @@ class EmulatedGraph:
 class _Stream:
     """A stream that is always idle."""
 
+    def __init__(self, device: Any) -> None:
+        self.device = device
+
     def wait_stream(self, stream: Any) -> None:
         pass
 
@@ -170,4 +174,5 @@ def emulate_graphs(monkeypatch: pytest.MonkeyPatch) -> type[EmulatedGraph]:
     monkeypatch.setattr(torch.cuda, "Stream", _Stream)
     monkeypatch.setattr(torch.cuda, "current_stream", _Stream)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
     return counted

@@ -8,6 +8,7 @@ import torch
 from sk_mixup._random import TorchStream
 from sk_mixup._training.cuda_graph import GraphedStep
 from sk_mixup._training.epoch import Epoch
+from sk_mixup._training.stacked_optimizer_step import read_options
 from tests.helpers.architectures import PROBLEMS, assert_same_nets, draw_batches, find_trainer, fit, make_rows
 from tests.helpers.fake_cuda import EmulatedGraph, emulate_graphs
 
@@ -40,6 +41,7 @@ def test_graph_of_a_stack_trains_as_the_step(
     assert graphs.n_replays
     for net, other in zip(graphed, plain, strict=True):
         assert_same_nets(net, other)
+        assert read_options(net.optimizer_) == read_options(other.optimizer_)
 
 
 def test_graph_is_recorded_anew_when_a_net_drops_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,7 +70,7 @@ def test_graph_trains_as_the_step(
 ) -> None:
     weight = WEIGHT if weighted else None
     assert_graph_is_the_step(architecture, problem, batch_size=8, weight=weight, **MIXING[mixing])
-    assert (graphs.n_captures, graphs.n_replays) == (N_EPOCHS, N_EPOCHS * (5 - GraphedStep.n_warmup))
+    assert (graphs.n_captures, graphs.n_replays) == (1, N_EPOCHS * 5 - GraphedStep.n_warmup)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -79,7 +79,7 @@ def test_graph_of_any_module_trains_as_the_step(
     graphs: type[EmulatedGraph], architecture: str, weight: Any
 ) -> None:
     assert_graph_is_the_step(architecture, "classes", batch_size=4, weight=weight)
-    assert graphs.n_replays == N_EPOCHS * (10 - GraphedStep.n_warmup)
+    assert (graphs.n_captures, graphs.n_replays) == (1, N_EPOCHS * 10 - GraphedStep.n_warmup)
 
 
 @pytest.mark.parametrize("architecture", ["mlp", "tanh"])
@@ -111,14 +111,13 @@ def test_graph_of_any_storage_trains_as_the_step(
 @pytest.mark.parametrize("architecture", ["mlp", "tanh"])
 @pytest.mark.parametrize(
     ("batch_size", "n_replays"),
-    [(-1, 0), (44, 0), (16, 0), (12, 0), (10, 1), (8, 2), (4, 7)],
+    [(-1, 0), (44, 0), (16, 0), (12, 0), (10, 5), (8, 7), (4, 17)],
 )
 def test_graph_is_replayed_for_full_batches_after_the_first(
     graphs: type[EmulatedGraph], architecture: str, batch_size: int, n_replays: int
 ) -> None:
     assert_graph_is_the_step(architecture, "classes", batch_size=batch_size)
-    assert graphs.n_replays == N_EPOCHS * n_replays
-    assert graphs.n_captures == N_EPOCHS * min(n_replays, 1)
+    assert (graphs.n_captures, graphs.n_replays) == (min(n_replays, 1), n_replays)
 
 
 @pytest.mark.parametrize("architecture", ["mlp", "tanh"])
@@ -152,20 +151,14 @@ def test_recording_computes_nothing_and_replaying_does() -> None:
     assert total.item() == 6
 
 
-def test_step_that_reads_a_number_is_caught_by_the_emulation(graphs: type[EmulatedGraph]) -> None:
-    total = torch.zeros(())
-
-    def step(x: Tensor, kept: Tensor) -> bool:
-        kept.copy_(x * float(x.sum()))
-        total.add_(kept.sum())
-        return True
-
-    graphed, kept = GraphedStep(step), torch.zeros(1)
-    values = []
-    for value in range(6):
-        graphed(torch.full((1,), float(value)), kept)
-        values.append(kept.item())
-    assert values == [0, 1, 4, 3 * 3, 4 * 3, 5 * 3]  # recorded with the fourth batch, whose sum is 3
+def test_number_that_is_read_in_a_recording_stays_what_it_was() -> None:
+    x, kept, graph = torch.full((1,), 3.0), torch.zeros(1), EmulatedGraph()
+    graph.capture_begin()
+    kept.copy_(x * float(x.sum()))
+    graph.capture_end()
+    x.fill_(4)
+    graph.replay()
+    assert kept.item() == 4 * 3
 
 
 # -- where there is no graph -------------------------------------------------------------
@@ -194,7 +187,8 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 @pytest.mark.parametrize("architecture", ["mlp", "tanh"])
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_graph_on_a_device_trains_as_the_step(float64: None, architecture: str, problem: str) -> None:
-    options = {"device": "cuda", "batch_size": 8}
+    # A recorded step reads the rate in single precision, in which this one is exact.
+    options = {"device": "cuda", "batch_size": 8, "lr": 2**-6}
     graphed, plain = (fit(architecture, problem, cuda_graph=graphed, **options) for graphed in (True, False))
     assert_close_nets(graphed, plain, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(graphed.loss_curve_, plain.loss_curve_, rtol=1e-10)

@@ -81,12 +81,14 @@ FUSED: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
     "adamw_amsgrad": (torch.optim.AdamW, {"amsgrad": True, "weight_decay": 0.1}),
     "adam_maximize": (torch.optim.Adam, {"maximize": True}),
     "adam_betas": (torch.optim.Adam, {"betas": (0.5, 0.8), "eps": 1e-3}),
+    "adam_tensor_rate": (torch.optim.Adam, {"lr": torch.tensor(0.1)}),
+    "adamw_tensor_rate": (torch.optim.AdamW, {"lr": torch.tensor(0.1, dtype=torch.float64)}),
 }
 
 
 def build_fused(name: str) -> Build:
     owner, options = FUSED[name]
-    return lambda parameters: owner(parameters, lr=0.1, fused=True, **options)
+    return lambda parameters: owner(parameters, **{"lr": 0.1, "fused": True} | options)
 
 
 @pytest.mark.parametrize("n_per_epoch", [1, 2, N_STEPS])
@@ -180,10 +182,6 @@ def test_parameter_without_a_gradient_leaves_the_others_their_kernel(build: Buil
 # -- optimizers that go through `step` ---------------------------------------------------
 
 
-def build_tensor_rate(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    return torch.optim.Adam(parameters, lr=torch.tensor(0.1), fused=True)
-
-
 class OwnAdam(torch.optim.Adam):
     """An optimizer of the user's own."""
 
@@ -203,7 +201,6 @@ STEPPED: dict[str, Build] = {
     "rmsprop": lambda parameters: torch.optim.RMSprop(parameters, lr=0.1),
     "adam_foreach": lambda parameters: torch.optim.Adam(parameters, lr=0.1, foreach=True),
     "adam_single": lambda parameters: torch.optim.Adam(parameters, lr=0.1, foreach=False),
-    "tensor_rate": build_tensor_rate,
     "subclass": lambda parameters: OwnAdam(parameters, lr=0.1, fused=True),
 }
 

@@ -4,10 +4,12 @@ import importlib
 from pathlib import Path
 import pkgutil
 import re
+import runpy
 
 import sk_mixup
 
 DOCS = Path(__file__).parents[2] / "docs"
+OPTION = re.compile(r"^   :(\w+): (.*)$", re.MULTILINE)
 
 
 def list_public_names() -> dict[str, object]:
@@ -36,3 +38,22 @@ def test_each_public_object_has_one_page() -> None:
     pages = [id(public[path]) for path in list_documented()]
     assert len(pages) == len(set(pages))
     assert {id(value) for value in public.values()} == set(pages)
+
+
+def list_recorded() -> list[tuple[str, dict[str, str]]]:
+    """Return the tables of results that pages show: of which experiment, and with which options."""
+    pages = [
+        path.read_text(encoding="utf-8") for path in DOCS.rglob("*.rst") if "generated" not in path.parts
+    ]
+    found = re.findall(r"^\.\. recorded:: (\S+)\n((?:   :.*\n)+)", "\n".join(pages), re.MULTILINE)
+    return [(experiment, dict(OPTION.findall(options))) for experiment, options in found]
+
+
+def test_each_table_of_a_page_is_a_recorded_one() -> None:
+    report = runpy.run_path(str(DOCS / "_ext" / "report_tables.py"))
+    recorded = list_recorded()
+    assert recorded
+    for experiment, options in recorded:
+        columns = [name.strip() for name in options.get("columns", "").split(";") if name.strip()]
+        table = report["find_table"](experiment, options["title"])
+        assert len(report["choose"](table, columns, options.get("rows", ""))) > 1

@@ -42,5 +42,7 @@ for number, (ax, name, gan) in enumerate(zip(axes, alphas, gans, strict=True)):
     print(f"{name}: energy distance {distance:.3f}")
     ax.plot(*X[:1_000].T, ".", color="#c9ced6", markersize=3)
     ax.plot(*samples.T, ".", color=f"C{number}", markersize=3)
-    ax.set(title=f"{name}: energy distance {distance:.2f}", aspect="equal", xlim=(-2.2, 2.2), ylim=(-2.2, 2.2))
+    ax.set(
+        title=f"{name}: energy distance {distance:.2f}", aspect="equal", xlim=(-2.2, 2.2), ylim=(-2.2, 2.2)
+    )
 plt.show()

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 __all__ = ["TorchStream", "draw_seed", "find_stream", "make_generator", "seeded_torch", "unseen_draws"]
 
@@ -150,15 +151,43 @@ def find_stream() -> TorchStream | None:
 class TorchStream:
     """What one net draws on torch in a training: what the global generator gives after its seed.
 
-    Nets that are trained in turns or as one so draw what each would draw alone. If `is_single`, the net was
-    trained alone in its last epoch, and so may draw in validation too.
+    Nets that are trained in turns so draw what each would draw alone, as do those that are trained as one on
+    the CPU. If `is_single`, the net was trained alone in its last epoch, and so may draw in validation too.
     """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.generator = torch.Generator().manual_seed(seed)
+        self.generators = {torch.device("cpu"): self.generator}
         self.others: dict[Any, Any] = {}
         self.is_single = False
+
+    def find_generator(self, device: torch.device) -> torch.Generator:
+        """Return what the net draws from on a device where it is trained with others.
+
+        But on the CPU that is not what it draws from alone, for there is no way to give a kernel of torch's,
+        such as that of dropout, another generator than the global one.
+        """
+        if device not in self.generators:
+            self.generators[device] = torch.Generator(device).manual_seed(self._device_seed)
+        return self.generators[device]
+
+    @property
+    def _device_seed(self) -> int:
+        """A seed that no net draws, for what it draws alone is to be something else."""
+        return self.seed + 2**31
+
+    def get_state(self) -> dict[torch.device, Tensor]:
+        """Return what :meth:`set_state` goes back to."""
+        return {device: generator.get_state() for device, generator in self.generators.items()}
+
+    def set_state(self, states: dict[torch.device, Tensor]) -> None:
+        """Draw again what was drawn since."""
+        for device, generator in self.generators.items():
+            if device in states:
+                generator.set_state(states[device])
+            else:
+                generator.manual_seed(self._device_seed)
 
     @contextmanager
     def as_global(self) -> Iterator[None]:

@@ -186,7 +186,7 @@ def _is_drawing(part: nn.Module) -> bool:
 
 
 class _StackedDropout(nn.Module):
-    """Dropout under ``vmap``: each net draws what it would draw alone."""
+    """Dropout under ``vmap``: each net draws by itself; on the CPU what it would draw alone."""
 
     def __init__(self, p: float, streams: list[TorchStream]) -> None:
         super().__init__()
@@ -225,7 +225,8 @@ class _DrawNoise(torch.autograd.Function):
 
 
 def _draw_noise(x: Tensor, p: float, stream: TorchStream) -> Tensor:
-    """Draw what torch's own dropout draws on the CPU."""
-    noise = torch.empty_like(x, device="cpu")  # torch fills a tensor in the order of its memory
-    noise = noise.zero_() if p == 1 else noise.bernoulli_(1 - p, generator=stream.generator).div_(1 - p)
-    return noise.to(x.device)
+    """Draw, on the CPU, what torch's own dropout draws."""
+    noise = torch.empty_like(x)  # torch fills a tensor in the order of its memory
+    if p == 1:
+        return noise.zero_()
+    return noise.bernoulli_(1 - p, generator=stream.find_generator(x.device)).div_(1 - p)

@@ -31,7 +31,8 @@ def stacked(
     Inside, whatever runs its fits through joblib (searches, cross-validation, learning
     curves, bagging, one-vs-rest, stacking and others) trains its mixup nets in lockstep:
     each training step is one batched program for all of them. Nothing else in the code
-    changes, and every net is that of a single fit up to the rounding of float32.
+    changes, and every net is that of a single fit up to the rounding of float32; on a GPU
+    not with dropout, see Notes.
 
     Parameters
     ----------
@@ -87,6 +88,11 @@ def stacked(
     place before training did so in 4 of the 24, by 9 at most; with ``max_epochs=100``, where early
     stopping may end at another epoch, it was 6 and 7 of 24, each by 18 at most. In float64
     (``torch.set_default_dtype``) nets agree to about 1e-9.
+
+    With dropout that holds on the CPU only. On a GPU torch's dropout draws from the one global
+    generator, in an order of its own, and the nets of a stack draw from generators of their
+    own: which units are dropped differs from a single fit, not how many. Equal seeds still
+    give equal nets, as long as they are stacked for the same epochs.
 
     Each task (a fit and its scoring) is run in a thread; a task that comes to a training
     epoch waits. Once all wait, or none has come for `window` seconds, the epochs of nets with equal

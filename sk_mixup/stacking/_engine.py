@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 import math
 import time
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -122,7 +121,7 @@ class Engine:
             stack[0].run_single()
             return
         start = time.perf_counter()
-        states = [epoch.stream.generator.get_state() for epoch in stack]
+        states = [epoch.stream.get_state() for epoch in stack]
         try:
             done = stack[0].trainer.stack(stack).run_epoch(check)
         except Exception as error:
@@ -167,6 +166,6 @@ def _describe_error(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _rewind(stack: list[Epoch], states: list[Any]) -> None:
+def _rewind(stack: list[Epoch], states: list[dict[torch.device, Tensor]]) -> None:
     for epoch, state in zip(stack, states, strict=True):
-        epoch.stream.generator.set_state(state)
+        epoch.stream.set_state(state)

@@ -9,24 +9,49 @@ import torch
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-__all__ = ["copy_all", "gather_rows", "is_foreign_array", "send", "to_host"]
+__all__ = ["copy_all", "gather_rows", "is_foreign_array", "send", "send_whole", "to_host", "view_tensor"]
 
 # What numpy has floating types for.
 SHARED = (torch.float16, torch.float32, torch.float64)
+# What is sent to a device at a time where all rows are kept there.
+PART_BYTES = 2**26
+PLAIN_LAYOUT = torch.contiguous_format
+
+
+def view_tensor(values: np.ndarray | np.generic | Tensor) -> Tensor:
+    """Return values as a tensor that shares their memory, if torch takes it as it is."""
+    if isinstance(values, np.ndarray):  # torch takes neither read-only nor reversed arrays
+        values = np.require(values, requirements=["C", "W"])
+    return torch.as_tensor(values)
 
 
 def send(
     values: np.ndarray | np.generic | Tensor, device: torch.device, dtype: torch.dtype | None = None
 ) -> Tensor:
     """Copy host values to the device without waiting for the end; shared where they are there already."""
-    if isinstance(values, np.ndarray):  # torch takes neither read-only nor reversed arrays
-        values = np.require(values, requirements=["C", "W"])
-    tensor = torch.as_tensor(values)
+    tensor = view_tensor(values)
     if dtype is not None:
         tensor = tensor.to(dtype)
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()  # from other memory the host would have to wait
     return tensor.to(device, non_blocking=True)
+
+
+def send_whole(
+    rows: Tensor, device: torch.device, dtype: torch.dtype, layout: torch.memory_format = PLAIN_LAYOUT
+) -> Tensor:
+    """Copy all rows to the device in their dtype and layout there; shared where nothing changes.
+
+    From the host they come a part at a time, which is cast and laid out there: on the device there is then
+    never more than the result and one part.
+    """
+    if device.type == "cpu" or rows.device.type != "cpu" or rows.ndim == 0:
+        return rows.to(device, dtype).contiguous(memory_format=layout)
+    sent = torch.empty(rows.shape, dtype=dtype, device=device, memory_format=layout)
+    n_rows = max(1, PART_BYTES // max(1, rows[:1].numel() * dtype.itemsize))
+    for into, part in zip(torch.split(sent, n_rows), torch.split(rows, n_rows), strict=True):
+        into.copy_(part.to(dtype).contiguous(memory_format=layout))
+    return sent
 
 
 def is_foreign_array(values: object) -> bool:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sk_mixup._tensors import gather_rows, send
+from sk_mixup._tensors import gather_rows, send, send_whole
 
 __all__ = ["ALIGNMENT", "HostRows", "Rows", "SparseRows", "Storage", "align", "map_features", "split_padded"]
 
@@ -95,7 +95,7 @@ class SparseRows:
             rows.sum_duplicates()
         self.shape = rows.shape
         self.ndim = 2
-        self.values = torch.as_tensor(rows.data, dtype=dtype, device=device)
+        self.values = send_whole(torch.as_tensor(rows.data), device, dtype)
         self.columns = torch.as_tensor(rows.indices.astype(np.int64), device=device)
         self.starts = rows.indptr.astype(np.int64)
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Subset
 
 from sk_mixup._data.storage import HostRows, Rows, SparseRows, map_features
+from sk_mixup._tensors import send_whole, view_tensor
 from sk_mixup._warning import warn_user
 
 __all__ = [
@@ -68,8 +69,8 @@ class Placement:
             x = map_features(lambda values: self._keep_on_host(values, cast=cast), X)
         else:
             x = map_features(self._keep_on_device, X)
-        weights = None if weight is None else self._as_tensor(weight)
-        return SkorchRows(x, _to_device(y, self.device), weights)
+        weights = None if weight is None else send_whole(view_tensor(weight), self.device, self.dtype)
+        return SkorchRows(x, self._keep_targets(y), weights)
 
     def check_room(self, X: Any) -> None:
         """Raise if arrays must be kept on the device but are too large for it.
@@ -109,10 +110,14 @@ class Placement:
 
     def _count_bytes(self, X: Any) -> int:
         """Return what arrays take on the device, those that are there already left out."""
-        itemsize = torch.finfo(torch.get_default_dtype()).bits // 8
         there = [isinstance(array, Tensor) and array.device.type != "cpu" for array in _list_arrays(X)]
-        sizes = [math.prod(array.shape) * itemsize for array in _list_arrays(X)]
+        sizes = [math.prod(array.shape) * self._count_item_bytes(array) for array in _list_arrays(X)]
         return sum(size for size, is_there in zip(sizes, there, strict=True) if not is_there)
+
+    def _count_item_bytes(self, values: np.ndarray | Tensor) -> int:
+        """Return what a number takes: a floating one, which integers may become, that of the module's."""
+        is_real = values.is_floating_point() if isinstance(values, Tensor) else values.dtype.kind == "f"
+        return self.dtype.itemsize if is_real else max(self.dtype.itemsize, values.dtype.itemsize)
 
     def _keep_on_host(self, values: np.ndarray | Tensor, *, cast: bool) -> HostRows:
         if isinstance(values, Tensor):
@@ -122,13 +127,18 @@ class Placement:
         return HostRows(values, self.device, dtype, self._get_memory_format(values))
 
     def _keep_on_device(self, values: np.ndarray | Tensor) -> Tensor:
-        tensor = self._as_tensor(values)
-        return tensor.contiguous(memory_format=self._get_memory_format(tensor))
-
-    def _as_tensor(self, values: np.ndarray | Tensor) -> Tensor:
         """Move values to the device, floating ones in the dtype of the module."""
-        tensor = _to_device(values, self.device)
-        return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
+        rows = view_tensor(values)
+        dtype = self.dtype if rows.is_floating_point() else rows.dtype
+        return send_whole(rows, self.device, dtype, self._get_memory_format(rows))
+
+    def _keep_targets(self, values: np.ndarray | Tensor) -> Tensor:
+        """Move targets to the device: on the CPU as they are, elsewhere no wider than the loss takes them."""
+        y = view_tensor(values)
+        narrow = y.dtype == torch.float64 and self.device.type != "cpu"
+        return send_whole(
+            y, self.device, torch.promote_types(self.dtype, torch.float32) if narrow else y.dtype
+        )
 
     def _get_memory_format(self, values: np.ndarray | Tensor) -> torch.memory_format:
         images = self.channels_last and values.ndim == 4
@@ -186,13 +196,6 @@ def _is_dense(X: Any) -> bool:
 def is_whole(X: Any, y: object) -> bool:
     """Whether examples and targets are arrays of numbers, which can be kept as whole tensors."""
     return (sparse.issparse(X) or _is_dense(X)) and _is_numeric(y)
-
-
-def _to_device(values: np.ndarray | Tensor, device: torch.device) -> Tensor:
-    """Move values to the device; torch takes neither read-only nor reversed arrays."""
-    if isinstance(values, np.ndarray):
-        values = np.require(values, requirements=["C", "W"])
-    return torch.as_tensor(values, device=device)
 
 
 def unwrap_subset(dataset: Any) -> Any:

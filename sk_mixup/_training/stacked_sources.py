@@ -86,4 +86,7 @@ class SingleSource:
         start = (area.first - self.first) * self.size
         rows = slice(start, start + n_steps * size)
         weight = None if self.weight is None else self.weight[rows]
-        return Part.make(area, [tensor[rows] for tensor in self.tensors], weight)
+        tensors = [tensor[rows] for tensor in self.tensors]
+        if area.last == self.last:
+            self.tensors = []  # what is not needed any more would push the rest out of the cache
+        return Part.make(area, tensors, weight)

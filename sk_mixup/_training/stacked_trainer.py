@@ -107,6 +107,7 @@ class StackedTrainer(ABC, Generic[T]):
                 for piece in pieces:
                     values = self.loss.compute_values(piece.kept, *piece.targets)
                     self.losses.write(piece.area, values.sum(dim=2))
+                del pieces, piece, steps  # before the next are made
             self._drop_out(n_left, self.lengths[0])
         return_weights([self.list_tensors(each) for each in self.trainers], self.weights, self.gradients)
         self._get_update().commit()

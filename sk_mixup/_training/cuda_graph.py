@@ -178,7 +178,7 @@ class _Kept:
         self.key: Hashable = None
         self.n_done = 0  # steps that were run as they are since the key changed
         self.recording: _Recording | None = None
-        self.recorded: Hashable = None  # the key of the recording
+        self.is_current = False  # whether the recording is one of the key
 
 
 _KEPT: WeakKeyDictionary[torch.optim.Optimizer, _Kept] = WeakKeyDictionary()
@@ -248,7 +248,7 @@ class GraphedStep:
         self.is_known, self.description = True, self.describe()
         key = self._make_key(*tensors)
         if self.description is None or key != self.kept.key:
-            self.kept.key, self.kept.n_done = key, 0
+            self.kept.key, self.kept.n_done, self.kept.is_current = key, 0, False
 
     def _make_key(self, *tensors: Tensor) -> Hashable:
         options = [
@@ -291,14 +291,14 @@ class GraphedStep:
     def _find_recording(self, *tensors: Tensor) -> _Recording:
         """Return what is kept, or a new recording where the step is not what it was."""
         kept = self.kept
-        if kept.recording is None or kept.recorded != kept.key:
+        if kept.recording is None or not kept.is_current:
             if self.describe() != self.description:
                 raise ValueError(
                     "cuda_graph must be False where forward changes attributes of the module; got True. Use "
                     "buffers that are written in place, or set cuda_graph=False."
                 )
             kept.key = self._make_key(*tensors)  # the optimizer has a state by now
-            kept.recording, kept.recorded = self._record(*tensors), kept.key
+            kept.recording, kept.is_current = self._record(*tensors), True
         for p, gradient in kept.recording.gradients:
             p.grad = gradient
         return kept.recording

@@ -14,18 +14,25 @@ from tests.helpers.fake_cuda import EmulatedGraph, emulate_graphs
 
 
 def train(
-    architecture: str, problem: str, lengths: list[int], *, cuda_graph: bool, **options: Any
+    architecture: str,
+    problem: str,
+    lengths: list[int],
+    *,
+    cuda_graph: bool,
+    n_epochs: int = 1,
+    **options: Any,
 ) -> list[Any]:
-    """Return nets that were trained as one for an epoch, each on so many rows."""
+    """Return nets that were trained as one for some epochs, each on so many rows."""
     X, y = make_rows(architecture), PROBLEMS[problem].y
     nets = [fit(architecture, problem, max_epochs=0, random_state=n, **options) for n in lengths]
-    epochs = []
-    for net, n in zip(nets, lengths, strict=True):
-        batches = draw_batches(net, X[:n], y[:n])
-        trainer = find_trainer(net, batches)
-        trainer.cuda_graph = cuda_graph
-        epochs.append(Epoch(trainer, batches, lambda *_: None, TorchStream(0)))
-    assert epochs[0].trainer.stack(epochs).run_epoch(lambda: None)
+    for _ in range(n_epochs):
+        epochs = []
+        for net, n in zip(nets, lengths, strict=True):
+            batches = draw_batches(net, X[:n], y[:n])
+            trainer = find_trainer(net, batches)
+            trainer.cuda_graph = cuda_graph
+            epochs.append(Epoch(trainer, batches, lambda *_: None, TorchStream(0)))
+        assert epochs[0].trainer.stack(epochs).run_epoch(lambda: None)
     return nets
 
 
@@ -49,6 +56,17 @@ def test_graph_is_recorded_anew_when_a_net_drops_out(monkeypatch: pytest.MonkeyP
     train("mlp", "classes", [44, 20], cuda_graph=True, batch_size=4)
     assert graphs.n_captures == 2
     assert graphs.n_replays == 11 - 2 * GraphedStep.n_warmup
+
+
+@pytest.mark.parametrize("architecture", ["mlp", "tanh"])
+def test_graph_of_a_stack_is_of_one_epoch(monkeypatch: pytest.MonkeyPatch, architecture: str) -> None:
+    options: dict[str, Any] = {"lengths": [45, 45], "n_epochs": 3, "batch_size": 4}
+    plain = train(architecture, "classes", cuda_graph=False, **options)
+    graphs = emulate_graphs(monkeypatch)
+    graphed = train(architecture, "classes", cuda_graph=True, **options)
+    assert graphs.n_captures == 3
+    for net, other in zip(graphed, plain, strict=True):
+        assert_same_nets(net, other)
 
 
 @pytest.mark.gpu

@@ -181,6 +181,19 @@ def test_what_has_changed_is_recorded_anew(
     assert graphs.n_captures == 2
 
 
+class Watched(Scaled):
+    """A module that no description does justice to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_forward_hook(lambda module, x, y: y * module.scale)
+
+
+def test_what_cannot_be_described_is_recorded_in_each_epoch(graphs: type[EmulatedGraph]) -> None:
+    assert_same(train_both(change_attribute, Watched))
+    assert graphs.n_captures == 4
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -217,11 +217,12 @@ class MixupNetMixin(MixedSteps):
     def initialize(self) -> Self:
         """Initialize the components, the weights from `random_state`."""
         self.generator_ = make_generator(self.random_state)
-        scaled = self.autocast == "float16"
-        self.scaler_ = torch.amp.GradScaler(torch.device(self.device or "cpu").type) if scaled else None
+        self.scaler_ = None
         rejoin_scheduler()
         with seeded_torch(draw_seed(self.generator_), alone=True):
             super().initialize()
+        if self.autocast == "float16":  # only now it is known where a net without a device of its own is
+            self.scaler_ = torch.amp.GradScaler(self._torch_device.type)
         return self
 
     @property

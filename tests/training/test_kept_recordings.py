@@ -413,6 +413,21 @@ def test_first_error_of_a_recording_is_raised_and_the_allocator_let_go(
     assert not thread.is_alive()
 
 
+def test_recording_that_does_not_begin_lets_the_allocator_go(
+    monkeypatch: pytest.MonkeyPatch, told: list[tuple[str, Any]]
+) -> None:
+    def refuse(self: Any, **options: Any) -> None:
+        raise _BrokenOffError("no capture now")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.cuda.CUDAGraph, "capture_begin", refuse)
+        patch.setattr(torch.cuda.CUDAGraph, "capture_end", lambda self: refuse(self))
+        step, x = make_step()
+        with pytest.raises(_BrokenOffError, match="no capture now"):
+            repeat(step, x)
+    assert [name for name, _ in told] == ["_cuda_endAllocateToPool", "_cuda_releasePool"]
+
+
 def test_recording_that_is_broken_off_without_an_error_says_so(told: list[tuple[str, Any]]) -> None:
     step, x = make_step()
     with pytest.raises(_BrokenOffError, match="previous error"):
@@ -430,6 +445,7 @@ READERS: dict[str, Callable[[Tensor], object]] = {
     "where": lambda x: torch.where(x > 0),
     "equal": lambda x: torch.equal(x, x),
     "sent": lambda x: torch.zeros(x.shape).to("meta"),
+    "number sent": lambda x: torch.zeros(()).to("meta"),
 }
 
 
@@ -568,6 +584,22 @@ def test_options_of_the_optimizer_are_its_own_again_after_an_error() -> None:
     with pytest.raises(ValueError, match="inside"), recordable(optimizer):
         raise ValueError("inside")
     assert optimizer.param_groups == before
+
+
+def test_rate_is_where_the_weights_are_now() -> None:
+    p = nn.Parameter(torch.zeros(2))
+    optimizer = torch.optim.Adam([p], lr=0.5, fused=True)
+    places = []
+    for device in ("cpu", "meta", "meta", "cpu"):
+        optimizer.param_groups[0]["params"] = [nn.Parameter(p.detach().to(device))]
+        with recordable(optimizer):
+            places.append(optimizer.param_groups[0]["lr"])
+    assert [rate.device.type for rate in places] == ["cpu", "meta", "meta", "cpu"]
+    assert places[1] is places[2]
+    optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(2))], "lr": 0.25})
+    with recordable(optimizer):
+        assert [float(group["lr"]) for group in optimizer.param_groups] == [0.5, 0.25]
+        assert optimizer.param_groups[0]["lr"] is places[3]
 
 
 # -- what is not recorded for several nets, and not on another device --------------------

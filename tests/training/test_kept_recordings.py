@@ -18,9 +18,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from sk_mixup import MixupClassifier, MixupRegressor
 from sk_mixup._training.cuda_graph import RECORDING, GraphedStep, check_recordable, recordable
 from sk_mixup._validation import check_graph_device
+from sk_mixup.modules import MLP
 from tests.helpers.architectures import (
     PROBLEMS,
     QUICK,
+    assert_close_nets,
     assert_same_nets,
     draw_batches,
     find_trainer,
@@ -643,3 +645,51 @@ def test_graph_where_the_module_is_left_on_a_gpu_is_asked_of_the_module() -> Non
     with FakeTensorMode():
         net.module_ = nn.ParameterList([torch.empty(2, device="cuda")])
         check_graph_device(net._torch_device)
+
+
+# -- on a device -------------------------------------------------------------------------
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def fit_on_device(module: Any, **options: Any) -> Any:
+    """Return a net that was fitted on the device; the rate is exact in single precision."""
+    options = {"device": "cuda", "batch_size": 8, "lr": 2**-6, "max_epochs": 3} | options
+    return MixupClassifier(module, **QUICK | options).fit(make_rows("mlp"), PROBLEMS["classes"].y)
+
+
+@pytest.mark.gpu
+@needs_cuda
+@pytest.mark.parametrize("module", [partial(MLP, 6, 3), Scaled])
+@pytest.mark.parametrize(
+    "optimizer", [*CAPTURABLE, torch.optim.Rprop, torch.optim.SGD, partial(torch.optim.Adam, foreach=True)]
+)
+def test_graph_with_every_optimizer_trains_on_a_device_as_the_step(
+    float64: None, module: Any, optimizer: Any
+) -> None:
+    graphed, plain = (fit_on_device(module, optimizer=optimizer, cuda_graph=g) for g in (True, False))
+    assert_close_nets(graphed, plain, rtol=1e-8, atol=1e-10, check_device=False)
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_device_goes_on_after_a_recording_that_was_broken_off() -> None:
+    step, x = make_step("cuda")
+    repeat(step, x, GraphedStep.n_warmup)
+    step.step = lambda x, kept: bool(x.sum().item())
+    with pytest.raises(RuntimeError, match=r"(?i)captur"):
+        repeat(step, x, 1)
+    torch.cuda.empty_cache()
+    assert torch.nn.functional.dropout(torch.ones(1000, device="cuda")).sum().item() > 0
+    assert fit_on_device(Scaled, cuda_graph=True).n_iter_ == 3
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_memory_of_a_device_does_not_grow_with_the_epochs() -> None:
+    net = fit_on_device(Scaled, cuda_graph=True)
+    held = []
+    for _ in range(20):
+        net.set_params(max_epochs=1).partial_fit(make_rows("mlp"), PROBLEMS["classes"].y)
+        held.append(torch.cuda.memory_reserved())
+    assert held[4:] == held[4:5] * 16

@@ -146,7 +146,12 @@ from sk_mixup.estimators._targets import (
     Targets,
     check_length,
 )
-from sk_mixup.estimators._temperature import find_temperature, read_scores
+from sk_mixup.estimators._temperature import (
+    find_temperature,
+    read_scores,
+    reading_temperature,
+    with_temperature,
+)
 from sk_mixup.mixing import RowFacts, Vicinity
 from sk_mixup.mixing.plan import INPUT
 from sk_mixup.stacking._scheduler import rejoin_scheduler
@@ -1182,6 +1187,11 @@ class MixupEstimator(MixupNetMixin):
                 write_state(paths.pop("f_params"), self.module_.state_dict(), self._get_learned().describe())  # type: ignore[arg-type]
                 if not any(value is not None for value in paths.values()):
                     return
+            if "module_" in vars(self) and not use_safetensors and files["f_params"] is not None:
+                state = with_temperature(self.module_.state_dict(), self._targets.temperature)
+                torch.save(state, paths.pop("f_params"))  # type: ignore[arg-type]
+                if not any(value is not None for value in paths.values()):
+                    return
             super().save_params(use_safetensors=use_safetensors, **paths)
 
     def load_params(
@@ -1218,7 +1228,9 @@ class MixupEstimator(MixupNetMixin):
             if use_safetensors and (file := files["f_params"]) is not None:
                 self._restore_learned(file)
             try:
-                super().load_params(checkpoint=checkpoint, use_safetensors=use_safetensors, **files)
+                with reading_temperature(vars(self).get("module_")) as found:
+                    super().load_params(checkpoint=checkpoint, use_safetensors=use_safetensors, **files)
+                self._targets = self._targets.at(found[-1]) if found else self._targets
             except NotInitializedError as error:
                 error.add_note(
                     "This file holds no sizes and no classes: call initialize() with module__<size>, and "

@@ -351,6 +351,11 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
         return True
 
     @property
+    def temperature_(self) -> float:
+        """What logits are divided by for predictions."""
+        return self._targets.temperature
+
+    @property
     def _method(self) -> Method:
         """The method, with the options that were given."""
         return choose_method(self.method, self.temperature, self.n_augmentations)

@@ -75,7 +75,7 @@ $(STAMP): pyproject.toml constraints.txt
 # errors. Examples whose text has not changed are not run again.
 DOCS := .venv-docs/bin
 docs: .venv-docs/.installed
-	OMP_NUM_THREADS=1 $(DOCS)/python -m pytest -q --doctest-glob="*.rst" --ignore=docs/generated docs/*.rst docs/guide
+	OMP_NUM_THREADS=1 $(DOCS)/python -m pytest -q -n 2 --doctest-glob="*.rst" --ignore=docs/generated docs/*.rst docs/guide
 	OMP_NUM_THREADS=1 $(DOCS)/sphinx-build -W --keep-going -q -b html -d build/docs/doctrees docs build/docs/html
 
 .venv-docs/.installed: pyproject.toml constraints.txt

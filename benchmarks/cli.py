@@ -39,7 +39,7 @@ def main(args: Sequence[str], *, benchmarks: Sequence[Command] | None = None, ro
     if args and args[0] == "--version":
         print(f"sk_mixup {sk_mixup.__version__}")
         return 0
-    found = find_benchmarks() if benchmarks is None else benchmarks
+    found = find_benchmarks(*args[:1]) if benchmarks is None else benchmarks
     commands = {item.name: item for item in (*found, report.make_command(found), smoke.make_command(found))}
     if not args or args[0] in {"-h", "--help"}:
         print(list_commands(commands))

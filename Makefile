@@ -7,10 +7,16 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-compile -c constraints.
 # Two processes of one thread each: small nets gain nothing from threads.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test checks test-fast test-clients test-skorch test-wheel lint types imports report smoke house docs fuzz test-lowest clean
+DEVICE ?= cuda
+
+.PHONY: demo gpu test checks test-fast test-clients test-skorch test-wheel lint types imports report smoke house docs fuzz test-lowest clean
 
 demo: $(STAMP)
 	$(BIN)/python -m benchmarks uci --seeds 5 --out build/demo
+
+# Everything that needs a GPU; MINUTES=9 does a part of it, and the same command goes on. DEVICE=cpu rehearses it.
+gpu: $(STAMP)
+	$(BIN)/python -m benchmarks gpu --device $(DEVICE) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 # The slow tests run what `make smoke` runs; those of clients are among them.
 test: $(STAMP)

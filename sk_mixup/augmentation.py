@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -92,7 +91,7 @@ def crop_and_flip(padding: int = 4, *, flip: bool = True, fill: float | Sequence
     Notes
     -----
     The draws are from torch's global generator on the device, which a fit seeds from ``random_state``;
-    nothing waits for the device. On a GPU several batches are changed by one call.
+    nothing waits for the device.
 
     Examples
     --------
@@ -132,7 +131,6 @@ class _PerImage:
 
 @dataclass(frozen=True)
 class _CropAndFlip:
-    rowwise: ClassVar[bool] = True  # several batches may be changed by one call
     padding: int
     flip: bool
     fill: tuple[float, ...]

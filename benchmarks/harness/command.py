@@ -23,7 +23,10 @@ OUT = Path("build/results")
 # Where a run is made and stored, not what it computes: two runs that differ only in these share
 # their records, and none of them is written into a result.
 EXECUTION_FIELDS = frozenset(
-    {"preset", "data_dir", "download", "out", "record", "work", "n_jobs", "models", "measured_only"}
+    {
+        *("preset", "data_dir", "download", "out", "record", "work", "n_jobs", "models", "measured_only"),
+        *("minutes", "only"),
+    }
 )
 SEEDS_PREFIX = "seeds_"
 

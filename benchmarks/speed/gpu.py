@@ -1,16 +1,18 @@
 """The lines of ``speed`` that need a CUDA device."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from benchmarks.harness.fitting import count_batches
 from benchmarks.harness.interleaved_timing import interleave, list_times
 from benchmarks.peers.contenders import SmallConvNet, make_fits, make_images, make_net, make_table
 from sk_mixup.mixing import mix_rows
 
-__all__ = ["time_gpu"]
+__all__ = ["time_gpu", "time_mixing_kernel"]
 
 N_ROWS, N_FEATURES, N_CLASSES, BATCH_SIZE = 50_000, 54, 7, 128
 N_IMAGES, EPOCHS = 16_384, 3
@@ -20,7 +22,8 @@ MIX_SHAPE = (65_536, 1024)  # 256 MiB in float32: far beyond the caches
 def time_gpu(case: str, n_rounds: int, device: str) -> Iterator[dict[str, Any]]:
     """Return the records of one comparison on a CUDA device."""
     if case == "mixing":
-        return _measure_bandwidth(n_rounds, device)
+        speeds = time_mixing_kernel(n_rounds, device)
+        return list_times(speeds, scale=1e-9, part="gpu", case=case, unit="GB/s")
     contenders = _make_table_fits(device) if case == "fit" else _make_image_fits(device)
     n_samples = N_ROWS if case == "fit" else N_IMAGES
     count = EPOCHS * count_batches(n_samples, BATCH_SIZE)
@@ -53,21 +56,39 @@ def _make_image_fits(device: str) -> dict[str, Callable[[], Any]]:
     return {**fits, "erm": make_fit(0, {})}
 
 
-def _measure_bandwidth(n_rounds: int, device: str) -> Iterator[dict[str, Any]]:
-    """Return bytes that must be read and written, over the time it takes."""
-    x = torch.randn(MIX_SHAPE, device=device)
+def time_mixing_kernel(
+    n_rounds: int,
+    device: str,
+    *,
+    shape: tuple[int, int] = MIX_SHAPE,
+    dtype: torch.dtype = torch.float32,
+    compiled: bool = False,
+) -> dict[str, list[float]]:
+    """Return bytes that must be read and written over the seconds it takes: the kernel, and a device copy.
+
+    `compiled` adds the paper's formula, compiled.
+    """
+    x = torch.randn(shape, device=device).to(dtype)
     into = torch.empty_like(x)
     index = torch.stack([torch.arange(len(x)), torch.randperm(len(x))]).to(device)
-    lam = torch.rand(1, len(x), device=device)
-    weights = torch.cat([lam, 1 - lam])
-    moved = {"mix": 3 * x.nbytes, "copy": 2 * x.nbytes}
-    contenders = {"mix": lambda: mix_rows(x, index, weights), "copy": lambda: into.copy_(x)}
+    lam = torch.rand(1, len(x), device=device).to(dtype)
+    weights, column = torch.cat([lam, 1 - lam]), lam.view(-1, 1)
+    contenders: dict[str, Callable[[], Any]] = {
+        "mix": lambda: mix_rows(x, index, weights),
+        "copy": lambda: into.copy_(x),
+    }
+    if compiled:
+        contenders["compiled"] = partial(torch.compile(_mix_pairs), x, index, column)
     repeats = 20
     seconds = interleave(
         {name: _repeat(function, repeats) for name, function in contenders.items()}, n_rounds, device=device
     )
-    speeds = {name: [moved[name] / value for value in values] for name, values in seconds.items()}
-    return list_times(speeds, scale=1e-9 * repeats, part="gpu", case="mixing", unit="GB/s")
+    moved = {name: (2 if name == "copy" else 3) * repeats * x.nbytes for name in contenders}
+    return {name: [moved[name] / value for value in values] for name, values in seconds.items()}
+
+
+def _mix_pairs(x: Tensor, index: Tensor, lam: Tensor) -> Tensor:
+    return torch.lerp(x[index[1]], x[index[0]], lam)
 
 
 def _repeat(function: Callable[[], Any], times: int) -> Callable[[], None]:

@@ -68,6 +68,7 @@ FACTORS: Mapping[str, Mapping[str, Level]] = {
     "batch_size": {f"{size}": {"batch_size": size} for size in (16, 64)},
     "weight decay": {f"{weight:g}": _decay(weight) for weight in (0.1, 1.0)},
     "dropout": {f"{share:g}": {"module__dropout": share} for share in (0.1, 0.5)},
+    "temperature": {"none": {"calibrate": False}},
     "hidden units": {"256, 256": {"module__hidden_layer_sizes": (256, 256)}},
 }
 

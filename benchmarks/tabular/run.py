@@ -251,7 +251,7 @@ def describe_protocol(config: Config, missing: dict[str, str]) -> str:
         "regression), scikit-learn's MLP (targets standardised), ours; behind skrub's for trees: forest, "
         "HistGradientBoosting; on the categories themselves CatBoost, LightGBM, and, medians for missing "
         "numbers RealMLP-TD-S and TabM-D of pytabkit. TabM's module is trained with mixup, AdamW and batches "
-        "of 256. "
+        "of 256, without temperature. "
         f"{config.n_folds} folds, repeated at most {config.seeds_small} times on tables of at most "
         f"{config.large_rows} rows, {config.seeds_large} on larger ones; {config.seeds_slow} for the slow "
         f"contenders (RealMLP and TabM, on at most {config.slow_rows} rows) and for all on wrong labels. "

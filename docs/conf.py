@@ -29,9 +29,12 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_theme = "pydata_sphinx_theme"
 html_title = "sk-mixup"
+html_favicon = "_static/mark.svg"
+smartquotes = False  # --data-dir is no dash
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
+    "logo": {"image_light": "_static/mark.svg", "image_dark": "_static/mark.svg", "text": "sk-mixup"},
     "navigation_with_keys": False,
     "show_toc_level": 2,
     "navbar_align": "left",
@@ -53,6 +56,7 @@ nitpick_ignore_regex = [
 
 autosummary_generate = True
 autodoc_typehints = "none"
+autodoc_preserve_defaults = True
 autodoc_member_order = "groupwise"
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False

@@ -17,14 +17,29 @@ class Limits:
     ----------
     stack_elements : int
         Numbers, inputs and outputs, of all nets of a stack that are mixed at once.
+    stack_flops : int
+        Operations of a module's matrix products and convolutions in one batch with which ``vmap`` still pays.
+    prediction_rows : int
+        Rows of a table in each block that is predicted.
+    augment_elements : int
+        Numbers of images that are augmented at once; a batch at least.
     """
 
     stack_elements: int
+    stack_flops: int
+    prediction_rows: int
+    augment_elements: int
 
 
-# On the CPU what is mixed should stay in the cache; elsewhere each call costs the time of a thousand numbers.
-ACCELERATOR = Limits(stack_elements=2**27)
-LIMITS = {"cpu": Limits(stack_elements=2**21)}
+# On the CPU what is mixed should stay in the cache. Measured at batch 16 with layers of 128 units, stacks of
+# 2, 5 and 20 by `vmap` took 1.8, 0.9 and 0.6 of the time of single nets; convolutions of 32x32 images at
+# batch 128 took twice that time. Rows: see estimators/_block_sizes.py.
+CPU = Limits(stack_elements=2**21, stack_flops=2**21, prediction_rows=256, augment_elements=1)
+LIMITS = {"cpu": CPU}
+# Elsewhere each call costs the time of many numbers. None of this was measured on a GPU yet. `stack_flops`
+# is to be: `vmap` makes grouped convolutions, which are slow; compare stacks of small convolutional nets
+# with single ones in `benchmarks gpu`, and take the size at which they are level.
+ACCELERATOR = Limits(stack_elements=2**27, stack_flops=2**28, prediction_rows=2**14, augment_elements=2**23)
 
 
 def get_limits(device: torch.device) -> Limits:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -91,7 +92,7 @@ def crop_and_flip(padding: int = 4, *, flip: bool = True, fill: float | Sequence
     Notes
     -----
     The draws are from torch's global generator on the device, which a fit seeds from ``random_state``;
-    nothing waits for the device.
+    nothing waits for the device. On a GPU several batches are changed by one call.
 
     Examples
     --------
@@ -131,6 +132,7 @@ class _PerImage:
 
 @dataclass(frozen=True)
 class _CropAndFlip:
+    rowwise: ClassVar[bool] = True  # several batches may be changed by one call
     padding: int
     flip: bool
     fill: tuple[float, ...]

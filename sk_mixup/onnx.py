@@ -18,6 +18,7 @@ from sk_mixup.estimators import MixupClassifier, MixupRegressor, SemiSupervisedM
 from sk_mixup.estimators._base import MixupEstimator
 from sk_mixup.estimators._indicators import Indicators
 from sk_mixup.estimators._links import SIGMOID, SIGMOID_COLUMNS, SOFTMAX, keep, make_columns
+from sk_mixup.estimators._links import Link as NetLink
 from sk_mixup.estimators._pixel_labels import PixelLabels
 from sk_mixup.estimators._standardized import StandardizedValues
 from sk_mixup.modules import MLP
@@ -167,7 +168,8 @@ def _predict(graph: _Graph, operator: Operator) -> str:
     """Add the network and its link; return the predictions in double precision, as the net makes them."""
     net: MixupEstimator = operator.raw_operator
     _check_net(net)
-    link = LINKS.get(net._get_predict_nonlinearity())
+    chosen = net._get_predict_nonlinearity()
+    link = LINKS.get(chosen.at(1.0) if isinstance(chosen, NetLink) else chosen)
     if link is None:
         raise ValueError(
             "predict_nonlinearity must be 'auto' or None to be converted to ONNX; got "
@@ -181,6 +183,8 @@ def _predict(graph: _Graph, operator: Operator) -> str:
     if isinstance(net._targets, StandardizedValues):
         mean, std = map(graph.hold, net._targets.scale)
         output = graph.add("Add", graph.add("Mul", output, std), mean)
+    if isinstance(chosen, NetLink) and chosen.temperature != 1:
+        output = graph.add("Div", output, graph.hold(np.array(chosen.temperature)))
     return link(graph, output)
 
 

@@ -30,7 +30,7 @@ from benchmarks.harness.fitting import CLIP, derive_seed, make_folds
 from benchmarks.harness.journal import Journal
 from benchmarks.harness.rules import Count, Known, Several, Within
 from benchmarks.harness.runner import run_tasks
-from benchmarks.tabular.contenders import CONTENDERS, Job, find_missing_contenders
+from benchmarks.tabular.contenders import CONTENDERS, SLOW_FOR_CATBOOST, Job, find_missing_contenders
 from benchmarks.tabular.summary import describe_finding, draw_ranks, summarise, tabulate
 from sk_mixup.inspection import reliability_curve
 
@@ -85,7 +85,8 @@ class Config(BaseConfig):
     def count_repeats(self, table: Frame, contender: str, noise: float) -> int:
         """Return the repeats of a contender on a table: 0 where it is left out."""
         is_slow, n_rows = CONTENDERS[contender].is_slow, len(table.X)
-        if (noise and (is_slow or table.is_real)) or (is_slow and n_rows > self.slow_rows):
+        is_left_out = table.name in CONTENDERS[contender].left_out or (is_slow and n_rows > self.slow_rows)
+        if is_left_out or (noise and (is_slow or table.is_real)):
             return 0
         default = self.seeds_large if n_rows > self.large_rows else self.seeds_small
         return min(self.n_seeds or default, self.seeds_slow if is_slow or noise else default)
@@ -255,6 +256,7 @@ def describe_protocol(config: Config, missing: dict[str, str]) -> str:
         f"{config.n_folds} folds, repeated at most {config.seeds_small} times on tables of at most "
         f"{config.large_rows} rows, {config.seeds_large} on larger ones; {config.seeds_slow} for the slow "
         f"contenders (RealMLP and TabM, on at most {config.slow_rows} rows) and for all on wrong labels. "
+        f"CatBoost was not run on {', '.join(SLOW_FOR_CATBOOST)}, where a fit takes minutes. "
         "Means and ranks are over the folds that all contenders of a table share. Wrong labels are another "
         "class's, each as likely. NLL in nats, probabilities clipped at 1e-12; RMSE and mean absolute error "
         "(the CRPS of a point) in standard deviations of the table's targets. Seconds are of CPU time, "

@@ -18,7 +18,7 @@ from benchmarks.harness.paired_differences import (
     summarise_pairs,
 )
 from benchmarks.harness.ranks import Ranking, draw_critical_difference, rank_methods
-from benchmarks.tabular.contenders import CONTENDERS, ENSEMBLE, OURS, PLAIN
+from benchmarks.tabular.contenders import ENSEMBLE, OURS, PLAIN
 
 __all__ = ["describe_finding", "draw_ranks", "keep_shared", "summarise", "tabulate"]
 
@@ -40,21 +40,31 @@ BEATEN = ("MLP of scikit-learn", "forest", "HistGradientBoosting", "linear", "Re
 def summarise(records: Sequence[Row], *, test_ratio: float) -> Rows:
     """Return rows of contenders over all tables, by part and scope, then rows of tables.
 
-    A part is a task and a share of wrong labels. Its scope is whether the slow contenders are among those
-    compared: then there are fewer tables. Means and ranks are over the folds that all of a scope share;
-    a row of a table has the differences from ours over the folds that the two share.
+    A part is a task and a share of wrong labels, a scope some contenders on the tables that they share. Means
+    and ranks are over the folds that all of a scope share; a row of a table has the differences from ours
+    over the folds that the two share.
     """
     rows: Rows = []
     groups = [group for _, group in sorted(group_records(records, "task", "noise").items())]
     for group in groups:
-        quick = [record for record in group if not CONTENDERS[record["contender"]].is_slow]
-        for scope, part in {"with slow ones": group, "quick": quick}.items():
-            kept = keep_shared(part)
-            if kept and (scope == "quick" or len(part) > len(quick)):
-                rows += _rank(kept, scope)
+        for names in _find_scopes(group):
+            rows += _rank(keep_shared([record for record in group if record["contender"] in names]))
     for group in groups:
         rows += _compare_tables(group, test_ratio)
     return fill_columns(rows)
+
+
+def _find_scopes(records: Sequence[Row]) -> list[list[str]]:
+    """Return the contenders of all tables, then each time those that were run on fewer beside them."""
+    tables: dict[str, set[str]] = {}
+    for record in records:
+        tables.setdefault(record["contender"], set()).add(record["dataset"])
+    names = sorted(tables, key=lambda name: -len(tables[name]))
+    shared = [
+        frozenset.intersection(*(frozenset(tables[n]) for n in names[: k + 1])) for k in range(len(names))
+    ]
+    ends = [k for k, found in enumerate(shared) if found and shared[k + 1 : k + 2] != [found]]
+    return [names[: k + 1] for k in ends]
 
 
 def keep_shared(records: Sequence[Row]) -> list[Row]:
@@ -64,10 +74,10 @@ def keep_shared(records: Sequence[Row]) -> list[Row]:
     return [record for cell in cells if len(cell) == n_contenders for record in cell]
 
 
-def _rank(records: Sequence[Row], scope: str) -> Rows:
+def _rank(records: Sequence[Row]) -> Rows:
     task, noise = records[0]["task"], records[0]["noise"]
     names, tables = (list(dict.fromkeys(r[column] for r in records)) for column in ("contender", "dataset"))
-    groups = group_records(records, "dataset", "contender")
+    groups, scope = group_records(records, "dataset", "contender"), f"{len(names)} contenders"
 
     def average(column: str, mean: Callable[[list[float]], Any] = np.mean) -> np.ndarray:
         """Return each table's mean of each contender, of shape (n_tables, n_names)."""

@@ -38,7 +38,7 @@ nets = {}
 for name, alpha in {"plain training": 0, "mixup, α = 8": 8}.items():
     watch = MemorizationErrors(X_train, y_train, y_true, X_test=X_test, y_test=y_test)
     net = MixupClassifier(
-        conv, alpha=alpha, max_epochs=40, lr=3e-3, early_stopping=False, callbacks=[watch], random_state=0
+        conv, alpha=alpha, max_epochs=35, lr=3e-3, early_stopping=False, callbacks=[watch], random_state=0
     )
     nets[name] = net.fit(X_train, y_train)
 

@@ -28,7 +28,7 @@ for seed in range(3):
     options = {"max_epochs": 100, "early_stopping": False, "random_state": seed}
     plain = MixupClassifier(alpha=0, **options).fit(X_train[chosen], y_train[chosen])
     mixed = MixupClassifier(alpha=0.2, **options).fit(X_train[chosen], y_train[chosen])
-    both = SemiSupervisedMixupClassifier(max_epochs=40, unlabeled_weight=30, random_state=seed)
+    both = SemiSupervisedMixupClassifier(max_epochs=30, unlabeled_weight=30, random_state=seed)
     both.fit(X_train, y_partial)
     for name, net in zip(errors, (plain, mixed, both), strict=True):
         errors[name].append(100 - 100 * net.score(X_test, y_test))

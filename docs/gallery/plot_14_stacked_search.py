@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from sk_mixup import MixupClassifier, stacked
 
 X, y = load_breast_cancer(return_X_y=True)
-model = make_pipeline(StandardScaler(), MixupClassifier(max_epochs=30, early_stopping=False, random_state=0))
+model = make_pipeline(StandardScaler(), MixupClassifier(max_epochs=25, early_stopping=False, random_state=0))
 alphas, rates = [0, 0.1, 0.4, 1], [1e-4, 3e-4, 1e-3, 3e-3]
 grid = {"mixupclassifier__alpha": alphas, "mixupclassifier__lr": rates}
 search = GridSearchCV(model, grid, scoring="neg_log_loss", cv=3, refit=False)

@@ -400,10 +400,13 @@ class PlannedBatches:
         sizes : list of int
             Rows in each batch; only the last of the epoch may differ from the others.
         """
-        mixes_hidden = self.plan.mixes_hidden
-        gathers = self.rows.on_device and (self.plan.within_batch or not mixes_hidden)
-        edges = [*range(0, len(self), n_batches if gathers or not mixes_hidden else 1), len(self)]
-        yield from self._gather(edges) if gathers else self._load(edges)
+        gathers = self.rows.on_device and (self.plan.within_batch or not self.plan.mixes_hidden)
+        edges = [*range(0, len(self), n_batches), len(self)]
+        yield from self._gather(edges) if gathers else self.iterate_loaded(n_batches)
+
+    def iterate_loaded(self, n_batches: int) -> Iterator[tuple[Batch, list[int]]]:
+        """Yield the same with all rows loaded; batches that are mixed inside the network are not joined."""
+        return self._load([*range(0, len(self), 1 if self.plan.mixes_hidden else n_batches), len(self)])
 
     def _gather(self, edges: Sequence[int]) -> Iterator[tuple[Block, list[int]]]:
         """Yield the batches from one edge to the next, whose rows are gathered as they are mixed."""

@@ -90,7 +90,10 @@ class MixupNetMixin(MixedSteps):
     augment : callable, default=None
         Called with each training batch's inputs, a tensor on the device, before mixing;
         returns as many rows. A transform of torchvision draws once for all images, and for
-        each by ``sk_mixup.augmentation.per_image(transform)``.
+        each by ``sk_mixup.augmentation.per_image(transform)``. One that changes each example by
+        itself and keeps shape and dtype may say so by an attribute ``rowwise = True``, as that of
+        ``crop_and_flip`` does: it takes part in the fast epochs and in CUDA graphs, and is given
+        several batches at once off the CPU.
 
     autocast : {None, 'bfloat16', 'float16'}, default=None
         Mixed precision of the forward pass; 'float16' scales the loss.
@@ -217,11 +220,12 @@ class MixupNetMixin(MixedSteps):
     def initialize(self) -> Self:
         """Initialize the components, the weights from `random_state`."""
         self.generator_ = make_generator(self.random_state)
-        scaled = self.autocast == "float16"
-        self.scaler_ = torch.amp.GradScaler(torch.device(self.device or "cpu").type) if scaled else None
+        self.scaler_ = None
         rejoin_scheduler()
         with seeded_torch(draw_seed(self.generator_), alone=True):
             super().initialize()
+        if self.autocast == "float16":  # only now it is known where a net without a device of its own is
+            self.scaler_ = torch.amp.GradScaler(self._torch_device.type)
         return self
 
     @property

@@ -153,7 +153,7 @@ def choose_trainer(net: SkorchNet, batches: object, fit_params: Mapping[str, obj
     trainer : Trainer or str
         The reason wherever the epoch must run step by step: for a criterion without a
         closed form, steps of a subclass, callbacks that look at batches or gradients,
-        half precision, augmentation, inputs that are no array of floats.
+        half precision, augmentation that is not `rowwise`, inputs that are no array of floats.
     """
     if net._watchers.look_at_batches(training=True):
         return "a callback has hooks round a batch"
@@ -183,7 +183,7 @@ def find_own_step(net: SkorchNet) -> str:
     """Return in words what a training step is beside what this library and skorch make of it."""
     if (net._modules, net._criteria, net._optimizers) != (["module"], ["criterion"], ["optimizer"]):
         return "there are several modules, criteria or optimizers"
-    if net.augment is not None:
+    if net.augment is not None and not getattr(net.augment, "rowwise", False):
         return "augment is called on each batch"
     if net.scaler_ is not None:
         return "autocast='float16' scales the loss step by step"

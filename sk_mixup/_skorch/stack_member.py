@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from skorch.utils import to_device
 import torch
 
 from sk_mixup._random import TorchStream, find_stream
+from sk_mixup._training.optimizer_step import place_state
 from sk_mixup._warning import warn_user
 from sk_mixup.stacking._scheduler import find_task
 
@@ -64,6 +64,7 @@ class StackMember(Protocol):
 def on_device_of_stack(net: StackMember) -> Iterator[None]:
     """Train where :func:`sk_mixup.stacked` says, and be back on the net's own device afterwards."""
     task, own = find_task(), net.device
+    _place_states(net, None)  # it may have been loaded since
     if task is None or task.scheduler.device in (None, own):
         yield
         return
@@ -80,6 +81,11 @@ def _move_to(net: StackMember, device: Any) -> None:
         return
     for name in (*net._modules, *net._criteria):
         getattr(net, f"{name}_").to(device)
-    for name in net._optimizers:
-        for state in getattr(net, f"{name}_").state.values():
-            state.update({key: to_device(value, device) for key, value in state.items()})
+    _place_states(net, device)
+
+
+def _place_states(net: StackMember, device: torch.device | str | None) -> None:
+    for name in net._optimizers if net.initialized_ else ():
+        optimizer = vars(net).get(f"{name}_")
+        if isinstance(optimizer, torch.optim.Optimizer):
+            place_state(optimizer, device)

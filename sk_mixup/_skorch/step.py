@@ -159,7 +159,7 @@ class MixedSteps(NeuralNet):
                 f"criterion {type(self.criterion_).__name__} has no gradient in closed form here; "
                 "nets are stacked with CrossEntropyLoss, BCEWithLogitsLoss and MSELoss, averaged"
             )
-        return TrainingStep(
+        trainer = TrainingStep(
             self.module_,
             self.optimizer_,
             loss,
@@ -169,6 +169,9 @@ class MixedSteps(NeuralNet):
             is_cast=bool(self.autocast or torch.is_autocast_enabled(self._torch_device.type)),
             cuda_graph=self.cuda_graph,
         ).build_trainer(rows, hidden)
+        if training and self.augment is not None and isinstance(trainer, Trainer):
+            trainer.augment = self._augment_batch
+        return trainer
 
     def _find_own_step(self) -> str:
         """Return in words what a training step is beside what this library and skorch make of it."""

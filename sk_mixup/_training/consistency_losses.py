@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 
+from sk_mixup._tensors import copy_all
 from sk_mixup._training.averages import average_rows
 from sk_mixup._training.mixed_targets import smooth_targets
 from sk_mixup._validation import check_choice
@@ -130,9 +131,10 @@ def update_average(average: Sequence[Tensor], values: Sequence[Tensor], decay: f
     Running statistics are averaged like the weights: they are means over rows that the trained weights
     of the same steps have seen, so both come from the same steps in the same shares.
     """
+    moved, copied = list[tuple[Tensor, Tensor]](), list[tuple[Tensor, Tensor]]()
+    for pair in zip(average, values, strict=True):
+        (moved if pair[0].is_floating_point() or pair[0].is_complex() else copied).append(pair)
     with torch.no_grad():
-        for mean, value in zip(average, values, strict=True):
-            if mean.is_floating_point() or mean.is_complex():
-                mean.lerp_(value, 1 - decay)
-            else:
-                mean.copy_(value)
+        if moved:
+            torch._foreach_lerp_([mean for mean, _ in moved], [value for _, value in moved], 1 - decay)
+        copy_all(copied)

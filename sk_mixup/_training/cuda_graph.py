@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import zip_longest
 import threading
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -40,6 +41,7 @@ READING = {
     )
 }
 INDEXING = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_")
+COPYING = ("aten::_to_copy", "aten::copy_")
 MASKS = (torch.bool, torch.uint8)
 
 
@@ -88,8 +90,9 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         out = func(*args, **(kwargs or {}))
         name = func._schema.name
         masks = _find_tensors(args[1]) if name in INDEXING else []
-        # A number may lie on the host, for it is recorded as it is.
-        moved = [part for part in _find_tensors((args, kwargs)) if part.ndim] + _find_tensors(out)
+        # A number that is reckoned with may lie on the host, for it is recorded as it is.
+        given = [part for part in _find_tensors((args, kwargs)) if part.ndim or name in COPYING]
+        moved = given + _find_tensors(out)
         is_moved = len({part.device.type for part in moved}) > 1
         if name in READING or is_moved or any(mask.dtype in MASKS for mask in masks):
             self.waits.append(name)
@@ -109,11 +112,12 @@ def recordable(optimizer: torch.optim.Optimizer) -> Iterator[None]:
 
     A recorded step so follows a schedule. The rates are read in single precision, as torch's kernels do.
     """
-    groups, rates = optimizer.param_groups, _find_kept(optimizer).rates
+    groups, kept = optimizer.param_groups, _find_kept(optimizer)
     before = [dict(group) for group in groups]
-    rates.extend(_make_rate(group) for group in groups[len(rates) :])
+    pairs = zip_longest(groups, kept.rates[: len(groups)])
+    kept.rates = [_find_rate(group, rate) for group, rate in pairs]
     try:
-        for group, rate in zip(groups, rates, strict=True):
+        for group, rate in zip(groups, kept.rates, strict=True):
             if "capturable" in group:
                 group["capturable"] = True
             if _takes_rate(group):
@@ -138,9 +142,11 @@ def _note_replays(optimizer: torch.optim.Optimizer) -> None:
                     increment_version(tensor)
 
 
-def _make_rate(group: dict[str, Any]) -> Tensor:
+def _find_rate(group: dict[str, Any], kept: Tensor | None) -> Tensor:
     """Return a place for a learning rate; the fused kernels on a GPU read a float32."""
     device = group["params"][0].device
+    if kept is not None and kept.device == device:
+        return kept
     return torch.empty((), dtype=torch.float32 if device.type == "cuda" else torch.float64, device=device)
 
 
@@ -284,8 +290,13 @@ class GraphedStep:
                 _STREAMS[self.device] = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
             stream, current = _STREAMS[self.device], torch.cuda.current_stream(self.device)
             stream.wait_stream(current)
-            with torch.cuda.stream(stream):
-                yield
+            try:
+                with torch.cuda.stream(stream):
+                    yield
+            except BaseException:
+                with suppress(RuntimeError):  # the first error is the one that tells
+                    current.wait_stream(stream)
+                raise
             current.wait_stream(stream)
 
     def _find_recording(self, *tensors: Tensor) -> _Recording:
@@ -309,9 +320,9 @@ class GraphedStep:
             self.kept.pool = torch.cuda.graph_pool_handle()
         with self._on_stream():
             graph = torch.cuda.CUDAGraph()
-            # Others may allocate meanwhile.
-            graph.capture_begin(pool=self.kept.pool, capture_error_mode="thread_local")
             try:
+                # Others may allocate meanwhile.
+                graph.capture_begin(pool=self.kept.pool, capture_error_mode="thread_local")
                 self.step(*inputs)
                 graph.capture_end()
             except BaseException as error:

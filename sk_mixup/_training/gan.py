@@ -18,7 +18,7 @@ from sk_mixup._data.storage import align
 from sk_mixup._tensors import gather_rows, send
 from sk_mixup._training.epoch import Epoch, Record
 from sk_mixup._training.module_structure import describe_attributes, describe_module, find_linear_layers
-from sk_mixup._training.optimizer_step import FusedUpdate
+from sk_mixup._training.optimizer_step import FusedUpdate, place_state
 from sk_mixup._training.stacked_optimizer_step import (
     StackedUpdate,
     describe_optimizer,
@@ -130,9 +130,7 @@ class Player:
     def move_to(self, device: str | torch.device) -> None:
         """Put the net and the optimizer's state on a device."""
         self.module.to(device)
-        for state in self.optimizer.state.values():
-            tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
-            state.update({name: value.to(device) for name, value in tensors.items()})
+        place_state(self.optimizer, device)
 
 
 @dataclass(frozen=True, eq=False)

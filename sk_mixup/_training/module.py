@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sk_mixup._data.batches import PlannedBatches
 from sk_mixup._data.virtual_examples import mixing_at
-from sk_mixup._devices import Limits
+from sk_mixup._devices import Limits, get_limits
 from sk_mixup._random import TorchStream
 from sk_mixup._training.epoch import Epoch, Stack
 from sk_mixup._training.losses import Loss
@@ -35,11 +35,7 @@ class ModuleTrainer(Trainer):
     """
 
     draws: ClassVar[bool] = True
-    # On the CPU `vmap` pays for small nets only: measured at batch 16 with layers of 128 units,
-    # stacks of 2, 5 and 20 took 1.8, 0.9 and 0.6 of the time of single nets; convolutions of
-    # 32x32 images at batch 128 took twice that time.
     fewest_stacked: ClassVar[int] = 4
-    most_flops: ClassVar[int] = 2**21
 
     def __init__(
         self,
@@ -81,9 +77,9 @@ class ModuleTrainer(Trainer):
 
     def is_worth_stacking(self, batches: PlannedBatches, n_nets: int) -> bool:
         """Whether a stack of so many nets is faster than one net after the other."""
-        if self.get_device().type != "cpu":
-            return n_nets > 1
-        return n_nets >= self.fewest_stacked and self.count_flops(batches) <= self.most_flops
+        device = self.get_device()
+        fewest = self.fewest_stacked if device.type == "cpu" else 2
+        return n_nets >= fewest and self.count_flops(batches) <= get_limits(device).stack_flops
 
     def count_flops(self, batches: PlannedBatches) -> int:
         """Return the operations of the matrix products and convolutions of one batch; 0 if unknown."""

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 from torch.optim import optimizer as _optimizer
 
-__all__ = ["FusedUpdate", "is_plain_step"]
+__all__ = ["FusedUpdate", "is_plain_step", "place_state"]
+
+# What an optimizer counts of a parameter in host memory.
+HOST_COUNTS = ("step", "mu_product")
 
 
 class FusedUpdate:
@@ -106,6 +109,22 @@ class _AdamKernel:
 def _list_trained(group: dict[str, Any]) -> list[Tensor]:
     """Return the parameters of a group that have a gradient."""
     return [p for p in group["params"] if p.grad is not None]
+
+
+def place_state(optimizer: torch.optim.Optimizer, device: torch.device | str | None = None) -> None:
+    """Move an optimizer's state to a device, or leave it where it is; what the host reads is kept there.
+
+    Whatever moves or loads a net moves its counts of steps, too. An optimizer that is neither fused nor
+    capturable would then wait for the device, in each step and for each parameter.
+    """
+    for group in optimizer.param_groups:
+        is_read = not (group.get("fused") or group.get("capturable"))
+        for state in filter(None, map(optimizer.state.get, group["params"])):
+            stay = HOST_COUNTS if is_read and "eta" not in state else ()  # ASGD has its own on the device
+            for name, value in state.items():
+                where = "cpu" if name in stay else device
+                if isinstance(value, Tensor) and where is not None and value.device != torch.device(where):
+                    state[name] = value.to(where)
 
 
 def _has_state(optimizer: torch.optim.Optimizer) -> bool:

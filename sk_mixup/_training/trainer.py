@@ -15,6 +15,7 @@ from torch import Tensor
 from sk_mixup._data.batches import Batch, Block, PlannedBatches
 from sk_mixup._data.storage import ALIGNMENT
 from sk_mixup._data.virtual_examples import HiddenMixing
+from sk_mixup._devices import get_limits
 from sk_mixup._training.averages import sum_batches
 from sk_mixup._training.cuda_graph import GraphedStep, check_stack_recordable, recordable
 from sk_mixup._training.epoch import Epoch, Record, Stack
@@ -57,6 +58,8 @@ class Trainer(ABC):
     target_elements = TARGET_ELEMENTS
     guard: Callable[[], AbstractContextManager[None]] = torch.no_grad
     hidden: HiddenMixing | None = None
+    # Changes the rows that were loaded for some batches, before they are mixed.
+    augment: Callable[[Batch], Batch] | None = None
 
     def __init__(
         self, loss: Loss, n_outputs: int, optimizer: torch.optim.Optimizer, *, cuda_graph: bool = False
@@ -81,6 +84,8 @@ class Trainer(ABC):
 
     def describe(self, batches: PlannedBatches) -> Hashable:
         """Return what can be run as one; see :meth:`EpochTrainer.describe`."""
+        if self.augment is not None:
+            raise TypeError("augment is called on each batch")
         if self.cuda_graph:
             check_stack_recordable(self.optimizer)
         module, names = self.describe_module(batches)
@@ -127,7 +132,7 @@ class Trainer(ABC):
         done, shares = list[int](), list[Tensor]()
         try:
             with recordable(self.optimizer) if steps else nullcontext(), self.guard():
-                for block, sizes in batches.iterate_blocks(n_joined):
+                for block, sizes in self._iterate_blocks(batches, n_joined):
                     values = self._run_block(block, sizes, n_mixed, steps, shares)
                     if values is None:
                         return False
@@ -153,6 +158,21 @@ class Trainer(ABC):
     @abstractmethod
     def list_in_place(self) -> list[Tensor]:
         """Return what a step finds at one place in memory beside the optimizer's weights and state."""
+
+    def _iterate_blocks(
+        self, batches: PlannedBatches, n_joined: int
+    ) -> Iterator[tuple[Batch | Block, list[int]]]:
+        """Yield the blocks of an epoch, their rows augmented.
+
+        On the CPU they are augmented batch by batch, for the draws to be those of an epoch step by step.
+        """
+        if self.augment is None:
+            yield from batches.iterate_blocks(n_joined)
+            return
+        n_numbers = int(batches.plan.bounds[1]) * math.prod(batches.rows.x.shape[1:])
+        n_augmented = get_limits(self.get_device()).augment_elements // max(1, n_numbers)
+        for batch, sizes in batches.iterate_loaded(max(1, min(n_joined, n_augmented))):
+            yield self.augment(batch), sizes
 
     def _run_block(
         self,

@@ -146,6 +146,12 @@ from sk_mixup.estimators._targets import (
     Targets,
     check_length,
 )
+from sk_mixup.estimators._temperature import (
+    find_temperature,
+    read_scores,
+    reading_temperature,
+    with_temperature,
+)
 from sk_mixup.mixing import RowFacts, Vicinity
 from sk_mixup.mixing.plan import INPUT
 from sk_mixup.stacking._scheduler import rejoin_scheduler
@@ -186,6 +192,9 @@ class MixupEstimator(MixupNetMixin):
     class_weight: ClassWeight = None
     label_smoothing = 0.0
     confidence_penalty = 0.0
+    calibrate = False
+    # What finds the temperature, given the scores of held-out rows.
+    _find_temperature = staticmethod(find_temperature)
     # An option of regressors.
     standardize_targets = False
     # skorch sets these in its constructor; here a constructor sets nothing but options.
@@ -645,6 +654,7 @@ class MixupEstimator(MixupNetMixin):
             self._n_planned = None
             self._advise(given, X, y)
             super().partial_fit(X, y, _routing_method="fit", sample_weight=weight, **fit_params)
+            self._set_temperature()
         if self._stops_early:
             epochs = self.history_[n_before:]
             losses = [epoch["valid_loss"] for epoch in epochs if "valid_loss" in epoch]
@@ -697,6 +707,15 @@ class MixupEstimator(MixupNetMixin):
             super().partial_fit(X, y, _routing_method="partial_fit", sample_weight=weight, **fit_params)
         return self
 
+    def _set_temperature(self) -> None:
+        """Fit the temperature of predictions to the rows that early stopping held out; 1 without them."""
+        valid = self.__dict__.pop("_held_out", None)
+        self._targets = self._targets.at(1.0)
+        link = self._get_predict_nonlinearity()
+        if self.calibrate and valid is not None and isinstance(link, Link) and not self._dense:
+            scores = read_scores(self._evaluate_rows(valid), self._targets, link)
+            self._targets = self._targets.at(self._find_temperature(scores))
+
     def _advise(self, given: object, X: object, codes: object) -> None:
         """Warn of what is allowed, and hardly meant."""
         self._advise_on_input(given, X, codes)
@@ -723,7 +742,8 @@ class MixupEstimator(MixupNetMixin):
                     self.history_[:] = history
             raise
         finally:
-            self.__dict__.pop("_before", None)
+            for name in ("_before", "_held_out"):
+                self.__dict__.pop(name, None)
 
     def notify(self, method_name: str, **cb_kwargs: object) -> None:
         """Call a hook of the net and its callbacks; parts of a training do not begin schedules anew."""
@@ -780,6 +800,8 @@ class MixupEstimator(MixupNetMixin):
                 self._look_at_output(train)
             del self.__dict__["_before"]  # nothing is refused from here on; the memory is needed
         self._stops_early = stops = self._may_stop_early and may_stop_by(valid, self.early_stopping)
+        if stops:
+            self._held_out = valid
         # Losses may be computed in codes; scores are those of labels.
         labelled = scored_by_labels(self.callbacks_, self._targets.decode)
         with labelled, without_callbacks(self, lambda name, _: name == "early_stopping" and not stops):
@@ -828,15 +850,16 @@ class MixupEstimator(MixupNetMixin):
         """Call the callbacks; return whether one stops the training, in skorch's way."""
         scorings = find_caching_scorings(self.callbacks_, self.use_caching)
         if scorings:
-            show_trained_rows(scorings, self._evaluate_rows(sets["dataset_train"]))
+            pairs = self._evaluate_rows(sets["dataset_train"])
+            show_trained_rows(scorings, ((batch[1], output) for batch, output in pairs))
         stopped: bool = super()._end_epoch(sets)
         return stopped
 
-    def _evaluate_rows(self, dataset: Dataset[object]) -> Iterator[tuple[object, object]]:
-        """Yield the targets of batches of a data set, and the module's outputs."""
+    def _evaluate_rows(self, dataset: Dataset[object]) -> Iterator[tuple[Batch, object]]:
+        """Yield the batches of a data set, and the module's outputs."""
         with unseen_draws():
             for batch in map(as_batch, self._get_validation_batches(dataset)):
-                yield batch[1], self.evaluation_step(batch)
+                yield batch, self.evaluation_step(batch)
 
     def _on_nonfinite_loss(self, message: str) -> None:
         """Raise, unless the criterion is the user's own, who may mean it."""
@@ -994,7 +1017,7 @@ class MixupEstimator(MixupNetMixin):
         is_known = self.predict_nonlinearity == "auto" and len(self._criteria) == 1
         link = self._targets.get_link(criterion) if is_known else None
         if link is not None:
-            return link
+            return link.at(self._targets.temperature) if isinstance(link, Link) else link
         own: Callable[[Tensor], Tensor] = super()._get_predict_nonlinearity()
         return own
 
@@ -1164,6 +1187,11 @@ class MixupEstimator(MixupNetMixin):
                 write_state(paths.pop("f_params"), self.module_.state_dict(), self._get_learned().describe())  # type: ignore[arg-type]
                 if not any(value is not None for value in paths.values()):
                     return
+            if "module_" in vars(self) and not use_safetensors and files["f_params"] is not None:
+                state = with_temperature(self.module_.state_dict(), self._targets.temperature)
+                torch.save(state, paths.pop("f_params"))  # type: ignore[arg-type]
+                if not any(value is not None for value in paths.values()):
+                    return
             super().save_params(use_safetensors=use_safetensors, **paths)
 
     def load_params(
@@ -1200,7 +1228,9 @@ class MixupEstimator(MixupNetMixin):
             if use_safetensors and (file := files["f_params"]) is not None:
                 self._restore_learned(file)
             try:
-                super().load_params(checkpoint=checkpoint, use_safetensors=use_safetensors, **files)
+                with reading_temperature(vars(self).get("module_")) as found:
+                    super().load_params(checkpoint=checkpoint, use_safetensors=use_safetensors, **files)
+                self._targets = self._targets.at(found[-1]) if found else self._targets
             except NotInitializedError as error:
                 error.add_note(
                     "This file holds no sizes and no classes: call initialize() with module__<size>, and "

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sk_mixup._data.storage import split_padded
+from sk_mixup._devices import LIMITS, get_limits
 from sk_mixup._random import unseen_draws
 from sk_mixup._training.module_structure import describe_module
 
@@ -18,7 +19,7 @@ __all__ = ["BLOCK_SIZE", "split_table"]
 
 # Float32 matrix products choose their kernel by the number of rows: rows predicted one by one differed
 # from rows predicted together by up to 3e-7. So a table is predicted in padded blocks of this size, ...
-BLOCK_SIZE = 256
+BLOCK_SIZE = LIMITS["cpu"].prediction_rows
 # ... or of a multiple of one of these, where a trial has shown that each row comes out the same, bit by bit.
 STEPS = (8, 32)
 LARGEST = 1024
@@ -39,7 +40,9 @@ def split_table(x: Tensor, module: nn.Module | None) -> list[Tensor]:
     module : torch.nn.Module or None
         What predicts them, in eval mode; None where that is not the module alone.
     """
-    if module is None or x.device.type != "cpu" or x.dtype not in NUMPY_TYPES:
+    if x.device.type != "cpu":
+        return split_padded(x, _choose_size_on_device(x))
+    if module is None or x.dtype not in NUMPY_TYPES:
         return split_padded(x, BLOCK_SIZE)
     n_samples = x.shape[0]  # len takes ten times as long
     if n_samples < LARGEST:
@@ -56,6 +59,12 @@ def _pad(x: Tensor, n_samples: int, size: int) -> Tensor:
     into, rows = block.numpy(), x.numpy()
     into[:n_samples], into[n_samples:] = rows, rows[-1]
     return block
+
+
+def _choose_size_on_device(x: Tensor) -> int:
+    """Return one size for all tables of a width, whatever number of rows they have."""
+    limits = get_limits(x.device)
+    return max(BLOCK_SIZE, min(limits.prediction_rows, limits.stack_elements // max(1, x.shape[1])))
 
 
 def _choose_size(x: Tensor, n_samples: int, module: nn.Module) -> int:

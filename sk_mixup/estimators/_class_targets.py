@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -32,11 +32,14 @@ class ClassTargets(Targets):
     ----------
     classes : ndarray of shape (n_classes,) or None
         The labels, sorted; None before anything is learned.
+    temperature : float
+        What logits are divided by for predictions.
     """
 
     criterion: ClassVar[type[nn.Module]] = nn.CrossEntropyLoss
 
     classes: np.ndarray | None = None
+    temperature: float = field(default=1.0, kw_only=True)
 
     @property
     def n_outputs(self) -> int | None:
@@ -92,6 +95,14 @@ class ClassTargets(Targets):
                 f"module must return {expected} logits per row, for classes {self.known.tolist()}; got an "
                 f"output of shape {tuple(output.shape)}. Set the width of its last layer to {expected}."
             )
+
+    def at(self, temperature: float) -> ClassTargets:
+        """Return the same targets, predicted at a temperature."""
+        return self if temperature == self.temperature else replace(self, temperature=temperature)
+
+    def spread(self, codes: np.ndarray) -> np.ndarray:
+        """Return what codes say of each class: the distribution of a row, or its indicators."""
+        return np.eye(len(self.known))[codes] if codes.ndim == 1 else super().spread(codes)
 
     def count_members(self, output: Tensor) -> int:
         """Return how many outputs of n_outputs numbers there are of a row."""

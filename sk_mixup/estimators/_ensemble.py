@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 import math
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -22,6 +23,7 @@ from sk_mixup.estimators._inputs import check_weights, count_rows, is_mapping
 from sk_mixup.estimators._labels import as_target_array
 from sk_mixup.estimators._prediction import in_namespace_of
 from sk_mixup.estimators._stacked_nets import predict_each
+from sk_mixup.estimators._temperature import HeldOutScores, find_temperature
 from sk_mixup.stacking._context import fit_stacked, is_stacking
 
 __all__ = ["MixupEnsemble", "Uncertainty"]
@@ -130,12 +132,18 @@ class MixupEnsemble(BaseEstimator):
                 member.train_split, member.early_stopping = HeldOutPart(number), True
         elif groups is not None:
             params["groups"] = groups
+        scores: list[HeldOutScores] = []
+        for member in members:
+            member._find_temperature = _Collector(scores)
         # The members are no business of the user's router; a block of stacked() has options of its own.
         with config_context(enable_metadata_routing=False):
             options = {} if is_stacking() else {"window": math.inf}
             fit_stacked(((member, X, y, params) for member in members), **options)
+        temperature = find_temperature(HeldOutScores.join(scores)) if scores else 1.0
         for member in members:
             member.train_split, member.early_stopping = template.train_split, template.early_stopping
+            del member._find_temperature
+            member._targets = member._targets.at(temperature)  # one that all held-out rows tell of
         self.estimators_: list[MixupEstimator] = members
         self._keep_oof(X, held_out_by)
         return self
@@ -244,6 +252,17 @@ class MixupEnsemble(BaseEstimator):
         return self._first._targets.score(
             as_target_array(y), y_pred, check_weights(sample_weight, len(y_pred))
         )
+
+
+@dataclass(frozen=True)
+class _Collector:
+    """Keeps what members give the rows that they hold out, for a temperature of all."""
+
+    scores: list[HeldOutScores]
+
+    def __call__(self, scores: HeldOutScores) -> float:
+        self.scores.append(scores)
+        return 1.0
 
 
 def _divide(

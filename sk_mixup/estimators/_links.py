@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -31,19 +31,35 @@ class Link:
     ----------
     link : callable
         Returns probabilities.
-    log : callable
+    log_link : callable
         Returns their logarithms, finite wherever the logits are.
     looks_applied : callable
         Whether an output of a module looks as if the module had applied the link itself.
+    temperature : float, default=1.0
+        What logits are divided by.
     """
 
     link: Callable[[Tensor], Tensor]
-    log: Callable[[Tensor], Tensor]
+    log_link: Callable[[Tensor], Tensor]
     looks_applied: Callable[[Tensor], bool]
+    temperature: float = 1.0
 
     def __call__(self, output: Tensor) -> Tensor:
         """Return probabilities."""
-        return self.link(output)
+        return self.link(output if self.temperature == 1 else output / self.temperature)
+
+    def log(self, output: Tensor) -> Tensor:
+        """Return the logarithms of probabilities."""
+        return self.log_link(output if self.temperature == 1 else output / self.temperature)
+
+    @property
+    def is_by_column(self) -> bool:
+        """Whether each column has a probability of its own."""
+        return self.link is torch.sigmoid
+
+    def at(self, temperature: float) -> Link:
+        """Return the link for logits that are divided by a temperature."""
+        return self if temperature == self.temperature else replace(self, temperature=temperature)
 
 
 def keep(output: Tensor) -> Tensor:

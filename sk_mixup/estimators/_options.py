@@ -107,6 +107,7 @@ class FitOptions(Protocol):
     predict_nonlinearity: object
     dataset: object
     standardize_targets: bool
+    calibrate: bool
 
 
 def check_fit_options(options: FitOptions) -> None:
@@ -127,6 +128,7 @@ def check_fit_options(options: FitOptions) -> None:
         )
     hint = "Use False to train on y as it is."
     check_bool("standardize_targets", options.standardize_targets, hint=hint)
+    check_bool("calibrate", options.calibrate, hint="Use False for probabilities of the logits as they are.")
     _check_callables(options)
     if isinstance(options.criterion, str):
         check_choice("criterion", options.criterion, ("auto",))

@@ -13,9 +13,9 @@ from skorch.exceptions import NotInitializedError
 import torch
 from torch import Tensor, nn
 
-from sk_mixup._data.storage import Rows
+from sk_mixup._data.storage import Rows, split_padded
 from sk_mixup._tensors import is_foreign_array
-from sk_mixup.estimators._block_sizes import split_table
+from sk_mixup.estimators._block_sizes import BLOCK_SIZE, split_table
 
 __all__ = [
     "TABLE_SIZE",
@@ -100,7 +100,13 @@ class TablePredictor:
 
     def _predict_part(self, x: Tensor) -> list[Output]:
         blocks = split_table(x, self.module)
-        outputs = self.evaluate(blocks)
+        try:
+            outputs = self.evaluate(blocks)
+        except torch.OutOfMemoryError:
+            if len(blocks[0]) <= BLOCK_SIZE:
+                raise
+            blocks = split_padded(x, BLOCK_SIZE)
+            outputs = self.evaluate(blocks)
         if isinstance(outputs[0], Tensor):
             output = (outputs[0] if len(outputs) == 1 else torch.cat(outputs))[: x.shape[0]]  # type: ignore[arg-type]
             return list(torch.split(output, self.get_batch_size(len(x)))) if self.in_batches else [output]

@@ -113,6 +113,8 @@ def _stack(nets: Sequence[MixupEstimator]) -> MixupEstimator | None:
     layers = [own for own in found if own is not None]
     if len(layers) < len(nets) or len({_describe(own) for own in layers}) > 1:
         return None
+    if len({net._targets.temperature for net in nets}) > 1:
+        return None
     stack: MixupEstimator = object.__new__(type(nets[0]))
     with torch.no_grad():
         stack.__dict__.update(vars(nets[0]), module_=StackedPerceptrons(layers).eval())

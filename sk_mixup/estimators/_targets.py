@@ -217,6 +217,19 @@ class Targets(ABC):
 
     # -- prediction ----------------------------------------------------------------------
 
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by for predictions."""
+        return 1.0
+
+    def at(self, temperature: float) -> Targets:
+        """Return the same targets, predicted at a temperature; those without probabilities have none."""
+        return self
+
+    def spread(self, codes: np.ndarray) -> np.ndarray:
+        """Return what codes say of each output, in double precision."""
+        return codes.astype(np.float64)
+
     def get_link(self, criterion: nn.Module | None) -> Callable[[Tensor], Tensor] | None:
         """Return the link from outputs to predictions; None for skorch's own."""
         return None

@@ -130,6 +130,10 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
     validation_fraction : float, default=0.1
         Share of the labelled rows to hold out, in (0, 1).
 
+    calibrate : bool, default=True
+        Whether logits are divided by a temperature for predictions, which is fitted to the rows that
+        early stopping holds out; see :class:`MixupClassifier`.
+
     lr : float, default=0.001
         Learning rate of the optimizer.
 
@@ -308,6 +312,7 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
         early_stopping: Stopping = False,
         n_iter_no_change: int = 20,
         validation_fraction: float = 0.1,
+        calibrate: bool = True,
         lr: float = 1e-3,
         max_epochs: int = 100,
         epochs_per_partial_fit: int | None = None,
@@ -344,6 +349,11 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
     def _mixes_inputs(self) -> bool:
         """Return True: both methods mix or change inputs."""
         return True
+
+    @property
+    def temperature_(self) -> float:
+        """What logits are divided by for predictions."""
+        return self._targets.temperature
 
     @property
     def _method(self) -> Method:

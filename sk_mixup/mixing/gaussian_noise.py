@@ -39,6 +39,9 @@ class GaussianNoise(Vicinity):
 
     Notes
     -----
+    On the CPU the noise comes from numpy. On any other device it is drawn there, by a generator seeded from
+    the same stream: repeatable, but other numbers than on the CPU.
+
     Measured with 0.05, 0.1 and 0.2 (``python -m benchmarks ablation``): no clear difference from
     ERM, neither on eight standardised tables nor on 5,000 images of CIFAR-10.
 

@@ -13,7 +13,7 @@ from sk_mixup._tensors import gather_rows, send
 from sk_mixup.mixing.functional import add_noise, paste_boxes, swap_features
 from sk_mixup.mixing.noise_source import NoiseSource
 
-__all__ = ["AddNoise", "Operation", "PasteBoxes", "Sources", "SwapFeatures"]
+__all__ = ["AddNoise", "Operation", "PasteBoxes", "Sources", "SwapFeatures", "fill_noise"]
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,42 @@ class AddNoise(Operation):
         """Return the inputs with their noise; see :meth:`Operation.apply`."""
         if not x.is_floating_point():
             raise TypeError(f"X must be of a floating dtype for noise; got {x.dtype}. Convert it.")
+        return add_noise(x, self._draw(x, sources), values.to(x.dtype))
+
+    def _draw(self, x: Tensor, sources: Sources) -> Tensor:
+        place = sources.place, sources.place + len(x)
+        if x.device.type != "cpu":  # numpy's numbers would come slower than they are used
+            return fill_noise(
+                torch.empty_like(x), self.noise, *place, torch.Generator(x.device), sources.stream
+            )
         dtype = np.float64 if x.dtype == torch.float64 else np.float32
-        stop = sources.place + len(x)
-        noise = self.noise.draw(sources.place, stop, tuple(x.shape[1:]), dtype, sources.stream)
-        return add_noise(x, send(noise, x.device, x.dtype), values.to(x.dtype))
+        noise = self.noise.draw(*place, tuple(x.shape[1:]), dtype, sources.stream)
+        return send(noise, x.device, x.dtype)
+
+
+def fill_noise(
+    noise: Tensor, source: NoiseSource, start: int, stop: int, generator: torch.Generator, stream: int = 0
+) -> Tensor:
+    """Fill a tensor with normal numbers from a generator of its device; each batch has a stream of its own.
+
+    `start`, `stop` and `stream` are those of :meth:`NoiseSource.draw`, and so are the laws: the same numbers
+    whether batches are drawn together or one by one. The numbers differ from those on the CPU.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from sk_mixup.mixing.noise_source import NoiseSource
+    >>> from sk_mixup.mixing.operations import fill_noise
+    >>> source, generator = NoiseSource(0, np.array([0, 2, 4])), torch.Generator()
+    >>> both = fill_noise(torch.empty(4, 1), source, 0, 4, generator)
+    >>> bool((both[2:] == fill_noise(torch.empty(2, 1), source, 2, 4, generator)).all())
+    True
+    """
+    first, last = np.searchsorted(source.bounds, (start, stop)).tolist()
+    sizes = np.diff(source.bounds[first : last + 1]).tolist()
+    for batch, part in enumerate(torch.split(noise, sizes), first):
+        # Distinct for all batches and inputs of an epoch; a counter-based generator needs no more.
+        seed = source.seed ^ (batch * 0x9E3779B97F4A7C15) ^ (stream * 0xBF58476D1CE4E5B9)
+        part.normal_(generator=generator.manual_seed(seed % 2**64))
+    return noise

@@ -16,11 +16,12 @@ from joblib import register_parallel_backend
 from joblib.parallel import FallbackToBackend, ParallelBackendBase, SequentialBackend
 import torch
 
+from sk_mixup._training.epoch import Epoch
 from sk_mixup._validation import check_device, check_integer, check_real
 from sk_mixup.stacking._engine import Engine, count_bytes
 from sk_mixup.stacking._scheduler import Call, Scheduler, Task, find_task
 
-__all__ = ["StackedBackend", "find_memory"]
+__all__ = ["Budget", "StackedBackend", "find_memory"]
 
 # Between their training epochs tasks are mostly Python, of which one runs at a time.
 MOST_RUNNING = 4
@@ -104,8 +105,8 @@ class StackedBackend(ParallelBackendBase):
             self.engine.train,
             n_tasks=self.max_nets,
             n_running=min(n_threads, MOST_RUNNING),
-            memory=find_memory(self.device) if self.memory is None else self.memory,
-            measure=count_bytes,
+            memory=1.0,
+            measure=Budget(self.memory).measure,
             device=self.device,
             window=self.window,
         )
@@ -193,6 +194,27 @@ class _Settings:
 
 
 _SETTINGS = _Settings()
+
+
+class Budget:
+    """Which share of the memory an epoch takes, of where its net is trained.
+
+    Parameters
+    ----------
+    memory : int or None
+        The bytes that all nets may take; None for what :func:`find_memory` says when the first of them comes.
+    """
+
+    def __init__(self, memory: int | None) -> None:
+        self.memory = memory
+        self.found: dict[torch.device, float] = {}
+
+    def measure(self, epoch: Epoch) -> float:
+        """Return the share that an epoch takes."""
+        device = epoch.trainer.get_device()
+        if device not in self.found:
+            self.found[device] = find_memory(device) if self.memory is None else self.memory
+        return count_bytes(epoch) / max(self.found[device], 1)
 
 
 def find_memory(device: torch.device | str | None) -> float:

@@ -131,9 +131,9 @@ class Scheduler:
     n_running : int
         The most tasks that run at a time, but for late ones.
     memory : float, default=inf
-        Bytes that the epochs of all tasks may take, by `measure`.
+        What the epochs of all tasks may take, by `measure`.
     measure : callable, optional
-        Returns the bytes that an epoch takes.
+        Returns what an epoch takes.
     device : str or torch.device, default=None
         Where the tasks' nets are to be trained; None for wherever they say.
     window : float, default=1.0
@@ -149,7 +149,7 @@ class Scheduler:
         n_tasks: int,
         n_running: int,
         memory: float = math.inf,
-        measure: Callable[[Epoch], int] = lambda epoch: 0,
+        measure: Callable[[Epoch], float] = lambda epoch: 0.0,
         device: str | torch.device | None = None,
         window: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
@@ -163,7 +163,8 @@ class Scheduler:
         self.ready: deque[Task] = deque()
         self.asking: deque[Task] = deque()
         self.since: float | None = None  # when somebody began to wait, or the last came to ask
-        self.largest = self.n_submitted = self.n_aborts = 0
+        self.n_submitted = self.n_aborts = 0
+        self.largest = 0.0
         self.is_serving = self.is_closing = False
         self.messages: set[str] = set()
         self.threads: set[threading.Thread] = set()

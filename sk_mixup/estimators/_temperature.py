@@ -1,0 +1,139 @@
+"""Temperature scaling of a fitted classifier by the rows that it did not train on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import softmax
+from torch import Tensor, nn
+
+from sk_mixup._data.batches import Batch
+from sk_mixup._tensors import to_host
+from sk_mixup.estimators._links import Link
+from sk_mixup.estimators._targets import Targets
+
+__all__ = ["HeldOutScores", "find_temperature", "read_scores", "reading_temperature", "with_temperature"]
+
+# Standard deviation of the logarithm of the temperature, before any row is seen: rows that are all
+# right would else ask for a temperature of 0, as the held-out rows of small tables often are.
+PRIOR = 0.3
+# The logarithm stays within this of 0.
+WIDEST = 3.0
+
+
+@dataclass(frozen=True)
+class HeldOutScores:
+    """What a classifier gives rows that it did not train on, and what they are.
+
+    Attributes
+    ----------
+    log_proba : ndarray of shape (n, n_classes)
+        Logarithms of the probabilities; of several labels a row for each, with columns for no and yes.
+    targets : ndarray of shape (n, n_classes)
+        The distribution of each row over the classes.
+    weight : ndarray of shape (n,)
+        The weight of each row.
+    """
+
+    log_proba: np.ndarray
+    targets: np.ndarray
+    weight: np.ndarray
+
+    @classmethod
+    def of_labels(cls, log_proba: np.ndarray, targets: np.ndarray, weight: np.ndarray) -> HeldOutScores:
+        """Take several labels per row, each with a probability of its own."""
+        with np.errstate(divide="ignore"):
+            log_no = np.log1p(-np.exp(np.minimum(log_proba, 0)))
+        pairs = np.stack([np.maximum(log_no, np.finfo(np.float64).min), log_proba], axis=-1)
+        both = np.stack([1 - targets, targets], axis=-1)
+        return cls(pairs.reshape(-1, 2), both.reshape(-1, 2), np.repeat(weight, log_proba.shape[1]))
+
+    @classmethod
+    def join(cls, parts: Sequence[HeldOutScores]) -> HeldOutScores:
+        """Take the rows of several."""
+        columns = zip(*((part.log_proba, part.targets, part.weight) for part in parts), strict=True)
+        return cls(*map(np.concatenate, columns))
+
+
+def read_scores(pairs: Iterable[tuple[Batch, object]], targets: Targets, link: Link) -> HeldOutScores:
+    """Return the scores of rows, of batches of them and what a module returned for each."""
+    parts = []
+    for batch, output in pairs:
+        first = output[0] if isinstance(output, tuple) else output
+        assert isinstance(first, Tensor), "checked before the first epoch"
+        log_proba = _to_numpy(targets.read(first, link.log, log=True))
+        weight = np.ones(len(log_proba)) if batch.weight is None else _to_numpy(batch.weight.double())
+        make = HeldOutScores.of_labels if link.is_by_column else HeldOutScores
+        parts.append(make(log_proba, targets.spread(_to_numpy(batch[1])), weight))
+    return HeldOutScores.join(parts)
+
+
+def _to_numpy(tensor: Tensor) -> np.ndarray:
+    return np.asarray(to_host(tensor))
+
+
+def find_temperature(scores: HeldOutScores) -> float:
+    """Return the temperature T at which probabilities ``softmax(log_proba / T)`` have the lowest loss.
+
+    The loss is the weighted sum of NLL in nats, of weights whose mean is 1, and ``log(T)² / (2 * 0.3²)``: the
+    posterior mode of T, whose prior is log-normal. Without the prior this is the temperature scaling of
+    Guo et al. 2017, "On Calibration of Modern Neural Networks", https://arxiv.org/abs/1706.04599.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_mixup.estimators._temperature import HeldOutScores, find_temperature
+    >>> log_proba, right = np.log([[0.9, 0.1]] * 100), np.eye(2)[[0] * 75 + [1] * 25]
+    >>> round(find_temperature(HeldOutScores(log_proba, right, np.ones(100))), 3)
+    1.668
+    """
+    total = scores.weight.sum()
+    if not total > 0:
+        return 1.0
+    weight = scores.weight * (np.count_nonzero(scores.weight) / total)
+    aimed = weight @ (scores.targets * scores.log_proba).sum(axis=1)
+
+    def compute_slope(s: float) -> float:
+        """Return the derivative of the loss by the logarithm of 1 / T."""
+        power = np.exp(s)
+        given = softmax(power * scores.log_proba, axis=1)
+        return float(power * (weight @ (given * scores.log_proba).sum(axis=1) - aimed) + s / PRIOR**2)
+
+    if compute_slope(-WIDEST) >= 0 or compute_slope(WIDEST) <= 0:
+        return float(np.exp(WIDEST if compute_slope(-WIDEST) >= 0 else -WIDEST))
+    return float(np.exp(-brentq(compute_slope, -WIDEST, WIDEST, xtol=1e-13)))
+
+
+# Where in the metadata that torch keeps beside the weights of a module.
+KEY = "sk_mixup_temperature"
+
+
+def with_temperature(state: dict[str, Tensor], temperature: float) -> dict[str, Tensor]:
+    """Return the weights of a module; a temperature stands in their metadata, which torch passes over."""
+    state._metadata[""][KEY] = temperature  # type: ignore[attr-defined]
+    return state
+
+
+@contextmanager
+def reading_temperature(module: nn.Module | None) -> Iterator[list[float]]:
+    """Yield a list to which the temperatures of weights are added that the module loads in the block."""
+    found: list[float] = []
+    if module is None:
+        yield found
+        return
+
+    def read(
+        _: nn.Module, state: dict[str, Tensor], prefix: str, metadata: dict[str, float], *__: object
+    ) -> None:
+        if not prefix and KEY in metadata:
+            found.append(metadata[KEY])
+
+    handle = module.register_load_state_dict_pre_hook(read)  # type: ignore[no-untyped-call]
+    try:
+        yield found
+    finally:
+        handle.remove()

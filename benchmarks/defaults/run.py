@@ -71,6 +71,8 @@ FACTORS: Mapping[str, Mapping[str, Level]] = {
     "temperature": {"none": {"calibrate": False}},
     "hidden units": {"256, 256": {"module__hidden_layer_sizes": (256, 256)}},
 }
+# Options that regressors do not have.
+OF_CLASSES = ("temperature",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +148,8 @@ def fit_levels(config: Config, table: Frame, n_rows: int, repeat: int) -> dict[s
     kind = MixupRegressor if table.is_real else MixupClassifier
     if not table.is_real:
         options["classes"] = np.unique(y).tolist()
-    names = [("", "default"), *((factor, level) for factor in config.factors for level in FACTORS[factor])]
+    factors = [factor for factor in config.factors if not table.is_real or factor not in OF_CLASSES]
+    names = [("", "default"), *((factor, level) for factor in factors for level in FACTORS[factor])]
     nets = [kind(**options, **(FACTORS[factor][level] if factor else {})) for factor, level in names]
     with warnings.catch_warnings():  # of the few rows that some are told to hold out
         warnings.simplefilter("ignore", UserWarning)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from benchmarks.data.frames import REPORT, load_frames
-from benchmarks.defaults.run import FACTORS, Config, load_tuned, make_preparation, make_tasks
+from benchmarks.defaults.run import FACTORS, OF_CLASSES, Config, load_tuned, make_preparation, make_tasks
 from benchmarks.defaults.summary import describe_finding, draw_levels, summarise, tabulate
+from sk_mixup import MixupClassifier, MixupRegressor
 
 LEVELS = {("", "default"): 1.0, ("alpha", "0"): 2.0, ("alpha", "1"): 0.5, ("number of nets", "8"): 0.25}
 
@@ -40,9 +41,12 @@ def test_make_tasks_leaves_out_tables_with_too_few_rows() -> None:
     assert len(tasks) == 2 * (3 + 2)
 
 
-@pytest.mark.parametrize("factors", [("alpha",), tuple(FACTORS)])
-def test_levels_change_options_of_the_estimator(factors: tuple[str, ...]) -> None:
-    assert Config(factors=factors).factors == factors
+@pytest.mark.parametrize("kind", [MixupClassifier, MixupRegressor])
+def test_levels_are_options_of_the_estimator(kind: type[Any]) -> None:
+    for factor, levels in FACTORS.items():
+        for level in levels.values():
+            if kind is MixupClassifier or factor not in OF_CLASSES:
+                kind(**level).check_options()
 
 
 def test_preparation_gives_numbers_near_unit_scale() -> None:

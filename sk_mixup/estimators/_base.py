@@ -53,6 +53,7 @@ from sk_mixup._tensors import to_host
 from sk_mixup._training.averages import average_entropy
 from sk_mixup._training.losses import Loss
 from sk_mixup._validation import check_choice, check_names, naming
+from sk_mixup._warning import warn_user
 from sk_mixup.estimators._advice import (
     explaining_columns,
     find_categories,
@@ -710,11 +711,21 @@ class MixupEstimator(MixupNetMixin):
     def _set_temperature(self) -> None:
         """Fit the temperature of predictions to the rows that early stopping held out; 1 without them."""
         valid = self.__dict__.pop("_held_out", None)
-        self._targets = self._targets.at(1.0)
+        self._take_temperature(1.0)
         link = self._get_predict_nonlinearity()
         if self.calibrate and valid is not None and isinstance(link, Link) and not self._dense:
             scores = read_scores(self._evaluate_rows(valid), self._targets, link)
-            self._targets = self._targets.at(self._find_temperature(scores))
+            self._take_temperature(self._find_temperature(scores))
+
+    def _take_temperature(self, temperature: float) -> None:
+        """Let predictions be made at a temperature; a net that knows no classes cannot keep one."""
+        if self._has_seen_data:
+            self._targets = self._targets.at(temperature)
+        elif temperature != 1:
+            warn_user(
+                "f_params must be loaded into a net that has seen data, or be saved with use_safetensors=True, "
+                f"to keep its temperature; got {temperature:.3g}. Probabilities are those of the logits."
+            )
 
     def _advise(self, given: object, X: object, codes: object) -> None:
         """Warn of what is allowed, and hardly meant."""
@@ -1187,7 +1198,8 @@ class MixupEstimator(MixupNetMixin):
                 write_state(paths.pop("f_params"), self.module_.state_dict(), self._get_learned().describe())  # type: ignore[arg-type]
                 if not any(value is not None for value in paths.values()):
                     return
-            if "module_" in vars(self) and not use_safetensors and files["f_params"] is not None:
+            is_plain = files["f_params"] is not None and files.get("f_module") is None
+            if "module_" in vars(self) and not use_safetensors and is_plain:
                 state = with_temperature(self.module_.state_dict(), self._targets.temperature)
                 torch.save(state, paths.pop("f_params"))  # type: ignore[arg-type]
                 if not any(value is not None for value in paths.values()):
@@ -1230,7 +1242,7 @@ class MixupEstimator(MixupNetMixin):
             try:
                 with reading_temperature(vars(self).get("module_")) as found:
                     super().load_params(checkpoint=checkpoint, use_safetensors=use_safetensors, **files)
-                self._targets = self._targets.at(found[-1]) if found else self._targets
+                self._take_temperature(found[-1] if found else self._targets.temperature)
             except NotInitializedError as error:
                 error.add_note(
                     "This file holds no sizes and no classes: call initialize() with module__<size>, and "

@@ -100,9 +100,9 @@ class ClassTargets(Targets):
         """Return the same targets, predicted at a temperature."""
         return self if temperature == self.temperature else replace(self, temperature=temperature)
 
-    def spread(self, codes: np.ndarray) -> np.ndarray:
+    def spread(self, codes: np.ndarray, n_outputs: int) -> np.ndarray:
         """Return what codes say of each class: the distribution of a row, or its indicators."""
-        return np.eye(len(self.known))[codes] if codes.ndim == 1 else super().spread(codes)
+        return np.eye(n_outputs)[codes] if codes.ndim == 1 else super().spread(codes, n_outputs)
 
     def count_members(self, output: Tensor) -> int:
         """Return how many outputs of n_outputs numbers there are of a row."""

@@ -226,7 +226,7 @@ class Targets(ABC):
         """Return the same targets, predicted at a temperature; those without probabilities have none."""
         return self
 
-    def spread(self, codes: np.ndarray) -> np.ndarray:
+    def spread(self, codes: np.ndarray, n_outputs: int) -> np.ndarray:
         """Return what codes say of each output, in double precision."""
         return codes.astype(np.float64)
 

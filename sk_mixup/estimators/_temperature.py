@@ -68,7 +68,7 @@ def read_scores(pairs: Iterable[tuple[Batch, object]], targets: Targets, link: L
         log_proba = _to_numpy(targets.read(first, link.log, log=True))
         weight = np.ones(len(log_proba)) if batch.weight is None else _to_numpy(batch.weight.double())
         make = HeldOutScores.of_labels if link.is_by_column else HeldOutScores
-        parts.append(make(log_proba, targets.spread(_to_numpy(batch[1])), weight))
+        parts.append(make(log_proba, targets.spread(_to_numpy(batch[1]), log_proba.shape[1]), weight))
     return HeldOutScores.join(parts)
 
 
@@ -89,7 +89,7 @@ def find_temperature(scores: HeldOutScores) -> float:
     >>> from sk_mixup.estimators._temperature import HeldOutScores, find_temperature
     >>> log_proba, right = np.log([[0.9, 0.1]] * 100), np.eye(2)[[0] * 75 + [1] * 25]
     >>> round(find_temperature(HeldOutScores(log_proba, right, np.ones(100))), 3)
-    1.668
+    1.647
     """
     total = scores.weight.sum()
     if not total > 0:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 import math
+from pathlib import Path
 import pickle
 from typing import Any
 
@@ -229,6 +230,18 @@ def test_copies_predict_alike() -> None:
     copy = pickle.loads(pickle.dumps(net.set_params(train_split=None)))
     assert copy.temperature_ == net.temperature_
     np.testing.assert_array_equal(copy.predict_proba(X), net.predict_proba(X))
+
+
+def test_weights_tell_of_a_temperature_that_a_net_without_classes_cannot_keep(tmp_path: Path) -> None:
+    X, y = make_rows()
+    net = MixupClassifier(train_split=split, **QUICK).fit(X, y)
+    net.save_params(f_params=tmp_path / "weights.pt")
+    other = MixupClassifier(**QUICK, module__in_features=4, module__out_features=3).initialize()
+    with pytest.warns(UserWarning, match="temperature"):
+        other.load_params(f_params=tmp_path / "weights.pt")
+    seen = MixupClassifier(**{**QUICK, "max_epochs": 0}).fit(X, y)
+    seen.load_params(f_params=tmp_path / "weights.pt")
+    np.testing.assert_array_equal(seen.predict_proba(X), net.predict_proba(X))
 
 
 def test_the_semi_supervised_classifier_scales_by_labelled_rows() -> None:

@@ -723,7 +723,7 @@ class MixupEstimator(MixupNetMixin):
             self._targets = self._targets.at(temperature)
         elif temperature != 1:
             warn_user(
-                "f_params must be loaded into a net that has seen data, or be saved with use_safetensors=True, "
+                "f_params must be saved with use_safetensors=True, or loaded into a net that has seen data, "
                 f"to keep its temperature; got {temperature:.3g}. Probabilities are those of the logits."
             )
 

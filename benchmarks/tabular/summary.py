@@ -34,6 +34,10 @@ METRICS = {
 RANKED = {"classification": ("nll", "error"), "regression": ("rmse",)}
 SECONDS = {"fit_seconds": "fit, s", "predict_seconds": "predict, s"}
 ALL = "all tables"
+# By fewer tables no difference of ranks can be told.
+FEWEST_DRAWN = 5
+# Heights of a name, as a share of a panel.
+LINE = 0.075
 BEATEN = ("MLP of scikit-learn", "forest", "HistGradientBoosting", "linear", "RealMLP-TD-S", PLAIN)
 
 
@@ -106,7 +110,7 @@ def _compare_tables(records: Sequence[Row], test_ratio: float) -> Rows:
         pair = keep_shared([record for record in records if record["contender"] in {name, OURS}])
         cells = [record | {"cell": (record["repeat"], record["fold"])} for record in map(dict, pair)]
         if any(cell["contender"] == OURS for cell in cells):
-            metrics = dict.fromkeys(METRICS[cells[0]["task"]], Metric())
+            metrics = dict.fromkeys(RANKED[cells[0]["task"]], Metric())
             by = ["task", "noise", "dataset"]
             found = summarise_pairs(
                 cells, metrics, by=by, baseline=OURS, contender="contender", pair="cell", interval=interval
@@ -234,10 +238,14 @@ def describe_finding(summary: Sequence[Row]) -> str:
 
 
 def draw_ranks(summary: Sequence[Row]) -> bytes:
-    """Draw each part's critical-difference diagram beside its mean score against the time of a fit."""
+    """Draw each part's critical-difference diagram beside its mean score against the time of a fit.
+
+    What was run on very few tables is left to the printed tables, unless there is nothing else.
+    """
     panels = [
         (part, rows, metric) for part, rows in _list_parts(summary).items() for metric in RANKED[part[0]]
     ]
+    panels = [panel for panel in panels if panel[1][0]["n_tables"] >= FEWEST_DRAWN] or panels
     figure = make_figure(3.0 * len(panels))
     lines = figure.subplots(len(panels), 2, squeeze=False, width_ratios=(1.5, 1))
     for (left, right), (part, rows, metric) in zip(lines, panels, strict=True):
@@ -253,9 +261,12 @@ def draw_ranks(summary: Sequence[Row]) -> bytes:
 
 
 def _draw_times(ax: Axes, rows: Sequence[Row], metric: str, name: str) -> None:
-    """Draw scores against times, ours in colour; names stand to the left and right in turn, from the best."""
-    for place, row in enumerate(sorted(rows, key=lambda row: row[metric])):
-        is_right = place % 2 == 0
+    """Draw scores against times, ours in colour; names stand beside in a column, each with a line to its point."""
+    ordered = sorted(rows, key=lambda row: row[metric])
+    scores = np.array([row[metric] for row in ordered])
+    low, high = scores[0], max(scores[-1], scores[0] + 1e-9)
+    heights = _spread_out(0.06 + 0.88 * (scores - low) / (high - low), LINE)
+    for row, height in zip(ordered, heights, strict=True):
         color = BETTER if row["contender"] in (OURS, PLAIN, ENSEMBLE) else EVEN
         ax.plot(row["fit_seconds"], row[metric], "o", markersize=5, color=color)
         ax.annotate(
@@ -263,12 +274,20 @@ def _draw_times(ax: Axes, rows: Sequence[Row], metric: str, name: str) -> None:
             (row["fit_seconds"], row[metric]),
             color=color,
             fontsize=8,
-            xytext=(6 if is_right else -6, 0),
-            textcoords="offset points",
-            ha="left" if is_right else "right",
+            xytext=(1.06, height),
+            textcoords="axes fraction",
             va="center",
+            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.4, "shrinkA": 1, "shrinkB": 4},
         )
     ax.set(xscale="log", xlabel="CPU seconds of a fit", ylabel=f"mean {name}")
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.margins(x=0.45, y=0.1)
+    ax.margins(x=0.1)
+    ax.set_ylim(low - 0.06 / 0.88 * (high - low), high + 0.06 / 0.88 * (high - low))
     tidy(ax)
+
+
+def _spread_out(heights: np.ndarray, gap: float) -> np.ndarray:
+    """Return ascending heights that are moved as far as it needs to be a gap apart."""
+    places = gap * np.arange(len(heights))
+    lowest = np.maximum.accumulate(heights - places) + places
+    return lowest - max(0.0, lowest[-1] - 1.0) * np.linspace(0, 1, len(lowest))

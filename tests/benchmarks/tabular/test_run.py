@@ -15,7 +15,7 @@ from benchmarks.harness.fitting import derive_seed, make_folds
 from benchmarks.tabular import contenders
 from benchmarks.tabular.contenders import CONTENDERS, ENSEMBLE, OURS, Contender, Job, find_missing_contenders
 from benchmarks.tabular.run import PRESETS, Config, compare, make_tasks, run, spoil_labels
-from benchmarks.tabular.summary import describe_finding, draw_ranks, summarise, tabulate
+from benchmarks.tabular.summary import _spread_out, describe_finding, draw_ranks, summarise, tabulate
 
 DUMMY = "linear"  # takes the place of a contender's name
 
@@ -173,6 +173,15 @@ def test_differences_from_ours_are_paired_by_fold() -> None:
         pytest.approx(low, abs=1e-5),
         2,
     )
+
+
+@pytest.mark.parametrize("heights", [[0.1, 0.1, 0.1], [0.2, 0.9, 0.95, 1.0], [0.0, 0.5, 1.0], [0.3]])
+def test_names_are_spread_out_in_order(heights: list[float]) -> None:
+    spread = _spread_out(np.array(heights), 0.1)
+    assert np.all(np.diff(spread) >= 0.06)  # squeezed where they would leave the panel
+    assert spread.max() <= 1 + 1e-12
+    apart = np.diff(heights).min(initial=1) >= 0.1
+    assert not apart or np.allclose(spread, heights)
 
 
 @pytest.mark.parametrize(("catboost", "verdict"), [(0.106, "yes"), (0.105, "no"), (0.09, "no")])

@@ -261,7 +261,7 @@ def draw_ranks(summary: Sequence[Row]) -> bytes:
 
 
 def _draw_times(ax: Axes, rows: Sequence[Row], metric: str, name: str) -> None:
-    """Draw scores against times, ours in colour; names stand beside in a column, each with a line to its point."""
+    """Draw scores against times, ours in colour; a column of names has a line to each point."""
     ordered = sorted(rows, key=lambda row: row[metric])
     scores = np.array([row[metric] for row in ordered])
     low, high = scores[0], max(scores[-1], scores[0] + 1e-9)

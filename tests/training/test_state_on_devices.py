@@ -82,7 +82,7 @@ def test_net_in_a_stack_is_moved_with_its_state(
     device = type("Scheduler", (), {"device": "meta"})()
     monkeypatch.setattr(_scheduler._LOCAL, "task", type("Task", (), {"scheduler": device})(), raising=False)
     seen = []
-    # Numbers are lost on this device: the way back must fail.
+    # The one other device that is everywhere keeps no numbers, so torch refuses the way back.
     with pytest.raises(NotImplementedError, match="meta tensor"), on_device_of_stack(net):
         seen = [(s["step"].device.type, s["exp_avg"].device.type) for s in net.optimizer_.state.values()]
     assert set(seen) == {("meta" if fused else "cpu", "meta")}

@@ -99,22 +99,14 @@ class MixupNetMixin(MixedSteps):
         Mixed precision of the forward pass; 'float16' scales the loss.
 
     storage : {'auto', 'device', 'host'}, default='auto'
-        Where whole arrays are kept. 'device' keeps them on the device; 'host' leaves them
-        where they are, in memory or in a memory-mapped file, and sends batches. 'auto'
-        keeps on the device what fits into half of its free memory and is not
-        memory-mapped.
+        Where whole arrays are kept; see :class:`MixupClassifier`.
 
     channels_last : bool, default=False
         Whether images (inputs of 4 axes) and the module's weights are laid out with the
         channels last, which convolutions are often faster with.
 
     cuda_graph : bool, default=False
-        Whether the training step is recorded as a CUDA graph and replayed, which spares a
-        small net most of its launches. The recording is kept with the net, and made anew
-        where shapes, options or the module change; the learning rate may change between
-        epochs. Needs a CUDA device, arrays as training data, a module without host-device
-        synchronisation that leaves its attributes alone, and SGD or an optimizer with the
-        option ``capturable``, such as AdamW.
+        Whether the training step is recorded as a CUDA graph and replayed; see :class:`MixupClassifier`.
 
     random_state : int, RandomState, Generator or None, default=None
         Seed of the initial weights and of all that training draws.

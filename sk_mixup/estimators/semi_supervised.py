@@ -211,7 +211,7 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
         Labels predicted for the rows of the last ``fit``, labelled ones too, as in
         :class:`sklearn.semi_supervised.LabelSpreading`.
 
-    n_features_in_, feature_names_in_, n_iter_, loss_curve_, history_, module_
+    n_features_in_, feature_names_in_, n_iter_, loss_curve_, history_, temperature_, module_
         As in :class:`MixupClassifier`; ``module_`` holds the averaged weights.
 
     See Also

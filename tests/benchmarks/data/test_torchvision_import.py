@@ -32,7 +32,7 @@ import torchvision
 """
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # starts processes that import torch
 @pytest.mark.parametrize("kind", PACKAGES)
 def test_conftest_lets_torchvision_be_imported(kind: str, tmp_path: Path) -> None:
     tmp_path.joinpath("torchvision.py").write_text(PACKAGES[kind])

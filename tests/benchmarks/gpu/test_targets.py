@@ -115,7 +115,7 @@ def test_check_that_cannot_begin_is_one_case(monkeypatch: pytest.MonkeyPatch) ->
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # starts a process
 def test_check_that_hangs_ends_as_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.gpu.checks.CHECKS", {"equals_cpu": None})
     (case,) = check_all("cpu", seconds=0.01)

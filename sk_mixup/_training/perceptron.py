@@ -353,6 +353,6 @@ class _StackedMixing:
 
     def unmix(self, gradient: Tensor) -> Tensor:
         """Return the gradient of the rows from that of the mixed rows."""
-        parts = (self.lam * gradient.unsqueeze(2)).view(-1, gradient.shape[2])
+        parts = (self.lam * gradient.unsqueeze(2)).reshape(-1, gradient.shape[2])
         own = gradient.new_zeros(gradient.shape).view(-1, gradient.shape[2])
         return own.index_add_(0, self.index, parts).view_as(gradient)

@@ -93,17 +93,21 @@ class MixedSteps(NeuralNet):
     _mean_weight = 1.0
 
     def _iterate_parameters(self) -> Iterator[nn.Parameter]:
-        """Return the parameters of the module, or of the first of several; none before it is built."""
-        built = (vars(self).get(f"{name}_") for name in ("module", *self._modules))
-        module = next((module for module in built if isinstance(module, nn.Module)), None)
-        parts = () if module is None else iterate_parts(module)
-        return (p for part in parts for p in part._parameters.values() if p is not None)
+        """Yield the parameters of the module, or of the first of several; none before it is built."""
+        for name in ("module", *self._modules):
+            module = vars(self).get(f"{name}_")
+            if isinstance(module, nn.Module):
+                for part in iterate_parts(module):
+                    yield from (p for p in part._parameters.values() if p is not None)
+                return
 
     @property
     def float_dtype(self) -> torch.dtype:
         """The floating dtype of the module's parameters."""
-        dtypes = (p.dtype for p in self._iterate_parameters() if p.is_floating_point())
-        return next(dtypes, torch.get_default_dtype())
+        for parameter in self._iterate_parameters():
+            if parameter.is_floating_point():
+                return parameter.dtype
+        return torch.get_default_dtype()
 
     @property
     def _torch_device(self) -> torch.device:

@@ -971,7 +971,7 @@ class MixupEstimator(MixupNetMixin):
 
     def _predict_table(self, parts: Iterable[Tensor], device: str) -> Iterator[Any]:
         module, in_batches = self._find_sole_module(), callable(self.predict_nonlinearity)
-        evaluate = partial(self._evaluate_batches, module or self.infer)
+        evaluate = self._evaluate_batches if module is None else partial(self._evaluate_module, module)
         for output in TablePredictor(evaluate, module, self._get_valid_batch_size, in_batches).predict(parts):
             yield output if device == "cpu" and self.device == "cpu" else to_device(output, device=device)
 
@@ -983,12 +983,13 @@ class MixupEstimator(MixupNetMixin):
         module: nn.Module | None = vars(self).get("module_")  # a subclass may have another name for it
         return module
 
-    def _evaluate_batches(self, infer: Callable[[Tensor], Output], batches: list[Tensor]) -> list[Output]:
-        if self.is_overridden("evaluation_step"):
-            return [self.evaluation_step((x, None)) for x in batches]
+    def _evaluate_module(self, module: nn.Module, batches: list[Tensor]) -> list[Output]:
         self._set_training(False)
-        with torch.no_grad(), self._get_autocast():
-            return [self._to_full_precision(infer(x)) for x in batches]
+        with torch.no_grad():
+            return [self._to_full_precision(module(x)) for x in batches]
+
+    def _evaluate_batches(self, batches: list[Tensor]) -> list[Output]:
+        return [self.evaluation_step((x, None)) for x in batches]
 
     def _check_ready(self) -> None:
         """Raise what callers of skorch and of scikit-learn expect of a net that cannot predict yet."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import inspect
+import math
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -113,10 +114,14 @@ def refuse_arguments(
 
 
 def read_finite(numbers: np.ndarray) -> np.ndarray | None:
-    """Return numbers in the dtype of inputs; None where one, or their sum, is missing or too large."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        floats = numbers.astype(get_input_dtype(), copy=False)
-        return floats if np.isfinite(floats.sum()) else None
+    """Return numbers in the dtype of inputs, in C order; None unless they and their squares add up."""
+    dtype = get_input_dtype()
+    if numbers.dtype == dtype:
+        floats = np.ascontiguousarray(numbers)
+    else:
+        with np.errstate(over="ignore", invalid="ignore"):  # scikit-learn says which number is too large
+            floats = np.ascontiguousarray(numbers, dtype=dtype)
+    return floats if math.isfinite(np.vdot(floats, floats)) else None  # one pass, which sets no flags
 
 
 def read_plain_rows(estimator: BaseEstimator, X: object, storage: str, *, reset: bool) -> np.ndarray | None:

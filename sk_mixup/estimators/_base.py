@@ -944,8 +944,10 @@ class MixupEstimator(MixupNetMixin):
         table = None if training else self._find_table(X)
         if table is not None:
             parts = (table,) if table.shape[0] <= TABLE_SIZE else torch.split(table, TABLE_SIZE)
-            yield from self._predict_table(parts, device)
-            return
+            return self._predict_table(parts, device)
+        return self._forward_rows(X, training, device)
+
+    def _forward_rows(self, X: Any, training: bool, device: str) -> Iterator[Any]:
         rows = X if is_dataset(X) else self._as_rows(X)
         if not isinstance(rows, Rows):
             check_has_rows(rows)
@@ -963,17 +965,20 @@ class MixupEstimator(MixupNetMixin):
         if self._takes_integers or not self._has_plain_dataset or find_overridden(self, ("get_dataset",)):
             return None
         rows = read_plain_rows(self, X, self.storage, reset=False)
-        if rows is None or self._torch_device.type != "cpu":
+        weight = next(self._iterate_parameters(), None)
+        if rows is None or weight is None or weight.device.type != "cpu" or not weight.is_floating_point():
             return None
-        rows = rows if rows.flags.carray else np.require(rows, requirements=["C", "W"])
-        table, dtype = torch.from_numpy(rows), self.float_dtype
-        return table if table.dtype == dtype else table.to(dtype)
+        table = torch.from_numpy(rows if rows.flags.carray else np.require(rows, requirements=["C", "W"]))
+        return table if table.dtype == weight.dtype else table.to(weight.dtype)
 
     def _predict_table(self, parts: Iterable[Tensor], device: str) -> Iterator[Any]:
         module, in_batches = self._find_sole_module(), callable(self.predict_nonlinearity)
         evaluate = self._evaluate_batches if module is None else partial(self._evaluate_module, module)
-        for output in TablePredictor(evaluate, module, self._get_valid_batch_size, in_batches).predict(parts):
-            yield output if device == "cpu" and self.device == "cpu" else to_device(output, device=device)
+        predictor = TablePredictor(evaluate, module, self._get_valid_batch_size, in_batches)
+        moves = device != "cpu" or self.device != "cpu"
+        for x in parts:
+            for output in predictor.predict(x):
+                yield to_device(output, device=device) if moves else output
 
     def _find_sole_module(self) -> nn.Module | None:
         """Return the module, if outputs come of it alone, and it is not compiled for a size."""
@@ -1035,9 +1040,10 @@ class MixupEstimator(MixupNetMixin):
 
     def _read_outputs(self, X: object, link: Callable[[Tensor], Tensor], *, log: bool = False) -> np.ndarray:
         """Return what a link makes of the module's outputs; of several, of the first."""
-        outputs = (first[0] if isinstance(first, tuple) else first for first in self.forward_iter(X))
-        parts = [np.asarray(to_host(self._targets.read(output, link, log=log))) for output in outputs]
-        return np.concatenate(parts)  # a copy, for an output may be what the module was given
+        read = self._targets.read
+        outputs = [read(y[0] if isinstance(y, tuple) else y, link, log=log) for y in self.forward_iter(X)]
+        # A copy, for an output may be what the module was given.
+        return np.concatenate([np.asarray(to_host(output)) for output in outputs])
 
     def predict_proba(self, X: object) -> np.ndarray:
         """Predict the probability of each class.

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
+from sk_mixup._skorch.step import iterate_parts
+
 __all__ = [
     "MAP_SIGMOID_COLUMNS",
     "MAP_SOFTMAX",
@@ -75,7 +77,7 @@ def make_columns(probability: Tensor) -> Tensor:
 
 def takes_probabilities(criterion: nn.Module) -> bool:
     """Whether a criterion is known for one of probabilities; ``NLLLoss`` is, as in skorch."""
-    parts = criterion.modules() if isinstance(criterion, nn.Module) else ()
+    parts = iterate_parts(criterion) if isinstance(criterion, nn.Module) else ()
     return isinstance(criterion, nn.NLLLoss) or any(isinstance(part, nn.BCELoss) for part in parts)
 
 

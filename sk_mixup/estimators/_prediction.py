@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,12 +93,8 @@ class TablePredictor:
     get_batch_size: Callable[[int], int]
     in_batches: bool
 
-    def predict(self, parts: Iterable[Tensor]) -> Iterator[Output]:
-        """Yield the module's outputs for the parts of a table, in order."""
-        for x in parts:
-            yield from self._predict_part(x)
-
-    def _predict_part(self, x: Tensor) -> list[Output]:
+    def predict(self, x: Tensor) -> list[Output]:
+        """Return the module's outputs for a part of the table: at once, or in batches."""
         blocks = split_table(x, self.module)
         try:
             outputs = self.evaluate(blocks)

@@ -83,7 +83,7 @@ def test_blocks_too_large_for_the_device_become_small_ones() -> None:
         return [block.sum(dim=1, keepdim=True) for block in blocks]
 
     predictor = TablePredictor(evaluate, None, lambda n: n, in_batches=False)
-    (output,) = predictor.predict([torch.empty(1000, 5, device=META)])
+    (output,) = predictor.predict(torch.empty(1000, 5, device=META))
     assert isinstance(output, Tensor)
     assert output.shape == (1000, 1)
     assert seen == [2**14, BLOCK_SIZE]
@@ -95,7 +95,7 @@ def test_no_smaller_blocks_are_tried_than_the_smallest() -> None:
 
     predictor = TablePredictor(evaluate, None, lambda n: n, in_batches=False)
     with pytest.raises(torch.OutOfMemoryError, match="no room at all"):
-        list(predictor.predict([torch.ones(1000, 5)]))
+        predictor.predict(torch.ones(1000, 5))
 
 
 # -- averaged weights --------------------------------------------------------------------

@@ -9,7 +9,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 DEVICE ?= cuda
 
-.PHONY: demo gpu test checks test-fast test-clients test-skorch test-wheel lint types imports report smoke house docs fuzz test-lowest clean
+.PHONY: demo gpu test checks test-fast test-clients test-skorch test-wheel release-check lint types imports report smoke house docs fuzz test-lowest clean
 
 demo: $(STAMP)
 	$(BIN)/python -m benchmarks uci --seeds 5 --out build/demo
@@ -33,17 +33,23 @@ test-fast: $(STAMP)
 test-clients: $(STAMP)
 	$(PYTEST) tests/clients
 
-# From the wheel, in an environment that holds nothing else: the README's blocks and the doctests. The
-# sdist's tests are collected where it is unpacked.
+# From the wheel, in an environment that holds nothing but what it needs: the README's blocks, the quick start
+# and the doctests. The sdist's tests are collected where it is unpacked.
 test-wheel: $(STAMP)
 	rm -rf build/dist build/front-door
 	$(BIN)/python -m hatchling build -d build/dist
 	$(PYTHON) -m venv --without-pip build/front-door
 	$(BIN)/python -m pip --python build/front-door/bin/python install --quiet --no-compile \
-		-c constraints.txt "$$(ls build/dist/*.whl)[inspection]"
-	OMP_NUM_THREADS=1 build/front-door/bin/python -I tests/front_door.py README.md
+		-c constraints.txt build/dist/*.whl
+	cd build/front-door && OMP_NUM_THREADS=1 bin/python -I ../../tests/front_door.py ../../README.md ../../docs/start.rst
 	tar xzf build/dist/*.tar.gz -C build/dist
 	cd build/dist/sk_mixup-*/ && $(abspath $(BIN))/python -m pytest --collect-only -qq > /dev/null
+
+# Before a release: the wheel as above, what the index would say of both files, and the tests of the unpacked sdist.
+release-check: test-wheel
+	$(PIP_INSTALL) -e ".[release]"
+	$(BIN)/python -m twine check --strict build/dist/*.whl build/dist/*.tar.gz
+	cd build/dist/sk_mixup-*/ && PYTHONPATH=$$PWD $(subst $(BIN),$(abspath $(BIN)),$(PYTEST)) $(ARGS)
 
 # skorch's own tests on our classes.
 test-skorch: skorch-mixin skorch-estimators

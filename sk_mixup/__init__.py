@@ -2,6 +2,7 @@
 
 from sk_mixup._skorch.distributed import AccelerateMixin
 from sk_mixup._skorch.net import MixupNetMixin
+from sk_mixup._versions import show_versions
 from sk_mixup.estimators import (
     MixupClassifier,
     MixupEnsembleClassifier,
@@ -24,6 +25,7 @@ __all__ = [
     "SemiSupervisedMixupClassifier",
     "fit_stacked",
     "get_trusted_types",
+    "show_versions",
     "stacked",
 ]
 __version__ = "0.1.0"

@@ -2,7 +2,7 @@
 What does mixup do to the decision boundary?
 ============================================
 
-It makes the transition from class to class wide and nearly linear, the picture 1b of the mixup paper. That
+It makes the transition from class to class wide and nearly linear, as in Figure 1b of the mixup paper. That
 is what it is for, and also what can go wrong: see :doc:`plot_08_harm_on_circles`.
 """
 

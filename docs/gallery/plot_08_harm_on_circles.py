@@ -18,7 +18,7 @@ n_seeds = 4
 
 
 def make_points(n, seed, share=0.0):
-    """Return points of two rings, and their labels, a share of which is turned."""
+    """Return points of two rings, and their labels, a share of which is flipped."""
     X, y = make_circles(n, factor=0.5, noise=0.15, random_state=seed)
     return X, np.where(np.random.default_rng(seed).random(n) < share, 1 - y, y)
 

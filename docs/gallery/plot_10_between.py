@@ -3,7 +3,7 @@ What does a net say between two examples?
 =========================================
 
 On the line from one digit to another a net should say one of the two. A *miss* is any third digit. mixup is
-trained on these lines and misses much less: the picture 2 of the mixup paper.
+trained on these lines and misses much less, as in Figure 2 of the mixup paper.
 """
 
 import matplotlib.pyplot as plt

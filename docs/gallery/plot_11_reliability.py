@@ -3,8 +3,9 @@ Are the probabilities to be believed?
 =====================================
 
 A reliability diagram compares how sure a net is with how often it is right; on the diagonal it is honest. A
-net that is trained long on few rows is too sure of itself. mixup makes it less sure, sometimes too little
-sure. Temperature scaling on held-out rows mends both, so look at both, with and without it.
+net that is trained long on few rows is too sure of itself. mixup makes it less sure, sometimes not
+sure enough. Temperature scaling on held-out rows mends both faults, so the picture shows both nets with it
+and without.
 """
 
 import matplotlib.pyplot as plt

@@ -2,8 +2,8 @@
 Where does an ensemble not know?
 ================================
 
-``predict_uncertainty`` splits what an ensemble is unsure of in two: *aleatoric*, the data are mixed there,
-and *epistemic*, the members disagree, as they do where there are no data.
+``predict_uncertainty`` splits the uncertainty of an ensemble in two. It is *aleatoric* where the classes
+overlap, and *epistemic* where the members disagree, as they do where there are no data.
 """
 
 import matplotlib.pyplot as plt

@@ -89,10 +89,10 @@ class MixupNetMixin(MixedSteps):
 
     augment : callable, default=None
         Called with each training batch's inputs, a tensor on the device, before mixing;
-        returns as many rows. A transform of torchvision draws once for all images, and for
-        each by ``sk_mixup.augmentation.per_image(transform)``. One that changes each example by
+        returns as many rows. A random transform of torchvision draws once for all images, and
+        ``sk_mixup.augmentation.per_image(transform)`` for each. A function that changes each example by
         itself and keeps shape and dtype may say so by an attribute ``rowwise = True``, as that of
-        ``crop_and_flip`` does: it takes part in the fast epochs and in CUDA graphs, and is given
+        ``crop_and_flip`` does: then it takes part in the fast epochs and in CUDA graphs, and is given
         several batches at once off the CPU.
 
     autocast : {None, 'bfloat16', 'float16'}, default=None

@@ -35,7 +35,7 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
     """Neural-network classifier trained on convex combinations of examples.
 
     Each training step draws partners for the examples of a mini-batch and weights
-    λ ~ Beta(alpha, alpha), and descends the cross-entropy of the mixed inputs against the
+    λ ~ Beta(alpha, alpha), and lowers the cross-entropy of the mixed inputs against the
     mixed labels: mixup [1]_, or another vicinity of the examples. Binary, multiclass and
     multilabel targets and semantic segmentation, tables, arrays of any rank, sparse rows and
     torch data sets are supported. It is also a :class:`skorch.NeuralNetClassifier`, with all its
@@ -47,8 +47,8 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
         Network from (n_samples, *features) to logits (n_samples, n_classes), or (n_samples,
         n_members, n_classes) for an implicit ensemble, whose members' losses and predictions are
         averaged. Arguments named ``in_features`` and ``out_features`` are filled in from the data; others are
-        ``module__<name>``. A fit copies an instance, so that every fit starts from it
-        alike; ``initialize`` takes the instance itself.
+        ``module__<name>``. A fit copies an instance, so that every fit starts from the same
+        weights; ``initialize`` takes the instance itself.
 
     alpha : float, default=0.2
         Strength of mixing, in [0, inf]: λ ~ Beta(alpha, alpha). 0 is plain training
@@ -101,15 +101,15 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
 
     augment : callable, default=None
         Called with the inputs of each training batch, a tensor on the device, before they
-        are mixed; returns as many rows. It is called once a batch: a transform of torchvision
-        draws once for all images, and for each by
-        ``sk_mixup.augmentation.per_image(transform)``; ``crop_and_flip()`` beside it is fast.
+        are mixed; returns as many rows. It is called once for each batch, so a random transform of
+        torchvision draws once for all images in it; ``sk_mixup.augmentation.per_image(transform)`` draws
+        for each image, and ``sk_mixup.augmentation.crop_and_flip()`` does so fast.
 
     early_stopping : 'auto' or bool, default='auto'
         Whether to hold out `validation_fraction` of the rows, unmixed, and to stop when
         the loss on them has not improved for `n_iter_no_change` epochs; the weights of
-        the best epoch are kept. 'auto' does so where that holds out 10 rows or more, and
-        trains on all of fewer rows for 50 mixed epochs at most. On 200 rows of 13
+        the best epoch are kept. 'auto' does so if that holds out 10 rows or more. Of fewer rows
+        it holds out none, and trains for at most 50 mixed epochs. On 200 rows of 13
         public tables, 50, 100 and 200 epochs on all rows had a test NLL higher by 6 % (not clearly), 11 %
         and 17 %; on 50 rows of 15, 50 epochs were as good as early stopping, and 200 worse by 16 %
         (``python -m benchmarks defaults``).
@@ -118,22 +118,22 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
         Patience of early stopping, in epochs.
 
     validation_fraction : float, default=0.1
-        Share of the rows to hold out, in (0, 1), stratified where every class has rows
-        enough; used where ``train_split='auto'``.
+        Share of the rows to hold out, in (0, 1), stratified where every class has
+        enough rows; used where ``train_split='auto'``.
 
     calibrate : bool, default=True
-        Whether logits are divided by a temperature for predictions, which is fitted to the rows that early
+        Whether predictions divide the logits by a temperature. It is fitted to the rows that early
         stopping holds out, as in [2]_, under a prior: its logarithm is normal with mean 0 and standard
         deviation 0.3. On 200 rows of 13 public tables the test NLL without it was higher by 3 % (95 %
         interval -1 to +8; ``python -m benchmarks defaults``). Where labels are wrong it is fitted to wrong
-        ones, and the probabilities of the true ones get worse. Where no rows are held out, and for a label
-        per pixel or step, it is 1. ``module_`` returns logits as they were trained.
+        ones too, and the probabilities of the true labels get worse. It is 1 where no rows are held out,
+        and for a label per pixel or step. ``module_`` returns logits as they were trained.
 
     lr : float, default=0.001
         Learning rate of the optimizer.
 
     max_epochs : int, default=200
-        Number of epochs, or the most of them with early stopping. Without it, 50 were
+        Number of epochs, or the largest number with early stopping. Without early stopping, 50 were
         better than 100 or 200 on public tables of 50 and 200 rows.
 
     epochs_per_partial_fit : int, default=None
@@ -184,7 +184,7 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
 
     predict_nonlinearity : callable, 'auto' or None, default='auto'
         Link from the module's output, in double precision, to probabilities; 'auto' follows the
-        criterion: of one of your own on logits, the softmax or, for several labels, the sigmoid.
+        criterion. For a criterion of your own it is the softmax or, for several labels, the sigmoid.
 
     warm_start : bool, default=False
         Whether ``fit`` goes on from the last fit instead of starting anew.
@@ -210,7 +210,7 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
 
     channels_last : bool, default=False
         Whether images (inputs of 4 axes) and the module's weights are laid out with the
-        channels last, which convolutions are often faster with.
+        channels last, with which convolutions are often faster.
 
     cuda_graph : bool, default=False
         Whether the training step is recorded as a CUDA graph and replayed, which spares a
@@ -268,18 +268,18 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
 
     Notes
     -----
-    By default a tenth of the rows, where these are 10 or more, is not trained on, but tells when to
-    stop. With ``early_stopping=False`` all rows are trained on, for `max_epochs` epochs.
+    By default a tenth of the rows is held out to tell when to stop, if these are 10 rows or more.
+    With ``early_stopping=False`` the net is trained on all rows, for `max_epochs` epochs.
 
     The loss on mixed rows is larger than on clean ones: compare held-out losses only.
 
     Each epoch's plan (order, partners, weights) is drawn at once from one numpy generator,
-    the order first: nets that differ in mixing options only see the rows in one order.
+    the order first. So nets that differ only in how they mix see the rows in the same order.
 
     The loss of a batch is ``sum_i w_i sum_k lam_ki l_ki / sum_i w_i``: the weight w_i of a
     virtual example is the product of the weights (sample times class) of the examples that
-    go into it. A weight of 2 so equals a repeated row on average, with mixing too; as the
-    batches are drawn at random, not to the last digit. Held-out rows count by their weights in
+    go into it. So a weight of 2 equals a repeated row on average, with mixing too, but not to the
+    last digit, because the batches are drawn at random. Held-out rows count by their weights in
     `valid_loss` and `valid_acc`, whatever the batch size. With ``criterion__reduction='sum'``
     nothing is divided, and `valid_loss` is the sum over the held-out rows. ``criterion__weight``
     weighs targets instead of rows, as torch does: the loss towards each class of a virtual example

@@ -49,8 +49,8 @@ class MixupEnsembleClassifier(MixupEnsemble):
         The fitted members.
 
     held_out_by_ : ndarray of shape (n_samples,)
-        Number of the member that held out each row of `X` in fit; -1 for none, which only a single member
-        leaves. Rows of weight 0 have a number too, and nobody trains on them.
+        Number of the member that held out each row of `X` in fit, or -1 if none did, which happens with a
+        single member only. Rows of weight 0 have a number too, and no member trains on them.
 
     oof_predict_proba_ : ndarray of the shape of ``predict_proba(X)``
         Probabilities of the rows of `X` in fit, each by the member that held it out; NaN for none.
@@ -76,11 +76,11 @@ class MixupEnsembleClassifier(MixupEnsemble):
     have none; a class with one row is unknown to the member that holds it out, though all have a
     probability for it. There must be as many rows as members. `oof_predict_proba_` is what one member
     predicts, so it is worse than the ensemble; and as early stopping chose the epoch by these rows, it is
-    slightly too good for a single member. Members stop early by few rows too, which a single net does not
-    (``early_stopping='auto'``): what chance does to one evens out among many.
+    slightly too good for a single member. Members stop early even by few rows, which a single net does not
+    (``early_stopping='auto'``), because what chance does to one evens out among many.
 
-    With ``early_stopping=False`` all members train on all rows; with a `train_split` of their own they hold
-    out what that does. Then there is no `oof_predict_proba_`.
+    With ``early_stopping=False`` all members train on all rows, and with a `train_split` of their own they
+    hold out what it says. In both cases there is no `oof_predict_proba_`.
 
     Members that are plain multilayer perceptrons are predicted by one batched program, others one after the
     other. Pickles, clones and searches treat the ensemble as one estimator; in a block of
@@ -238,8 +238,8 @@ class MixupEnsembleRegressor(MixupEnsemble):
         The fitted members.
 
     held_out_by_ : ndarray of shape (n_samples,)
-        Number of the member that held out each row of `X` in fit; -1 for none, which only a single member
-        leaves. Rows of weight 0 have a number too, and nobody trains on them.
+        Number of the member that held out each row of `X` in fit, or -1 if none did, which happens with a
+        single member only. Rows of weight 0 have a number too, and no member trains on them.
 
     oof_prediction_ : ndarray of the shape of ``predict(X)``
         Predictions for the rows of `X` in fit, each by the member that held it out; NaN for none.

@@ -75,7 +75,8 @@ class MixupGAN(BaseEstimator):
         rows of `X`. :class:`sk_mixup.modules.MLP` has the three hidden layers of 512 ReLU
         units of [1]_ here, unless ``generator__hidden_layer_sizes`` is given. Arguments named
         ``in_features`` and ``out_features`` are filled in from the data; others are
-        ``generator__<name>``. An instance is copied, so that every fit starts from it alike.
+        ``generator__<name>``. An instance is copied, so that every fit starts from the
+        same weights.
 
     discriminator : type of torch.nn.Module or instance, default=MLP
         Network from examples (n, *features) to one logit each; as `generator`.
@@ -89,7 +90,7 @@ class MixupGAN(BaseEstimator):
         Whether each pair of a mini-batch draws its own λ, or all share one.
 
     generator_loss : {'non-saturating', 'minimax'}, default='non-saturating'
-        What the generator descends. 'minimax' is the objective above, -ℓ(d(x̃), λ), which has
+        What the generator minimises. 'minimax' is the objective above, -ℓ(d(x̃), λ), which has
         no lower bound: on a ring of eight Gaussians the samples of most nets ran away from the
         data at learning rates of 0.001 and more, with mixing mostly farther than without
         (``python -m benchmarks gan``).
@@ -169,8 +170,8 @@ class MixupGAN(BaseEstimator):
 
     history_ : skorch.history.History
         ``discriminator_loss`` and ``generator_loss``, epoch by epoch and, in its batches, step
-        by step; the discriminator's is a mean over virtual examples, log 2 where it can tell
-        nothing and nothing is mixed.
+        by step; the discriminator's is a mean over virtual examples, which is log 2 without mixing
+        where it can tell nothing.
 
     generator_, discriminator_ : torch.nn.Module
         The trained networks.
@@ -189,7 +190,7 @@ class MixupGAN(BaseEstimator):
     Data should be near unit size (``StandardScaler``). In a pipeline the last step samples, and
     the steps before it turn samples back: ``pipe[:-1].inverse_transform(pipe[-1].sample(9))``.
 
-    A GAN tells nothing of a row's likelihood; ``score_samples`` is the discriminator's logit,
+    A GAN says nothing about the likelihood of a row; ``score_samples`` is the discriminator's logit,
     which is high where rows look more real than generated. There is no ``score``.
 
     References

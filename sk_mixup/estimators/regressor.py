@@ -32,7 +32,7 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
     """Neural-network regressor trained on convex combinations of examples.
 
     Each training step draws partners for the examples of a mini-batch and weights
-    λ ~ Beta(alpha, alpha), and descends the loss of the mixed inputs against the mixed
+    λ ~ Beta(alpha, alpha), and lowers the loss of the mixed inputs against the mixed
     targets: mixup [1]_. One or several targets per row are taken. It is a
     :class:`skorch.NeuralNetRegressor` as well, with all its options.
 
@@ -45,7 +45,7 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
         it may return more, such as quantiles, and all is predicted. Arguments named
         ``in_features`` and ``out_features`` are filled in from the data;
         others are ``module__<name>``. A fit copies an instance, so that every fit
-        starts from it alike; ``initialize`` takes the instance itself.
+        starts from the same weights; ``initialize`` takes the instance itself.
 
     alpha : float, default=0.2
         Strength of mixing, in [0, inf]: λ ~ Beta(alpha, alpha). 0 is plain training
@@ -82,15 +82,15 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
 
     augment : callable, default=None
         Called with the inputs of each training batch, a tensor on the device, before they
-        are mixed; returns as many rows. It is called once a batch: a transform of torchvision
-        draws once for all images, and for each by
-        ``sk_mixup.augmentation.per_image(transform)``; ``crop_and_flip()`` beside it is fast.
+        are mixed; returns as many rows. It is called once for each batch, so a random transform of
+        torchvision draws once for all images in it; ``sk_mixup.augmentation.per_image(transform)`` draws
+        for each image, and ``sk_mixup.augmentation.crop_and_flip()`` does so fast.
 
     early_stopping : 'auto' or bool, default='auto'
         Whether to hold out `validation_fraction` of the rows, unmixed, and to stop when
         the loss on them has not improved for `n_iter_no_change` epochs; the weights of
-        the best epoch are kept. 'auto' does so where that holds out 10 rows or more, and
-        trains on all of fewer rows for 50 mixed epochs at most.
+        the best epoch are kept. 'auto' does so if that holds out 10 rows or more. Of fewer rows
+        it holds out none, and trains for at most 50 mixed epochs.
 
     n_iter_no_change : int, default=20
         Patience of early stopping, in epochs.
@@ -102,7 +102,7 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
         Learning rate of the optimizer.
 
     max_epochs : int, default=200
-        Number of epochs, or the most of them with early stopping.
+        Number of epochs, or the largest number with early stopping.
 
     epochs_per_partial_fit : int, default=None
         Epochs of one call of ``partial_fit``; None for `max_epochs`, as in skorch. With a number,
@@ -183,7 +183,7 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
 
     channels_last : bool, default=False
         Whether images (inputs of 4 axes) and the module's weights are laid out with the
-        channels last, which convolutions are often faster with.
+        channels last, with which convolutions are often faster.
 
     cuda_graph : bool, default=False
         Whether the training step is recorded as a CUDA graph and replayed, which spares a
@@ -240,8 +240,8 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
 
     Notes
     -----
-    By default a tenth of the rows, where these are 10 or more, is not trained on, but tells when to
-    stop. With ``early_stopping=False`` all rows are trained on, for `max_epochs` epochs.
+    By default a tenth of the rows is held out to tell when to stop, if these are 10 rows or more.
+    With ``early_stopping=False`` the net is trained on all rows, for `max_epochs` epochs.
 
     Losses of standardised targets are those of `y`: of several columns, the mean of their squared
     errors, each in its own unit, while the network is trained on columns that count alike.

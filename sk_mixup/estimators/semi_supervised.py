@@ -51,7 +51,7 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
     """Neural-network classifier that learns from unlabelled rows too, by mixing them.
 
     Rows whose label is -1 are unlabelled, as in scikit-learn. Each step guesses targets for a
-    mini-batch of them, mixes rows and targets, and descends
+    mini-batch of them, mixes rows and targets, and lowers
 
         ``cross_entropy(mixed labelled rows) + w(t) mean |softmax(f(x)) - q|^2``,
 
@@ -65,10 +65,10 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
         :class:`MixupClassifier`.
 
     method : {'ict', 'mixmatch'}, default='mixmatch'
-        'ict' mixes unlabelled rows with each other; the averaged weights guess, as they
-        predict (section 2 of [1]_). 'mixmatch' mixes labelled and unlabelled rows with each
-        other, with λ folded to max(λ, 1 - λ); the trained weights guess, and guesses are
-        averaged over views and sharpened (algorithm 1 of [2]_). 'mixmatch' had the lower
+        'ict' mixes unlabelled rows with each other, and guesses with the averaged weights, by
+        which it also predicts (section 2 of [1]_). 'mixmatch' mixes labelled and unlabelled rows
+        with each other, with λ folded to max(λ, 1 - λ), and guesses with the current weights;
+        guesses are averaged over views and sharpened (algorithm 1 of [2]_). 'mixmatch' had the lower
         test error in 7 of the 8 cases in the notes.
 
     alpha : float, default=0.75
@@ -115,14 +115,14 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
 
     augment : callable, default=None
         Makes a view: called with the inputs of a step, labelled rows first, a tensor on the
-        device; returns as many rows. For images, flips and shifts, such as
-        ``sk_mixup.augmentation.crop_and_flip()``; a transform of torchvision draws once for all
-        images, and for each by ``per_image(transform)`` beside it. None adds noise.
+        device; returns as many rows. For images use flips and shifts, such as
+        ``sk_mixup.augmentation.crop_and_flip()``. A random transform of torchvision draws once for all
+        images, and ``sk_mixup.augmentation.per_image(transform)`` for each. None adds noise.
 
     early_stopping : 'auto' or bool, default=False
         Whether to hold out `validation_fraction` of the labelled rows and to stop by the loss
-        on them; 'auto' as in :class:`MixupClassifier`, whose default it is. Not so here: with
-        few labels, training on them helps more than holding them out.
+        on them; 'auto' as in :class:`MixupClassifier`, whose default it is. It is off here, because
+        training on few labels helps more than holding them out.
 
     n_iter_no_change : int, default=20
         Patience of early stopping, in epochs.
@@ -131,7 +131,7 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
         Share of the labelled rows to hold out, in (0, 1).
 
     calibrate : bool, default=True
-        Whether logits are divided by a temperature for predictions, which is fitted to the rows that
+        Whether predictions divide the logits by a temperature, which is fitted to the rows that
         early stopping holds out; see :class:`MixupClassifier`.
 
     lr : float, default=0.001
@@ -224,12 +224,12 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
     -----
     The average of the weights predicts, is validated, saved and pickled, as in section 4 of
     [2]_, and as the authors' code of [1]_ does; its floating buffers, such as the running
-    statistics of batch normalisation, are averaged too. A pickle also holds the trained weights
-    and so goes on as if it had not been one; after :meth:`load_params`, and after early
+    statistics of batch normalisation, are averaged too. A pickle also holds the weights in training,
+    so that training goes on from it as if nothing had happened; after :meth:`load_params`, and after early
     stopping, training goes on from the averaged ones.
 
     Beyond [1]_, 'ict' mixes labelled rows with each other too, as the authors' own runs do.
-    Guesses are made as the net predicts: without dropout, with running statistics. Labelled and
+    Guesses are made in eval mode, without dropout and with running statistics. Labelled and
     unlabelled rows go through the module as one batch.
 
     The weight of a virtual example is the product of the weights of the rows in it; each of the
@@ -238,7 +238,7 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
     :meth:`score` leaves out rows whose label is -1, so that a search may be given the y of
     ``fit``. Give a ``scoring`` of your own labelled rows only.
 
-    Guesses are no facts: where classes overlap, or the labelled rows are few and badly placed,
+    Guesses are not facts: where classes overlap, or the labelled rows are few and badly placed,
     unlabelled rows do harm. With the defaults and the labelled rows of 8 cases (digits with 4 and
     25 labels a class, wine with 4 and 10, iris with 4, breast cancer with 10 and 25, a made-up
     problem of four classes with 10; standardised; means over 8 splits of 80 % for training),

@@ -9,7 +9,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 DEVICE ?= cuda
 
-.PHONY: demo gpu test checks test-fast test-clients test-skorch test-wheel release-check lint types imports report smoke house docs fuzz test-lowest clean
+.PHONY: demo gpu test checks test-fast test-clients test-skorch test-wheel release-check lint types imports report smoke house docs docs-blocks docs-site docs-look fuzz test-lowest clean
 
 demo: $(STAMP)
 	$(BIN)/python -m benchmarks uci --seeds 5 --out build/demo
@@ -18,13 +18,16 @@ demo: $(STAMP)
 gpu: $(STAMP)
 	$(BIN)/python -m benchmarks gpu --device $(DEVICE) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
-# The slow tests run what `make smoke` runs; those of clients are among them.
+# The slow tests run what `make smoke` runs; those of clients are among them. The site is a check like others where what
+# its pages show can be installed.
+PAGES := --doctest-glob="*.rst" --ignore=docs/generated docs/*.rst docs/guide
+IF_DOCS = $(shell test -x $(BIN)/sphinx-build && echo yes)
 test: $(STAMP)
 	$(MAKE) --no-print-directory --jobs=2 --output-sync checks
-	$(PYTEST)
+	$(PYTEST) sk_mixup benchmarks tests $(if $(IF_DOCS),$(PAGES))
 
 # What takes one process each: the short ones first, then the longest.
-checks: lint imports test-wheel types skorch-mixin skorch-estimators report
+checks: lint imports test-wheel types $(if $(IF_DOCS),docs-site) skorch-mixin skorch-estimators report
 
 test-fast: $(STAMP)
 	$(PYTEST) -m "not slow"
@@ -77,24 +80,26 @@ report: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(PIP_INSTALL) -e ".[benchmarks,clients,cluster,compare,peers,test]" || { \
-		echo "other people's tools cannot be installed here: their tests will be skipped by name"; \
+	$(PIP_INSTALL) -e ".[benchmarks,clients,cluster,compare,docs,peers,test]" || { \
+		echo "other people's tools cannot be installed here: their tests are skipped by name, the site is not built"; \
 		$(PIP_INSTALL) -e ".[benchmarks,cluster,compare,peers,test]"; }
 	$(BIN)/python -m compileall -qq -j 0 -x "/(tests|transformers/models)/" $(VENV)/lib || true
 	touch $@
 
-# The site, into build/docs/html, in an environment of its own: its blocks are run, then it is built. Warnings are
-# errors. Examples whose text has not changed are not run again.
-DOCS := .venv-docs/bin
-docs: .venv-docs/.installed
-	OMP_NUM_THREADS=1 $(DOCS)/python -m pytest -q -n 2 --doctest-glob="*.rst" --ignore=docs/generated docs/*.rst docs/guide
-	OMP_NUM_THREADS=1 $(DOCS)/sphinx-build -W --keep-going -q -b html -d build/docs/doctrees docs build/docs/html
+# The site, into build/docs/html: its blocks are run, then it is built. Warnings are errors. Examples whose text has
+# not changed are not run again.
+docs: docs-blocks docs-site
 
-.venv-docs/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv-docs
-	.venv-docs/bin/python -m pip install --quiet --upgrade pip
-	.venv-docs/bin/python -m pip install --quiet --no-compile -c constraints.txt -e ".[docs,test]"
-	touch $@
+docs-blocks: $(STAMP)
+	$(PYTEST) -q $(PAGES)
+
+docs-site: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -W --keep-going -q -b html -d build/docs/doctrees docs build/docs/html
+
+# Every page of the built site in a browser; needs node and chromium. SHOTS=DIR keeps screenshots.
+docs-look:
+	npm install --silent --no-save --prefix docs/look
+	node docs/look/look.mjs build/docs/html
 
 # How the package is built, in figures.
 house: $(STAMP)
@@ -112,4 +117,4 @@ test-lowest:
 	.venv-lowest/bin/python -m pytest sk_mixup tests --ignore=tests/benchmarks
 
 clean:
-	rm -rf .venv .venv-docs .venv-lowest build docs/generated
+	rm -rf .venv .venv-lowest build docs/generated docs/look/node_modules

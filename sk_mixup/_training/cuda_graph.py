@@ -19,7 +19,14 @@ from torch.utils._pytree import tree_leaves
 from sk_mixup._training.optimizer_step import is_plain_step
 from sk_mixup._training.values import describe_tensor_kind
 
-__all__ = ["RECORDING", "GraphedStep", "check_recordable", "check_stack_recordable", "recordable"]
+__all__ = [
+    "RECORDING",
+    "GraphedStep",
+    "check_recordable",
+    "check_stack_recordable",
+    "choose_group_size",
+    "recordable",
+]
 
 # Held while a step runs on the stream of recordings, which all nets of a device share.
 RECORDING = threading.RLock()
@@ -166,13 +173,36 @@ def _send_counts(optimizer: torch.optim.Optimizer) -> None:
 # -- recordings --------------------------------------------------------------------------
 
 
+def choose_group_size(n_steps: int, most: int) -> int:
+    """Return how many steps to record at once, of so many at most, for an epoch to take the fewest calls.
+
+    Steps that fill no group are calls of their own.
+
+    Examples
+    --------
+    >>> from sk_mixup._training.cuda_graph import choose_group_size
+    >>> choose_group_size(7, 32), choose_group_size(40, 32), choose_group_size(211, 32)
+    (7, 20, 30)
+    """
+    return min(range(1, most + 1), key=lambda size: n_steps // size + n_steps % size)
+
+
 @dataclass(eq=False)
 class _Recording:
-    """A recorded step, the tensors that it reads a batch from, and the gradients that it writes."""
+    """Recorded steps, the tensors that they read batches from, by their kind, and the last gradients."""
 
     graph: torch.cuda.CUDAGraph
-    inputs: list[Tensor]
+    inputs: list[list[Tensor]]
     gradients: list[tuple[Tensor, Tensor | None]]
+
+    def replay(self, batches: Sequence[Sequence[Tensor]]) -> None:
+        """Do the steps for other batches, which are sent by one call for all tensors of a kind."""
+        x, kept, *target = zip(*batches, strict=True)
+        x_read, kept_written, *target_read = self.inputs
+        for read, given in zip((x_read, *target_read), (x, *target), strict=True):
+            torch._foreach_copy_(read, given)
+        self.graph.replay()
+        torch._foreach_copy_(kept, kept_written)
 
 
 class _Kept:
@@ -196,12 +226,12 @@ def _find_kept(optimizer: torch.optim.Optimizer) -> _Kept:
 
 
 class GraphedStep:
-    """A step for batches of one size, recorded as a CUDA graph: one launch for dozens.
+    """Steps for batches of one size, recorded as a CUDA graph: one launch for dozens a step.
 
-    The first steps are run as they are, on the stream that the recording needs; recording itself computes
-    nothing. The recording is kept with the optimizer, and replayed in later epochs too, while shapes, places
-    in memory, options and what `describe` returns stay the same. None of the latter tells that it cannot be
-    known: then each object records for itself.
+    A call does the steps of some batches, as many in each. The first are run as they are, on the stream that
+    the recording needs; recording itself computes nothing. The recording is kept with the optimizer, and
+    replayed in later epochs too, while shapes, places in memory, options and what `describe` returns stay
+    the same. None of the latter tells that it cannot be known: then each object records for itself.
 
     Parameters
     ----------
@@ -230,33 +260,34 @@ class GraphedStep:
         self.kept = _find_kept(optimizer)
         self.recording: _Recording | None = None
         self.is_known = False
+        self.description = describe()
 
-    def __call__(self, x: Tensor, kept: Tensor, *target: Tensor) -> bool:
-        """Do one step; see :meth:`Trainer.step`."""
+    def __call__(self, *batches: Sequence[Tensor]) -> bool:
+        """Do a step for each batch; see :meth:`Trainer.step`."""
         if self.recording is None:
-            self._look_up(x, kept, *target)
+            self._look_up(batches)
             if self.kept.n_done < self.n_warmup:
-                self.kept.n_done += 1
-                return self._run_as_it_is(x, kept, *target)
-            self.recording = self._find_recording(x, kept, *target)
-        x_read, kept_written, *target_read = self.recording.inputs
-        x_read.copy_(x)
-        for read, part in zip(target_read, target, strict=True):
-            read.copy_(part)
-        self.recording.graph.replay()
-        kept.copy_(kept_written)
+                self.kept.n_done += len(batches)
+                done = self._run_as_it_is(batches)
+                self.kept.key = self._make_key(batches)  # the optimizer has a state by now
+                return done
+            self.recording = self._find_recording(batches)
+        self.recording.replay(batches)
         return True
 
-    def _look_up(self, *tensors: Tensor) -> None:
+    def _run(self, batches: Sequence[Sequence[Tensor]]) -> bool:
+        return all(self.step(*batch) for batch in batches)
+
+    def _look_up(self, batches: Sequence[Sequence[Tensor]]) -> None:
         """Find out, once, whether what is kept is of this step."""
         if self.is_known:
             return
-        self.is_known, self.description = True, self.describe()
-        key = self._make_key(*tensors)
+        self.is_known = True
+        key = self._make_key(batches)
         if self.description is None or key != self.kept.key:
             self.kept.key, self.kept.n_done, self.kept.is_current = key, 0, False
 
-    def _make_key(self, *tensors: Tensor) -> Hashable:
+    def _make_key(self, batches: Sequence[Sequence[Tensor]]) -> Hashable:
         options = [
             (name, value.data_ptr() if isinstance(value, Tensor) else repr(value))
             for group in self.optimizer.param_groups
@@ -266,19 +297,27 @@ class GraphedStep:
         states = [self.optimizer.state.get(p, {}) for p in self.parameters]
         held = [value for state in states for value in state.values() if isinstance(value, Tensor)]
         places = [tensor.data_ptr() for tensor in (*self.parameters, *held)]
-        shapes = tuple(describe_tensor_kind(tensor) for tensor in tensors)
+        shapes = len(batches), *(describe_tensor_kind(tensor) for tensor in batches[0])
         return self.description, tuple(options), tuple(places), shapes, _read_settings()
 
-    def _run_as_it_is(self, *tensors: Tensor) -> bool:
+    def _run_as_it_is(self, batches: Sequence[Sequence[Tensor]]) -> bool:
+        *first, last = batches
         with self._on_stream():
+            if not self._run(first):
+                return False
             if self.kept.n_done < self.n_warmup:
-                return self.step(*tensors)
+                return self.step(*last)
             with _Watch() as watch:
-                done = self.step(*tensors)
+                done = self.step(*last)
         if watch.waits:
             raise ValueError(
                 "cuda_graph must be False where a step waits for the device or sends it something; got True, "
                 f"and the step calls {watch.waits[0]}. Keep that out of forward, or set cuda_graph=False."
+            )
+        if self.describe() != self.description:
+            raise ValueError(
+                "cuda_graph must be False where forward changes attributes of the module; got True. Use "
+                "buffers that are written in place, or set cuda_graph=False."
             )
         return done
 
@@ -299,23 +338,17 @@ class GraphedStep:
                 raise
             current.wait_stream(stream)
 
-    def _find_recording(self, *tensors: Tensor) -> _Recording:
+    def _find_recording(self, batches: Sequence[Sequence[Tensor]]) -> _Recording:
         """Return what is kept, or a new recording where the step is not what it was."""
         kept = self.kept
         if kept.recording is None or not kept.is_current:
-            if self.describe() != self.description:
-                raise ValueError(
-                    "cuda_graph must be False where forward changes attributes of the module; got True. Use "
-                    "buffers that are written in place, or set cuda_graph=False."
-                )
-            kept.key = self._make_key(*tensors)  # the optimizer has a state by now
-            kept.recording, kept.is_current = self._record(*tensors), True
+            kept.recording, kept.is_current = self._record(batches), True
         for p, gradient in kept.recording.gradients:
             p.grad = gradient
         return kept.recording
 
-    def _record(self, *tensors: Tensor) -> _Recording:
-        inputs = [tensor.clone() for tensor in tensors]
+    def _record(self, batches: Sequence[Sequence[Tensor]]) -> _Recording:
+        inputs = [[tensor.clone() for tensor in alike] for alike in zip(*batches, strict=True)]
         if self.kept.pool is None:
             self.kept.pool = torch.cuda.graph_pool_handle()
         with self._on_stream():
@@ -323,7 +356,7 @@ class GraphedStep:
             try:
                 # Others may allocate meanwhile.
                 graph.capture_begin(pool=self.kept.pool, capture_error_mode="thread_local")
-                self.step(*inputs)
+                self._run(list(zip(*inputs, strict=True)))
                 graph.capture_end()
             except BaseException as error:
                 self._leave(graph)

@@ -171,7 +171,7 @@ class StackedTrainer(ABC, Generic[T]):
         if self.cuda_graph and len(steps) == 1 and area.size == self.size:
             if area.stop not in self.graphs:
                 self.graphs = {area.stop: GraphedStep(self._step_all, self.trainers[0].optimizer)}
-            done = self.graphs[area.stop](*tensors)
+            done = self.graphs[area.stop](tensors)
             self._get_update().n_done = area.first + 1  # a recording is replayed without its Python
             return done
         for area, tensors in steps:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from itertools import islice
 import math
 from typing import ClassVar
 
@@ -17,7 +18,12 @@ from sk_mixup._data.storage import ALIGNMENT
 from sk_mixup._data.virtual_examples import HiddenMixing
 from sk_mixup._devices import get_limits
 from sk_mixup._training.averages import sum_batches
-from sk_mixup._training.cuda_graph import GraphedStep, check_stack_recordable, recordable
+from sk_mixup._training.cuda_graph import (
+    GraphedStep,
+    check_stack_recordable,
+    choose_group_size,
+    recordable,
+)
 from sk_mixup._training.epoch import Epoch, Record, Stack
 from sk_mixup._training.losses import Loss
 from sk_mixup._training.optimizer_step import FusedUpdate
@@ -25,11 +31,15 @@ from sk_mixup._training.stacked_optimizer_step import describe_optimizer
 
 __all__ = ["HIDDEN", "Trainer"]
 
+# What is mixed inside the network in a step, and the tensors that it takes.
+Step = tuple[HiddenMixing | None, tuple[Tensor, ...]]
 HIDDEN = "hidden layers are mixed"
 # Batches are mixed in blocks of about so many numbers: enough to make the cost of the calls
 # vanish, few enough to stay in the cache. Targets are prepared, and losses computed, for more.
 BLOCK_ELEMENTS = 2**18
 TARGET_ELEMENTS = 2**20
+# Steps that are recorded as one graph: the host's work for a call is then that of few launches a step.
+MOST_RECORDED = 32
 
 
 class Trainer(ABC):
@@ -122,18 +132,27 @@ class Trainer(ABC):
         """
         self.bind()
         full, features = int(batches.plan.bounds[1]), math.prod(batches.rows.x.shape[1:])
-        steps = {full: self._make_graphed_step(batches)} if self.cuda_graph else {}
         n_mixed = max(1, self.block_elements // max(1, full * features))
         n_joined = max(1, self.target_elements // (full * 2 * self.n_outputs))
         if not batches.rows.on_device:  # other rows are loaded before they are mixed
             n_joined = min(n_joined, n_mixed)
+        if self.augment is not None:
+            n_joined = min(n_joined, self._count_augmented(full * features))
+        run_steps = self._run_steps
+        if self.cuda_graph:
+            graphed, bounds = self._make_graphed_step(batches), batches.plan.bounds
+            n_full = len(batches) - int(bounds[-1] - bounds[-2] != full)
+            most = 1 if graphed.description is None else min(MOST_RECORDED, n_mixed, n_joined)
+            size = choose_group_size(n_full, most)
+            n_joined -= n_joined % size
+            run_steps = partial(self._run_recorded, graphed, full, size)
         # One tensor for the whole epoch: small ones that outlive a block scatter the memory.
         losses = torch.empty(len(batches), dtype=batches.dtype, device=batches.rows.targets.device)
         done, shares = list[int](), list[Tensor]()
         try:
-            with recordable(self.optimizer) if steps else nullcontext(), self.guard():
+            with recordable(self.optimizer) if self.cuda_graph else nullcontext(), self.guard():
                 for block, sizes in self._iterate_blocks(batches, n_joined):
-                    values = self._run_block(block, sizes, n_mixed, steps, shares)
+                    values = self._run_block(block, sizes, n_mixed, run_steps, shares)
                     if values is None:
                         return False
                     losses[len(done) : len(done) + len(sizes)] = values
@@ -162,24 +181,26 @@ class Trainer(ABC):
     def _iterate_blocks(
         self, batches: PlannedBatches, n_joined: int
     ) -> Iterator[tuple[Batch | Block, list[int]]]:
-        """Yield the blocks of an epoch, their rows augmented.
-
-        On the CPU they are augmented batch by batch, for the draws to be those of an epoch step by step.
-        """
+        """Yield the blocks of an epoch, their rows augmented."""
         if self.augment is None:
             yield from batches.iterate_blocks(n_joined)
             return
-        n_numbers = int(batches.plan.bounds[1]) * math.prod(batches.rows.x.shape[1:])
-        n_augmented = get_limits(self.get_device()).augment_elements // max(1, n_numbers)
-        for batch, sizes in batches.iterate_loaded(max(1, min(n_joined, n_augmented))):
+        for batch, sizes in batches.iterate_loaded(n_joined):
             yield self.augment(batch), sizes
+
+    def _count_augmented(self, n_numbers: int) -> int:
+        """Return how many batches of so many numbers are augmented at once.
+
+        On the CPU it is one, for the draws to be those of an epoch step by step.
+        """
+        return max(1, get_limits(self.get_device()).augment_elements // max(1, n_numbers))
 
     def _run_block(
         self,
         block: Batch | Block,
         sizes: list[int],
         n_mixed: int,
-        steps: Mapping[int, Callable[..., bool]],
+        run_steps: Callable[[Iterator[Step]], bool],
         shares: list[Tensor],
     ) -> Tensor | None:
         y, lam, weight = block.get_mixed_targets()
@@ -189,11 +210,22 @@ class Trainer(ABC):
             shares.append(sum_batches(weight, sizes))
         kept = lam.new_empty(lam.shape[1], self.n_outputs)
         parts = [torch.split(part, sizes) for part in (kept, *prepared)]
-        inputs = zip(block.list_hidden(sizes), self._mix_inputs(block, sizes, n_mixed), *parts, strict=True)
-        for self.hidden, x, *rest in inputs:
-            if not steps.get(len(x), self.step)(x, *rest):
-                return None
+        inputs = zip(self._mix_inputs(block, sizes, n_mixed), *parts, strict=True)
+        if not run_steps(zip(block.list_hidden(sizes), inputs, strict=True)):
+            return None
         return sum_batches(self.loss.compute_values(kept, *prepared), sizes)
+
+    def _run_steps(self, steps: Iterator[Step]) -> bool:
+        return all(self.step(*batch) for self.hidden, batch in steps)
+
+    def _run_recorded(self, graphed: GraphedStep, full: int, size: int, steps: Iterator[Step]) -> bool:
+        """Do as many steps at a time as are recorded as one; the others, and smaller batches, as they are."""
+        while group := list(islice(steps, size)):
+            batches = [batch for _, batch in group]
+            is_whole = len(group) == size and len(batches[-1][0]) == full
+            if not (graphed(*batches) if is_whole else self._run_steps(iter(group))):
+                return False
+        return True
 
     def _mix_inputs(self, block: Batch | Block, sizes: list[int], n_mixed: int) -> Iterator[Tensor]:
         """Yield the inputs of each batch, as if it had been gathered alone.

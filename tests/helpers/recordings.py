@@ -61,4 +61,4 @@ def make_step(device: str = "cpu") -> tuple[GraphedStep, Tensor]:
 
 def repeat(step: GraphedStep, x: Tensor, n: int = GraphedStep.n_warmup + 2) -> None:
     for _ in range(n):
-        step(x, torch.empty_like(x))
+        step((x, torch.empty_like(x)))

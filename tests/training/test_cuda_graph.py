@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,6 @@ import torch
 from torch import Tensor
 
 from sk_mixup import MixupClassifier, MixupRegressor
-from sk_mixup._training.cuda_graph import GraphedStep
 from tests.helpers.architectures import (
     ALL_PROBLEMS,
     ARCHITECTURES,
@@ -26,7 +27,8 @@ from tests.helpers.architectures import (
     make_net,
     make_rows,
 )
-from tests.helpers.fake_cuda import EmulatedGraph, emulate_graphs
+from tests.helpers.fake_cuda import EmulatedGraph, Waiting, emulate_graphs
+from tests.helpers.sampling import each_pair
 
 pytestmark = pytest.mark.slow
 N_EPOCHS = 2
@@ -38,8 +40,16 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> type[EmulatedGraph]:
     return emulate_graphs(monkeypatch)
 
 
-def train(architecture: str, problem: str, *, cuda_graph: bool, weight: Any = None, **options: Any) -> Any:
-    """Return a net trained for some epochs, and the losses of each."""
+def train(
+    architecture: str,
+    problem: str,
+    *,
+    cuda_graph: bool,
+    weight: Any = None,
+    limits: Mapping[str, int] = MappingProxyType({}),
+    **options: Any,
+) -> Any:
+    """Return a net trained for some epochs, and the losses of each; `limits` are the trainer's."""
     X, y = make_rows(architecture), ALL_PROBLEMS[problem].y
     net = fit(architecture, problem, max_epochs=0, **options)
     torch.manual_seed(0)
@@ -49,6 +59,7 @@ def train(architecture: str, problem: str, *, cuda_graph: bool, weight: Any = No
         net.optimizer_.param_groups[0]["lr"] = 0.02 / (1 + epoch)
         trainer = find_trainer(net, batches)
         trainer.cuda_graph = cuda_graph
+        vars(trainer).update(limits)
         assert trainer.run_epoch(batches, lambda losses, sizes, _: epochs.append((losses.clone(), sizes)))
     return net, epochs
 
@@ -70,7 +81,7 @@ def test_graph_trains_as_the_step(
 ) -> None:
     weight = WEIGHT if weighted else None
     assert_graph_is_the_step(architecture, problem, batch_size=8, weight=weight, **MIXING[mixing])
-    assert (graphs.n_captures, graphs.n_replays) == (1, N_EPOCHS * 5 - GraphedStep.n_warmup)
+    assert (graphs.n_captures, graphs.n_replays) == (1, N_EPOCHS - 1)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -79,7 +90,7 @@ def test_graph_of_any_module_trains_as_the_step(
     graphs: type[EmulatedGraph], architecture: str, weight: Any
 ) -> None:
     assert_graph_is_the_step(architecture, "classes", batch_size=4, weight=weight)
-    assert (graphs.n_captures, graphs.n_replays) == (1, N_EPOCHS * 10 - GraphedStep.n_warmup)
+    assert (graphs.n_captures, graphs.n_replays) == (1, N_EPOCHS - 1)
 
 
 @pytest.mark.parametrize("architecture", ["mlp", "tanh"])
@@ -111,13 +122,48 @@ def test_graph_of_any_storage_trains_as_the_step(
 @pytest.mark.parametrize("architecture", ["mlp", "tanh"])
 @pytest.mark.parametrize(
     ("batch_size", "n_replays"),
-    [(-1, 0), (44, 0), (16, 0), (12, 0), (10, 5), (8, 7), (4, 17)],
+    [(-1, 0), (44, 0), (16, 0), (12, 1), (10, 1), (8, 1), (4, 1), (2, 1), (1, 5)],
 )
 def test_graph_is_replayed_for_full_batches_after_the_first(
     graphs: type[EmulatedGraph], architecture: str, batch_size: int, n_replays: int
 ) -> None:
     assert_graph_is_the_step(architecture, "classes", batch_size=batch_size)
     assert (graphs.n_captures, graphs.n_replays) == (min(n_replays, 1), n_replays)
+
+
+# By the batches mixed at once and prepared at once, of 10 full ones and a larger one: the replays of two
+# epochs, of which the first three steps, in whole recordings, are run as they are.
+JOINED = {(1, 99): 17, (2, 99): 8, (3, 99): 5, (5, 99): 3, (99, 4): 5, (99, 5): 3, (99, 7): 3, (3, 7): 5}
+
+
+@each_pair(
+    {
+        "architecture": ["mlp", "tanh", "dropout"],
+        "joined": list(JOINED),
+        "storage": ["device", "host"],
+        "weighted": [False, True],
+    }
+)
+def test_several_steps_are_one_recording(
+    graphs: type[EmulatedGraph], architecture: str, joined: tuple[int, int], storage: str, weighted: bool
+) -> None:
+    n_mixed, n_joined = joined
+    limits = {"block_elements": n_mixed * 4 * 6, "target_elements": n_joined * 4 * 2 * 3}
+    options: dict[str, Any] = {"batch_size": 4, "storage": storage, "weight": WEIGHT if weighted else None}
+    assert_graph_is_the_step(architecture, "classes", limits=limits, **options)
+    assert (graphs.n_captures, graphs.n_replays) == (1, JOINED[joined])
+
+
+@pytest.mark.parametrize("problem", ["classes", "smoothed_labels", "targets", "penalized_classes"])
+def test_batches_of_a_recording_are_sent_by_one_call_for_each_kind_of_tensor(
+    graphs: type[EmulatedGraph], problem: str
+) -> None:
+    sent: dict[int, int] = {}
+    for batch_size in (4, 2):
+        with Waiting() as watched:
+            train("mlp", problem, cuda_graph=True, batch_size=batch_size)
+        sent[batch_size] = watched.seen.count("aten._foreach_copy_.default")
+    assert 3 <= sent[4] == sent[2] <= 6
 
 
 @pytest.mark.parametrize("architecture", ["mlp", "tanh"])

@@ -33,8 +33,9 @@ from benchmarks.harness.interleaved_timing import use_threads
 from benchmarks.harness.runner import run_tasks
 from benchmarks.image_training.augment_and_schedule import (
     MOMENTUM,
-    HeldOutErrors,
+    HeldOutScores,
     StepDecay,
+    read_scores,
     repeatable_convolutions,
 )
 from benchmarks.image_training.fits import (
@@ -131,9 +132,11 @@ def train_once(config: Config, images: ImageSet, item: Run, folder: Path) -> dic
     Errors and curves in per cent of the test images, seconds of training without tests.
     """
     scaled = normalize_images(images)
+    last = range(config.epochs - config.last_epochs + 1, config.epochs + 1)
     callbacks = [
         StepDecay(config.list_milestones(item.network)),
-        HeldOutErrors({"test": (scaled.X_test, scaled.y_test)}),
+        HeldOutScores({"test": (scaled.X_test, scaled.y_test)}),
+        HeldOutScores({"train": (scaled.X_train, scaled.y_train)}, epochs=last),
     ]
     net = make_net(config, images, item, fill=scaled.black, callbacks=callbacks)
     train_images(
@@ -143,7 +146,13 @@ def train_once(config: Config, images: ImageSet, item: Run, folder: Path) -> dic
         origin = _describe_origin(config, images, item, scaled)
         save_trained(find_trained(config.models, item.key), net.module_, origin)
     errors = _describe_errors(config, describe_curves(net, len(scaled.y_train)))
-    return {"part": "run", **_describe_run(config, item, net), **errors}
+    memorised = 100 * float(np.median(read_scores(net, "train_error")))
+    return {
+        "part": "run",
+        **_describe_run(config, item, net),
+        "train_error": round(memorised, 4),
+        **errors,
+    }
 
 
 def _describe_origin(config: Config, images: ImageSet, item: Run, scaled: NormalizedImages) -> Origin:

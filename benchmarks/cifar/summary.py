@@ -54,7 +54,7 @@ PUBLISHED_FAIR = {("cifar10", "preact_resnet18", 5e-4): 5.18}
 BASELINE = "ERM"
 CLAIM = "{where}; {method}: test error {error:.2f} %, {gap:+.2f} points from {other}; {verdict} (n = {n})."
 SCORES = ("error", "best_error")
-MEANS = {"last_error": 4, "train_loss": 4, "images_per_second": 1}
+MEANS = {"last_error": 4, "train_error": 4, "train_loss": 4, "images_per_second": 1}
 COLORS = {"ERM": ("#D55E00", "#E69F00", "#A65628"), "mixup": ("#0072B2", "#56B4E9", "#009E73")}
 DASHES, MARKERS = ("-", "--", "-."), {"ERM": "o", "mixup": "s"}
 
@@ -177,10 +177,16 @@ def _format_method(row: Row) -> dict[str, str]:
         "best test error, %": format_mean(row, "best_error", 2),
         "at epoch (median)": f"{row['best_epoch']:g}",
         "last training loss": f"{row['train_loss']:.3f}",
+        "training error, %": _format_training(row.get("train_error")),
         "million parameters": f"{row['n_parameters'] / 1e6:.2f}",
         "minutes a run": f"{row['minutes']:.1f}",
         "images/s": f"{row['images_per_second']:,.0f}",
     }
+
+
+def _format_training(error: float | None) -> str:
+    # Results of earlier versions have none.
+    return "" if error is None else f"{error:.2f}"
 
 
 def describe_finding(summary: Sequence[Row]) -> str:

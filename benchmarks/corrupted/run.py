@@ -34,7 +34,7 @@ from benchmarks.harness.fitting import derive_seed
 from benchmarks.harness.interleaved_timing import use_threads
 from benchmarks.harness.rules import NOT_EMPTY, Known, NotNegative, Positive, Within
 from benchmarks.harness.runner import run_tasks
-from benchmarks.image_training.augment_and_schedule import HeldOutErrors, StepDecay, predict_codes
+from benchmarks.image_training.augment_and_schedule import HeldOutScores, StepDecay, predict_logits
 from benchmarks.image_training.config import ImageConfig
 from benchmarks.image_training.fits import (
     describe_curves,
@@ -167,7 +167,7 @@ def train_once(config: Config, images: ImageSet, item: Run, folder: Path) -> dic
     y = corrupt_labels(scaled.y_train, item.noise, item.seed)
     own = config.make_methods()[item.method]
     dropout = {"dropout": own["module__dropout"]} if "module__dropout" in own else {}
-    watch = HeldOutErrors({"test": (scaled.X_test, scaled.y_test)})
+    watch = HeldOutScores({"test": (scaled.X_test, scaled.y_test)})
     net = make_image_net(
         config,
         NETWORK,
@@ -191,7 +191,7 @@ def train_once(config: Config, images: ImageSet, item: Run, folder: Path) -> dic
 
 def _measure_memorization(net: MixupClassifier, scaled: NormalizedImages, y: np.ndarray) -> dict[str, Any]:
     """Return the errors on training images with true and with corrupted labels, in per cent."""
-    codes = predict_codes(net, net.get_dataset(scaled.X_train, y)).numpy(force=True)
+    codes = predict_logits(net, net.get_dataset(scaled.X_train, y)).argmax(1).numpy(force=True)
     true, corrupted = memorization_errors(codes, y, scaled.y_train)
     return {
         "n_corrupted": int((y != scaled.y_train).sum()),

@@ -1,6 +1,6 @@
-"""How the nets of ``cifar`` are trained: the schedule, test errors."""
+"""How the nets of ``cifar`` are trained: the schedule, test scores."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -8,12 +8,14 @@ import numpy as np
 from skorch.callbacks import Callback
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 __all__ = [
     "MOMENTUM",
-    "HeldOutErrors",
+    "HeldOutScores",
     "StepDecay",
-    "predict_codes",
+    "predict_logits",
+    "read_scores",
     "repeatable_convolutions",
 ]
 
@@ -40,32 +42,48 @@ class StepDecay(Callback):
             group["lr"] = lr
 
 
-class HeldOutErrors(Callback):
-    """Record the error on each held-out part at the end of each epoch, as ``NAME_error`` in [0, 1].
+class HeldOutScores(Callback):
+    """Record ``NAME_error`` in [0, 1] and ``NAME_nll`` in nats of each held-out part, at the end of an epoch.
 
     `parts` are rows and their class codes, by name. They are sent to the device once, and the device is
-    waited for once an epoch and part.
+    waited for once an epoch and part. `epochs` are counted from 1, since initialization; None for all.
     """
 
-    def __init__(self, parts: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    def __init__(
+        self,
+        parts: Mapping[str, tuple[np.ndarray, np.ndarray]],
+        *,
+        epochs: Collection[int] | None = None,
+    ) -> None:
         self.parts = parts
+        self.epochs = epochs
         self.rows_: dict[str, Any] = {}
 
     def on_epoch_end(
         self, net: Any, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any
     ) -> None:
-        """Predict the rows, in batches of ``iterator_valid__batch_size``, and count the errors."""
+        """Predict the rows, in batches of ``iterator_valid__batch_size``, and record their scores."""
+        if self.epochs is not None and len(net.history) not in self.epochs:
+            return
         if not self.rows_:
             self.rows_ = {name: net.get_dataset(X, y) for name, (X, y) in self.parts.items()}
         for name, rows in self.rows_.items():
-            n_wrong = (predict_codes(net, rows) != rows.targets).sum()
-            net.history.record(f"{name}_error", int(n_wrong) / len(rows))
+            logits = predict_logits(net, rows)
+            wrong = (logits.argmax(1) != rows.targets).float().mean()
+            error, nll = torch.stack([wrong, cross_entropy(logits, rows.targets)]).tolist()
+            net.history.record(f"{name}_error", round(error * len(rows)) / len(rows))
+            net.history.record(f"{name}_nll", nll)
 
 
-def predict_codes(net: Any, rows: Any) -> Tensor:
-    """Return the most probable class of each row, as a code; the device is not waited for."""
+def read_scores(net: Any, name: str) -> list[float]:
+    """Return what was recorded under a name, by epochs."""
+    return [epoch[name] for epoch in net.history if name in epoch]
+
+
+def predict_logits(net: Any, rows: Any) -> Tensor:
+    """Return the module's output for each row; the device is not waited for."""
     batches = net.get_iterator(rows, training=False)
-    return torch.cat([net.evaluation_step(batch).argmax(1) for batch in batches])
+    return torch.cat([net.evaluation_step(batch) for batch in batches])
 
 
 @contextmanager

@@ -7,21 +7,15 @@ from benchmarks.data.cifar_images import ImageSet, load_image_set
 from benchmarks.harness.command import BaseConfig
 from benchmarks.harness.rules import Count, Positive, Several, Within
 
-__all__ = ["DROPS", "ImageConfig"]
+__all__ = ["DROPS", "ImageConfig", "TrainingConfig"]
 
 # Shares of the epochs after which the learning rate falls: 100 and 150 of 200; 60, 120 and 180.
 DROPS = {"preact_resnet18": (0.5, 0.75), "wide_resnet28_10": (0.3, 0.6, 0.9), "densenet_bc190": (0.5, 0.75)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageConfig(BaseConfig):
-    """Options of every training on images."""
-
-    width: Count = 16
-    """Channels of the first stage of PreAct ResNet-18; the paper's network has 64."""
-
-    epochs: Count = 50
-    """Epochs of each run."""
+class TrainingConfig(BaseConfig):
+    """How every network is trained on images, whatever its size, their number and the epochs."""
 
     lr: Positive = 0.1
     """Learning rate at first, of SGD with momentum 0.9; it falls tenfold two or three times."""
@@ -31,9 +25,6 @@ class ImageConfig(BaseConfig):
 
     padding: Annotated[int, Within(0)] = 4
     """Pixels by which a random crop moves at most."""
-
-    train_rows: Several | None = None
-    """Use only so many training images, the first ones."""
 
     test_rows: Several | None = None
     """Use only so many test images, the first ones."""
@@ -59,6 +50,20 @@ class ImageConfig(BaseConfig):
     def count_repeats(self) -> int:
         """Return how many seeds there are."""
         return self.n_seeds or self.seeds_each
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageConfig(TrainingConfig):
+    """Options of a training on images whose networks and epochs are all alike."""
+
+    width: Count = 16
+    """Channels of the first stage of PreAct ResNet-18; the paper's network has 64."""
+
+    epochs: Count = 50
+    """Epochs of each run."""
+
+    train_rows: Several | None = None
+    """Use only so many training images, the first ones."""
 
     def list_milestones(self, network: str) -> list[int]:
         """Return the epochs after which the learning rate falls."""

@@ -12,13 +12,14 @@ from benchmarks.harness.checkpoints import find_checkpoint, train_in_pieces
 from benchmarks.harness.command import UserError
 from benchmarks.harness.interleaved_timing import use_threads
 from benchmarks.image_training.augment_and_schedule import MOMENTUM, repeatable_convolutions
-from benchmarks.image_training.config import ImageConfig
+from benchmarks.image_training.config import ImageConfig, TrainingConfig
 from benchmarks.networks.cifar_networks import NETWORKS
 from sk_mixup import MixupClassifier
 from sk_mixup.augmentation import crop_and_flip
 
 __all__ = [
     "describe_curves",
+    "describe_inputs",
     "describe_training",
     "explain_lack_of_memory",
     "make_image_net",
@@ -29,7 +30,7 @@ TEST_BATCH = 500
 
 
 def make_image_net(
-    config: ImageConfig,
+    config: TrainingConfig,
     network: str,
     sizes: Mapping[str, Any],
     *,
@@ -94,7 +95,7 @@ def train_images(
 
 
 @contextmanager
-def explain_lack_of_memory(config: ImageConfig, network: str) -> Iterator[None]:
+def explain_lack_of_memory(config: TrainingConfig, network: str) -> Iterator[None]:
     """Say what to do where the device's memory does not hold a network or its data."""
     try:
         yield
@@ -109,7 +110,7 @@ def explain_lack_of_memory(config: ImageConfig, network: str) -> Iterator[None]:
 
 
 def describe_curves(net: MixupClassifier, n_images: int) -> dict[str, Any]:
-    """Return what the history of a training with ``HeldOutErrors`` says, with errors in per cent.
+    """Return what the history of a training with ``HeldOutScores`` says, with errors in per cent.
 
     Of the last and of the best epoch, times without tests, and curves over the epochs.
     """
@@ -129,8 +130,6 @@ def describe_curves(net: MixupClassifier, n_images: int) -> dict[str, Any]:
 
 def describe_training(config: ImageConfig, networks: Sequence[str]) -> str:
     """Return how all networks are trained, in words, to stand before the numbers."""
-    precision = "bfloat16 autocast" if config.bfloat16 else "float32"
-    layout = ", channels last" if config.channels_last else ""
     drops = "; ".join(
         f"{' and '.join(map(str, config.list_milestones(network)))} ({NETWORKS[network].title})"
         for network in networks
@@ -141,7 +140,16 @@ def describe_training(config: ImageConfig, networks: Sequence[str]) -> str:
     return (
         f"{config.epochs} epochs (200 in the paper) of SGD with momentum {MOMENTUM:g}, batches of "
         f"{config.batch_size}, learning rate {config.lr:g}, divided by ten after epochs {drops}."
-        f"{narrow}{part} Inputs normalised by mean and deviation of each channel of the training images; "
+        f"{narrow}{part} {describe_inputs(config)}"
+    )
+
+
+def describe_inputs(config: TrainingConfig) -> str:
+    """Return what is done to images on their way through a network, and in which precision."""
+    precision = "bfloat16 autocast" if config.bfloat16 else "float32"
+    layout = ", channels last" if config.channels_last else ""
+    return (
+        "Inputs normalised by mean and deviation of each channel of the training images; "
         f"random crop with padding {config.padding} (black, padded before normalising, torchvision's usual "
         "order) and flip. "
         f"{precision}{layout}{', compiled' * config.compile}; trained in pieces of {config.checkpoint_every} "

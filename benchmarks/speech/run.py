@@ -30,7 +30,7 @@ from benchmarks.harness.experiment import conclude, list_records, make_stem
 from benchmarks.harness.fitting import derive_seed
 from benchmarks.harness.interleaved_timing import interleave, list_times, use_threads
 from benchmarks.harness.runner import run_tasks
-from benchmarks.image_training.augment_and_schedule import HeldOutErrors, StepDecay, repeatable_convolutions
+from benchmarks.image_training.augment_and_schedule import HeldOutScores, StepDecay, repeatable_convolutions
 from benchmarks.peers.hand_written_loop import make_loop, make_random_inputs, time_trainings
 from benchmarks.speech.config import PRESETS, Config
 from benchmarks.speech.data import SpeechSet, open_speech
@@ -120,7 +120,7 @@ def train_once(config: Config, speech: SpeechSet, item: Run, folder: Path) -> di
     """
     parts = dict(speech.parts)
     X, y = parts.pop("train")
-    callbacks = [StepDecay(config.list_milestones()), HeldOutErrors(parts)]
+    callbacks = [StepDecay(config.list_milestones()), HeldOutScores(parts)]
     net = make_net(config, item, speech.n_classes, callbacks=callbacks)
     with use_threads(config.n_threads), repeatable_convolutions():
         train_in_pieces(

@@ -24,7 +24,7 @@ from benchmarks.data.tables import Table
 from benchmarks.harness import checkpoints
 from benchmarks.harness.command import UserError
 from benchmarks.image_training.augment_and_schedule import (
-    HeldOutErrors,
+    HeldOutScores,
     StepDecay,
     repeatable_convolutions,
 )
@@ -88,7 +88,7 @@ def test_step_decay_counts_epochs_over_calls_of_partial_fit(images: tuple[np.nda
 def test_held_out_error_is_the_score_and_changes_nothing(images: tuple[np.ndarray, np.ndarray]) -> None:
     X, y = images
     watched = make_tiny(
-        callbacks=[HeldOutErrors({"test": (X[:7], y[:7])})], max_epochs=2, iterator_valid__batch_size=3
+        callbacks=[HeldOutScores({"test": (X[:7], y[:7])})], max_epochs=2, iterator_valid__batch_size=3
     )
     watched.fit(X, y)
     plain = make_tiny(max_epochs=2).fit(X, y)

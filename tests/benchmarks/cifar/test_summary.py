@@ -28,6 +28,7 @@ def make_records(
             "last_error": error,
             "best_error": error - 1,
             "best_epoch": 3 + repeat % 2,
+            "train_error": 0.5 + repeat,
             "train_loss": 0.5,
             "seconds": 60.0,
             "images_per_second": 1000.0,
@@ -82,6 +83,7 @@ def test_tables_stand_beside_the_paper() -> None:
     assert ten["mixup, 1e-4 - ERM, 5e-4"].startswith("-0.90 [")
     assert best[1]["method, weight decay"] == "ERM, 5e-4"
     assert best[0]["million parameters"] == "11.17"
+    assert best[0]["training error, %"] == "1.50"
     assert [row["target"] for row in ratios] == ["≥ 0.97", "≥ 0.97", "≤ 1.02"]
 
 

@@ -8,7 +8,7 @@ import torch
 from benchmarks.harness import checkpoints
 from benchmarks.harness.checkpoints import CheckpointedJournal, find_checkpoint, train_in_pieces
 from benchmarks.harness.command import UserError
-from benchmarks.image_training.augment_and_schedule import HeldOutErrors, StepDecay
+from benchmarks.image_training.augment_and_schedule import HeldOutScores, StepDecay
 from tests.benchmarks.helpers import get_state, make_tiny
 
 pytestmark = pytest.mark.slow
@@ -19,7 +19,7 @@ class KilledError(Exception):
 
 
 def train(path: Path, images: tuple[np.ndarray, np.ndarray], n_epochs: int = 5, **given: Any) -> Any:
-    net = make_tiny(callbacks=[StepDecay([2, 4]), HeldOutErrors({"test": images})])
+    net = make_tiny(callbacks=[StepDecay([2, 4]), HeldOutScores({"test": images})])
     options = {"every": 2, "path": path, "identity": "this run"} | given
     train_in_pieces(net, *images, n_epochs=n_epochs, **options)
     return net

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.harness import checkpoints
 from benchmarks.harness.command import PRESET_NAMES, UserError
-from benchmarks.image_training.augment_and_schedule import HeldOutErrors
+from benchmarks.image_training.augment_and_schedule import HeldOutScores
 from benchmarks.peers.hand_written_loop import make_loop, make_random_inputs
 from benchmarks.speech.config import PRESETS, Config
 from benchmarks.speech.data import MADE_UP_COUNTS, make_up_clips, open_speech
@@ -129,7 +129,7 @@ def test_part_errors_are_scores_and_change_nothing() -> None:
     item = Run("vgg11", 0.2, 0)
     parts = {"valid": (X[:5], y[:5]), "test": (X[5:], y[5:])}
     options = {"max_epochs": 1, "batch_size": 4, "warmup_epochs": 0, "iterator_valid__batch_size": 2}
-    watched = make_net(TINY, item, 3, callbacks=[HeldOutErrors(parts)], **options).fit(X, y)
+    watched = make_net(TINY, item, 3, callbacks=[HeldOutScores(parts)], **options).fit(X, y)
     plain = make_net(TINY, item, 3, **options).fit(X, y)
     for name, (X_part, y_part) in parts.items():
         assert watched.history[-1, f"{name}_error"] == pytest.approx(1 - plain.score(X_part, y_part))

@@ -113,8 +113,12 @@ def conclude(
     draw: Callable[[Rows], bytes],
     protocol: str,
     data: list[dict[str, Any]] | None = None,
+    is_complete: bool = True,
 ) -> int:
-    """Write the results, put the journal away, print protocol, tables, files and finding; return 0."""
+    """Write the results, put the journal away, print protocol, tables, files and finding; return 0.
+
+    Where the records are not complete, the journal stays for a run that goes on from it.
+    """
     summary = summarise(records)
     document = make_document(
         command.name,
@@ -126,7 +130,8 @@ def conclude(
         records=pack_records(records),
     )
     paths = write_results(stem, config.out, document, draw(summary))
-    journal.finish()
+    if is_complete:
+        journal.finish()
     print_outcome(command, document, paths)
     return 0
 

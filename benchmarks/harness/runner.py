@@ -1,6 +1,8 @@
 """Do many independent tasks in parallel, with a journal and a progress bar."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import takewhile
+import time
 from typing import Any
 import warnings
 
@@ -19,7 +21,14 @@ Call = tuple[list[str], tuple[Any, ...]]
 
 
 def run_tasks(
-    worker: Worker, tasks: Tasks, journal: Journal, *, n_jobs: int, label: str, join: Join | None = None
+    worker: Worker,
+    tasks: Tasks,
+    journal: Journal,
+    *,
+    n_jobs: int,
+    label: str,
+    join: Join | None = None,
+    until: float = float("inf"),
 ) -> list[dict[str, Any]]:
     """Return the record of every task, in their order; those that the journal holds are not done again.
 
@@ -30,18 +39,21 @@ def run_tasks(
     ``join(*shared)`` is how many tasks that differ in their last argument only, the repeat, are done at once:
     ``worker(*shared, repeats)`` then returns a dict whose lists have a ``repeat`` each, by which they
     are parted.
+
+    Once the monotonic clock has passed `until` no task is handed out any more, and those that were not have
+    no record.
     """
     records = {key: record for key, record in journal.read().items() if key in tasks}
     pending = {key: arguments for key, arguments in tasks.items() if key not in records}
     calls = _list_calls(pending, join)
     with tqdm(total=len(tasks), initial=len(records), desc=label, unit="fit") as bar:
-        for keys, found in _iterate_done(worker, calls, n_jobs):
+        for keys, found in _iterate_done(worker, calls, n_jobs, until):
             for key in keys:
                 record = found if join is None else _take_repeat(found, tasks[key][-1])
                 journal.append(key, record)
                 records[key] = record
                 bar.update()
-    return [records[key] for key in tasks]
+    return [records[key] for key in tasks if key in records]
 
 
 def _take_repeat(found: dict[str, Any], repeat: int) -> dict[str, Any]:
@@ -64,13 +76,16 @@ def _list_calls(tasks: Tasks, join: Join | None) -> list[Call]:
     return calls
 
 
-def _iterate_done(worker: Worker, calls: list[Call], n_jobs: int) -> Iterator[tuple[list[str], Any]]:
+def _iterate_done(
+    worker: Worker, calls: list[Call], n_jobs: int, until: float
+) -> Iterator[tuple[list[str], Any]]:
     """Yield the keys of each call and what it returned, as they end."""
     if not calls:
         return
     limit = joblib.cpu_count() if n_jobs == -1 else min(n_jobs, joblib.cpu_count())
     parallel = joblib.Parallel(n_jobs=min(limit, len(calls)), return_as="generator_unordered")
-    yield from parallel(joblib.delayed(_run_call)(worker, *call) for call in calls)
+    in_time: Iterable[Call] = takewhile(lambda _: time.monotonic() < until, calls)
+    yield from parallel(joblib.delayed(_run_call)(worker, *call) for call in in_time)
 
 
 def _run_call(worker: Worker, keys: list[str], arguments: tuple[Any, ...]) -> tuple[list[str], Any]:

@@ -32,3 +32,14 @@ def test_tasks_are_given_no_advice_for_tables_of_ones_own(tmp_path: Path, n_jobs
     assert [record["messages"] for record in found] == [["of the task"]] * 2
     with pytest.warns(UserWarning, match="validation_fraction must hold out"):
         fit_by_few()
+
+
+def double(number: int) -> dict[str, int]:
+    return {"twice": 2 * number}
+
+
+def test_tasks_are_not_begun_when_the_time_is_up(tmp_path: Path) -> None:
+    journal, both = Journal(tmp_path / "journal"), {"b": (1,), "a": (3,)}
+    assert run_tasks(double, both, journal, n_jobs=1, label="test", until=0.0) == []
+    assert run_tasks(double, {"a": (3,)}, journal, n_jobs=1, label="test") == [{"twice": 6}]
+    assert run_tasks(double, both, journal, n_jobs=1, label="test", until=0.0) == [{"twice": 6}]

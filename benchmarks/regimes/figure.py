@@ -1,0 +1,141 @@
+"""The figure of ``regimes``: when mixup pays, on images and on tables; convergence; values of alpha."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+import numpy as np
+
+from benchmarks.harness.figures import make_figure, render_png, tidy
+from benchmarks.regimes.curve import to_scale
+from benchmarks.regimes.design import BASELINE, MIXUP
+from benchmarks.regimes.summary import FITTED, select
+
+__all__ = ["draw_map"]
+
+Row = Mapping[str, Any]
+TITLES = dict(zip(FITTED, ("test error, points", "test NLL, nats"), strict=True))
+TICKS = (0.0, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0)
+MARKERS = ("o", "s", "D", "^", "v")
+COLORS = {BASELINE: "#D55E00", MIXUP: "#0072B2"}
+
+
+def draw_map(summary: Sequence[Row], *, decay: float, anchor: str, table_method: str) -> bytes:
+    """Draw the differences mixup - ERM over ERM's training error: images above, then tables, then details."""
+    figure = make_figure(11.5)
+    axes = figure.subplots(3, 2)
+    images = [
+        row
+        for row in select(summary, "images")
+        if row["method"] == MIXUP and row["weight_decay"] == decay and row["erm_train_error"] is not None
+    ]
+    tables = [row for row in select(summary, "tables") if row["method"] == table_method]
+    fits = {(row["dataset"], row["metric"]): row for row in select(summary, "curve")}
+    for place, metric in enumerate(FITTED):
+        _draw_panel(axes[0, place], images, metric, "images", "n_images", "width")
+        _draw_panel(axes[1, place], tables, metric, "tables", "noise", None)
+        for line, where in enumerate(("images", "tables")):
+            if (where, metric) in fits:
+                _draw_fit(axes[line, place], fits[where, metric])
+    _draw_curves(axes[2, 0], summary, anchor, decay)
+    _draw_methods(axes[2, 1], summary, anchor, decay)
+    figure.suptitle("When does mixup pay? Below 0 it does. Real images and tables, small scale")
+    return render_png(figure)
+
+
+def _draw_panel(
+    ax: Axes, rows: Sequence[Row], metric: str, where: str, color_by: str, mark_by: str | None
+) -> None:
+    values = sorted({row[color_by] for row in rows})
+    shades = dict(zip(values, matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(values))), strict=True))
+    marks = sorted({row[mark_by] for row in rows}) if mark_by else [None]
+    for row in rows:
+        mark = MARKERS[marks.index(row[mark_by] if mark_by else None) % len(MARKERS)]
+        x = to_scale(np.array(row["erm_train_error"]))
+        ends = [row[f"{metric}_diff_low"], row[f"{metric}_diff_high"]]
+        ax.plot([x, x], ends, color=shades[row[color_by]], linewidth=0.8, alpha=0.5)
+        ax.plot(x, row[f"{metric}_diff"], mark, color=shades[row[color_by]], markersize=5)
+    ax.axhline(0, color="black", linewidth=0.8)
+    _frame(ax, rows, metric)
+    ax.set_title(f"{where.capitalize()}: mixup - ERM, {TITLES[metric]}", loc="left", fontsize="medium")
+    name = "images" if color_by == "n_images" else "noise"
+    for value, shade in shades.items():
+        ax.plot(
+            [],
+            [],
+            "o",
+            color=shade,
+            label=f"{value:g} {name}" if name == "images" else f"{100 * value:g} % noise",
+        )
+    for mark, value in zip(MARKERS, marks, strict=False):
+        if value is not None:
+            ax.plot([], [], mark, color="#7a7a7a", label=f"width {value}")
+    ax.legend(fontsize="small", frameon=False)
+
+
+def _frame(ax: Axes, rows: Sequence[Row], metric: str) -> None:
+    """Limit the axes to the points and a little more, and label training errors as they are."""
+    top = max((row["erm_train_error"] for row in rows), default=1.0)
+    ticks = [tick for tick in TICKS if tick <= max(top, 1.0)]
+    ax.set_xticks(to_scale(np.array(ticks)), [f"{tick:g}" for tick in ticks])
+    ax.set_xlabel("ERM's training error at the end, %")
+    means = [row[f"{metric}_diff"] for row in rows] or [0.0]
+    low, high = min(*means, 0.0), max(*means, 0.0)
+    room = 0.35 * (high - low) or 1.0
+    ax.set_ylim(low - room, high + room)
+    tidy(ax)
+
+
+def _draw_fit(ax: Axes, curve: Row) -> None:
+    grid = to_scale(np.array(curve["grid"]))
+    ax.plot(grid, curve["curve"], color="black", linewidth=1.4)
+    ax.fill_between(grid, curve["curve_low"], curve["curve_high"], color="black", alpha=0.12, linewidth=0)
+
+
+def _find_at(summary: Sequence[Row], anchor: str, decay: float) -> dict[str, Row]:
+    """Return the rows of one setting by method."""
+    names = ("n_images", "width", "epochs")
+    wanted = dict(zip(names, map(int, anchor.split("/")), strict=True)) | {"weight_decay": decay}
+    return {
+        row["method"]: row
+        for row in select(summary, "images")
+        if row["n_seeds"] and all(row[name] == value for name, value in wanted.items())
+    }
+
+
+def _draw_curves(ax: Axes, summary: Sequence[Row], anchor: str, decay: float) -> None:
+    """Draw test errors by epochs, as in Figure 3(b)."""
+    rows = _find_at(summary, anchor, decay)
+    for method, color in COLORS.items():
+        if method in rows:
+            curve = rows[method]["test_curve"]
+            epochs = np.linspace(0, rows[method]["epochs"], len(curve) + 1)[1:]
+            ax.plot(epochs, curve, color=color, label=method, marker="o", markersize=3)
+    ax.set(xlabel="epoch", ylabel="test error, %")
+    ax.set_title(f"Both converge ({anchor})", loc="left", fontsize="medium")
+    if rows:
+        ax.legend(fontsize="small", frameon=False)
+    tidy(ax)
+
+
+def _draw_methods(ax: Axes, summary: Sequence[Row], anchor: str, decay: float) -> None:
+    """Draw training and test errors of ERM, mixup, and what was tried beside them."""
+    rows = list(_find_at(summary, anchor, decay).values())
+    places = np.arange(len(rows))
+    for name, color, label in (("test_error", "#0072B2", "test"), ("train_error", "#E69F00", "training")):
+        values = np.array([row[name] for row in rows], dtype=float)
+        ends = np.array(
+            [[row[f"{name}{suffix}"] for row in rows] for suffix in ("_low", "_high")], dtype=float
+        )
+        if rows:
+            ax.errorbar(
+                values, places, xerr=np.abs(ends - values), fmt="o", color=color, label=label, markersize=5
+            )
+    ax.set_yticks(places, [row["method"] for row in rows])
+    ax.invert_yaxis()
+    ax.set_xlabel("error, %, mean and 95 % interval over seeds")
+    ax.set_title(f"Values of alpha and choices ({anchor})", loc="left", fontsize="medium")
+    if rows:
+        ax.legend(fontsize="small", frameon=False)
+    tidy(ax, "x")

@@ -8,22 +8,23 @@ In the paper: section 3.5 and Table 3, with ResNet-101 on ImageNet; here on the 
 
 White box: each network is attacked by its own gradients. Black box: the examples are made with the
 gradients of ERM's network of another seed. FGSM, I-FGSM with ten equal steps as in the paper, and PGD
-(Madry et al. 2018) beside them, at several strengths. PGD is the test of the claim: where FGSM fails and
-PGD does not, the gradients are masked and the network is no more robust.
+(Madry et al. 2018) beside them, at several strengths, and AutoAttack (Croce and Hein 2020) by its package
+(``pip install sk-mixup[attacks]``), white box only. PGD and AutoAttack are the test of the claim: where FGSM
+fails and they do not, the gradients are masked and the network is no more robust.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 import hashlib
 from pathlib import Path
 from tempfile import TemporaryDirectory
-import time
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 
+from benchmarks.adversarial.autoattack import AUTOATTACK, attack_by_package, check_package
 from benchmarks.adversarial.summary import describe_finding, draw_errors, summarise, tabulate
 from benchmarks.cifar import run as cifar
 from benchmarks.cifar.config import PRESETS as CIFAR_PRESETS
@@ -31,6 +32,7 @@ from benchmarks.data.cifar_images import DIGITS, load_image_set
 from benchmarks.data.imagenet_files import FolderImages, find_folder, load_folders, make_test_transform
 from benchmarks.harness.command import BaseConfig, Command, UserError
 from benchmarks.harness.experiment import conclude, list_records, make_stem, open_journal
+from benchmarks.harness.fitting import measure_time
 from benchmarks.harness.interleaved_timing import use_threads
 from benchmarks.harness.journal import hash_identity
 from benchmarks.harness.rules import NOT_EMPTY, Count, Known, Several, Within
@@ -51,6 +53,8 @@ __all__ = ["COMMAND", "PRESETS", "Config", "run"]
 ATTACKS = ("fgsm", "i-fgsm", "pgd")
 BASELINE = "ERM"
 TOP = (1, 5)
+Attack = Callable[..., np.ndarray]
+WHITE_ONLY = ("none", AUTOATTACK)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +64,8 @@ class Config(BaseConfig):
     models: Path | None = None
     """Folder with the networks that cifar or imagenet have kept; the smoke preset trains some itself."""
 
-    attacks: Annotated[tuple[str, ...], Known(ATTACKS), NOT_EMPTY] = ATTACKS
-    """Attacks: fgsm, i-fgsm, pgd."""
+    attacks: Annotated[tuple[str, ...], Known((*ATTACKS, AUTOATTACK)), NOT_EMPTY] = ATTACKS
+    """Attacks: fgsm, i-fgsm, pgd, and autoattack, which takes longest and needs a package of its own."""
 
     eps: Annotated[tuple[float, ...], Within(1e-6, 255), NOT_EMPTY] = (1.0, 2.0, 4.0, 8.0)
     """Strengths, the most that a pixel of 0 to 255 is changed; the paper's is 4."""
@@ -93,7 +97,7 @@ class Config(BaseConfig):
 
 
 PRESETS = {
-    "cpu": Config(),
+    "cpu": Config(attacks=(*ATTACKS, AUTOATTACK), test_rows=500),
     "paper": Config(device="cuda", n_jobs=1, eps=(4.0,), test_rows=10_000, batch_size=500),
     "gpu": Config(device="cuda", n_jobs=1, test_rows=10_000, batch_size=500),
     "smoke": Config(n_jobs=1, eps=(4.0, 32.0), n_steps=3, test_rows=50, batch_size=20),
@@ -147,6 +151,8 @@ def train_stand_ins(folder: Path) -> None:
 
 
 def _run_on(config: Config, folder: Path) -> int:
+    if AUTOATTACK in config.attacks:
+        check_package()
     targets = [Target(path, origin) for path, origin in list_trained(folder).items()]
     images = load_images(config, targets)
     data = [part.facts for part in images.values()]
@@ -270,7 +276,7 @@ def attack_once(config: Config, images: Images, source: Target, victims: list[Ta
         records = [
             {"box": box, **target.describe(), **made, **count_errors(net, examples, y, config.batch_size)}
             for made, examples in _iterate_examples(config, module, pixels, y)
-            for box, target, net in (boxes if made["eps"] else boxes[:1])
+            for box, target, net in (boxes[:1] if made["attack"] in WHITE_ONLY else boxes)
         ]
     return {"records": records}
 
@@ -284,15 +290,17 @@ def _iterate_examples(
 ) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
     """Yield the images as they are, then the examples of each attack and strength."""
     yield {"attack": "none", "eps": 0.0, "seconds": 0.0}, pixels
-    make = partial(
-        adversarial_examples, module, pixels, y, clip=(0.0, 1.0), batch_size=config.batch_size, random_state=0
+    shared: dict[str, Any] = {"batch_size": config.batch_size}
+    by_gradient = partial(
+        adversarial_examples, clip=(0.0, 1.0), n_steps=config.n_steps, random_state=0, **shared
     )
+    by_package = partial(attack_by_package, device=config.device, **shared)
     for attack in config.attacks:
+        make: Attack = by_package if attack == AUTOATTACK else partial(by_gradient, attack=attack)
         for strength in config.eps:
-            start = time.perf_counter()
-            examples = make(attack=attack, eps=strength / 255, n_steps=config.n_steps)
-            seconds = round(time.perf_counter() - start, 2)
-            yield {"attack": attack, "eps": strength, "seconds": seconds}, examples
+            with measure_time() as watch:
+                examples = make(module, pixels, y, eps=strength / 255)
+            yield {"attack": attack, "eps": strength, "seconds": round(watch.seconds, 2)}, examples
 
 
 def count_errors(module: PixelNet, X: np.ndarray, y: np.ndarray, batch_size: int) -> dict[str, float]:
@@ -326,11 +334,20 @@ def describe_protocol(config: Config, targets: list[Target]) -> str:
         "gradient of the true label's cross-entropy; I-FGSM takes "
         f"{config.n_steps} steps of ε / {config.n_steps} (section 3.5); PGD starts "
         f"at a random point of the ball and takes {config.n_steps} steps of 2.5 ε / {config.n_steps}, each "
-        "projected onto the ball (Madry et al. 2018), one start. "
+        f"projected onto the ball (Madry et al. 2018), one start. {_describe_autoattack(config)}"
         "White box: the gradients are the network's own. Black box: they are those of "
         "ERM with the lowest weight decay and the next seed; ERM's own row is of the seeds among each "
         "other, as in the paper. Means over seeds with Student's 95 % intervals, differences in points, "
         "paired by seed; they do not count the chance in the choice of test images."
+    )
+
+
+def _describe_autoattack(config: Config) -> str:
+    if AUTOATTACK not in config.attacks:
+        return ""
+    return (
+        "AutoAttack (Croce and Hein 2020, standard version, by its package) is run on images that are still "
+        "classified rightly and aims at top-1, white box only. "
     )
 
 

@@ -26,7 +26,7 @@ BASELINE = "ERM"
 BOXES = ("white", "black")
 SCORE_TITLES = {"top1_error": "top-1", "top5_error": "top-5"}
 SCORES = tuple(SCORE_TITLES)
-TITLES = {"none": "none", "fgsm": "FGSM", "i-fgsm": "I-FGSM", "pgd": "PGD"}
+TITLES = {"none": "none", "fgsm": "FGSM", "i-fgsm": "I-FGSM", "pgd": "PGD", "autoattack": "AutoAttack"}
 PAPER_EPS = 4.0
 # Table 3: ResNet-101 on ImageNet at ε = 4, errors in per cent of ERM and of mixup, top-1 and top-5.
 PUBLISHED = {
@@ -140,7 +140,9 @@ def draw_errors(summary: Sequence[Row]) -> bytes:
         for ax, attack in zip(line, attacks, strict=True):
             attacked = [row for row in rows if row["box"] == box and row["attack"] == attack]
             part = [row for row in rows if row["attack"] == "none"] + attacked
-            _draw_panel(ax, part, f"{TITLES[attack]}, {box} box")
+            _draw_panel(ax, part if attacked else [], f"{TITLES[attack]}, {box} box")
+            if not attacked:
+                ax.text(0.5, 0.5, "white box only", ha="center", transform=ax.transAxes)
         line[0].set_ylabel("top-1 error, %")
     for ax in axes[-1]:
         ax.set_xlabel("ε, largest change of a pixel of 0 to 255")

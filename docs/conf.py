@@ -93,9 +93,17 @@ def escape_shapes(*event: Any) -> None:
             lines[number] = "``".join(parts)
 
 
+def mend_roles(*event: Any) -> None:
+    """Call the entries of a list of references items: browsers no longer know the role that docutils writes."""
+    context = event[3]
+    if "body" in context:
+        context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
+
+
 def setup(app: Any) -> None:
     """Register what Sphinx calls."""
     app.connect("autodoc-process-docstring", escape_shapes, priority=100)
+    app.connect("html-page-context", mend_roles)
 
 
 sphinx_gallery_conf = {

@@ -3,7 +3,7 @@ Does mixup keep a GAN from collapsing?
 ======================================
 
 On a grid of 25 clusters a plain GAN leaves most of them out. Shown mixtures of real and generated points,
-its discriminator becomes smoother, and the generator spreads over the whole grid. The price is that it also
+its discriminator becomes smoother, and the generator spreads over most of the grid. The price is that it also
 spreads between the clusters.
 """
 

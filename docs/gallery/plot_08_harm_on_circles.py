@@ -14,7 +14,7 @@ from sklearn.datasets import make_circles
 from sk_mixup import MixupClassifier, fit_stacked
 
 alphas = (0, 0.2, 1.0)
-n_seeds = 4
+n_seeds = 3
 
 
 def make_points(n, seed, share=0.0):

@@ -29,13 +29,9 @@ const browser = await puppeteer.launch({
   args: ["--no-sandbox", "--disable-gpu"],
 });
 
-async function open(name, width, theme) {
+async function open(name) {
   const page = await browser.newPage();
-  await page.setViewport({ width, height: 900 });
-  await page.evaluateOnNewDocument((mode) => {
-    localStorage.setItem("mode", mode);
-    localStorage.setItem("theme", mode);
-  }, theme);
+  await page.setViewport({ width: 1440, height: 900 });
   page.on("response", (response) => {
     if (response.status() >= 400 && response.url().startsWith(home)) {
       faults.push(`${name}: ${response.url().slice(home.length)} is missing`);
@@ -72,23 +68,25 @@ const chosen = process.env.PAGES?.split(" ");
 const names = chosen ?? readdirSync(site, { recursive: true }).filter((name) => name.endsWith(".html") && !name.startsWith("_"));
 if (process.env.SHOTS) mkdirSync(process.env.SHOTS, { recursive: true });
 for (const name of names.sort()) {
+  const page = await open(name);
   for (const width of [1440, 390]) {
+    await page.setViewport({ width, height: 900 });
     for (const theme of ["light", "dark"]) {
-      const page = await open(name, width, theme);
+      await page.evaluate((mode) => { document.documentElement.dataset.theme = mode; }, theme);
       for (const fault of await findFaults(page)) faults.push(`${name}, ${width} pixels, ${theme}: ${fault}`);
       if (process.env.SHOTS) {
         const path = join(process.env.SHOTS, `${name.replace(/\W/g, "_")}-${width}-${theme}.png`);
         await page.screenshot({ path, fullPage: true });
       }
-      await page.close();
     }
   }
+  await page.close();
 }
 
-const search = await open("search.html?q=alpha", 1440, "light");
+const search = await open("search.html?q=alpha");
 await search.waitForSelector("#search-results li a", { timeout: 30000 }).catch(() => faults.push("search finds no alpha"));
 
-const start = await open("start.html", 1440, "light");
+const start = await open("start.html");
 for (let press = 0; press < 30; press += 1) {
   await start.keyboard.press("Tab");
   const hidden = await start.evaluate(() => {

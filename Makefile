@@ -37,21 +37,23 @@ test-clients: $(STAMP)
 	$(PYTEST) tests/clients
 
 # From the wheel, in an environment that holds nothing but what it needs: the README's blocks, the quick start
-# and the doctests. The sdist's tests are collected where it is unpacked.
+# and the doctests. The sdist must hold every file of the repository.
 test-wheel: $(STAMP)
 	rm -rf build/dist build/front-door
 	$(BIN)/python -m hatchling build -d build/dist
 	$(PYTHON) -m venv --without-pip build/front-door
 	$(BIN)/python -m pip --python build/front-door/bin/python install --quiet --no-compile \
 		-c constraints.txt build/dist/*.whl
-	cd build/front-door && OMP_NUM_THREADS=1 bin/python -I ../../tests/front_door.py ../../README.md ../../docs/start.rst
-	tar xzf build/dist/*.tar.gz -C build/dist
-	cd build/dist/sk_mixup-*/ && $(abspath $(BIN))/python -m pytest --collect-only -qq > /dev/null
+	cd build/front-door && OMP_NUM_THREADS=1 bin/python -I -W error::UserWarning \
+		../../tests/front_door.py ../../README.md ../../docs/start.rst
+	tar tzf build/dist/*.tar.gz | cut -d/ -f2- | LC_ALL=C sort > build/dist/files
+	! git ls-files | LC_ALL=C sort | LC_ALL=C comm -23 - build/dist/files | grep .
 
 # Before a release: the wheel as above, what the index would say of both files, and the tests of the unpacked sdist.
 release-check: test-wheel
 	$(PIP_INSTALL) -e ".[release]"
 	$(BIN)/python -m twine check --strict build/dist/*.whl build/dist/*.tar.gz
+	tar xzf build/dist/*.tar.gz -C build/dist
 	cd build/dist/sk_mixup-*/ && PYTHONPATH=$$PWD $(subst $(BIN),$(abspath $(BIN)),$(PYTEST)) $(ARGS)
 
 # skorch's own tests on our classes.

@@ -94,7 +94,7 @@ def escape_shapes(*event: Any) -> None:
 
 
 def mend_roles(*event: Any) -> None:
-    """Call the entries of a list of references items: browsers no longer know the role that docutils writes."""
+    """Call references the items of a list: browsers no longer know the role that docutils writes."""
     context = event[3]
     if "body" in context:
         context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')

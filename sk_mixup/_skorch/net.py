@@ -38,6 +38,7 @@ from sk_mixup._skorch.schedule import EpochLosses, Schedule
 from sk_mixup._skorch.stack_member import exclusive_section, on_device_of_stack
 from sk_mixup._skorch.step import MixedSteps
 from sk_mixup._skorch.step_by_step import StepByStep
+from sk_mixup._training.ambient_autocast import casting_anew
 from sk_mixup._training.perceptron import PerceptronTrainer
 from sk_mixup._training.threads import fitting_threads, suit_threads
 from sk_mixup._training.trainer import Trainer
@@ -246,7 +247,12 @@ class MixupNetMixin(MixedSteps):
         if not self.initialized_:
             self.initialize()
         seed = self._processes.derive_seed(draw_seed(self.generator_))  # of dropout and augmentation
-        with on_device_of_stack(self), seeded_torch(seed), fitting_threads(self._suit_threads(X)):
+        with (
+            on_device_of_stack(self),
+            casting_anew(self._torch_device),
+            seeded_torch(seed),
+            fitting_threads(self._suit_threads(X)),
+        ):
             super().partial_fit(X, y, classes, **fit_params)
         self._set_training(False)
         return self

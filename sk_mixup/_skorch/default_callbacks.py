@@ -283,12 +283,12 @@ def has_batch_hooks(instance: object) -> bool:
 
 def has_hook(instance: object, *names: str) -> bool:
     """Whether an object, of whatever class, has one of these hooks and not just skorch's empty one."""
-    return any(_is_own(getattr(instance, name, None), name) for name in names)
-
-
-def _is_own(hook: object, name: str) -> bool:
-    empty = (getattr(Callback, name), getattr(NeuralNet, name))
-    return hook is not None and getattr(hook, "__func__", hook) not in empty
+    for name in names:
+        hook = getattr(instance, name, None)
+        empty = (None, getattr(Callback, name), getattr(NeuralNet, name))
+        if getattr(hook, "__func__", hook) not in empty:
+            return True
+    return False
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import nn
 from sk_mixup._validation import describe_nonfinite_loss
 from sk_mixup._warning import warn_user
 
-__all__ = ["describe_nonfinite", "is_bounded", "refuse_negative"]
+__all__ = ["describe_nonfinite", "find_negative", "is_bounded", "refuse_negative"]
 
 # Cross-entropies, and how far below zero rounding may bring the loss of a row: skorch gives NLLLoss the
 # logarithms of probabilities to which it has added the dtype's eps.
@@ -36,17 +36,20 @@ def is_bounded(criterion: object, *, is_classifier: bool) -> bool:
     return type(criterion) in kinds and "forward" not in vars(criterion)  # put there by the user
 
 
-def refuse_negative(rows: Sequence[Mapping[str, float]], epoch: int, criterion: object) -> None:
-    """Raise if a loss of a bounded criterion is below zero; warn for NLLLoss."""
+def find_negative(rows: Sequence[Mapping[str, float]]) -> float:
+    """Return the lowest loss of an epoch that is below zero by more than rounding; 0 if none is."""
     below = [
         row["train_loss"]
         for row in rows
         if "train_loss" in row and row["train_loss"] < SLACK * row["train_batch_size"]
     ]
-    if not below:
-        return
+    return min(below, default=0.0)
+
+
+def refuse_negative(loss: float, epoch: int, criterion: object) -> None:
+    """Raise as a loss of a bounded criterion is below zero; warn for NLLLoss."""
     message = (
-        f"train_loss must be at least 0 for {type(criterion).__name__}; got {min(below)} in epoch "
+        f"train_loss must be at least 0 for {type(criterion).__name__}; got {loss} in epoch "
         f"{epoch}. Give targets that are classes, or 0 and 1, and no weight below 0."
     )
     if not isinstance(criterion, nn.NLLLoss):

@@ -29,7 +29,7 @@ from sk_mixup._skorch.default_callbacks import (
 from sk_mixup._skorch.facts import check_distances, make_facts, number_classes
 from sk_mixup._skorch.fit_params import get_forward_params, get_split_params, refuse_values_of_rows
 from sk_mixup._skorch.loading import Loading, make_iterator
-from sk_mixup._skorch.loss_checks import describe_nonfinite, is_bounded, refuse_negative
+from sk_mixup._skorch.loss_checks import describe_nonfinite, find_negative, is_bounded, refuse_negative
 from sk_mixup._skorch.options import cast_weights, check_mixing_options, warn_unused_options
 from sk_mixup._skorch.overriding import STEPS, check_bases, find_overridden
 from sk_mixup._skorch.processes import Processes
@@ -386,8 +386,9 @@ class MixupNetMixin(MixedSteps):
         rows, epoch = self.history[-1]["batches"], self.history[-1]["epoch"]
         if message := describe_nonfinite(rows, epoch, self.lr):
             self._on_nonfinite_loss(message)
-        if self._has_bounded_loss():
-            refuse_negative(rows, epoch, self.criterion_)
+        lowest = find_negative(rows)
+        if lowest < 0 and self._has_bounded_loss():
+            refuse_negative(lowest, epoch, self.criterion_)
 
     def _has_bounded_loss(self) -> bool:
         """Whether the loss cannot be below zero if targets are what they should be."""

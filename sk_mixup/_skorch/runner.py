@@ -129,11 +129,15 @@ class TrainingStep:
 
     def _trains(self, layers: list[nn.Linear], rows: Rows) -> bool:
         """Whether the optimizer has all weights of the layers, and they fit the rows."""
-        trained = {p for group in self.optimizer.param_groups for p in group["params"]}
-        parameters = {p for layer in layers for p in layer.parameters()}
+        trained = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        parameters = [p for layer in layers for p in layer._parameters.values() if p is not None]
         alike = {(p.dtype, p.device) for p in parameters} == {(self.dtype, rows.targets.device)}
         sizes = layers[0].in_features, layers[-1].out_features
-        return alike and parameters == trained and sizes == (math.prod(rows.x.shape[1:]), self.n_outputs)
+        return (
+            alike
+            and set(map(id, parameters)) == trained
+            and sizes == (math.prod(rows.x.shape[1:]), self.n_outputs)
+        )
 
 
 def choose_trainer(net: SkorchNet, batches: object, fit_params: Mapping[str, object]) -> Trainer | str:

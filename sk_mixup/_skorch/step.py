@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from functools import lru_cache, partial
 import inspect
 from typing import Any, Self
 
@@ -42,10 +42,11 @@ AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 def iterate_parts(module: nn.Module) -> Iterator[nn.Module]:
     """Yield a module and all inside, as ``modules`` does, but the faster for not asking which are shared."""
-    yield module
-    for part in module._modules.values():
-        if part is not None:
-            yield from iterate_parts(part)
+    left = [module]
+    while left:
+        part = left.pop()
+        yield part
+        left.extend([inside for inside in reversed(part._modules.values()) if inside is not None])
 
 
 def as_batch(batch: object) -> Batch:
@@ -67,9 +68,14 @@ def make_autocast(autocast: str | None, device: torch.device) -> Callable[[], Ab
     return partial(torch.autocast, device.type, dtype=AUTOCAST[autocast])
 
 
+@lru_cache(maxsize=32)
+def _takes_fused(optimizer: type) -> bool:
+    return "fused" in inspect.signature(optimizer).parameters
+
+
 def can_fuse(optimizer: object, kwargs: Mapping[str, object], args: Sequence[Any]) -> bool:
     """Whether the optimizer has a fused kernel for these parameters."""
-    if not inspect.isclass(optimizer) or "fused" not in inspect.signature(optimizer).parameters:
+    if not isinstance(optimizer, type) or not _takes_fused(optimizer):
         return False
     if kwargs.keys() & {"fused", "foreach", "capturable", "differentiable"}:
         return False

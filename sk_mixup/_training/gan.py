@@ -22,7 +22,6 @@ from sk_mixup._training.optimizer_step import FusedUpdate, place_state
 from sk_mixup._training.stacked_optimizer_step import (
     StackedUpdate,
     describe_optimizer,
-    note_counts,
     read_options,
     return_weights,
 )
@@ -124,7 +123,7 @@ class Player:
 
     def describe(self) -> Hashable:
         """Return what players share whose nets can be stacked; TypeError for those that cannot."""
-        names: dict[Tensor, str] = {p: key for key, p in self.module.named_parameters()}
+        names = {id(p): key for key, p in self.module.named_parameters()}
         return describe_module(self.module), describe_optimizer(self.optimizer, names)
 
     def move_to(self, device: str | torch.device) -> None:
@@ -239,20 +238,16 @@ class StackedGanTrainer:
     """Trains several GANs of one description as one; each as :class:`GanTrainer` would train it."""
 
     def __init__(self, epochs: Sequence[Epoch]) -> None:
-        note_counts(
-            [
-                player.optimizer
-                for epoch in epochs
-                for player in _list_players(cast("GanTrainer", epoch.trainer))
-            ]
-        )
+        trainers = [cast("GanTrainer", epoch.trainer) for epoch in epochs]
+        players = [each for trainer in trainers for each in (trainer.generator, trainer.discriminator)]
+        options = read_options([player.optimizer for player in players])
         # Nets with equal options of the optimizers share the calls of the kernel: side by side.
-        self.epochs = sorted(epochs, key=lambda epoch: str(_read_options(cast("GanTrainer", epoch.trainer))))
-        trainers = [cast("GanTrainer", epoch.trainer) for epoch in self.epochs]
+        order = sorted(range(len(epochs)), key=lambda k: (options[2 * k], options[2 * k + 1]))
+        self.epochs, trainers = [epochs[k] for k in order], [trainers[k] for k in order]
         layers = trainers[0].find_layers(epochs[0].batches.rows.ndim) or (None, None)
         self.nets = (
-            _StackedNet([trainer.generator for trainer in trainers], layers[0]),
-            _StackedNet([trainer.discriminator for trainer in trainers], layers[1]),
+            _StackedNet([t.generator for t in trainers], [options[2 * k] for k in order], layers[0]),
+            _StackedNet([t.discriminator for t in trainers], [options[2 * k + 1] for k in order], layers[1]),
         )
         self.step = GanStep(*self.nets, trainers[0].generator_loss)
 
@@ -272,19 +267,13 @@ class StackedGanTrainer:
         return True
 
 
-def _read_options(trainer: GanTrainer) -> list[Hashable]:
-    return [read_options(player.optimizer) for player in _list_players(trainer)]
-
-
-def _list_players(trainer: GanTrainer) -> tuple[Player, Player]:
-    return trainer.generator, trainer.discriminator
-
-
 class _StackedNet:
     """One of the two nets of several GANs in training: their stacked weights."""
 
-    def __init__(self, players: Sequence[Player], layers: list[nn.Linear] | None) -> None:
-        self.module, self.layers = players[0].module, layers
+    def __init__(
+        self, players: Sequence[Player], options: Sequence[str], layers: list[nn.Linear] | None
+    ) -> None:
+        self.module, self.layers, self.options = players[0].module, layers, options
         self.optimizers = [player.optimizer for player in players]
         self.owned = [[*player.module.parameters(), *player.module.buffers()] for player in players]
         with torch.no_grad():
@@ -341,7 +330,7 @@ class _StackedNet:
             kept.copy_(gradient)
         if self.update is None:
             weights = {p: stack.detach() for p, stack in self.weights.items()}
-            self.update = StackedUpdate(self.optimizers, weights, self.gradients)
+            self.update = StackedUpdate(self.optimizers, self.options, weights, self.gradients)
         with torch.no_grad():
             self.update()
 

@@ -58,11 +58,11 @@ class ModuleTrainer(Trainer):
             raise TypeError("dropout draws for each net of a stack by itself, which cannot be a CUDA graph")
         return super().describe(batches)
 
-    def describe_module(self, batches: PlannedBatches) -> tuple[Hashable, dict[Tensor, str]]:
-        """Return what modules share that can be stacked, and names of the parameters."""
+    def describe_module(self, batches: PlannedBatches) -> tuple[Hashable, dict[int, str]]:
+        """Return what modules share that can be stacked; see :meth:`Trainer.describe_module`."""
         if batches.plan.mixes_hidden:
             raise TypeError(f"{HIDDEN} of a module that is no plain multilayer perceptron")
-        names: dict[Tensor, str] = {p: name for name, p in self.module.named_parameters()}
+        names = {id(p): name for name, p in self.module.named_parameters()}
         return (describe_module(self.module), repr(self.autocast)), names
 
     def list_in_place(self) -> list[Tensor]:

@@ -86,8 +86,9 @@ def _keep_all_gradients(
 def _iterate_parameters(layers: Sequence[nn.Linear]) -> Iterator[tuple[Tensor, str]]:
     """Yield all parameters of some layers and their names."""
     for k, layer in enumerate(layers):
-        for name, p in layer.named_parameters():
-            yield p, f"{k}.{name}"
+        for name, p in layer._parameters.items():
+            if p is not None:
+                yield p, f"{k}.{name}"
 
 
 # -- one net -----------------------------------------------------------------------------
@@ -142,10 +143,11 @@ class PerceptronTrainer(Trainer):
         self.layers = layers
         self.levels = levels
 
-    def describe_module(self, batches: PlannedBatches) -> tuple[Hashable, dict[Tensor, str]]:
-        """Return what modules share that can be stacked, and names of the parameters."""
+    def describe_module(self, batches: PlannedBatches) -> tuple[Hashable, dict[int, str]]:
+        """Return what modules share that can be stacked; see :meth:`Trainer.describe_module`."""
         sizes = [(layer.in_features, layer.out_features, layer.bias is None) for layer in self.layers]
-        return (*sizes, self._describe_hidden(batches)), dict(_iterate_parameters(self.layers))
+        names = {id(p): name for p, name in _iterate_parameters(self.layers)}
+        return (*sizes, self._describe_hidden(batches)), names
 
     def _describe_hidden(self, batches: PlannedBatches) -> Hashable:
         """Return how hidden layers are mixed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from typing import TypeGuard
 from weakref import WeakKeyDictionary
 
@@ -18,7 +18,6 @@ __all__ = [
     "StackedUpdate",
     "describe_optimizer",
     "find_runs",
-    "note_counts",
     "read_options",
     "return_weights",
 ]
@@ -45,10 +44,11 @@ COUNTS = ("step", "mu_product", "eta", "mu")
 _NOTED: WeakKeyDictionary[torch.optim.Optimizer, list[tuple[Tensor, int, float]]] = WeakKeyDictionary()
 
 
-def describe_optimizer(optimizer: torch.optim.Optimizer, names: dict[Tensor, str]) -> Hashable:
+def describe_optimizer(optimizer: torch.optim.Optimizer, names: dict[int, str]) -> Hashable:
     """Return what optimizers share whose nets can be stacked: the class, and the parameters of each group.
 
-    A TypeError says why the step must be left to the optimizer.
+    `names` are those of the module's parameters, by their id. A TypeError says why the step must be left to
+    the optimizer.
     """
     if type(optimizer) not in ELEMENTWISE:
         raise TypeError(f"optimizer {type(optimizer).__name__} looks at more than one number at a time")
@@ -56,40 +56,48 @@ def describe_optimizer(optimizer: torch.optim.Optimizer, names: dict[Tensor, str
         raise TypeError("the optimizer's step has hooks")
     groups = []
     for group in optimizer.param_groups:
-        if not all(p in names for p in group["params"]):
+        own = tuple([names.get(id(p)) for p in group["params"]])
+        if None in own:
             raise TypeError("the optimizer holds parameters that are not the module's")
         for name, value in group.items():
             if isinstance(value, Tensor):
                 raise TypeError(f"the optimizer's {name} is a tensor")
-        groups.append(tuple(names[p] for p in group["params"]))
+        groups.append(own)
     return type(optimizer), tuple(groups)
 
 
-def read_options(optimizer: torch.optim.Optimizer) -> str:
-    """Return what must be equal for one call of the kernel: options, and steps done so far."""
-    note_counts([optimizer])
+def read_options(optimizers: Sequence[torch.optim.Optimizer]) -> list[str]:
+    """Return what must be equal for one call of the kernel: options, and steps done so far, of each."""
+    _note_counts(optimizers)
+    return [_describe(optimizer) for optimizer in optimizers]
+
+
+def _describe(optimizer: torch.optim.Optimizer) -> str:
     options = [
-        tuple((name, value) for name, value in sorted(group.items()) if name != "params")
+        {name: value for name, value in sorted(group.items()) if name != "params"}
         for group in optimizer.param_groups
     ]
-    states = [optimizer.state.get(p, {}) for p in _list_parameters(optimizer)]
-    kept = [
-        [(name, value) for name, value in sorted(state.items()) if not isinstance(value, Tensor)]
-        for state in states
-    ]
-    stacked = [
-        [name for name, value in sorted(state.items()) if _is_stacked(value, name)] for state in states
-    ]
-    return repr((options, kept, stacked, _read_counts(optimizer)))
+    noted, states = _get_noted(optimizer), list[object]()
+    for p in _list_parameters(optimizer):
+        for name, value in sorted(optimizer.state.get(p, {}).items()):
+            is_tensor = isinstance(value, Tensor)
+            states.append((name, noted.get(id(value), "stacked") if is_tensor else value))
+        states.append("next")
+    return repr((options, states))
 
 
-def note_counts(optimizers: Sequence[torch.optim.Optimizer]) -> None:
+def _get_noted(optimizer: torch.optim.Optimizer) -> dict[int, float]:
+    """Return what an optimizer has counted, by the tensor's id."""
+    return {id(count): value for count, _, value in _NOTED.get(optimizer, ())}
+
+
+def _note_counts(optimizers: Sequence[torch.optim.Optimizer]) -> None:
     """Find out what optimizers have counted; what nobody has noted is read from the device at once."""
-    unknown = [optimizer for optimizer in optimizers if not _is_noted(optimizer)]
-    tensors = [_list_all_counts(optimizer) for optimizer in unknown]
-    flat = list(chain.from_iterable(tensors))
+    tensors = {optimizer: _list_counts(optimizer) for optimizer in optimizers}
+    unknown = {optimizer: own for optimizer, own in tensors.items() if not _is_noted(optimizer, own)}
+    flat = list(chain.from_iterable(unknown.values()))
     values = iter(torch.stack(flat).tolist() if flat else ())
-    for optimizer, own in zip(unknown, tensors, strict=True):
+    for optimizer, own in unknown.items():
         _note(optimizer, own, [next(values) for _ in own])
 
 
@@ -97,28 +105,22 @@ def _note(optimizer: torch.optim.Optimizer, tensors: Sequence[Tensor], values: S
     _NOTED[optimizer] = [(each, each._version, value) for each, value in zip(tensors, values, strict=True)]
 
 
-def _is_noted(optimizer: torch.optim.Optimizer) -> bool:
+def _is_noted(optimizer: torch.optim.Optimizer, counts: Sequence[Tensor]) -> bool:
     """Whether the tensors that were noted are there yet, and nobody has written to them."""
-    tensors, noted = _list_all_counts(optimizer), _NOTED.get(optimizer, ())
-    return len(tensors) == len(noted) and all(
+    noted = _NOTED.get(optimizer, ())
+    return len(counts) == len(noted) and all(
         tensor is known and tensor._version == version
-        for tensor, (known, version, _) in zip(tensors, noted, strict=True)
+        for tensor, (known, version, _) in zip(counts, noted, strict=True)
     )
 
 
-def _read_counts(optimizer: torch.optim.Optimizer) -> list[list[float]]:
-    """Return the counts of each parameter, which must be noted."""
-    left = iter(value for *_, value in _NOTED.get(optimizer, ()))
-    return [[next(left) for _ in _list_counts(optimizer, p)] for p in _list_parameters(optimizer)]
-
-
-def _list_all_counts(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    return [count for p in _list_parameters(optimizer) for count in _list_counts(optimizer, p)]
-
-
-def _list_counts(optimizer: torch.optim.Optimizer, p: Tensor) -> list[Tensor]:
-    state = optimizer.state.get(p, {})
-    return [value for name, value in state.items() if name in COUNTS and isinstance(value, Tensor)]
+def _list_counts(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [
+        value
+        for state in optimizer.state.values()
+        for name, value in state.items()
+        if name in COUNTS and isinstance(value, Tensor)
+    ]
 
 
 def find_runs(values: Sequence[Hashable]) -> list[tuple[int, int]]:
@@ -167,26 +169,25 @@ def _hold_gradient(p: Tensor) -> Tensor:
 class StackedUpdate:
     """Does each net's ``optimizer.step()`` for all nets of a stack at once.
 
-    Nets with equal options and equally many steps behind them share the calls; they should stand side by
-    side. For each parameter of the first net there are its stack (n_nets, *shape) and its gradient, or None
-    for one that takes no part.
+    Nets with equal `options`, see :func:`read_options`, share the calls; they should stand side by side.
+    For each parameter of the first net there are its stack (n_nets, *shape) and its gradient, or None for
+    one that takes no part.
     """
 
     def __init__(
         self,
         optimizers: Sequence[torch.optim.Optimizer],
+        options: Sequence[str],
         weights: dict[Tensor, Tensor],
         gradients: dict[Tensor, Tensor | None],
     ) -> None:
         self.optimizers = optimizers
+        self.parameters = [_list_parameters(optimizer) for optimizer in optimizers]
         self.weights = weights
         self.gradients = gradients
         self.n_done = 0
-        note_counts(optimizers)
-        runs = find_runs([read_options(optimizer) for optimizer in optimizers])
-        self.counts = [_read_counts(optimizer) for optimizer in optimizers]
         with _make_ordinary_tensors():
-            self.parts = [_Part(self, start, stop) for start, stop in runs]
+            self.parts = [_Part(self, start, stop) for start, stop in find_runs(options)]
         self.ended: list[tuple[_Part, int, int]] = []
 
     def __call__(self) -> None:
@@ -209,28 +210,22 @@ class StackedUpdate:
         """Give the nets that have ended their optimizers' state."""
         with _make_ordinary_tensors():
             copy_all(pair for part, start, _ in self.ended for pair in part.list_states(start))
+        idle = [number for number, p in enumerate(self.parameters[0]) if self.gradients[p] is None]
         for part, start, n_done in self.ended:
-            for k in range(start, part.stop):
-                self._note_steps(k, n_done)
+            for optimizer in self.optimizers[start : part.stop]:
+                # A scheduler asks whether `step` was called.
+                optimizer._opt_called = True  # type: ignore[attr-defined]
+                _note_steps(optimizer, n_done, idle)
         self.ended.clear()  # the parts know this object, and would live on with it
 
-    def _note_steps(self, number: int, n_done: int) -> None:
-        """Note what a net's optimizer has counted, where it counts nothing but steps."""
-        optimizer = self.optimizers[number]
-        optimizer._opt_called = True  # type: ignore[attr-defined]  # a scheduler asks whether `step` was called
-        tensors, values = list[Tensor](), list[float]()
-        for p, first, before in zip(
-            _list_parameters(optimizer),
-            _list_parameters(self.optimizers[0]),
-            self.counts[number],
-            strict=True,
-        ):
-            counts = _list_counts(optimizer, p)
-            if len(counts) > 1:
-                return
-            tensors.extend(counts)
-            values.extend(sum(before) + n_done * (self.gradients[first] is not None) for _ in counts)
-        _note(optimizer, tensors, values)
+
+def _note_steps(optimizer: torch.optim.Optimizer, n_done: int, idle: Sequence[int]) -> None:
+    """Note that all parameters but the `idle` ones did so many steps, where nothing else is counted."""
+    if not set[str]().union(*optimizer.state.values()).isdisjoint(COUNTS[1:]):
+        return
+    noted, counts, parameters = _get_noted(optimizer), _list_counts(optimizer), _list_parameters(optimizer)
+    kept = {id(optimizer.state.get(parameters[number], {}).get("step")) for number in idle}
+    _note(optimizer, counts, [noted.get(id(c), 0.0) + n_done * (id(c) not in kept) for c in counts])
 
 
 class _Part:
@@ -269,15 +264,13 @@ class _Part:
         view.grad = None if gradient is None else gradient[self.start : self.stop]
         return view.requires_grad_(p.requires_grad)
 
-    def _list_states(self, number: int) -> list[State]:
-        """Return the state of one parameter in each net of the part."""
-        return [
-            optimizer.state.get(_list_parameters(optimizer)[number], {})
-            for optimizer in self.owner.optimizers[self.start : self.stop]
-        ]
+    def _iterate_nets(self, start: int) -> Iterator[tuple[torch.optim.Optimizer, list[Tensor]]]:
+        """Yield optimizer and parameters of each net of the part from `start` on."""
+        return islice(zip(self.owner.optimizers, self.owner.parameters, strict=True), start, self.stop)
 
     def _stack_states(self, number: int) -> State:
-        states = self._list_states(number)
+        nets = self._iterate_nets(self.start)
+        states = [optimizer.state.get(parameters[number], {}) for optimizer, parameters in nets]
 
         def stack(name: str) -> Tensor:
             return torch.stack([torch.as_tensor(state[name]) for state in states])
@@ -303,20 +296,22 @@ class _Part:
 
     def list_states(self, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the tensors of the nets' states from `start` on, each with what is to be written there."""
-        nets = range(start, self.stop)
-        own = [_list_parameters(optimizer) for optimizer in self.owner.optimizers]
         for number, view in enumerate(self.stacked):
-            for name, value in self.optimizer.state.get(view, {}).items():
-                parts = value.unbind() if _is_stacked(value, name) else None
-                for k in nets:
-                    state = self.owner.optimizers[k].state[own[k][number]]
-                    new = value if parts is None else parts[k - self.start]
+            stacked = self.optimizer.state.get(view)
+            if not stacked:
+                continue
+            states = [optimizer.state[own[number]] for optimizer, own in self._iterate_nets(start)]
+            for name, value in stacked.items():
+                parts = value[start - self.start :].unbind() if _is_stacked(value, name) else repeat(value)
+                for state, new in zip(states, parts, strict=False):
+                    held = state.get(name)
                     if not isinstance(new, Tensor):
                         state[name] = new
-                        continue
-                    if not isinstance(state.get(name), Tensor):
+                    elif isinstance(held, Tensor):
+                        yield held, new
+                    else:
                         state[name] = torch.empty_like(new)
-                    yield state[name], new
+                        yield state[name], new
 
 
 @contextmanager

@@ -22,7 +22,6 @@ from sk_mixup._training.losses import Loss
 from sk_mixup._training.stacked_optimizer_step import (
     StackedUpdate,
     find_runs,
-    note_counts,
     read_options,
     return_weights,
 )
@@ -48,8 +47,9 @@ class StackedTrainer(ABC, Generic[T]):
     layers_in_step: Sequence[str] = ()
 
     def __init__(self, epochs: Sequence[Epoch], limits: Limits | None = None) -> None:
-        note_counts([cast("Trainer", epoch.trainer).optimizer for epoch in epochs])
-        self.epochs = sorted(epochs, key=_get_sort_key)
+        options = read_options([cast("Trainer", epoch.trainer).optimizer for epoch in epochs])
+        ordered = sorted(zip(epochs, options, strict=True), key=_get_sort_key)
+        self.epochs, self.options = [epoch for epoch, _ in ordered], [own for _, own in ordered]
         self.trainers = [cast("T", epoch.trainer) for epoch in self.epochs]
         first = self.trainers[0]
         self.loss, self.n_outputs, self.dtype = first.loss, first.n_outputs, first.dtype
@@ -194,7 +194,7 @@ class StackedTrainer(ABC, Generic[T]):
         """Return the optimizers; after the first step it is known which parameters have gradients."""
         if self._update is None:
             optimizers = [trainer.optimizer for trainer in self.trainers]
-            self._update = StackedUpdate(optimizers, self.weights, self.gradients)
+            self._update = StackedUpdate(optimizers, self.options, self.weights, self.gradients)
         return self._update
 
 
@@ -237,8 +237,9 @@ class _PerBatch:
         return [own if len(own) == n else own[:n] for own, n in zip(columns, self.lengths, strict=True)]
 
 
-def _get_sort_key(epoch: Epoch) -> tuple[int, int, str, str]:
+def _get_sort_key(pair: tuple[Epoch, str]) -> tuple[int, int, str, str]:
     """Return the longest first, then by the size of the last batch, then by what one call serves."""
+    epoch, options = pair
     bounds, trainer = epoch.batches.plan.bounds, cast("Trainer", epoch.trainer)
-    options, loss = read_options(trainer.optimizer), repr(trainer.loss.describe_joint())
+    loss = repr(trainer.loss.describe_joint())
     return -epoch.n_batches, int(bounds[-1] - bounds[-2]), options, loss

@@ -89,8 +89,8 @@ class Trainer(ABC):
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     @abstractmethod
-    def describe_module(self, batches: PlannedBatches) -> tuple[Hashable, dict[Tensor, str]]:
-        """Return what modules share that can be stacked, and names of the parameters."""
+    def describe_module(self, batches: PlannedBatches) -> tuple[Hashable, dict[int, str]]:
+        """Return what modules share that can be stacked, and names of the parameters by their id."""
 
     def describe(self, batches: PlannedBatches) -> Hashable:
         """Return what can be run as one; see :meth:`EpochTrainer.describe`."""

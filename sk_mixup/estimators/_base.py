@@ -219,9 +219,9 @@ class MixupEstimator(MixupNetMixin):
 
     def _get_param_names(self) -> list[str]:
         options = self._get_option_names()
-        extra = {name for name in vars(self) if not name.startswith("_") and not name.endswith("_")}
+        extra = [name for name in vars(self).keys() - set(options) if not (name[0] == "_" or name[-1] == "_")]
         replaced = {name for name in extra if inspect.isfunction(getattr(type(self), name, None))}
-        return [*options, *sorted(extra - replaced - set(options))]
+        return [*options, *sorted(set(extra) - replaced)]
 
     @property
     def _params_to_validate(self) -> set[str]:

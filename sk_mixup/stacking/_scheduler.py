@@ -301,7 +301,11 @@ class Scheduler:
             except RuntimeError:  # try again when somebody has ended, or the window is over
                 task.call.queue.appendleft(task)
                 return False
-            self.threads = {other for other in self.threads if other.is_alive()} | {thread}
+            self.threads.add(thread)
+            if (
+                len(self.threads) > 2 * len(self.begun) + 2
+            ):  # by then as many have ended as are to be looked at
+                self.threads = {other for other in self.threads if other.is_alive()}
             self.begun.add(task)
             task.call.n_begun += 1
         self.running.add(task)

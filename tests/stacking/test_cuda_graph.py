@@ -48,7 +48,7 @@ def test_graph_of_a_stack_trains_as_the_step(
     assert graphs.n_replays
     for net, other in zip(graphed, plain, strict=True):
         assert_same_nets(net, other)
-        assert read_options(net.optimizer_) == read_options(other.optimizer_)
+        assert read_options([net.optimizer_]) == read_options([other.optimizer_])
 
 
 def test_graph_is_recorded_anew_when_a_net_drops_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import copy
+import sys
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,32 @@ def test_operations_do_not_grow_with_the_number_of_nets(problem: str, options: s
     few, many = (run_second(make_epochs(n, problem, OPTIONS[options], weighted=weighted)) for n in (6, 12))
     assert sorted(few[0]) == sorted(many[0])
     assert few[1] == many[1]
+
+
+def count_calls(function: Callable[[], object]) -> int:
+    """Return how many functions of Python's are called."""
+    n_calls = 0
+
+    def look(frame: Any, event: str, arg: object) -> None:
+        nonlocal n_calls
+        n_calls += event == "call"
+
+    sys.setprofile(look)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return n_calls
+
+
+@pytest.mark.parametrize("options", ["default", "some_plain"])
+def test_a_net_costs_few_calls_of_python(options: str) -> None:
+    counts = []
+    for n_nets in (6, 12):
+        epochs = make_epochs(n_nets, "classes", OPTIONS[options])
+        run(epochs)
+        counts.append(count_calls(lambda epochs=epochs: StackedPerceptronTrainer(epochs).run_epoch()))  # type: ignore[misc]
+    assert (counts[1] - counts[0]) / 6 <= 300
 
 
 OF_LOSSES: dict[str, tuple[str, Callable[[int], dict[str, Any]]]] = {

@@ -6,11 +6,9 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 import sys
-from tempfile import TemporaryDirectory
 import textwrap
 import warnings
 
-from joblib import Memory
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import (
     RepeatedKFold,
@@ -18,11 +16,13 @@ from sklearn.model_selection import (
     ShuffleSplit,
     StratifiedShuffleSplit,
 )
+from sklearn.pipeline import make_pipeline
 from sklearn.utils import Bunch
 
 import sk_mixup
 from sk_mixup._compare.errors import UserError, require
 from sk_mixup._compare.output import check_folder, draw_png, format_table, list_rows, write_csv, write_file
+from sk_mixup._compare.preparing import Kept, PreparedOnce
 from sk_mixup._compare.problem import Problem, make_problem
 from sk_mixup._compare.reading import read_frame
 from sk_mixup.estimators import (
@@ -43,6 +43,13 @@ INTERRUPTED = 130
 FEW_ROWS, VERY_FEW_ROWS = 1500, 1000
 N_INNER, HELD_OUT = 3, 0.25
 MOST_WARNINGS = 3
+# By whether it is classification, and whether ensembles are compared.
+MODELS: dict[tuple[bool, bool], type[BaseEstimator]] = {
+    (True, False): MixupClassifier,
+    (True, True): MixupEnsembleClassifier,
+    (False, False): MixupRegressor,
+    (False, True): MixupEnsembleRegressor,
+}
 
 
 def main(args: Sequence[str]) -> int:
@@ -153,11 +160,9 @@ def _run(problem: Problem, options: Namespace) -> Bunch:
     what = "ensembles" if options.ensemble else "networks"
     n_fits = n_alphas * n_splits * (1 + n_inner)
     print(f"- {n_fits} {what}: {n_alphas} alphas in {n_splits} splits, {n_inner} within each to choose alpha")
-    with TemporaryDirectory() as cache, warnings.catch_warnings(record=True) as caught, stacked(verbose=1):
+    model = _make_model(problem, options.seed, options.ensemble)
+    with warnings.catch_warnings(record=True) as caught, stacked(verbose=1):
         warnings.simplefilter("default")
-        warnings.filterwarnings("ignore", "Persisting input arguments")  # on a busy machine, of the cache
-        model = _make_model(problem, options.seed, options.ensemble)
-        model.set_params(memory=Memory(cache, verbose=0))  # all alphas share what is made of a split's rows
         try:
             found = compare_alphas(
                 model,
@@ -178,11 +183,9 @@ def _run(problem: Problem, options: Namespace) -> Bunch:
 
 
 def _make_model(problem: Problem, seed: int, is_ensemble: bool) -> BaseEstimator:
-    if is_ensemble:
-        ensemble = MixupEnsembleClassifier if problem.is_classification else MixupEnsembleRegressor
-        return require("skrub").tabular_pipeline(ensemble(random_state=seed))
-    net = MixupClassifier if problem.is_classification else MixupRegressor
-    return require("skrub").tabular_pipeline(net(random_state=seed))
+    model = MODELS[problem.is_classification, is_ensemble](random_state=seed)
+    pipeline = require("skrub").tabular_pipeline(model)
+    return make_pipeline(PreparedOnce(pipeline[:-1], Kept()), pipeline[-1])
 
 
 def _take_line(text: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from sk_mixup._compare.errors import UserError
-from sk_mixup.inspection._alpha_differences import SCORES
+from sk_mixup.inspection._alpha_differences import SCORES, format_difference
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,7 +59,7 @@ def _format_cell(row: dict[str, object]) -> str:
     if row["alpha"] == "0":
         return f"{mean:.4g}"
     mark = " *" if low > 0 or high < 0 else ""
-    return f"{mean:.4g} ({difference:+.2g} ± {(high - low) / 2:.2g}){mark}"
+    return f"{mean:.4g} ({format_difference(difference)} ± {(high - low) / 2:.2g}){mark}"
 
 
 def write_csv(rows: Sequence[dict[str, object]]) -> bytes:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 from sklearn.utils import Bunch
 
-__all__ = ["SCORES", "choose_alphas", "summarise"]
+__all__ = ["SCORES", "choose_alphas", "format_difference", "summarise"]
 
 # How the scores that are measured by default are shown, and in what unit; the first of a task chooses alpha.
 SCORES = {
@@ -108,9 +108,14 @@ def _find_sign(low: float, high: float) -> int:
     return int(low > 0) - int(high < 0)
 
 
+def format_difference(value: float) -> str:
+    """Return a difference with its sign, and ``+0`` for what rounding leaves of equal scores."""
+    return f"{round(value, 12) + 0.0:+.2g}"
+
+
 def _describe(name: str, interval: Bunch) -> str:
     label, scale = SCORES.get(name, (name, 1))
-    mean, low, high = (f"{scale * interval[key]:+.2g}" for key in ("mean", "low", "high"))
+    mean, low, high = (format_difference(scale * interval[key]) for key in ("mean", "low", "high"))
     return f"{label} ({mean}, 95 % interval {low} to {high})"
 
 

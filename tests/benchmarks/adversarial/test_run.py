@@ -1,6 +1,9 @@
 import dataclasses
+from importlib.machinery import ModuleSpec
 import json
 from pathlib import Path
+import sys
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -9,6 +12,7 @@ import torch
 from torch import nn
 
 from benchmarks.adversarial import run as adversarial
+from benchmarks.adversarial.autoattack import attack_by_package
 from benchmarks.adversarial.run import (
     PRESETS,
     Config,
@@ -295,6 +299,61 @@ def test_networks_of_imagenet_are_attacked_too(tmp_path: Path) -> None:
     images = load_images(config, targets)["imagenet"]
     # of 14 images, two of each class, so many in even steps
     assert (images.pixels.shape, images.y.tolist()) == ((8, 3, 32, 32), [0, 1, 2, 3, 3, 4, 5, 6])
+
+
+@pytest.fixture
+def package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stands for AutoAttack's package: it brightens all images as much as it may."""
+
+    class AutoAttack:
+        def __init__(self, module: nn.Module, *, eps: float, seed: int, device: str) -> None:
+            self.eps = eps
+
+        def run_standard_evaluation(
+            self, x: torch.Tensor, y: torch.Tensor, *, batch_size: int
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            return (x + self.eps).clamp(max=1), y
+
+    fake: Any = ModuleType("pyautoattack")
+    fake.AutoAttack, fake.__spec__ = AutoAttack, ModuleSpec("pyautoattack", None)
+    monkeypatch.setitem(sys.modules, "pyautoattack", fake)
+
+
+@pytest.mark.usefixtures("package")
+def test_autoattack_attacks_the_white_box_only(targets: list[Target]) -> None:
+    config = dataclasses.replace(TINY, attacks=("fgsm", "autoattack"))
+    images = load_images(config, targets)["digit_images"]
+    records = attack_once(config, images, targets[0], find_victims(targets[0], targets))["records"]
+    (first, second) = (record for record in records if record["attack"] == "autoattack")
+    assert [record["box"] for record in (first, second)] == ["white", "white"]
+    module = load_trained(targets[0].path, targets[0].origin)
+    brighter = np.minimum(images.pixels / np.float32(255) + np.float32(4 / 255), 1).astype(np.float32)
+    assert first["top1_error"] == count_errors(module, brighter, images.y, 20)["top1_error"]
+    assert {record["box"] for record in records if record["attack"] == "fgsm"} == {"white", "black"}
+
+
+def test_autoattack_needs_its_package(
+    targets: list[Target], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyautoattack", None)
+    config = dataclasses.replace(
+        TINY, models=targets[0].path.parent, out=tmp_path / "out", attacks=("autoattack",)
+    )
+    with pytest.raises(UserError, match=r"pyautoattack must be installed .* pip install sk-mixup\[attacks\]"):
+        run(config)
+
+
+def test_examples_of_the_package_stay_in_the_ball(targets: list[Target]) -> None:
+    pytest.importorskip("pyautoattack", reason="the package of AutoAttack is an optional one")
+    images = load_images(TINY, targets)["digit_images"]
+    module = load_trained(targets[0].path, targets[0].origin)
+    X = images.pixels[:6].astype(np.float32) / np.float32(255)
+    y = module(torch.from_numpy(X)).argmax(1).numpy()  # all are right
+    found = attack_by_package(module, X, y, eps=32 / 255, batch_size=6, device="cpu")
+    assert (found.shape, found.dtype) == (X.shape, X.dtype)
+    assert abs(found - X).max() <= 32 / 255 + 1e-6
+    assert (found.min() >= 0, found.max() <= 1) == (True, True)
+    assert count_errors(module, found, y, 6)["top1_error"] > 0
 
 
 def test_networks_of_two_choices_of_images_are_refused(targets: list[Target], tmp_path: Path) -> None:

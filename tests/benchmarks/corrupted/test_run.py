@@ -154,10 +154,20 @@ def test_presets_have_the_papers_protocol() -> None:
         assert (config.alphas, config.weight_decay) == ((1.0, 2.0, 8.0, 32.0), 1e-4)
         assert config.list_milestones("preact_resnet18") == [100, 150]
     assert 0.5 in PRESETS["cpu"].noise
+    assert PRESETS["cpu"].count_repeats() == 3
+
+
+def test_networks_with_dropout_may_be_wider() -> None:
+    config = dataclasses.replace(TINY, dropouts=(0.5,))
+    wider = dataclasses.replace(config, dropout_width=3)
+    assert config.resize("dropout 0.5") == {"dropout": 0.5, "width": 1}
+    assert wider.resize("dropout 0.5") == {"dropout": 0.5, "width": 3}
+    assert (wider.resize("ERM"), wider.resize("mixup alpha 8")) == ({}, {})
+    assert "probability 0.5, in networks of width 3;" in describe_protocol(wider)
 
 
 def test_protocol_says_how_many_seeds() -> None:
-    assert "One seed each, so no interval" in describe_protocol(PRESETS["cpu"])
+    assert "One seed each, so no interval" in describe_protocol(PRESETS["paper"])
     assert "Student's 95 % intervals" in describe_protocol(TINY)
 
 

@@ -23,6 +23,8 @@ __all__ = ["PerceptronTrainer", "StackedPerceptronTrainer"]
 
 # Products with fewer columns than a vector register holds are slow: they are computed transposed.
 NARROW = 16
+# Where one kernel computes a layer and its ReLU.
+FUSING = ("cpu", "cuda")
 
 _threshold_backward: Callable[..., Tensor] = torch.ops.aten.threshold_backward.grad_input
 
@@ -96,6 +98,14 @@ def _iterate_parameters(layers: Sequence[nn.Linear]) -> Iterator[tuple[Tensor, s
 
 def _apply_linear(x: Tensor, transposed: Tensor, bias: Tensor | None) -> Tensor:
     return torch.mm(x, transposed) if bias is None else torch.addmm(bias, x, transposed)
+
+
+def _apply_hidden(x: Tensor, transposed: Tensor, bias: Tensor | None) -> Tensor:
+    return _apply_linear(x, transposed, bias).relu_()
+
+
+def _apply_fused(x: Tensor, transposed: Tensor, bias: Tensor) -> Tensor:
+    return torch._addmm_activation(bias, x, transposed)
 
 
 class _SingleLayer:
@@ -177,6 +187,8 @@ class PerceptronTrainer(Trainer):
                 parameter.grad = torch.empty_like(parameter)
         self.bound = [_SingleLayer(layer) for layer in self.layers]
         self.forward = [(layer.transposed, layer.bias) for layer in self.bound]
+        fuses = self.get_device().type in FUSING and all(bias is not None for _, bias in self.forward)
+        self.apply_hidden: Callable[..., Tensor] = _apply_fused if fuses else _apply_hidden
         parts = [(k, b.weight, b.weight_gradient, b.bias_gradient) for k, b in enumerate(self.bound)]
         self.backward = parts[::-1]
         self.update = FusedUpdate(self.optimizer, in_place=True)
@@ -227,7 +239,7 @@ class PerceptronTrainer(Trainer):
         """
         hidden = [x]
         for transposed, bias in self.forward[:-1]:
-            x = _apply_linear(x, transposed, bias).relu_()
+            x = self.apply_hidden(x, transposed, bias)
             hidden.append(x)
         gradient = self.loss.compute_gradient(_apply_linear(x, *self.forward[-1]), kept, *target)
         for k, weight, weight_gradient, bias_gradient in self.backward:

@@ -19,10 +19,14 @@ from sk_mixup.callbacks import MemorizationErrors
 
 X, y = load_digits(return_X_y=True)
 X = (X / 16).reshape(-1, 1, 8, 8).astype(np.float32)
-X_train, X_test, y_true, y_test = train_test_split(X, y, train_size=600, stratify=y, random_state=0)
+X_train, X_test, y_true, y_test = train_test_split(
+    X, y, train_size=600, stratify=y, random_state=0
+)
 generator = np.random.default_rng(0)
 is_wrong = generator.random(len(y_true)) < 0.3
-y_train = np.where(is_wrong, (y_true + generator.integers(1, 10, len(y_true))) % 10, y_true)
+y_train = np.where(
+    is_wrong, (y_true + generator.integers(1, 10, len(y_true))) % 10, y_true
+)
 
 conv = nn.Sequential(
     nn.Conv2d(1, 16, 3),
@@ -36,9 +40,17 @@ conv = nn.Sequential(
 )
 nets = {}
 for name, alpha in {"plain training": 0, "mixup, α = 8": 8}.items():
-    watch = MemorizationErrors(X_train, y_train, y_true, X_test=X_test, y_test=y_test)
+    watch = MemorizationErrors(
+        X_train, y_train, y_true, X_test=X_test, y_test=y_test
+    )
     net = MixupClassifier(
-        conv, alpha=alpha, max_epochs=35, lr=3e-3, early_stopping=False, callbacks=[watch], random_state=0
+        conv,
+        alpha=alpha,
+        max_epochs=35,
+        lr=3e-3,
+        early_stopping=False,
+        callbacks=[watch],
+        random_state=0,
     )
     nets[name] = net.fit(X_train, y_train)
 
@@ -49,7 +61,9 @@ for number, (name, net) in enumerate(nets.items()):
     error = 100 * np.array(net.history[:, "test_error"])
     axes[0].plot(memorised, color=f"C{number}", label=name)
     axes[1].plot(error, color=f"C{number}", label=name)
-    print(f"{name}: {memorised[-1]:.0f} % of the wrong labels memorised, test error {error[-1]:.1f} %")
+    print(
+        f"{name}: {memorised[-1]:.0f} % of the wrong labels memorised, test error {error[-1]:.1f} %"
+    )
 axes[0].set(xlabel="epoch", ylabel="wrong labels memorised, %", ylim=(0, 105))
 axes[1].set(xlabel="epoch", ylabel="test error on true labels, %", ylim=(0, None))
 axes[0].legend()

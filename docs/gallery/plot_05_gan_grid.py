@@ -16,7 +16,9 @@ from sk_mixup import MixupGAN, fit_stacked
 generator = np.random.default_rng(0)
 side = np.linspace(-1.5, 1.5, 5)
 modes = np.array([(a, b) for a in side for b in side])
-X = modes[generator.integers(25, size=5_000)] + 0.03 * generator.standard_normal((5_000, 2))
+X = modes[generator.integers(25, size=5_000)] + 0.03 * generator.standard_normal(
+    (5_000, 2)
+)
 
 options = {
     "generator__hidden_layer_sizes": (128, 128, 128),
@@ -24,7 +26,10 @@ options = {
     "max_epochs": 8,
 }
 alphas = {"plain GAN": 0, "mixup, α = 0.2": 0.2}
-gans = fit_stacked((MixupGAN(alpha=alpha, random_state=0, **options), X) for alpha in alphas.values())
+gans = fit_stacked(
+    (MixupGAN(alpha=alpha, random_state=0, **options), X)
+    for alpha in alphas.values()
+)
 
 # %%
 # The energy distance between samples and data is 0 where both have one distribution.
@@ -43,6 +48,9 @@ for number, (ax, name, gan) in enumerate(zip(axes, alphas, gans, strict=True)):
     ax.plot(*X[:1_000].T, ".", color="#c9ced6", markersize=3)
     ax.plot(*samples.T, ".", color=f"C{number}", markersize=3)
     ax.set(
-        title=f"{name}: energy distance {distance:.2f}", aspect="equal", xlim=(-2.2, 2.2), ylim=(-2.2, 2.2)
+        title=f"{name}: energy distance {distance:.2f}",
+        aspect="equal",
+        xlim=(-2.2, 2.2),
+        ylim=(-2.2, 2.2),
     )
 plt.show()

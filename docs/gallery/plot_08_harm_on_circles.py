@@ -28,13 +28,21 @@ errors = {}
 for share in (0.0, 0.2):
     nets = fit_stacked(
         (
-            MixupClassifier(alpha=alpha, lr=5e-3, max_epochs=200, early_stopping=False, random_state=seed),
+            MixupClassifier(
+                alpha=alpha,
+                lr=5e-3,
+                max_epochs=200,
+                early_stopping=False,
+                random_state=seed,
+            ),
             *make_points(300, seed, share),
         )
         for alpha in alphas
         for seed in range(n_seeds)
     )
-    errors[share] = 100 - 100 * np.array([net.score(X_test, y_test) for net in nets]).reshape(len(alphas), -1)
+    errors[share] = 100 - 100 * np.array(
+        [net.score(X_test, y_test) for net in nets]
+    ).reshape(len(alphas), -1)
 
 # %%
 # Grey is plain training, blue is mixup; dots are seeds.
@@ -46,6 +54,9 @@ for ax, (share, error) in zip(axes, errors.items(), strict=True):
     ax.plot(places, error, "o", color="black", markersize=3)
     ax.set(title=f"{share:.0%} wrong labels", xticks=places, xlabel="α")
     ax.set_xticklabels([f"{alpha:g}" for alpha in alphas])
-    print(f"{share:.0%} wrong: " + ", ".join(f"{mean:.1f} %" for mean in error.mean(axis=1)))
+    print(
+        f"{share:.0%} wrong: "
+        + ", ".join(f"{mean:.1f} %" for mean in error.mean(axis=1))
+    )
 axes[0].set_ylabel("test error, %")
 plt.show()

@@ -18,7 +18,12 @@ y = np.sin(2 * X[:, 0]) + 0.1 * generator.standard_normal(200)
 grid = np.linspace(-3, 3, 300)[:, None]
 truth = np.sin(2 * grid[:, 0])
 
-options = {"lr": 5e-3, "max_epochs": 150, "early_stopping": False, "random_state": 0}
+options = {
+    "lr": 5e-3,
+    "max_epochs": 150,
+    "early_stopping": False,
+    "random_state": 0,
+}
 models = {
     "plain training": MixupRegressor(alpha=0, **options),
     "mixup, α = 1": MixupRegressor(alpha=1, **options),
@@ -31,7 +36,13 @@ ax.plot(X, y, ".", color="#c9ced6", label="training rows")
 for number, (name, model) in enumerate(models.items()):
     predicted = model.predict(grid)
     rmse = np.sqrt(np.mean((predicted - truth) ** 2))
-    ax.plot(grid, predicted, color=f"C{number}", linewidth=2, label=f"{name}: RMSE {rmse:.2f}")
+    ax.plot(
+        grid,
+        predicted,
+        color=f"C{number}",
+        linewidth=2,
+        label=f"{name}: RMSE {rmse:.2f}",
+    )
     print(f"{name}: RMSE {rmse:.2f}")
 ax.set(xlabel="x", ylabel="y")
 figure.legend(loc="outside right upper")

@@ -17,11 +17,15 @@ X, y = load_digits(return_X_y=True)
 X = StandardScaler().fit_transform(X)
 alphas = {"plain training": 0, "mixup, α = 0.2": 0.2}
 options = {"max_epochs": 30, "early_stopping": False, "random_state": 0}
-nets = fit_stacked((MixupClassifier(alpha=alpha, **options), X, y) for alpha in alphas.values())
+nets = fit_stacked(
+    (MixupClassifier(alpha=alpha, **options), X, y) for alpha in alphas.values()
+)
 
 figure, ax = plt.subplots()
 for number, (name, net) in enumerate(zip(alphas, nets, strict=True)):
-    curves = between_curves(net, X, y, n_pairs=1_000, gradients=False, random_state=0)
+    curves = between_curves(
+        net, X, y, n_pairs=1_000, gradients=False, random_state=0
+    )
     misses = curves.miss_rate
     ax.plot(curves.lam, 100 * misses, color=f"C{number}", linewidth=2, label=name)
     print(f"{name}: {100 * misses[len(misses) // 2]:.1f} % misses halfway")

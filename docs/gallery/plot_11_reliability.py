@@ -18,12 +18,20 @@ from sk_mixup.inspection import ReliabilityDisplay
 
 X, y = load_digits(return_X_y=True)
 X = StandardScaler().fit_transform(X)
-X_train, X_rest, y_train, y_rest = train_test_split(X, y, train_size=200, stratify=y, random_state=0)
-X_held, X_test, y_held, y_test = train_test_split(X_rest, y_rest, train_size=300, random_state=0)
+X_train, X_rest, y_train, y_rest = train_test_split(
+    X, y, train_size=200, stratify=y, random_state=0
+)
+X_held, X_test, y_held, y_test = train_test_split(
+    X_rest, y_rest, train_size=300, random_state=0
+)
 
 figure, axes = plt.subplots(1, 2, figsize=(9, 4.2), sharey=True)
-for number, (name, alpha) in enumerate({"plain training": 0, "mixup, α = 1": 1}.items()):
-    net = MixupClassifier(alpha=alpha, max_epochs=100, early_stopping=False, random_state=0)
+for number, (name, alpha) in enumerate(
+    {"plain training": 0, "mixup, α = 1": 1}.items()
+):
+    net = MixupClassifier(
+        alpha=alpha, max_epochs=100, early_stopping=False, random_state=0
+    )
     net.fit(X_train, y_train)
     display = ReliabilityDisplay.from_estimator(
         net,
@@ -38,5 +46,7 @@ for number, (name, alpha) in enumerate({"plain training": 0, "mixup, α = 1": 1}
         color=f"C{number}",
     )
     before, after = display.curve.ece, display.scaled.ece
-    print(f"{name}: calibration error {before:.3f}, after temperature scaling {after:.3f}")
+    print(
+        f"{name}: calibration error {before:.3f}, after temperature scaling {after:.3f}"
+    )
 plt.show()

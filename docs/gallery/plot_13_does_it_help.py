@@ -18,8 +18,12 @@ from sk_mixup import MixupClassifier
 from sk_mixup.inspection import AlphaDisplay
 
 X, y = load_wine(return_X_y=True)
-model = make_pipeline(StandardScaler(), MixupClassifier(max_epochs=40, lr=3e-3, random_state=0))
+model = make_pipeline(
+    StandardScaler(), MixupClassifier(max_epochs=40, lr=3e-3, random_state=0)
+)
 figure, axes = plt.subplots(1, 3, figsize=(11, 3.6))
-display = AlphaDisplay.from_estimator(model, X, y, alphas=(0, 0.2, 1), cv=3, ax=axes)
+display = AlphaDisplay.from_estimator(
+    model, X, y, alphas=(0, 0.2, 1), cv=3, ax=axes
+)
 print(textwrap.fill(display.verdict, 90))
 plt.show()

@@ -25,7 +25,9 @@ vicinities = {
 facts = RowFacts(inputs=X, labels=y)
 figure, axes = plt.subplots(2, 3, figsize=(9.6, 5.4), sharex=True, sharey=True)
 for ax, (name, vicinity) in zip(axes.flat, vicinities.items(), strict=True):
-    plan = vicinity(np.random.default_rng(0), n_samples=len(X), batch_size=50, facts=facts)
+    plan = vicinity(
+        np.random.default_rng(0), n_samples=len(X), batch_size=50, facts=facts
+    )
     index, lam = torch.tensor(plan.index), torch.tensor(plan.lam)
     virtual = mix_rows(torch.tensor(X), index, lam)
     target = (lam * torch.tensor(y)[index]).sum(0)

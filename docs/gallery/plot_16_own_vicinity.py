@@ -37,11 +37,21 @@ class Halves(Vicinity):
     height: int = 8
 
     def draw(self, generator, bounds, order, facts):
-        place, within_batch = draw_partners(generator, bounds, order, facts, partners="batch")
+        place, within_batch = draw_partners(
+            generator, bounds, order, facts, partners="batch"
+        )
         taken = generator.integers(0, self.height, bounds[-1])
         lam = np.stack([1 - taken / self.height, taken / self.height])
         own = np.stack([np.ones(len(taken)), np.zeros(len(taken))])
-        return Plan(bounds, order, place, lam, within_batch, lam_x=own, operations=(TakeLower(taken),))
+        return Plan(
+            bounds,
+            order,
+            place,
+            lam,
+            within_batch,
+            lam_x=own,
+            operations=(TakeLower(taken),),
+        )
 
 
 # %%
@@ -50,13 +60,21 @@ class Halves(Vicinity):
 
 X, y = load_digits(return_X_y=True)
 X, y = (X[:500] / 16).reshape(-1, 1, 8, 8).astype(np.float32), y[:500]
-conv = nn.Sequential(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16 * 36, 10))
+conv = nn.Sequential(
+    nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16 * 36, 10)
+)
 vicinities = {"plain training": None, "mixup": None, "halves": Halves()}
 errors = {}
 for name, vicinity in vicinities.items():
     alpha = 0 if name == "plain training" else 0.2
     net = MixupClassifier(
-        conv, alpha=alpha, vicinity=vicinity, max_epochs=20, lr=3e-3, early_stopping=False, random_state=0
+        conv,
+        alpha=alpha,
+        vicinity=vicinity,
+        max_epochs=20,
+        lr=3e-3,
+        early_stopping=False,
+        random_state=0,
     )
     with stacked():
         errors[name] = 100 - 100 * cross_val_score(net, X, y, cv=5)
@@ -69,8 +87,12 @@ for number, (name, error) in enumerate(errors.items()):
 axes[0].set(ylabel="error, %")
 plan = Halves()(np.random.default_rng(1), n_samples=4, batch_size=4)
 sources = Sources(torch.tensor(X), torch.tensor(plan.index))
-shown = plan.operations[0].apply(sources.gather(0), torch.tensor(plan.operations[0].values), sources)
-for ax, image, (lam, _), (own, partner) in zip(axes[1:], shown, plan.lam.T, plan.index.T, strict=True):
+shown = plan.operations[0].apply(
+    sources.gather(0), torch.tensor(plan.operations[0].values), sources
+)
+for ax, image, (lam, _), (own, partner) in zip(
+    axes[1:], shown, plan.lam.T, plan.index.T, strict=True
+):
     ax.imshow(image[0], cmap="gray_r")
     ax.set_title(f"{y[own]} {lam:.0%}, {y[partner]} {1 - lam:.0%}", fontsize=9)
     ax.set_axis_off()

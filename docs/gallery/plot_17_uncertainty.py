@@ -13,7 +13,9 @@ from sklearn.datasets import make_moons
 from sk_mixup import MixupEnsembleClassifier
 
 X, y = make_moons(300, noise=0.25, random_state=0)
-model = MixupEnsembleClassifier(n_members=8, estimator__lr=5e-3, random_state=0).fit(X, y)
+model = MixupEnsembleClassifier(
+    n_members=8, estimator__lr=5e-3, random_state=0
+).fit(X, y)
 side = np.linspace(-4, 5, 80)
 plane = np.stack(np.meshgrid(side, side), axis=-1)
 found = model.predict_uncertainty(plane.reshape(-1, 2))

@@ -40,8 +40,16 @@ def draw_map(summary: Sequence[Row], *, decay: float, anchor: str, table_method:
                 _draw_fit(axes[line, place], fits[where, metric])
     _draw_curves(axes[2, 0], summary, anchor, decay)
     _draw_methods(axes[2, 1], summary, anchor, decay)
-    figure.suptitle("When does mixup pay? Below 0 it does. Real images and tables, small scale")
+    figure.suptitle(
+        f"When does mixup pay? Below 0 it does. {_describe_scale(images)}; tables with noisy labels"
+    )
     return render_png(figure)
+
+
+def _describe_scale(rows: Sequence[Row]) -> str:
+    """Return network and width in words, as they belong inside the picture."""
+    widths = ", ".join(map(str, sorted({row["width"] for row in rows})))
+    return f"PreAct ResNet-18 of width {widths} (64 in the paper)" if rows else "No images yet"
 
 
 def _draw_panel(
@@ -113,7 +121,7 @@ def _draw_curves(ax: Axes, summary: Sequence[Row], anchor: str, decay: float) ->
             epochs = np.linspace(0, rows[method]["epochs"], len(curve) + 1)[1:]
             ax.plot(epochs, curve, color=color, label=method, marker="o", markersize=3)
     ax.set(xlabel="epoch", ylabel="test error, %")
-    ax.set_title(f"Both converge ({anchor})", loc="left", fontsize="medium")
+    ax.set_title(f"Convergence ({anchor} images/width/epochs)", loc="left", fontsize="medium")
     if rows:
         ax.legend(fontsize="small", frameon=False)
     tidy(ax)

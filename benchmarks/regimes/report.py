@@ -28,6 +28,15 @@ MAP = (
     "Images, {metric}, {where}: mixup clearly lower than ERM in {lower}, clearly higher in {higher} of {n} "
     "settings."
 )
+# The paper's section 5 and Figure 3(b): what is counted of the settings, and in which words.
+COUNTED = {
+    "train_error": "Training error on images as they are",
+    "gap": "Gap, test less training error",
+    "reached": "Share of the training after which nine tenths of the way are gone",
+}
+COUNT = (
+    "{what}: with mixup clearly lower than with ERM in {lower}, clearly higher in {higher} of {n} settings."
+)
 CURVE = (
     "{where}, {metric}: with ten times ERM's training error mixup's difference changes by {slope}, with "
     "{held} held fixed by {within}; the curve crosses 0 at {crossing}."
@@ -36,7 +45,9 @@ CHEAPEST = (
     "The cheapest setting (images x epochs x width) at which ERM's training error is at most {bound:g} % is "
     "{setting} (images/width/epochs): {error:.2f} %, {n} seeds."
 )
-CONTRAST = "{question}, {label}: {change} points of test error; {verdict}."
+CONTRAST = (
+    "{question}, {label}: {change} points of test error, {verdict}; {training} points of training error."
+)
 DONE = "{done} of {planned} trainings on images were run.{missing}"
 
 
@@ -204,6 +215,7 @@ def _claim_map(summary: Sequence[Row]) -> list[str]:
         for where, part in parts.items()
         if part
     ]
+    claims += [fill_claim(COUNT, rows, f"{name}_diff", what=what) for name, what in COUNTED.items() if rows]
     cheapest = find_cheapest(summary)
     if cheapest is not None:
         setting = "{n_images}/{width}/{epochs}".format(**cheapest)
@@ -227,19 +239,17 @@ def _claim_curves(summary: Sequence[Row]) -> list[str]:
 
 
 def _claim_contrasts(summary: Sequence[Row]) -> list[str]:
-    rows = [
-        *select(summary, "pooled"),
-        *(row for row in select(summary, "contrast") if row["question"] != "length"),
-    ]
+    asked = ("alpha", "choices", "decay")
+    rows = [row for row in select(summary, "contrast") if row["question"] in asked]
     return [
         CONTRAST.format(
             question=row["question"].capitalize(),
             label=row["label"],
             change=format_difference(read_interval(row, "test_error_change"), 1),
+            training=format_difference(read_interval(row, "train_error_change"), 1),
             verdict=judge_difference(row, "test_error_change"),
         )
-        for row in rows
-        if row["part"] == "pooled" or row["question"] in ("alpha", "choices", "decay")
+        for row in [*select(summary, "pooled"), *rows]
     ]
 
 

@@ -201,14 +201,11 @@ def _contrast(runs: Mapping[Point, Repeats], one: Point, other: Point, *, is_gai
 def _pool(contrasts: Sequence[Row]) -> Rows:
     """Return the mean over the pairs of settings of one question, with Student's interval over pairs."""
     rows = []
-    for question in ("capacity", "length"):
+    for question, change in (("capacity", "wider less narrower"), ("length", "longer less shorter")):
         part = [row for row in contrasts if row["question"] == question]
         if len(part) > 1:
-            row: dict[str, Any] = {
-                "part": "pooled",
-                "question": question,
-                "label": f"mean of {len(part)} pairs",
-            }
+            label = f"mixup - ERM, {change}, mean of {len(part)} pairs"
+            row: dict[str, Any] = {"part": "pooled", "question": question, "label": label}
             for name in TABLE_MEASURES:
                 changes = [pair[f"{name}_change"] for pair in part]
                 row |= flatten_interval(f"{name}_change", compute_t_interval(changes))

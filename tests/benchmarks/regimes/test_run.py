@@ -200,6 +200,9 @@ def test_findings_count_settings_by_what_erm_has_memorised() -> None:
     memorised, elsewhere = text.splitlines()[:2]
     assert "at most 1 %: mixup clearly lower than ERM in 1, clearly higher in 0 of 1 settings" in memorised
     assert "elsewhere: mixup clearly lower than ERM in 0, clearly higher in 1 of 1" in elsewhere
+    assert (
+        "Training error on images as they are: with mixup clearly lower than with ERM in 0, clearly" in text
+    )
     assert "9 of 12 trainings on images were run. What is missing" in text
     assert "cheapest setting" in text
     assert (find_cheapest(summary) or {})["n_images"] == 80

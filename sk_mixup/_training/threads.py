@@ -48,7 +48,7 @@ def suit_threads(modules: Sequence[nn.Module], shape: Sequence[int], batch_size:
     """
     parts = [part for module in modules for part in module.modules() if part._parameters]
     linear = [part for part in parts if isinstance(part, nn.Linear)]
-    places = [p.device.type for module in modules for p in module.parameters()]
+    places = [p.device.type for part in parts for p in part._parameters.values() if p is not None]
     if not linear or any(type(part) not in KNOWN for part in parts) or set(places) != {"cpu"}:
         return math.inf
     if not shape or batch_size < 0:

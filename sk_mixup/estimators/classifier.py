@@ -213,8 +213,8 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
         channels last, with which convolutions are often faster.
 
     cuda_graph : bool, default=False
-        Whether the training step is recorded as a CUDA graph and replayed, which spares a
-        small net most of its launches. The recording is kept with the net, and made anew
+        Whether training steps are recorded as a CUDA graph, up to 32 as one, and replayed,
+        which spares a small net most of its launches. The recording is kept with the net, and made anew
         where shapes, options or the module change; the learning rate may change between
         epochs. Needs a CUDA device, arrays as training data, a module without host-device
         synchronisation that leaves its attributes alone, and SGD or an optimizer with the

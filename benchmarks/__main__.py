@@ -1,5 +1,6 @@
 """Entry point of ``python -m benchmarks``."""
 
+import os
 import sys
 
 
@@ -16,6 +17,9 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
+    except BrokenPipeError:  # `| head` has read enough; what is still to be written must not fail anew
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 import json
+import os
 from pathlib import Path
 import subprocess
 import sys
@@ -208,3 +209,17 @@ def test_main_says_how_to_go_on_when_interrupted(tmp_path: Path, capsys: pytest.
 def test_every_benchmark_has_known_presets(command: Command) -> None:
     assert {"cpu", "smoke"} <= set(command.presets) <= {"paper", "gpu", "cpu", "smoke"}
     assert set(command.times) <= set(command.presets)
+
+
+@pytest.mark.slow
+def test_reader_that_stops_reading_gets_no_traceback() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        run = subprocess.run(
+            [sys.executable, "-m", "benchmarks", "toy", "--help"], stdout=write, stderr=subprocess.PIPE
+        )
+    finally:
+        os.close(write)
+    assert run.returncode == 1
+    assert run.stderr == b""

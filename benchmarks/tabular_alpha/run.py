@@ -47,7 +47,7 @@ class Config(BaseConfig):
     datasets: Annotated[tuple[str, ...], Known(FRAME_NAMES)] = ()
     """Tables to use; none for those on which defaults are chosen, or scikit-learn's."""
 
-    rows: tuple[Count, ...] = (100, 300, 1000, 3000)
+    rows: tuple[Count, ...] = (100, 300, 1000)
     """Numbers of training rows; a table takes part in those that leave 50 rows for testing."""
 
     noise: Annotated[tuple[float, ...], Within(0, 1)] = (0, 0.1, 0.2, 0.4)

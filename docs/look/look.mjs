@@ -39,6 +39,7 @@ async function open(name) {
     }
   });
   await page.goto(home + name);
+  await page.addStyleTag({ content: "* { transition: none !important; }" });
   return page;
 }
 
@@ -47,7 +48,7 @@ async function findFaults(page) {
     const found = [];
     const edge = document.documentElement.clientWidth + 1;
     if (document.documentElement.scrollWidth > edge) found.push("the page is wider than the window");
-    for (const part of document.querySelectorAll("main :is(table, img, pre, dt, p, li, svg)")) {
+    for (const part of document.querySelectorAll(":is(article, .prev-next-area) :is(table, img, pre, dt, p, li, svg)")) {
       const box = part.closest(".pst-scrollable-table-container, .highlight") ?? part;
       if (box.getBoundingClientRect().right > edge) found.push(`too wide: ${part.textContent.slice(0, 60)}`);
     }
@@ -72,6 +73,7 @@ for (const name of names.sort()) {
   const page = await open(name);
   for (const width of [1440, 390]) {
     await page.setViewport({ width, height: 900 });
+    await new Promise((done) => setTimeout(done, 500)); // the theme looks anew at what can be scrolled
     for (const theme of ["light", "dark"]) {
       await page.evaluate((mode) => { document.documentElement.dataset.theme = mode; }, theme);
       for (const fault of await findFaults(page)) report(`${name}, ${width} pixels, ${theme}: ${fault}`);

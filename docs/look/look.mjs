@@ -48,7 +48,7 @@ async function findFaults(page) {
     const found = [];
     const edge = document.documentElement.clientWidth + 1;
     if (document.documentElement.scrollWidth > edge) found.push("the page is wider than the window");
-    for (const part of document.querySelectorAll(":is(article, .prev-next-area) :is(table, img, pre, dt, p, li, svg)")) {
+    for (const part of document.querySelectorAll(":is(article, .prev-next-area) :is(table, img, pre, dt, .classifier, p, li, svg)")) {
       const box = part.closest(".pst-scrollable-table-container, .highlight") ?? part;
       if (box.getBoundingClientRect().right > edge) found.push(`too wide: ${part.textContent.slice(0, 60)}`);
     }

@@ -7,7 +7,10 @@ from benchmarks.data.cifar_images import ImageSet, load_image_set
 from benchmarks.harness.command import BaseConfig
 from benchmarks.harness.rules import Count, Positive, Several, Within
 
-__all__ = ["DROPS", "ImageConfig", "TrainingConfig"]
+__all__ = ["DROPS", "MEMORISED", "ImageConfig", "TrainingConfig"]
+
+# A training set is memorised where ERM's training error at the end is at most so many per cent.
+MEMORISED = 1.0
 
 # Shares of the epochs after which the learning rate falls: 100 and 150 of 200; 60, 120 and 180.
 DROPS = {"preact_resnet18": (0.5, 0.75), "wide_resnet28_10": (0.3, 0.6, 0.9), "densenet_bc190": (0.5, 0.75)}

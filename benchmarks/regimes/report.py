@@ -13,14 +13,13 @@ from benchmarks.harness.paired_differences import (
     judge_difference,
     read_interval,
 )
+from benchmarks.image_training.config import MEMORISED
 from benchmarks.regimes.design import BASELINE, MIXUP
 from benchmarks.regimes.summary import FITTED, select
 
-__all__ = ["MEMORISED", "describe_finding", "find_cheapest", "tabulate"]
+__all__ = ["describe_finding", "find_cheapest", "tabulate"]
 
 Row = Mapping[str, Any]
-# A training set is memorised where ERM's training error at the end is at most so many per cent.
-MEMORISED = 1.0
 METRICS = dict(zip(FITTED, ("test error", "test NLL"), strict=True))
 DIGITS = {"train_error": 1, "test_error": 1, "test_nll": 2, "gap": 1, "reached": 0}
 

@@ -25,12 +25,13 @@ from benchmarks.harness.command import Command, UserError
 from benchmarks.harness.experiment import conclude, list_records, make_stem
 from benchmarks.harness.runner import run_tasks
 from benchmarks.image_training.augment_and_schedule import MOMENTUM
+from benchmarks.image_training.config import MEMORISED
 from benchmarks.image_training.fits import describe_inputs
 from benchmarks.regimes.config import PRESETS, Config
 from benchmarks.regimes.design import Plan, name_alpha
 from benchmarks.regimes.figure import draw_map
 from benchmarks.regimes.images import train_once
-from benchmarks.regimes.report import MEMORISED, describe_finding, tabulate
+from benchmarks.regimes.report import describe_finding, tabulate
 from benchmarks.regimes.summary import summarise
 from benchmarks.regimes.tables import fit_methods, make_table_tasks
 

@@ -31,6 +31,7 @@ from benchmarks.image_training.augment_and_schedule import (
 from benchmarks.image_training.fits import explain_lack_of_memory
 from benchmarks.networks.cifar_networks import PreActResNet18
 from benchmarks.peers.hand_written_loop import make_loop
+from benchmarks.regimes.config import PRESETS as REGIMES
 from sk_mixup.augmentation import crop_and_flip
 from tests.benchmarks.helpers import N_CLASSES, get_state, killed_after, make_tiny
 
@@ -242,6 +243,14 @@ def test_presets_have_the_papers_protocol() -> None:
         assert config.list_milestones("densenet_bc190") == [100, 150]
         assert config.list_milestones("wide_resnet28_10") == [60, 120, 180]
         assert 5e-4 in config.erm_weight_decays
+
+
+def test_cpu_preset_is_a_setting_of_regimes() -> None:
+    config, regimes = PRESETS["cpu"], REGIMES["cpu"]
+    assert f"{config.train_rows}/{config.width}/{config.epochs}" in (*regimes.first, *regimes.further)
+    assert config.erm_weight_decays == config.mixup_weight_decays == (regimes.weight_decay,)
+    assert (config.last_epochs, config.bfloat16) == (regimes.last_epochs, regimes.bfloat16)
+    assert config.count_repeats() == regimes.count_repeats() == 3
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,8 @@ def _draw_panel(
     for mark, value in zip(MARKERS, marks, strict=False):
         if value is not None:
             ax.plot([], [], mark, color="#7a7a7a", label=f"width {value}")
-    ax.legend(fontsize="small", frameon=False)
+    if rows:
+        ax.legend(fontsize="small", frameon=False)
 
 
 def _frame(ax: Axes, rows: Sequence[Row], metric: str) -> None:

@@ -14,6 +14,7 @@ from benchmarks.image_training.augment_and_schedule import HeldOutScores, read_s
 from benchmarks.regimes.config import PRESETS, Config
 from benchmarks.regimes.curve import Cluster, find_crossing, fit_curves
 from benchmarks.regimes.design import BASELINE, MIXUP, Setting
+from benchmarks.regimes.figure import draw_map
 from benchmarks.regimes.images import take_images
 from benchmarks.regimes.report import describe_finding, find_cheapest, tabulate
 from benchmarks.regimes.run import run
@@ -208,6 +209,14 @@ def test_findings_count_settings_by_what_erm_has_memorised() -> None:
     assert (find_cheapest(summary) or {})["n_images"] == 80
     tables = tabulate({"summary": summary, "config": {"weight_decay": 1e-4}})
     assert [row["seeds run"] for row in tables["Not run"]] == ["1 of 2", "0 of 2"]
+
+
+def test_a_first_training_alone_is_drawn_and_counted() -> None:
+    summary = summarise(make_records()[:1], config=CONFIG, n_classes=10)
+    png = draw_map(summary, decay=1e-4, anchor="70/1/2", table_method="alpha 1")
+    assert png.startswith(b"\x89PNG")
+    assert describe_finding(summary).startswith("1 of 12 trainings on images were run.")
+    assert list(tabulate({"summary": summary, "config": {"weight_decay": 1e-4}})) == ["Not run"]
 
 
 def test_settings_next_to_each_other_tell_what_width_and_epochs_change() -> None:

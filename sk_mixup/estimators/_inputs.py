@@ -114,14 +114,13 @@ def refuse_arguments(
 
 
 def read_finite(numbers: np.ndarray) -> np.ndarray | None:
-    """Return numbers in the dtype of inputs, in C order; None unless they and their squares add up."""
-    dtype = get_input_dtype()
-    if numbers.dtype == dtype:
-        floats = np.ascontiguousarray(numbers)
-    else:
+    """Return numbers in the dtype of inputs; None unless they, and the sum of their squares, are finite."""
+    floats, dtype = numbers, get_input_dtype()
+    if numbers.dtype != dtype:
         with np.errstate(over="ignore", invalid="ignore"):  # scikit-learn says which number is too large
-            floats = np.ascontiguousarray(numbers, dtype=dtype)
-    return floats if math.isfinite(np.vdot(floats, floats)) else None  # one pass, which sets no flags
+            floats = numbers.astype(dtype)
+    flat = floats.ravel(order="K")
+    return floats if math.isfinite(np.vdot(flat, flat)) else None  # one pass, which sets no flags
 
 
 def read_plain_rows(estimator: BaseEstimator, X: object, storage: str, *, reset: bool) -> np.ndarray | None:

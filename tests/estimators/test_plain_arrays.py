@@ -96,3 +96,12 @@ def test_real_targets_are_those_of_scikit_learn(dtype: type[np.number]) -> None:
 def test_real_targets_must_be_finite(value: float) -> None:
     with pytest.raises(ValueError, match=r"y contains|too large"):
         RealValues.check(np.array([value, 1.0]))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [1e25, -1e25, 3e38, 1e300, np.inf, np.nan])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_large_numbers_are_left_to_the_rules_without_a_warning(value: float, dtype: type) -> None:
+    with np.errstate(over="ignore"):
+        X = np.array([[0.5, value], [1.0, 2.0]], dtype=np.float64).astype(dtype)
+    assert read_plain_rows(MixupClassifier(), X, "auto", reset=True) is None

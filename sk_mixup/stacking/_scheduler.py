@@ -302,9 +302,8 @@ class Scheduler:
                 task.call.queue.appendleft(task)
                 return False
             self.threads.add(thread)
-            if (
-                len(self.threads) > 2 * len(self.begun) + 2
-            ):  # by then as many have ended as are to be looked at
+            # By then as many have ended as are to be looked at.
+            if len(self.threads) > 2 * len(self.begun) + 2:
                 self.threads = {other for other in self.threads if other.is_alive()}
             self.begun.add(task)
             task.call.n_begun += 1

@@ -57,7 +57,7 @@ class Link:
     @property
     def is_by_column(self) -> bool:
         """Whether each column has a probability of its own."""
-        return self.link is torch.sigmoid
+        return self.link is squash
 
     def at(self, temperature: float) -> Link:
         """Return the link for logits that are divided by a temperature."""
@@ -67,6 +67,11 @@ class Link:
 def keep(output: Tensor) -> Tensor:
     """Return probabilities as the module gives them."""
     return output
+
+
+def squash(logit: Tensor) -> Tensor:
+    """Return the sigmoid; torch's own rounds a number by where it stands in a vector."""
+    return 1 / (1 + torch.exp(-logit))
 
 
 def make_columns(probability: Tensor) -> Tensor:
@@ -104,12 +109,12 @@ def _as_columns(logit: Tensor, dim: int) -> Tensor:
 
 def _make_sigmoid_columns(dim: int) -> Link:
     return Link(
-        lambda logit: torch.sigmoid(_as_columns(logit, dim)),
+        lambda logit: squash(_as_columns(logit, dim)),
         lambda logit: logsigmoid(_as_columns(logit, dim)),
         _is_sigmoid,
     )
 
 
 SOFTMAX, MAP_SOFTMAX = _make_softmax(-1), _make_softmax(1)
-SIGMOID = Link(torch.sigmoid, logsigmoid, _is_sigmoid)
+SIGMOID = Link(squash, logsigmoid, _is_sigmoid)
 SIGMOID_COLUMNS, MAP_SIGMOID_COLUMNS = _make_sigmoid_columns(-1), _make_sigmoid_columns(1)

@@ -21,6 +21,7 @@ from sk_mixup._data.virtual_examples import find_layers, mixing_at
 from sk_mixup._skorch.dataset_items import cast_floats, split_pair
 from sk_mixup._skorch.overriding import find_overridden
 from sk_mixup._skorch.runner import TrainingStep, find_own_step
+from sk_mixup._training.ambient_autocast import find_region
 from sk_mixup._training.averages import IGNORED, count_targets, mix_losses
 from sk_mixup._training.losses import Loss
 from sk_mixup._training.trainer import Trainer
@@ -61,10 +62,8 @@ def to_float32(output: object) -> object:
     return output.float() if isinstance(output, Tensor) else output
 
 
-def make_autocast(autocast: str | None, device: torch.device) -> Callable[[], AbstractContextManager[Any]]:
+def make_autocast(autocast: str, device: torch.device) -> Callable[[], AbstractContextManager[Any]]:
     """Return what makes the context of a forward pass in mixed precision."""
-    if autocast is None:
-        return nullcontext
     return partial(torch.autocast, device.type, dtype=AUTOCAST[autocast])
 
 
@@ -166,8 +165,9 @@ class MixedSteps(NeuralNet):
         loss = self._get_closed_form_loss(training)
         if loss is None:
             return (
-                f"criterion {type(self.criterion_).__name__} has no gradient in closed form here; "
-                "nets are stacked with CrossEntropyLoss, BCEWithLogitsLoss and MSELoss, averaged"
+                f"criterion {type(self.criterion_).__name__} has no gradient in closed form here for these "
+                "targets; nets are stacked with CrossEntropyLoss for classes, BCEWithLogitsLoss for several "
+                "labels a row and MSELoss for real targets, averaged"
             )
         trainer = TrainingStep(
             self.module_,
@@ -269,7 +269,9 @@ class MixedSteps(NeuralNet):
         return self._make_autocast()()
 
     def _make_autocast(self) -> Callable[[], AbstractContextManager[Any]]:
-        return nullcontext if self.autocast is None else make_autocast(self.autocast, self._torch_device)
+        device = self._torch_device
+        # A region round the fit is not that of the threads that train many nets.
+        return find_region(device.type) if self.autocast is None else make_autocast(self.autocast, device)
 
     def _augment_batch(self, batch: Batch) -> Batch:
         if self.augment is None:

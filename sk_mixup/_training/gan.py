@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 import copy
 from dataclasses import dataclass
 import math
@@ -16,6 +17,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from sk_mixup._data.storage import align
 from sk_mixup._tensors import gather_rows, send
+from sk_mixup._training.ambient_autocast import MakeContext
 from sk_mixup._training.epoch import Epoch, Record
 from sk_mixup._training.module_structure import describe_attributes, describe_module, find_linear_layers
 from sk_mixup._training.optimizer_step import FusedUpdate, place_state
@@ -81,10 +83,17 @@ class GanStep:
     discriminator turns examples (*nets, 2 * n, *features) into logits, one for each.
     """
 
-    def __init__(self, generator: TrainedNet, discriminator: TrainedNet, generator_loss: str) -> None:
+    def __init__(
+        self,
+        generator: TrainedNet,
+        discriminator: TrainedNet,
+        generator_loss: str,
+        autocast: MakeContext = nullcontext,
+    ) -> None:
         self.generator = generator
         self.discriminator = discriminator
         self.is_minimax = generator_loss == "minimax"
+        self.autocast = autocast
 
     def __call__(self, real: Iterable[Tensor], noise: Iterable[Tensor], lam: Iterable[Tensor]) -> Tensor:
         """Do the steps; return the losses (n_batches, *nets), the generator's last.
@@ -95,21 +104,24 @@ class GanStep:
         losses = []
         *steps, last = zip(real, noise, lam, strict=True)
         for x, z, weight in steps:
-            with torch.no_grad():
+            with torch.no_grad(), self.autocast():
                 fake = self.generator(z)
             loss = self._judge(x, fake, weight, swapped=False)
             self.discriminator.descend(loss)
             losses.append(loss.detach())
         x, z, weight = last
-        loss = self._judge(x, self.generator(z), weight, swapped=not self.is_minimax)
+        with self.autocast():
+            fake = self.generator(z)
+        loss = self._judge(x, fake, weight, swapped=not self.is_minimax)
         loss = -loss if self.is_minimax else loss
         self.generator.descend(loss)
         return torch.stack([*losses, loss.detach()])
 
     def _judge(self, real: Tensor, fake: Tensor, lam: Tensor, *, swapped: bool) -> Tensor:
         """Return the discriminator's loss on mixtures, of each net; with targets swapped for its opponent."""
-        virtual, target = mix_real_and_fake(real, fake.reshape(real.shape), lam)
-        logits = self.discriminator(virtual).reshape(target.shape)
+        virtual, target = mix_real_and_fake(real, fake.reshape(real.shape).to(real.dtype), lam)
+        with self.autocast():
+            logits = self.discriminator(virtual).reshape(target.shape).to(target.dtype)
         target = 1 - target if swapped else target
         return binary_cross_entropy_with_logits(logits, target, reduction="none").mean(dim=-1)
 
@@ -137,12 +149,14 @@ class GanTrainer:
     """Trains a generator and a discriminator; nothing in an epoch waits for the device.
 
     ``look(module)`` is called when the gradients of one of the nets are there, before its optimizer's step.
+    `autocast` returns the context of the nets' forward passes.
     """
 
     generator: Player
     discriminator: Player
     generator_loss: str
     look: Callable[[nn.Module], None] | None = None
+    autocast: MakeContext = nullcontext
 
     draws: ClassVar[bool] = False
     # Five GANs of three layers of 128 units take 0.8 of the time of one after the other, those
@@ -181,7 +195,7 @@ class GanTrainer:
     def run_epoch(self, batches: GanBatches, record: Record) -> bool:
         """Train on some mini-batches; record their losses also when training is broken off."""
         nets = _SingleNet(self.generator, self.look), _SingleNet(self.discriminator, self.look)
-        step = GanStep(*nets, self.generator_loss)
+        step = GanStep(*nets, self.generator_loss, self.autocast)
         done = []
         try:
             for real, noise, lam in batches.iterate():
@@ -204,7 +218,7 @@ class GanTrainer:
             "gan",
             self.generator.describe(),
             self.discriminator.describe(),
-            self.generator_loss,
+            (self.generator_loss, repr(self.autocast)),
             (tuple(rows.shape[1:]), rows.dtype, rows.device, batches.n_noise),
             batches.plan.rows.shape,
         )
@@ -249,7 +263,7 @@ class StackedGanTrainer:
             _StackedNet([t.generator for t in trainers], [options[2 * k] for k in order], layers[0]),
             _StackedNet([t.discriminator for t in trainers], [options[2 * k + 1] for k in order], layers[1]),
         )
-        self.step = GanStep(*self.nets, trainers[0].generator_loss)
+        self.step = GanStep(*self.nets, trainers[0].generator_loss, trainers[0].autocast)
 
     def run_epoch(self, check: Callable[[], None] = lambda: None) -> bool:
         """Train all nets; they are as they were if `check`, called before each generator step, raises."""

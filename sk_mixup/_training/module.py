@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Hashable, Sequence
+from contextlib import nullcontext
 import copy
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ from sk_mixup._data.batches import PlannedBatches
 from sk_mixup._data.virtual_examples import mixing_at
 from sk_mixup._devices import Limits, get_limits
 from sk_mixup._random import TorchStream
+from sk_mixup._training.ambient_autocast import MakeContext
 from sk_mixup._training.epoch import Epoch, Stack
 from sk_mixup._training.losses import Loss
 from sk_mixup._training.module_structure import describe_attributes, describe_module
@@ -23,8 +24,6 @@ from sk_mixup._training.stacked_trainer import StackedTrainer
 from sk_mixup._training.trainer import HIDDEN, Trainer
 
 __all__ = ["ModuleTrainer", "StackedModuleTrainer"]
-
-MakeContext = Callable[[], AbstractContextManager[object]]
 
 
 class ModuleTrainer(Trainer):

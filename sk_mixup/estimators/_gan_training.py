@@ -19,6 +19,7 @@ from sk_mixup._skorch.default_callbacks import QuietPrintLog, has_batch_hooks, l
 from sk_mixup._skorch.runner import run_trainer
 from sk_mixup._skorch.stack_member import exclusive_section
 from sk_mixup._tensors import send
+from sk_mixup._training.ambient_autocast import casting_anew, find_region
 from sk_mixup._training.gan import GanBatches, GanTrainer
 from sk_mixup._training.threads import fitting_threads, suit_threads
 from sk_mixup._validation import describe_nonfinite_loss
@@ -57,6 +58,7 @@ class GanTraining:
         nets = [player.module for player in get_players(gan).values()]
         with (
             _on_device_of_stack(gan),
+            casting_anew(get_placement(gan.generator_)[0]),
             seeded_torch(draw_seed(gan.rng_)),
             fitting_threads(suit_threads(nets, (gan.noise_features,), gan.batch_size)),
         ):
@@ -70,7 +72,8 @@ class GanTraining:
     def _run_epochs(self, rows: Tensor, n_epochs: int) -> None:
         look = self.watchers.show_gradients if self.watchers.look_at_gradients() else None
         generator, discriminator = get_players(self.gan).values()
-        trainer = GanTrainer(generator, discriminator, self.gan.generator_loss, look)
+        autocast = find_region(rows.device.type)
+        trainer = GanTrainer(generator, discriminator, self.gan.generator_loss, look, autocast)
         sets, numbers = {"dataset_train": rows, "dataset_valid": None}, count(1)
         for _ in range(n_epochs):
             history = self.gan.history_

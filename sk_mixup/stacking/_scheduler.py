@@ -11,6 +11,7 @@ import time
 
 import torch
 
+from sk_mixup._training.ambient_autocast import find_regions
 from sk_mixup._training.epoch import Epoch
 from sk_mixup._warning import enter_thread, find_place
 
@@ -52,6 +53,7 @@ class Task:
     ) -> None:
         self.scheduler, self.call, self.func, self.deliver = scheduler, call, func, deliver
         self.number = number
+        self.regions = find_regions()
         self.epoch: Epoch | None = None
         self.waits_for: Call | None = None
         self.in_section = False
@@ -316,7 +318,8 @@ class Scheduler:
         start = self.clock()
         result, error = None, None
         try:
-            result = task.func()
+            with task.regions():
+                result = task.func()
         except BaseException as raised:
             error = raised
         try:

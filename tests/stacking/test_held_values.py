@@ -398,6 +398,8 @@ def test_a_criterion_of_the_users_own_is_named_with_what_is_stacked(
     options = {**OPTIONS, "alpha": alpha, "module__hidden_layer_sizes": (4,), "criterion": criterion}
     params = {"sample_weight": 1.0 + Y} if weighted else {}
     single = [MixupClassifier(**options).fit(X, Y, **params) for _ in range(2)]
-    with pytest.warns(UserWarning, match="in closed form here; nets are stacked with CrossEntropy"):
+    with pytest.warns(
+        UserWarning, match="in closed form here for these targets; nets are stacked with CrossEntropy"
+    ):
         together = fit_stacked((MixupClassifier(**options), X, Y, params) for _ in range(2))
     assert_same(single, together)

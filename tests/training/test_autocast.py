@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from joblib import Parallel, delayed
 import pytest
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from tests.helpers.architectures import (
     make_rows,
 )
 from tests.helpers.sampling import each_pair
+from tests.helpers.stacking import fit_stacked, stacked
 
 HALF = "bfloat16"
 
@@ -83,3 +85,29 @@ def test_region_round_fits_trains_on_the_weights_of_each_step(
         assert torch.is_autocast_cache_enabled()
     torch.testing.assert_close(inside, train(nets[1]), rtol=0, atol=0)
     assert_same_nets(*nets)
+
+
+@pytest.mark.parametrize("architecture", ["mlp", "tanh", "convolution"])
+@pytest.mark.parametrize("problem", ["classes", "targets"])
+@pytest.mark.parametrize("way", ["stack", "one by one", "joblib"])
+@pytest.mark.filterwarnings("ignore:stacked")
+def test_region_round_many_fits_reaches_each_of_them(architecture: str, problem: str, way: str) -> None:
+    X, y = make_rows(architecture), PROBLEMS[problem].y
+    options: dict[str, Any] = {"lr": 0.1, "stepwise": way == "one by one"}
+
+    def train(half: str | None) -> list[Any]:
+        nets = [
+            make_net(architecture, problem, autocast=half, **options | {"random_state": seed})
+            for seed in range(3)
+        ]
+        if way != "joblib":
+            return fit_stacked((net, X, y) for net in nets)
+        with stacked():
+            return Parallel(n_jobs=2)(delayed(net.fit)(X, y) for net in nets)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = train(None)
+    for net, expected, plain in zip(inside, train(HALF), train(None), strict=True):
+        assert_same_nets(net, expected)
+        weights = [torch.nn.utils.parameters_to_vector(each.module_.parameters()) for each in (net, plain)]
+        assert not torch.equal(*weights)

@@ -13,6 +13,7 @@ from benchmarks.harness.command import OUT, ROOT, BaseConfig, Command, UserError
 from benchmarks.harness.recording import check_recording
 from benchmarks.harness.results import format_table
 from benchmarks.harness.rules import check_known
+from benchmarks.harness.runner import PostponedError
 from benchmarks.registry import find_benchmarks
 import sk_mixup
 
@@ -51,6 +52,9 @@ def main(args: Sequence[str], *, benchmarks: Sequence[Command] | None = None, ro
     except UserError as error:
         print(f"{PROG}: error: {error}", file=sys.stderr)
         return 2
+    except PostponedError as reason:
+        print(reason)
+        return 0
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on from here.", file=sys.stderr)
         return INTERRUPTED

@@ -1,33 +1,36 @@
-"""From records of the ablation to tables, claims and a plot."""
+"""From records of the ablation to tables, comparisons with the paper and a plot."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 import numpy as np
 from scipy.stats import rankdata
 
-from benchmarks.ablation.methods import BASELINE, PUBLISHED
+from benchmarks.ablation.methods import BASELINE, PUBLISHED, STANDARD
 from benchmarks.data.small_images import IMAGE_TITLES
-from benchmarks.harness.figures import draw_intervals, make_figure, make_legend, pick_color, render_png
+from benchmarks.harness.claims import Comparison
+from benchmarks.harness.figures import PAPER, draw_intervals, make_figure, make_legend, pick_color
 from benchmarks.harness.intervals import Interval, compute_corrected_interval
 from benchmarks.harness.paired_differences import (
     Metric,
     compare_pairs,
-    fill_claim,
     format_difference,
     group_records,
     read_interval,
     summarise_pairs,
 )
+from benchmarks.harness.results import unpack_records
 
-__all__ = ["aggregate_tables", "describe_finding", "draw_changes", "summarise", "tabulate"]
+__all__ = ["aggregate_tables", "compare_mixup", "draw_changes", "summarise", "tabulate"]
 
 Row = Mapping[str, Any]
 DIGITS = {"error": 1, "nll": 3}
 COMPARED = {"error_diff": "error, points", "nll_change": "NLL, %"}
 METRICS = {"error": Metric(100.0), "nll": Metric(change="per cent")}
-CLAIM = "{where}, {metric}: clearly lower than ERM in {lower}, higher in {higher} of {n}; lowest: {best}."
+PAPER_DATA = "cifar10"
 
 
 def summarise(records: Sequence[Row], *, test_ratio: float) -> list[dict[str, Any]]:
@@ -38,7 +41,7 @@ def summarise(records: Sequence[Row], *, test_ratio: float) -> list[dict[str, An
     """
     rows = []
     for (dataset,), group in group_records(records, "dataset").items():
-        ratio = 0.0 if dataset == "cifar10" else test_ratio
+        ratio = 0.0 if dataset == PAPER_DATA else test_ratio
         rows += summarise_pairs(
             group,
             METRICS,
@@ -142,40 +145,71 @@ def _format_mean(row: Row, metric: str, compared: str) -> str:
     return f"{row[metric]:.{DIGITS[metric]}f}{mark}"
 
 
-def describe_finding(summary: Sequence[Row]) -> str:
-    """Return how many rows are better than ERM, and worse, for the tables together and each set of images."""
-    claims = []
-    for title, column in _collect_columns(summary).items():
-        rows = {method: row for method, row in column.items() if method != BASELINE}
-        for name, metric in COMPARED.items():
-            best = min(rows, key=lambda method: rows[method][name])
-            claims.append(fill_claim(CLAIM, list(rows.values()), name, where=title, metric=metric, best=best))
-    return "\n".join(claims)
+def compare_mixup(document: Row, others: Sequence[str]) -> list[Comparison]:
+    """Return mixup's test error on CIFAR-10 less that of some other rows, as far as they were run."""
+    records = [row for row in unpack_records(document["records"]) if row["dataset"] == PAPER_DATA]
+    methods = {row["method"] for row in records}
+    return [
+        _compare_pair([row for row in records if row["method"] in (STANDARD, other)], other)
+        for other in others
+        if {STANDARD, other} <= methods
+    ]
 
 
-def draw_changes(summary: Sequence[Row]) -> bytes:
+def _compare_pair(records: Sequence[Row], other: str) -> Comparison:
+    # No two repeats share a row: the plain interval, without a correction.
+    interval = partial(compute_corrected_interval, test_ratio=0.0)
+    rows = summarise_pairs(records, METRICS, by=["dataset"], baseline=other, interval=interval)
+    base, mixup = (next(row for row in rows if row["method"] == name) for name in (other, STANDARD))
+    return Comparison(
+        f"{IMAGE_TITLES[PAPER_DATA]}, {other}",
+        f"{base['error']:.1f} → {mixup['error']:.1f} %",
+        read_interval(mixup, "error_diff"),
+        paper=PUBLISHED[STANDARD][0] - PUBLISHED[other][0] if other in PUBLISHED else None,
+    )
+
+
+def draw_changes(document: Row) -> Figure:
     """Draw each row's difference from ERM: a column for the tables' error, their NLL, and the images'."""
+    summary = document["summary"]
     methods = {method: group for method, group in _list_methods(summary).items() if method != BASELINE}
     columns = _collect_columns(summary)
-    figure = make_figure(1.5 + 0.24 * len(methods))
+    figure = make_figure(1.3 + 0.2 * len(methods))
     axes = figure.subplots(1, len(columns) * len(COMPARED), sharey=True, squeeze=False)[0]
     panels = [(title, rows, name) for title, rows in columns.items() for name in COMPARED]
     for ax, (title, rows, name) in zip(axes, panels, strict=True):
         intervals = [_find_interval(rows.get(method), name) for method in methods]
         draw_intervals(ax, intervals, [pick_color(interval) for interval in intervals])
         _limit_axis(ax, intervals)
-        ax.set_title(title, loc="left", fontsize="medium")
-        ax.set_xlabel(COMPARED[name])
+        ax.set(title=title, xlabel=COMPARED[name])
+        if (title, name) == (IMAGE_TITLES[PAPER_DATA], "error_diff") and STANDARD in methods:
+            change = PUBLISHED[STANDARD][0] - PUBLISHED[BASELINE][0]
+            ax.plot(change, list(methods).index(STANDARD), "D", mfc="none", mec=PAPER, markersize=6)
     groups = list(methods.values())
     for ax in axes:
         for place in range(1, len(groups)):
             if groups[place] != groups[place - 1]:
                 ax.axhline(place - 0.5, color="#bbbbbb", linewidth=0.7)
     axes[0].set_yticks(range(len(methods)), list(methods))
-    figure.suptitle("Test error and NLL against ERM, one choice changed at a time; left is better")
-    legend = make_legend("better than ERM", "worse than ERM")
-    figure.legend(handles=legend, loc="outside lower center", ncols=3, frameon=False)
-    return render_png(figure)
+    figure.suptitle(_describe_scale(document))
+    figure.legend(handles=_make_legend(), loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def _describe_scale(document: Row) -> str:
+    title, config = "Test error and NLL against ERM, one choice changed at a time", document["config"]
+    if not any(row["dataset"] == PAPER_DATA for row in document["summary"]):
+        return title
+    widths = ", ".join(map(str, config["widths"]))
+    return (
+        f"{title}\nCIFAR-10: {config['image_rows']:,} images, convolutions of {widths} channels "
+        "(paper: 50,000, PreAct ResNet-18)"
+    )
+
+
+def _make_legend() -> list[Line2D]:
+    diamond = Line2D([], [], linestyle="", marker="D", mfc="none", mec=PAPER, label="paper's Table 5")
+    return [*make_legend("better than ERM", "worse than ERM"), diamond]
 
 
 def _find_interval(row: Row | None, name: str) -> Interval:

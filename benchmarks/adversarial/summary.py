@@ -1,25 +1,27 @@
-"""From records of attacks to tables, a plot and a sentence."""
+"""From records of attacks to tables, comparisons with the paper and a figure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 import numpy as np
 
-from benchmarks.cifar.summary import COLORS, MARKERS, name_method
-from benchmarks.harness.figures import add_legend, make_figure, render_png, tidy
+from benchmarks.cifar.summary import name_method
+from benchmarks.harness.claims import Comparison
+from benchmarks.harness.figures import ERM, MIXUP, PAPER, make_figure, tidy
 from benchmarks.harness.intervals import compute_t_interval
 from benchmarks.harness.paired_differences import (
     flatten_interval,
     format_difference,
     format_mean,
     group_records,
-    judge_difference,
     read_interval,
 )
 from benchmarks.image_training.kept_networks import name_problem
 
-__all__ = ["PUBLISHED", "describe_finding", "draw_errors", "summarise", "tabulate"]
+__all__ = ["PUBLISHED", "compare_attacks", "draw_errors", "summarise", "tabulate"]
 
 Row = Mapping[str, Any]
 BASELINE = "ERM"
@@ -35,10 +37,8 @@ PUBLISHED = {
     ("black", "fgsm"): ((57.0, 46.0), (24.8, 17.4)),
     ("black", "i-fgsm"): ((57.3, 40.9), (18.1, 11.8)),
 }
-CLAIM = (
-    "{where}, {box} box, {attack} at ε = {eps:g}; {method}: {score} error {error:.1f} %, {gap:+.1f} points "
-    "from ERM; {verdict} (n = {n})."
-)
+COLORS, MARKERS = {BASELINE: ERM, "mixup": MIXUP}, {BASELINE: "o^<", "mixup": "sv>"}
+DASHES: dict[str, Any] = {"top1_error": "-", "top5_error": "--"}
 
 
 def summarise(records: Sequence[Row]) -> list[dict[str, Any]]:
@@ -105,67 +105,118 @@ def _format_line(rows: Sequence[Row], with_paper: bool) -> dict[str, str]:
     return cells
 
 
-def describe_finding(summary: Sequence[Row]) -> str:
-    """Return how mixup's errors stand to ERM's under each attack, at the paper's strength or the greatest."""
-    strengths = {row["eps"] for row in summary}
-    strength = PAPER_EPS if PAPER_EPS in strengths else max(strengths)
-    return "\n".join(
-        CLAIM.format(
-            where=name_problem(row["dataset"], row["network"]),
-            box=row["box"],
-            attack=TITLES[row["attack"]],
-            eps=strength,
-            score=title,
-            method=name_method(row["method"], row["weight_decay"]),
-            error=row[score],
-            gap=row[f"{score}_diff"],
-            verdict=judge_difference(row, f"{score}_diff"),
-            n=row["n_seeds"],
-        )
-        for score, title in SCORE_TITLES.items()
-        for row in summary
-        if row["method"] != BASELINE and row["eps"] == strength and row["attack"] != "none"
+def compare_attacks(document: Row, box: str) -> list[Comparison]:
+    """Return the differences in top-1 error under the paper's attacks at its strength, in one box."""
+    found = []
+    for place in group_records(document["summary"], "dataset", "network").values():
+        for (attack,), rows in group_records(place, "attack").items():
+            known = [row for row in rows if (row["box"], row["eps"]) == (box, PAPER_EPS)]
+            erm = [row for row in known if row["method"] == BASELINE]
+            if erm and (box, attack) in PUBLISHED:
+                others = [row for row in known if row["method"] != BASELINE]
+                found += [_compare(row, min(erm, key=lambda row: row["weight_decay"])) for row in others]
+    return found
+
+
+def _compare(row: Row, erm: Row) -> Comparison:
+    (paper_erm, paper_mixup), _ = PUBLISHED[row["box"], row["attack"]]
+    title = TITLES[row["attack"]]
+    return Comparison(
+        f"{title}, {row['box']} box",
+        f"{title} {erm['top1_error']:.1f} → {row['top1_error']:.1f} %",
+        read_interval(row, "top1_error_diff"),
+        paper=paper_mixup - paper_erm,
     )
 
 
-def draw_errors(summary: Sequence[Row]) -> bytes:
-    """Draw the error against the strength: a column for each attack, white box above black box."""
-    first = summary[0]
-    rows = [row for row in summary if all(row[name] == first[name] for name in ("dataset", "network"))]
-    attacks = [name for name in dict.fromkeys(row["attack"] for row in rows) if name != "none"]
+def draw_errors(document: Row) -> Figure:
+    """Draw the errors against the strength: a column for each attack, white box above black box."""
+    first = document["summary"][0]
+    problem = [first[name] for name in ("dataset", "network")]
+    rows = [row for row in document["summary"] if [row["dataset"], row["network"]] == problem]
+    attacks = [name for name in TITLES if name != "none" and any(row["attack"] == name for row in rows)]
     boxes = list(dict.fromkeys(row["box"] for row in rows))
-    figure = make_figure(0.8 + 3.2 * len(boxes))
+    figure = make_figure(1.2 + 2.1 * len(boxes))
     axes = figure.subplots(len(boxes), len(attacks), squeeze=False, sharex=True, sharey=True)
-    for line, box in zip(axes, boxes, strict=True):
-        for ax, attack in zip(line, attacks, strict=True):
-            attacked = [row for row in rows if row["box"] == box and row["attack"] == attack]
-            part = [row for row in rows if row["attack"] == "none"] + attacked
-            _draw_panel(ax, part if attacked else [], f"{TITLES[attack]}, {box} box")
-            if not attacked:
-                ax.text(0.5, 0.5, "white box only", ha="center", transform=ax.transAxes)
-        line[0].set_ylabel("top-1 error, %")
-    for ax in axes[-1]:
-        ax.set_xlabel("ε, largest change of a pixel of 0 to 255")
-    where = name_problem(first["dataset"], first["network"])
-    figure.suptitle(f"{where}: error on adversarial examples, {first['n_seeds']} seeds", fontweight="bold")
-    add_legend(figure, axes[0, 0])
-    return render_png(figure)
+    for column, attack in zip(axes.T, attacks, strict=True):
+        attacked = [row for row in rows if row["attack"] == attack]
+        for ax, box in zip(column, boxes, strict=True):
+            ax.set_visible(any(row["box"] == box for row in attacked))
+            _draw_panel(ax, [row for row in rows if row["attack"] == "none"], attacked, box)
+            ax.set_title(f"{TITLES[attack]}, {box} box")
+        lowest = [ax for ax in column if ax.get_visible()][-1]
+        lowest.set_xlabel("ε, of pixels 0 to 255")
+        lowest.tick_params(labelbottom=True)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("error, %")
+    figure.suptitle(_describe(document, problem, first["n_seeds"]))
+    figure.legend(handles=_make_legend(rows), loc="outside lower center", ncols=3, frameon=False)
+    return figure
 
 
-def _draw_panel(ax: Axes, rows: Sequence[Row], title: str) -> None:
-    counts = dict.fromkeys(COLORS, 0)
+def _describe(document: Row, problem: Sequence[str], n_seeds: int) -> str:
+    """Return whose errors are drawn; results of earlier versions do not tell the width."""
+    known = document.get("draw_from", {}).get("/".join(problem), name_problem(*problem))
+    counts = [part["n_train"] for part in document["data"] if part["dataset"] == problem[0]]
+    return (
+        f"{known}, trained on {counts[0]:,} images: error on adversarial examples\n"
+        f"mean of {n_seeds} seeds, with 95 % intervals"
+    )
+
+
+def _draw_panel(ax: Axes, clean: Sequence[Row], attacked: Sequence[Row], box: str) -> None:
+    rows = [*clean, *(row for row in attacked if row["box"] == box)]
     for (method, weight_decay), group in group_records(rows, "method", "weight_decay").items():
         points = sorted(group, key=lambda row: row["eps"])
-        color = COLORS[method][counts[method] % 3]
-        counts[method] += 1
-        eps, values, low, high = (
-            np.array([row[name] for row in points])
-            for name in ("eps", "top1_error", "top1_error_low", "top1_error_high")
-        )
-        looks: dict[str, Any] = {"color": color, "marker": MARKERS[method], "markersize": 4, "linewidth": 1.5}
-        ax.plot(eps, values, label=name_method(method, weight_decay), **looks)
-        ax.fill_between(
-            eps, np.clip(low, 0, 100), np.clip(high, 0, 100), color=color, alpha=0.18, linewidth=0
-        )
-    ax.set(title=title, ylim=(0, 100))
+        eps = [row["eps"] for row in points]
+        looks = _get_looks(attacked, method, weight_decay)
+        for score, dashes in DASHES.items():
+            ends = ([row[f"{score}{end}"] for row in points] for end in ("_low", "_high"))
+            low, high = (np.clip(end, 0, 100) for end in ends)
+            ax.plot(eps, [row[score] for row in points], linestyle=dashes, **looks)
+            ax.fill_between(eps, low, high, color=looks["color"], alpha=0.15, linewidth=0)
+    for method, value in zip(COLORS, PUBLISHED.get((box, attacked[0]["attack"]), [[]])[0], strict=False):
+        ax.plot(PAPER_EPS, value, **_get_diamond(method))
+    ax.set(ylim=(0, 103), xticks=sorted({row["eps"] for row in [*clean, *attacked]}))
+    ax.xaxis.set_major_formatter("{x:g}")
     tidy(ax)
+
+
+def _get_looks(rows: Sequence[Row], method: str, weight_decay: float) -> dict[str, Any]:
+    """Return a line's looks: the colour tells the method, the marker its weight decays apart."""
+    place = _list_decays(rows, method).index(weight_decay) % len(MARKERS[method])
+    return {"color": COLORS[method], "marker": MARKERS[method][place], "markersize": 4, "linewidth": 1.5}
+
+
+def _list_decays(rows: Sequence[Row], method: str) -> list[float]:
+    return sorted({row["weight_decay"] for row in rows if row["method"] == method})
+
+
+def _get_diamond(method: str) -> dict[str, Any]:
+    # The one is drawn round the other where they meet.
+    own = {"mfc": "none", "markersize": 6.5} if method == BASELINE else {"markersize": 4}
+    return {"color": PAPER, "marker": "D", "clip_on": False, **own}
+
+
+def _make_legend(rows: Sequence[Row]) -> list[Line2D]:
+    lines = [
+        Line2D(
+            [],
+            [],
+            label=name_method(method, weight_decay) if len(decays) > 1 else method,
+            **_get_looks(rows, method, weight_decay),
+        )
+        for method in COLORS
+        for decays in [_list_decays(rows, method)]
+        for weight_decay in decays
+    ]
+    lines += [
+        Line2D([], [], color="black", linestyle=dashes, label=f"{SCORE_TITLES[score]} error")
+        for score, dashes in DASHES.items()
+    ]
+    named = "top-1 in Table 3 (ResNet-101, ImageNet): {}"
+    diamonds = {method: _get_diamond(method) for method in COLORS}
+    return lines + [
+        Line2D([], [], linestyle="", label=named.format(method), **looks)
+        for method, looks in diamonds.items()
+    ]

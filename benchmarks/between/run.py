@@ -19,11 +19,19 @@ from typing import Annotated, Any
 
 from numpy.typing import NDArray
 
-from benchmarks.between.summary import BASELINE, describe_finding, draw_curves, summarise, tabulate
+from benchmarks.between.summary import (
+    BASELINE,
+    compare_gradients,
+    compare_misses,
+    draw_curves,
+    summarise,
+    tabulate,
+)
 from benchmarks.data.cifar_files import BATCHES, FOLDER
 from benchmarks.data.small_images import scale_images
 from benchmarks.data.tables import Table
 from benchmarks.data.tables_and_images import Split, holds_images, load_data
+from benchmarks.harness.claims import Claim
 from benchmarks.harness.command import Command, UserError
 from benchmarks.harness.experiment import run_experiment
 from benchmarks.harness.fitting import compute_scores, derive_seed, make_net, measure_time
@@ -81,7 +89,7 @@ PRESETS = {
 
 
 def run(config: Config) -> int:
-    """Measure, print tables, a plot's path and one sentence, and write the results."""
+    """Measure, print tables and claims, and write the results."""
     return run_experiment(
         COMMAND,
         config,
@@ -89,8 +97,6 @@ def run(config: Config) -> int:
         worker=fit_methods,
         make_tasks=partial(make_tasks, config),
         summarise=partial(summarise, test_ratio=config.test_ratio),
-        describe_finding=describe_finding,
-        draw=draw_curves,
         protocol=describe_protocol(config),
         load=load_data,
     )
@@ -209,6 +215,21 @@ COMMAND = Command(
     times={"cpu": "9 minutes of CPU time with CIFAR-10, 2 without", "smoke": "seconds"},
     run=run,
     tabulate=tabulate,
+    draw=draw_curves,
+    claims=(
+        Claim(
+            "Halfway between two examples mixup predicts neither label less often",
+            "section 2, Figure 2a",
+            "a picture",
+            compare_misses,
+        ),
+        Claim(
+            "Halfway between two examples the gradients are smaller with mixup",
+            "section 2, Figure 2b",
+            "a picture",
+            compare_gradients,
+        ),
+    ),
     note=(
         "The paper does not say which output its gradient norm is of; here are those of the logits and of "
         "the probabilities. It shows curves, without figures that could stand beside."

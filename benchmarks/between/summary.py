@@ -1,30 +1,29 @@
-"""From records of the comparison between examples to tables, claims and a plot."""
+"""From records of the comparison between examples to tables, comparisons with the paper and a plot."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from matplotlib.artist import getp
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.data.small_images import IMAGE_TITLES
 from benchmarks.data.tables import TABLE_TITLES
-from benchmarks.harness.figures import add_legend, make_figure, render_png, tidy
+from benchmarks.harness.claims import Comparison
+from benchmarks.harness.figures import ERM, MIXUP, add_legend, make_figure, tidy
 from benchmarks.harness.intervals import compute_corrected_interval
 from benchmarks.harness.paired_differences import (
     flatten_interval,
     format_difference,
     format_mean,
     group_records,
-    judge_difference,
     read_interval,
 )
-from sk_mixup.inspection.between import BetweenDisplay
 
-__all__ = ["BASELINE", "describe_finding", "draw_curves", "summarise", "tabulate"]
+__all__ = ["BASELINE", "compare_gradients", "compare_misses", "draw_curves", "summarise", "tabulate"]
 
 Row = Mapping[str, Any]
 Cells = Mapping[tuple[str, float | None], Row]
@@ -43,9 +42,13 @@ COLUMNS: tuple[tuple[str, float | None, str, int], ...] = (
     ("proba_gradient", 0.5, "probabilities' gradient at ½", 3),
     ("proba_gradient_mean", None, "probabilities' gradient", 3),
 )
-CLAIMED = ("error", "miss", "miss_mean", "logit_gradient_mean", "proba_gradient", "proba_gradient_mean")
-CLAIM = "{data}; {title}: ERM {erm:.{digits}f}, {method} {mixed:.{digits}f}, {verdict}."
-STYLE = ("color", "marker", "linestyle", "markersize", "linewidth")
+LABELS = {
+    "miss": "misses, %",
+    "logit_gradient": "gradient norm, logits",
+    "proba_gradient": "gradient norm, probabilities",
+}
+# Of ERM, then of mixup from weak to strong mixing.
+DASHES, MARKERS = ("-", "--", "-", ":"), "o^sD"
 
 
 def summarise(records: Sequence[Row], *, test_ratio: float) -> list[dict[str, Any]]:
@@ -121,71 +124,73 @@ def _format_gap(cell: Row, digits: int) -> str:
     return format_difference(read_interval(cell, "diff"), digits)
 
 
-def describe_finding(summary: Sequence[Row]) -> str:
-    """Return what the strongest mixing changes, for better and for worse: a claim for each quantity."""
-    claims = []
-    for dataset, methods in _index_rows(summary).items():
-        baseline, (method, mixed) = methods[BASELINE], list(methods.items())[-1]
-        claims += [
-            CLAIM.format(
-                data=TITLES[dataset],
-                title=title,
-                digits=digits,
-                erm=baseline[quantity, lam]["value"],
-                mixed=mixed[quantity, lam]["value"],
-                method=method,
-                verdict=judge_difference(mixed[quantity, lam], "diff"),
-            )
-            for quantity, lam, title, digits in COLUMNS
-            if quantity in CLAIMED
-        ]
-    return "\n".join(claims)
+def compare_misses(document: Row) -> list[Comparison]:
+    """Return each mixup's misses halfway between examples less ERM's, for each set of data."""
+    return _compare_halfway(document, {"miss": ""}, "{:.1f} → {:.1f} %")
 
 
-def draw_curves(summary: Sequence[Row]) -> bytes:
+def compare_gradients(document: Row) -> list[Comparison]:
+    """Return each mixup's gradient norms halfway between examples less ERM's, for each set of data."""
+    quantities = {"logit_gradient": ", logits", "proba_gradient": ", probabilities"}
+    return _compare_halfway(document, quantities, "{:.2f} → {:.2f}")
+
+
+def _compare_halfway(document: Row, quantities: Mapping[str, str], text: str) -> list[Comparison]:
+    """Return the differences at λ = 1/2; of a quantity is given what its label ends in."""
+    return [
+        Comparison(
+            f"{TITLES[dataset]}, {method}{end}",
+            text.format(methods[BASELINE][name, 0.5]["value"], cells[name, 0.5]["value"]),
+            read_interval(cells[name, 0.5], "diff"),
+        )
+        for dataset, methods in _index_rows(document["summary"]).items()
+        for method, cells in methods.items()
+        if method != BASELINE
+        for name, end in quantities.items()
+    ]
+
+
+def draw_curves(document: Row) -> Figure:
     """Draw misses and gradient norms over λ with their 95 % intervals: a row a set of data."""
-    datasets = _index_rows(summary)
-    figure = make_figure(0.6 + 3.1 * len(datasets))
-    axes = figure.subplots(len(datasets), len(CURVES), squeeze=False)
-    for line, (dataset, methods) in zip(axes, datasets.items(), strict=True):
-        _draw_line(line, methods)
-        line[0].set_title(TITLES[dataset], loc="left", fontweight="bold")
-    add_legend(figure, axes[0, 0])
-    return render_png(figure)
+    datasets = _index_rows(document["summary"])
+    figure = make_figure(0.5 + 2.4 * len(datasets))
+    parts = figure.subfigures(len(datasets), 1, squeeze=False)[:, 0]
+    for part, (dataset, methods) in zip(parts, datasets.items(), strict=True):
+        part.suptitle(_name_data(dataset, document["config"]), fontweight="bold")
+        axes = part.subplots(1, len(CURVES))
+        for ax, quantity in zip(axes, CURVES, strict=True):
+            _draw_panel(ax, methods, quantity)
+    add_legend(figure, axes[0])
+    return figure
 
 
-def _draw_line(axes: Sequence[Axes], methods: Mapping[str, Cells]) -> None:
-    """Draw the curves of one set of data, an axes for each."""
-    curves = {name: _stack_curves(methods, name) for name in CURVES}
-    lam = np.array([row["lam"] for row in _list_curve(methods[BASELINE], "miss")])
-    display = BetweenDisplay(
-        lam=lam,
-        miss_rates=curves["miss"][0] / CURVES["miss"],
-        gradient_norms=curves["logit_gradient"][0],
-        names=list(methods),
-    ).plot(ax=axes[:2])
-    styles = display.lines_[0]
-    for style, curve in zip(styles, curves["proba_gradient"][0], strict=True):
-        axes[2].plot(lam, curve, **{name: getp(style, name) for name in STYLE})
-    for ax, (_, lows, highs) in zip(axes, curves.values(), strict=True):
-        for style, low, high in zip(styles, lows, highs, strict=True):
-            ax.fill_between(lam, low, high, color=style.get_color(), alpha=0.2, linewidth=0)
-        ax.autoscale(axis="y")  # for the intervals
-        ax.set_ylim(bottom=0)
-        tidy(ax, "y")
-    axes[2].set_xlabel(axes[0].get_xlabel())
-    axes[1].set_ylabel("Mean gradient norm, logits")
-    axes[2].set_ylabel("Mean gradient norm, probabilities")
-    legend = axes[0].get_legend()
-    assert legend is not None, "BetweenDisplay makes one; here one below serves all panels"
-    legend.remove()
+def _name_data(dataset: str, config: Row) -> str:
+    if dataset != "cifar10":
+        return TITLES[dataset]
+    widths = ", ".join(map(str, config["widths"]))
+    return f"{TITLES[dataset]}: {config['image_rows']:,} of 50,000 images, convolutions of {widths} channels"
 
 
-def _stack_curves(methods: Mapping[str, Cells], quantity: str) -> NDArray[Any]:
-    """Return means, lower and upper ends, each of shape (n_methods, n_points)."""
-    rows = [_list_curve(cells, quantity) for cells in methods.values()]
-    ends = ("value", "value_low", "value_high")
-    return np.array([[[row[end] for row in line] for line in rows] for end in ends])
+def _draw_panel(ax: Axes, methods: Mapping[str, Cells], quantity: str) -> None:
+    for place, (method, cells) in enumerate(methods.items()):
+        rows = _list_curve(cells, quantity)
+        lam, middle = ([row[name] for row in rows] for name in ("lam", "value"))
+        low, high = ([row[f"value_{end}"] for row in rows] for end in ("low", "high"))
+        color = MIXUP if place else ERM
+        ax.plot(
+            lam,
+            middle,
+            color=color,
+            linestyle=DASHES[place % len(DASHES)],
+            linewidth=1.4,
+            marker=MARKERS[place % len(MARKERS)],
+            markersize=3,
+            label=method.replace("mixup ", "mixup, alpha "),
+        )
+        ax.fill_between(lam, low, high, color=color, alpha=0.2, linewidth=0)
+    ax.set(xlabel="λ, the weight of the first row", ylabel=LABELS[quantity], xticks=(0, 0.5, 1))
+    ax.set_ylim(bottom=0)
+    tidy(ax, "y")
 
 
 def _list_curve(cells: Cells, quantity: str) -> list[Row]:

@@ -1,16 +1,19 @@
-"""From records of training on images with corrupted labels to tables, claims and a plot."""
+"""From records of training on images with corrupted labels to tables, comparisons and a figure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 import numpy as np
 
+from benchmarks.cifar.summary import describe_scale
 from benchmarks.corrupted_tables.methods import BASELINE, PUBLISHED
-from benchmarks.corrupted_tables.summary import group_families, make_styles
+from benchmarks.corrupted_tables.summary import make_styles
 from benchmarks.data.cifar_images import IMAGE_SET_TITLES
-from benchmarks.harness.figures import add_legend, make_figure, render_png, tidy
+from benchmarks.harness.claims import Comparison
+from benchmarks.harness.figures import add_legend, make_figure, tidy
 from benchmarks.harness.intervals import compute_t_interval
 from benchmarks.harness.paired_differences import (
     flatten_interval,
@@ -20,15 +23,11 @@ from benchmarks.harness.paired_differences import (
     read_interval,
 )
 
-__all__ = ["describe_finding", "draw_errors", "summarise", "tabulate"]
+__all__ = ["compare_errors", "compare_memorised", "draw_errors", "summarise", "tabulate"]
 
 Row = Mapping[str, Any]
 METRICS = ("best_error", "last_error", "train_error_true", "train_error_corrupted")
 COMPARED = METRICS[:2]
-CLAIM = (
-    "{noise:g} % replaced: the lowest last test error of {method} is {error:.1f} %; it fits {fitted:.1f} % "
-    "of the corrupted labels."
-)
 
 
 def summarise(records: Sequence[Row]) -> list[dict[str, Any]]:
@@ -50,8 +49,7 @@ def _summarise_method(group: Sequence[Row], baseline: Sequence[Row]) -> dict[str
     for metric in METRICS:
         values, others = (np.array([record[metric] for record in part]) for part in (own, base))
         row |= flatten_interval(metric, compute_t_interval(values))
-        if metric in COMPARED:
-            row |= flatten_interval(f"{metric}_diff", compute_t_interval(values - others))
+        row |= flatten_interval(f"{metric}_diff", compute_t_interval(values - others))
     row["best_epoch"] = float(np.median([record["best_epoch"] for record in own]))
     row["minutes"] = round(float(np.mean([record["seconds"] for record in own])) / 60, 2)
     row["curve"] = np.mean([record["error_curve"] for record in own], axis=0).round(3).tolist()
@@ -89,40 +87,45 @@ def _format_mean(row: Row, metric: str) -> str:
     return format_mean(row, metric, 1) if row["n_seeds"] > 1 else f"{row[metric]:.1f}"
 
 
-def describe_finding(summary: Sequence[Row]) -> str:
-    """Return each method's lowest last test error at each share of noise, and what it memorised.
+def compare_errors(document: Mapping[str, Any]) -> list[Comparison]:
+    """Return mixup's differences from ERM in the last test error, where Table 2 has one."""
+    return _compare(document, "last_error", 1)
 
-    Options are compared on the clean test images, which nobody with corrupted labels has.
-    """
-    claims = []
-    for (noise,), rows in group_records(summary, "noise").items():
-        best = [min(part, key=lambda row: row["last_error"]) for part in group_families(rows).values()]
-        claims += [
-            CLAIM.format(
-                noise=100 * noise,
-                method=row["method"],
-                error=row["last_error"],
-                fitted=100 - row["train_error_corrupted"],
+
+def compare_memorised(document: Mapping[str, Any]) -> list[Comparison]:
+    """Return mixup's differences from ERM in the training error on corrupted labels: fewer are memorised."""
+    return [item._replace(paper=None) for item in _compare(document, "train_error_corrupted", 3)]
+
+
+def _compare(document: Mapping[str, Any], metric: str, place: int) -> list[Comparison]:
+    """Return the comparisons of the options of mixup that Table 2 shows; `place` is that of its figure."""
+    rows = {(row["noise"], row["method"]): row for row in document["summary"]}
+    found = []
+    for (noise, method), row in rows.items():
+        if method.startswith("mixup") and (noise, method) in PUBLISHED and f"{metric}_diff" in row:
+            paper = PUBLISHED[noise, method][place] - PUBLISHED[noise, BASELINE][place]
+            text = (
+                f"{rows[noise, BASELINE][metric]:.1f} → {row[metric]:.1f} % with {100 * noise:g} % replaced"
             )
-            for row in sorted(best, key=lambda row: row["last_error"])
-        ]
-    return "\n".join(claims)
+            found.append(Comparison(f"{100 * noise:g} %", text, read_interval(row, f"{metric}_diff"), paper))
+    return found
 
 
-def draw_errors(summary: Sequence[Row]) -> bytes:
+def draw_errors(document: Mapping[str, Any]) -> Figure:
     """Draw, for each share of noise, test errors by epochs, and beside them what was memorised."""
+    summary = document["summary"]
     groups = list(group_records(summary, "noise").values())
     styles = make_styles([row["method"] for row in groups[0]])
-    figure = make_figure(0.9 + 3.4 * len(groups))
+    figure = make_figure(0.9 + 2.8 * len(groups))
     axes = figure.subplots(len(groups), 2, squeeze=False, width_ratios=[3, 2])
     for (left, right), rows in zip(axes, groups, strict=True):
         _draw_curves(left, rows, styles)
         _draw_memorised(right, rows, styles)
     n_seeds = summary[0]["n_seeds"]
-    where = IMAGE_SET_TITLES[summary[0]["dataset"]]
-    figure.suptitle(f"{where}, corrupted labels, {n_seeds} seed{'s' * (n_seeds > 1)}", fontweight="bold")
-    add_legend(figure, axes[0, 0], 5, fontsize="small")
-    return render_png(figure)
+    where = IMAGE_SET_TITLES[summary[0]["dataset"]] + describe_scale(document["config"])
+    figure.suptitle(f"{where}; {n_seeds} seed{'s' * (n_seeds > 1)}")
+    add_legend(figure, axes[0, 0], 5)
+    return figure
 
 
 def _draw_curves(ax: Axes, rows: Sequence[Row], styles: Mapping[str, dict[str, Any]]) -> None:
@@ -130,7 +133,11 @@ def _draw_curves(ax: Axes, rows: Sequence[Row], styles: Mapping[str, dict[str, A
         epochs = np.arange(1, len(row["curve"]) + 1)
         looks = styles[row["method"]] | {"markersize": 4, "linewidth": 1.3}
         ax.plot(epochs, row["curve"], label=row["method"], markevery=max(1, len(epochs) // 12), **looks)
-    ax.set(xlabel="epoch", ylabel="test error, %", title=f"{100 * rows[0]['noise']:g} % replaced")
+    ax.set(
+        xlabel="epoch",
+        ylabel="test error, %",
+        title=f"Test error, {100 * rows[0]['noise']:g} % of labels replaced",
+    )
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     tidy(ax)
 
@@ -139,6 +146,8 @@ def _draw_memorised(ax: Axes, rows: Sequence[Row], styles: Mapping[str, dict[str
     for row in rows:
         looks = {name: styles[row["method"]][name] for name in ("color", "marker")}
         ax.plot(100 - row["train_error_corrupted"], row["last_error"], linestyle="none", **looks)
-    ax.set(xlabel="corrupted training labels fitted, %", ylabel="last test error, %", title="last epoch")
+    ax.set(
+        xlabel="corrupted training labels fitted, %", ylabel="last test error, %", title="What was memorised"
+    )
     ax.set_xlim(left=0)
     tidy(ax)

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from benchmarks.corrupted_tables.methods import corrupt_labels, make_methods
-from benchmarks.corrupted_tables.summary import describe_finding, draw_errors, summarise, tabulate
+from benchmarks.corrupted_tables.summary import draw_errors, summarise, tabulate
 from benchmarks.data.tables import EMBEDDED_NAMES, Table, TableConfig, TableNames, load_tables
 from benchmarks.harness.command import Command
 from benchmarks.harness.experiment import run_experiment
@@ -153,8 +153,6 @@ def run(config: Config) -> int:
         worker=fit_methods,
         make_tasks=partial(make_tasks, config),
         summarise=partial(summarise, test_ratio=config.test_ratio, epochs=config.list_epochs()),
-        describe_finding=describe_finding,
-        draw=draw_errors,
         protocol=describe_protocol(config),
         load=load_tables,
         join=lambda *_: config.n_joined,
@@ -263,6 +261,7 @@ COMMAND = Command(
     times={"cpu": "35 minutes of CPU time", "smoke": "seconds"},
     run=run,
     tabulate=tabulate,
+    draw=draw_errors,
     note=(
         "Table 2 is of PreAct ResNet-18 on CIFAR-10 for 200 epochs; its rows stand beside ours of the same "
         "method and option, not of the same scale. For 20 % its best dropout has probability 0.7: best "

@@ -1,4 +1,4 @@
-"""From records of training on corrupted labels to tables, claims and a plot."""
+"""From records of training on corrupted labels to tables and a figure."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -6,18 +6,17 @@ from itertools import cycle
 from typing import Any
 
 import matplotlib
-from matplotlib.figure import SubFigure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import StrMethodFormatter
 import numpy as np
 
 from benchmarks.corrupted_tables.methods import BASELINE, FAMILIES, PUBLISHED, find_family
 from benchmarks.data.tables import TABLE_TITLES
-from benchmarks.harness.figures import add_legend, draw_intervals, make_figure, render_png, tidy
+from benchmarks.harness.figures import add_legend, draw_intervals, make_figure, tidy
 from benchmarks.harness.intervals import Interval, compute_corrected_interval, compute_t_interval
 from benchmarks.harness.paired_differences import (
     Metric,
     count_signs,
-    fill_claim,
     flatten_interval,
     format_difference,
     format_mean,
@@ -28,7 +27,6 @@ from benchmarks.harness.paired_differences import (
 
 __all__ = [
     "aggregate_tables",
-    "describe_finding",
     "draw_errors",
     "group_families",
     "make_styles",
@@ -39,14 +37,12 @@ __all__ = [
 Row = Mapping[str, Any]
 METRICS = ("test_error_best", "test_error_last", "train_error_true", "train_error_corrupted")
 COMPARED = METRICS[:2]
-BEST = "{noise:g} % replaced: the lowest last test error of {method}, mean over tables, is {error:.1f} %."
-CLAIM = "{method}: {metric} test error clearly lower than ERM's on {lower}, higher on {higher} of {n}."
 CURVES = {
     "test_error_curve": "test error, %",
     "train_error_true_curve": "training error,\ntrue labels, %",
     "train_error_corrupted_curve": "training error,\ncorrupted labels, %",
 }
-MAPS = dict(zip(FAMILIES, ("Greys", "Oranges", "Greens", "Blues"), strict=True))
+MAPS = dict(zip(FAMILIES, ("Greys", "Oranges", "Purples", "Blues"), strict=True))
 MARKERS = ("o", "s", "^", "D", "v")
 DASHES = dict(zip(FAMILIES, ("-", "--", ":", "-"), strict=True))
 
@@ -151,29 +147,6 @@ def _format_head(row: Row) -> dict[str, str]:
     return {"replaced": f"{100 * row['noise']:g} %", "method": row["method"]}
 
 
-def describe_finding(summary: Sequence[Row]) -> str:
-    """Return each method's lowest last test error, then how its strongest option fares against ERM.
-
-    Options and best epochs are compared on the clean test rows, which nobody with corrupted labels has.
-    """
-    claims = []
-    for (noise,), rows in group_records(aggregate_tables(summary), "noise").items():
-        best = [min(part, key=lambda row: row["test_error_last"]) for part in group_families(rows).values()]
-        claims += [
-            BEST.format(noise=100 * noise, method=row["method"], error=row["test_error_last"])
-            for row in sorted(best, key=lambda row: row["test_error_last"])
-        ]
-    strongest = {rows[-1]["method"] for rows in group_families(summary).values()} - {BASELINE}
-    for metric in reversed(COMPARED):
-        title = metric.rpartition("_")[2]
-        claims += [
-            fill_claim(CLAIM, rows, f"{metric}_diff", method=method, metric=title)
-            for (method,), rows in group_records(summary, "method").items()
-            if method in strongest
-        ]
-    return "\n".join(claims)
-
-
 def group_families(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Return the rows of each method, all options together."""
     families: dict[str, list[Row]] = {}
@@ -182,18 +155,19 @@ def group_families(rows: Sequence[Row]) -> dict[str, list[Row]]:
     return families
 
 
-def draw_errors(summary: Sequence[Row]) -> bytes:
+def draw_errors(document: Mapping[str, Any]) -> Figure:
     """Draw the errors over epochs on one table, then the last test error against ERM over all tables."""
+    summary = document["summary"]
     methods = list(dict.fromkeys(row["method"] for row in summary))
     styles = make_styles(methods)
     curves = group_records([row for row in summary if row["curve_epochs"]], "noise")
-    figure = make_figure(8.4 + 0.2 * len(methods))
+    figure = make_figure(7.2 + 0.2 * len(methods))
     upper, lower = np.ravel(
-        np.asarray(figure.subfigures(2, 1, height_ratios=[7.0, 1.2 + 0.2 * len(methods)]))
+        np.asarray(figure.subfigures(2, 1, height_ratios=[6.0, 1.2 + 0.2 * len(methods)]))
     )
     _draw_curves(upper, list(curves.values()), styles)
     _draw_differences(lower, aggregate_tables(summary), styles)
-    return render_png(figure)
+    return figure
 
 
 def make_styles(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -226,8 +200,8 @@ def _draw_curves(
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         ax.set_xlabel("epoch")
-    figure.suptitle(f"{TABLE_TITLES[columns[0][0]['dataset']]}, mean over repeats", fontweight="bold")
-    add_legend(figure, axes[0, 0], 5, fontsize="small")
+    figure.suptitle(f"{TABLE_TITLES[columns[0][0]['dataset']]}, mean over repeats")
+    add_legend(figure, axes[0, 0], 5)
 
 
 def _draw_differences(figure: SubFigure, rows: Sequence[Row], styles: Mapping[str, dict[str, Any]]) -> None:
@@ -241,4 +215,4 @@ def _draw_differences(figure: SubFigure, rows: Sequence[Row], styles: Mapping[st
         ax.set_xlabel("points; left is better")
     n_tables = rows[0]["n_tables"]
     over = f"mean over {n_tables} tables" if n_tables > 1 else "on 1 table"
-    figure.suptitle(f"Last test error against ERM, {over}, 95 % interval", fontweight="bold")
+    figure.suptitle(f"Last test error against ERM, {over}, 95 % interval")

@@ -1,12 +1,14 @@
-"""From records of the measurement of defaults to a table, claims and a plot."""
+"""From records of the measurement of defaults to a table and a plot."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 import numpy as np
 from scipy.stats import rankdata
 
-from benchmarks.harness.figures import make_grid, render_png
+from benchmarks.harness.figures import add_legend, list_shades, make_figure, tidy
 from benchmarks.harness.paired_differences import (
     Metric,
     compare_pairs,
@@ -15,13 +17,11 @@ from benchmarks.harness.paired_differences import (
     read_interval,
 )
 
-__all__ = ["describe_finding", "draw_levels", "summarise", "tabulate"]
+__all__ = ["draw_levels", "summarise", "tabulate"]
 
 Row = Mapping[str, Any]
 DEFAULT = ("", "default")
-CLAIM = (
-    "{task}, {rows} rows: of single nets the lowest loss is that of {factor} {level}, {loss_change:+.1f} %."
-)
+LOSSES = {"classification": "NLL", "regression": "squared error"}
 
 
 def summarise(records: Sequence[Row]) -> list[dict[str, Any]]:
@@ -33,12 +33,12 @@ def summarise(records: Sequence[Row]) -> list[dict[str, Any]]:
     return [
         {"task": task, "rows": n_rows} | row
         for (task, n_rows), group in sorted(group_records(records, "task", "rows").items())
-        for row in _compare_levels(group)
+        for row in _compare_levels(task, group)
     ]
 
 
-def _compare_levels(records: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return the rows of one number of training rows."""
+def _compare_levels(task: str, records: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return the rows of one task and number of training rows."""
     means = _average(records)
     factors: dict[str, list[tuple[str, str]]] = {}
     for factor, level in means:
@@ -50,7 +50,9 @@ def _compare_levels(records: Sequence[Row]) -> list[dict[str, Any]]:
         for name, rank in zip(levels, ranks, strict=True):
             if name[0] == factor:
                 row = {"factor": factor, "level": name[1], "n_tables": len(means[name])}
-                summary.append(row | _compare(means[name], means[DEFAULT]) | {"rank": round(float(rank), 2)})
+                summary.append(
+                    row | _compare(task, means[name], means[DEFAULT]) | {"rank": round(float(rank), 2)}
+                )
     return summary
 
 
@@ -67,10 +69,12 @@ def _average(records: Sequence[Row]) -> dict[tuple[str, str], np.ndarray]:
     }
 
 
-def _compare(values: np.ndarray, base: np.ndarray) -> dict[str, float]:
+def _compare(task: str, values: np.ndarray, base: np.ndarray) -> dict[str, float]:
     """Return the means of one level and its distance from the defaults, over tables."""
+    # Squared errors are in the units of a table; the NLL of some tables is next to nothing.
+    change = "ratio" if task == "regression" else "per cent"
     return {
-        **compare_pairs("loss", values[:, 0], base[:, 0], metric=Metric(change="ratio")),
+        **compare_pairs("loss", values[:, 0], base[:, 0], metric=Metric(change=change)),
         **compare_pairs("error", values[:, 1], base[:, 1], metric=Metric(100.0)),
     }
 
@@ -98,30 +102,45 @@ def _format_row(row: Row) -> dict[str, str]:
     return cells | {"mean NLL": f"{row['loss']:.3f}"} | errors
 
 
-def describe_finding(summary: Sequence[Row]) -> str:
-    """Return the best single change for each task and number of rows."""
-    single = [row for row in summary if row["factor"] != "number of nets"]
-    groups = group_records(single, "task", "rows").values()
-    best = (min(group, key=lambda row: row["loss_change"]) for group in groups)
-    return "\n".join(CLAIM.format(**{**row, "factor": row["factor"] or "all"}) for row in best)
+def draw_levels(document: Row) -> Figure:
+    """Draw changes of the loss with their 95 % intervals: a column a task, a line a level."""
+    changed = [row for row in document["summary"] if row["factor"]]
+    levels = list(group_records(changed, "factor", "level"))
+    tasks = group_records(changed, "task")
+    figure = make_figure(1.1 + 0.22 * len(levels))
+    axes = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
+    for ax, ((task,), rows) in zip(axes, tasks.items(), strict=True):
+        _draw_task(ax, rows, levels)
+        ax.set_title(f"{task.capitalize()}: {LOSSES[task]}")
+        ax.set_xlabel("against the default, %; left is better")
+    names = [f"{factor}: {level}" for factor, level in levels]
+    axes[0].set_yticks(range(len(levels)), names)
+    axes[0].set_ylim(len(levels) - 0.4, -0.6)
+    add_legend(figure, axes[0])
+    return figure
 
 
-def draw_levels(summary: Sequence[Row]) -> bytes:
-    """Draw the change of the NLL of classes by the number of rows: a panel an option."""
-    changed = [row for row in summary if row["factor"] and row["task"] == summary[0]["task"]]
-    factors = group_records(changed, "factor")
-    figure, axes = make_grid(len(factors), 3)
-    for ax, ((factor,), rows) in zip(axes, factors.items(), strict=True):
-        for (level,), points in group_records(rows, "level").items():
-            values = [row["loss_change"] for row in points]
-            ax.plot([row["rows"] for row in points], values, marker="o", label=level)
-        ax.axhline(0, color="#bbbbbb", linewidth=0.7)
-        ax.set_xscale("log")
-        sizes = sorted({row["rows"] for row in rows})
-        ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
-        ax.minorticks_off()
-        ax.set_title(factor)
-        ax.legend(fontsize="x-small")
-    axes[0].set_ylabel("loss against the default, %")
-    figure.supxlabel("training rows")
-    return render_png(figure)
+def _draw_task(ax: Axes, rows: Sequence[Row], levels: Sequence[tuple[str, str]]) -> None:
+    sizes = group_records(rows, "rows")
+    step = 0.6 / len(sizes)
+    for place, ((size,), points) in enumerate(sizes.items()):
+        color = list_shades(len(sizes))[place]
+        y = [
+            levels.index((row["factor"], row["level"])) + step * (place - (len(sizes) - 1) / 2)
+            for row in points
+        ]
+        low, high = ([row[f"loss_change{end}"] for row in points] for end in ("_low", "_high"))
+        ax.hlines(y, low, high, color=color, linewidth=1.6)
+        means = [row["loss_change"] for row in points]
+        ax.plot(means, y, "o", color=color, markersize=4, label=f"{size:,} training rows")
+    # Wide intervals run out of the panel, lest all means lie close together.
+    limit = 2.5 * max(abs(row["loss_change"]) for row in rows)
+    left, right = ax.get_xlim()
+    if limit:
+        ax.set_xlim(max(left, -limit), min(right, limit))
+    for place in range(1, len(levels)):
+        if levels[place][0] != levels[place - 1][0]:
+            ax.axhline(place - 0.5, color="#bbbbbb", linewidth=0.7)
+    ax.axvline(0, color="black", linewidth=0.8)
+    tidy(ax, "x")
+    ax.tick_params(axis="y", length=0)

@@ -1,13 +1,16 @@
-"""From records of the GANs to tables, claims and a picture."""
+"""From records of the GANs to tables, a comparison with the paper and a picture."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 import numpy as np
 
 from benchmarks.gan.densities import DENSITIES
-from benchmarks.harness.figures import make_figure, render_png
+from benchmarks.harness.claims import Comparison
+from benchmarks.harness.figures import BASELINES, ERM, MIXUP, make_figure
 from benchmarks.harness.intervals import compute_t_interval
 from benchmarks.harness.paired_differences import (
     fill_columns,
@@ -15,30 +18,25 @@ from benchmarks.harness.paired_differences import (
     format_difference,
     format_mean,
     group_records,
-    judge_difference,
     read_interval,
 )
 from benchmarks.harness.time_ratios import Line, format_ratios, summarise_lines
 
-__all__ = ["PROTOTYPE", "describe_finding", "draw_samples", "summarise", "tabulate"]
+__all__ = ["PROTOTYPE", "compare_last", "draw_samples", "summarise", "tabulate"]
 
 Row = Mapping[str, Any]
 
 SCALES = {"energy": 1.0, "modes": 1.0, "near": 100.0}
 DIGITS = {"energy": 3, "modes": 1, "near": 1}
-LAST = "{density}, {loss}, alpha = {alpha:g}: energy distance {mixup:.2f}, plain {plain:.2f}, {verdict}."
-GRID = (
-    "{density}, {loss}, alpha = {alpha:g}: the lower mean energy distance in {lower} of {n} settings, at "
-    "worst {worst:.2f}; plain at worst {plain:.2f}."
-)
 # Energy distance after 4,000 generator steps, one seed: plain, mixup with alpha 0.2.
 PROTOTYPE = {"ring": (1.96, 0.19), "grid": (0.52, 0.23)}
 STEP, STACK = "step of MixupGAN ÷ loop by hand", "five seeds as one stack ÷ five fits in turn"
 STEP_TARGET, STACK_TARGET = 1.05, 0.6
 SETTING = ("part", "dataset", "generator_loss", "lr", "width", "iteration")
-FRESH, COLORS = "#b5b5b5", ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+FRESH = BASELINES[1]
 LIMIT = 2.4
-N_FRESH = 1000
+N_FRESH = 500
+PAPER_STEPS = 20_000
 
 
 def summarise(records: Sequence[Row]) -> list[dict[str, Any]]:
@@ -226,70 +224,55 @@ def _format_times(rows: Sequence[Row]) -> list[dict[str, str]]:
     return cells
 
 
-def describe_finding(summary: Sequence[Row]) -> str:
-    """Return a claim for each density of the last samples, then one for each alpha of the grid."""
-    claims = [
-        _fill(
-            LAST,
-            mixup,
-            mixup=mixup["energy"],
-            plain=plain["energy"],
-            verdict=judge_difference(mixup, "energy_diff"),
+def compare_last(document: Row) -> list[Comparison]:
+    """Return the energy distance of the last samples drawn, mixup less plain, for each density."""
+    loss = document["config"]["generator_losses"][0]
+    return [
+        Comparison(
+            f"{DENSITIES[mixup['dataset']].title}, alpha {mixup['alpha']:g}",
+            f"{plain['energy']:.2f} → {mixup['energy']:.2f}",
+            read_interval(mixup, "energy_diff"),
         )
-        for mixup, plain in _pair_with_plain(_select_last(summary))
+        for mixup, plain in _pair_with_plain(_select_last(document["summary"]))
+        if mixup["generator_loss"] == loss
     ]
-    grid = group_records(_select(summary, "grid"), "dataset", "generator_loss", "alpha")
-    worst = {key: max(row["energy"] for row in rows) for key, rows in grid.items()}
-    claims += [
-        _fill(
-            GRID,
-            rows[0],
-            lower=sum(row["energy_diff"] < 0 for row in rows),
-            n=len(rows),
-            worst=worst[key],
-            plain=worst[(*key[:2], 0.0)],
-        )
-        for key, rows in grid.items()
-        if rows[0]["alpha"]
-    ]
-    return "\n".join(claims)
 
 
-def _fill(template: str, row: Row, **values: object) -> str:
-    density, loss = DENSITIES[row["dataset"]].title, row["generator_loss"]
-    return template.format(density=density, loss=loss, alpha=row["alpha"], **values)
-
-
-def draw_samples(pictures: Sequence[Mapping[str, Any]]) -> bytes:
-    """Draw the samples of the first seed over points of the density: a column a snapshot, a row a GAN."""
+def draw_samples(document: Row) -> Figure:
+    """Draw the samples of the first seed over points of the density: a column a GAN, a row a snapshot."""
+    pictures = document["draw_from"]
     order = list(dict.fromkeys(picture["dataset"] for picture in pictures))
     pictures = sorted(pictures, key=lambda picture: (order.index(picture["dataset"]), picture["alpha"]))
-    alphas = sorted({picture["alpha"] for picture in pictures})
     steps = sorted({int(step) for picture in pictures for step in picture["samples"]})
-    figure = make_figure(0.8 + 8.4 / len(steps) * len(pictures))
-    axes = figure.subplots(len(pictures), len(steps), squeeze=False, sharex=True, sharey=True)
-    for line, picture in zip(axes, pictures, strict=True):
+    figure = make_figure(1.0 + (0.25 + 6.6 / len(pictures)) * len(steps))
+    axes = figure.subplots(len(steps), len(pictures), squeeze=False, sharex=True, sharey=True)
+    for column, picture in zip(axes.T, pictures, strict=True):
         fresh = DENSITIES[picture["dataset"]].draw(N_FRESH, np.random.default_rng(0))
-        color = COLORS[alphas.index(picture["alpha"]) % len(COLORS)]
-        for ax, step in zip(line, steps, strict=True):
-            _draw_panel(ax, fresh, np.array(picture["samples"][str(step)]), color)
-        line[0].set_ylabel(f"{DENSITIES[picture['dataset']].title}\n{_name_gan(picture['alpha'])}")
-    for ax, step in zip(axes[0], steps, strict=True):
-        ax.set_title(f"{step:,} {'step' if step == 1 else 'steps'}", fontsize="medium")
-    figure.suptitle("Samples of one seed by generator steps; grey: fresh points of the density")
-    figure.supxlabel("first coordinate", fontsize="medium")
-    figure.supylabel("second coordinate", fontsize="medium")
-    return render_png(figure)
+        for ax, step in zip(column, steps, strict=True):
+            _draw_panel(
+                ax, fresh, np.array(picture["samples"][str(step)]), MIXUP if picture["alpha"] else ERM
+            )
+        name = f"mixup {picture['alpha']:g}" if picture["alpha"] else "plain"
+        column[0].set_title(f"{DENSITIES[picture['dataset']].title},\n{name}")
+    for ax, step in zip(axes[:, 0], steps, strict=True):
+        ax.set_ylabel(f"{step:,} {'step' if step == 1 else 'steps'}")
+    figure.suptitle(
+        f"Samples of one seed after so many generator steps; the paper's last are after {PAPER_STEPS:,}"
+    )
+    figure.legend(handles=_make_legend(), loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def _make_legend() -> list[Line2D]:
+    colors = {"the density": FRESH, "plain GAN": ERM, "mixup GAN and its alpha": MIXUP}
+    return [Line2D([], [], linestyle="", marker="o", color=colors[name], label=name) for name in colors]
 
 
 def _draw_panel(ax: Axes, fresh: np.ndarray, samples: np.ndarray, color: str) -> None:
     """Draw points with the same limits in each panel; say how many samples lie outside."""
-    ax.scatter(fresh[:, 0], fresh[:, 1], s=5, color=FRESH, linewidths=0, rasterized=True)
-    ax.scatter(samples[:, 0], samples[:, 1], s=2, color=color, linewidths=0, rasterized=True)
+    for points, size, shade in ((fresh, 3.5, FRESH), (samples, 1.5, color)):
+        ax.scatter(points[:, 0], points[:, 1], s=size, color=shade, linewidths=0, rasterized=True)
     ax.set(xlim=(-LIMIT, LIMIT), ylim=(-LIMIT, LIMIT), xticks=(-2, 0, 2), yticks=(-2, 0, 2), aspect="equal")
-    ax.tick_params(labelsize="x-small", length=2)
     outside = float((~(np.abs(samples) <= LIMIT).all(axis=1)).mean())
     if outside >= 0.01:
-        box = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 1.5}
-        text = f"{outside:.0%} outside"
-        ax.text(0.03, 0.04, text, transform=ax.transAxes, fontsize="x-small", bbox=box)
+        ax.set_xlabel(f"{outside:.0%} outside")

@@ -22,7 +22,7 @@ from typing import Annotated, Any
 
 from benchmarks.gpu.campaign import DONE, Step, launch, list_pending, pack, run_steps
 from benchmarks.gpu.steps import FULL_PRESETS, Setting, read_partial
-from benchmarks.gpu.targets import describe_finding, describe_targets, draw, summarise, tabulate
+from benchmarks.gpu.targets import describe_targets, draw, summarise, tabulate
 from benchmarks.harness.command import BaseConfig, Command, UserError
 from benchmarks.harness.experiment import conclude, make_stem, name_run
 from benchmarks.harness.journal import Journal
@@ -50,7 +50,7 @@ STEPS = (
     Step("corrupted", 6 * HOUR, goes_on=True),
     Step("speech", 6 * HOUR, goes_on=True),
 )
-SUFFIXES = (".json", ".csv", ".png")
+SUFFIXES = (".json", ".csv", ".png", ".svg")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +114,6 @@ def run(config: Config) -> int:
         records,
         protocol=describe_protocol(config),
         summarise=summarise,
-        describe_finding=describe_finding,
-        draw=draw,
     )
     print(f"Logs: {folder}\nPacked: {pack(folder)}")
     return status
@@ -194,5 +192,6 @@ COMMAND = Command(
     more_seeds="A step that has ended is not run again; --only NAME runs it anew.",
     run=run,
     tabulate=tabulate,
+    draw=draw,
     note=_write_note(describe_targets()),
 )

@@ -3,14 +3,17 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.harness.figures import BETTER, WORSE, make_figure, render_png, tidy
-from benchmarks.harness.time_ratios import NOT_RUN, Line, summarise_lines
+from matplotlib.figure import Figure
 
-__all__ = ["LINES", "describe_finding", "describe_targets", "draw", "summarise", "tabulate"]
+from benchmarks.harness.figures import make_figure
+from benchmarks.harness.time_ratios import NOT_RUN, Line, draw_ratios, make_ratio_legend, summarise_lines
+
+__all__ = ["LINES", "describe_targets", "draw", "summarise", "tabulate"]
 
 Records = Sequence[Mapping[str, Any]]
 # Labels that begin so cannot be measured on a CPU.
 GPU = "GPU: "
+TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 1, 1.25, 2, 5, 10, 20, 50, 100)
 MAX_ERM_ERROR, MIN_ERM_ERROR = 5.6, 5.0
 
 
@@ -101,33 +104,26 @@ def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
     return {"Targets": [_format_row(row) for row in document["summary"]], "Steps": steps}
 
 
-def describe_finding(summary: Records) -> str:
-    """Return one sentence that counts the targets reached and names those missed."""
-    measured = [row for row in summary if row["met"] != NOT_RUN]
-    missed = [
-        f"{row['label']}, {row['case']} ({row['ratio']:.3g})" for row in measured if row["met"] == "missed"
-    ]
-    counted = f"{len(measured) - len(missed)} of {len(summary)} targets are reached"
-    counted += f", {len(summary) - len(measured)} not run"
-    return f"{counted}; missed: {'; '.join(missed)}." if missed else f"{counted}."
-
-
-def draw(summary: Records) -> bytes:
+def draw(document: Mapping[str, Any]) -> Figure:
     """Draw each figure over its target, so that left of 1 is reached."""
-    rows = [row for row in summary if row["ratio"] and row["target"]]
-    figure = make_figure(1.4 + 0.3 * max(1, len(rows)))
+    rows = [row for row in document["summary"] if row["ratio"] and row["target"]]
+    names = ["{what}, {case}, {target}".format(**_format_target(row)) for row in rows]
+    figure = make_figure(1.3 + 0.25 * max(1, len(rows)))
     ax = figure.subplots()
-    for place, row in enumerate(rows):
-        ends = [abs(row[name]) / row["target"] for name in ("low", "ratio", "high")]
-        low, middle, high = [1 / end if row["at_least"] else end for end in ends]
-        color = WORSE if row["met"] == "missed" else BETTER
-        ax.plot([low, high], [place, place], color=color, linewidth=2.2, solid_capstyle="butt")
-        ax.plot(middle, place, "o", color=color, markersize=6)
-    ax.axvline(1, color="black", linewidth=0.8)
+    draw_ratios(ax, list(map(_divide_by_target, rows)), names)
     ax.set_xscale("log")
-    ax.set_yticks(range(len(rows)), [f"{row['label'].removeprefix(GPU)}, {row['case']}" for row in rows])
-    ax.set_ylim(max(1, len(rows)) - 0.4, -0.6)
-    ax.set_xlabel("figure over target, or target over figure where more is better")
-    tidy(ax, "x")
-    figure.suptitle("Figures on this device beside their targets (left of 1: reached)")
-    return render_png(figure)
+    left, right = ax.get_xlim()
+    ticks = [tick for tick in TICKS if left <= tick <= right]
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.set_xticks([], minor=True)
+    ax.set_xlabel("figure ÷ target,\nor target ÷ figure where more is better")
+    figure.suptitle(f"Figures on {document['device']['kind']} beside their targets: left of 1 is reached")
+    figure.legend(handles=make_ratio_legend(), loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def _divide_by_target(row: Mapping[str, Any]) -> dict[str, Any]:
+    shares = {name: abs(row[name]) / row["target"] for name in ("low", "ratio", "high")}
+    if row["at_least"]:
+        shares = {name: 1 / share for name, share in shares.items()}
+    return {**shares, "met": row["met"], "target": 1.0}

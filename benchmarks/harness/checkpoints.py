@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from benchmarks.harness.command import BaseConfig, UserError
-from benchmarks.harness.experiment import find_paths, name_run
+from benchmarks.harness.experiment import find_paths, find_shared, name_run
 from benchmarks.harness.journal import Journal
 from benchmarks.harness.results import write_bytes
 from sk_mixup import MixupClassifier
@@ -67,7 +67,7 @@ def open_checkpoints(
     if models is not None:
         facts["models"] = str(models.resolve())
     folder = name_run(stem, config, **facts)
-    return CheckpointedJournal(folder=folder, **find_paths(folder))
+    return CheckpointedJournal(folder=folder, **find_paths(folder), shared=find_shared(folder, config))
 
 
 def train_in_pieces(

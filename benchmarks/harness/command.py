@@ -1,14 +1,19 @@
-"""What a benchmark command is: its facts, its configuration, its presets, its run."""
+"""What a benchmark command is: its facts, its configuration, its presets, its run, its tables and figure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
+import math
 from pathlib import Path
 import tempfile
+import time
 from typing import Annotated, Any, Literal
 
 import torch
 import tyro
 
+from benchmarks.harness.claims import Claim
+from benchmarks.harness.figures import Draw
 from benchmarks.harness.rules import UserError, Within, check_rules
 
 __all__ = ["PRESET_NAMES", "BaseConfig", "Command", "UserError", "check_folder", "is_seeds"]
@@ -78,6 +83,9 @@ class BaseConfig:
     n_jobs: int = -1
     """Processes; -1 uses every core. Results do not depend on it."""
 
+    minutes: Annotated[float | None, Within(0)] = None
+    """Begin nothing after so many minutes; the same command goes on. None goes on to the end."""
+
     device: str = "cpu"
     """Torch device of the nets, such as cpu, cuda or mps."""
 
@@ -92,6 +100,11 @@ class BaseConfig:
     def reads_files(self) -> bool:
         """Return whether ``data_dir`` and ``download`` are used."""
         return True
+
+    @cached_property
+    def end(self) -> float:
+        """When the monotonic clock has gone on by ``minutes``, from the first question on."""
+        return math.inf if self.minutes is None else time.monotonic() + 60 * self.minutes
 
     def list_seeds(self) -> tuple[int, ...]:
         """Return every number of seeds."""
@@ -126,6 +139,8 @@ class Command:
     run: Callable[[Any], int]  # ``run(config)`` does the work and returns the exit status
     # ``tabulate(document)`` turns a result into tables: heading to rows, title to text
     tabulate: Callable[[Mapping[str, Any]], dict[str, list[dict[str, str]]]] | None = None
+    draw: Draw | None = None  # ``draw(document)`` returns the figure of a result
+    claims: Sequence[Claim] = ()  # What the paper says that a result is set beside
     note: str = ""  # What a reader of the results should know beside the claim; for the report
     # Place in the list of commands and in the report; commands of one place are sorted by name
     order: int = 100

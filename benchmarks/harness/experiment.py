@@ -5,13 +5,17 @@ from pathlib import Path
 import textwrap
 from typing import Any, Protocol, TypeVar
 
+from benchmarks.harness.claims import format_claim
 from benchmarks.harness.command import BaseConfig, Command, is_seeds
+from benchmarks.harness.figures import render
 from benchmarks.harness.journal import Journal, hash_identity
 from benchmarks.harness.paired_differences import fill_columns
 from benchmarks.harness.results import (
+    NUMERICS,
     describe_config,
     find_device_kind,
     find_versions,
+    format_table,
     format_tables,
     make_document,
     pack_records,
@@ -23,6 +27,7 @@ __all__ = [
     "KEPT",
     "conclude",
     "find_paths",
+    "find_shared",
     "list_records",
     "make_stem",
     "name_run",
@@ -48,6 +53,8 @@ Rows = list[dict[str, Any]]
 LINE_WIDTH = 100
 # A folder in that of the results: the journals of runs that have ended.
 KEPT = "finished"
+# The same, for the journals of recorded runs that have not.
+UNFINISHED = "unfinished"
 
 
 def run_experiment(
@@ -58,19 +65,18 @@ def run_experiment(
     worker: Worker,
     make_tasks: Callable[[list[T]], Tasks],
     summarise: Callable[[Records], Rows],
-    describe_finding: Callable[[Rows], str],
-    draw: Callable[[Rows], bytes],
     protocol: str,
     load: Callable[..., list[T]],
     join: Join | None = None,
+    draw_from: Callable[[], Any] = lambda: None,
 ) -> int:
     """Load the tables, measure what is missing, write the results and print them; return 0.
 
     ``load(names, data_dir=..., download=...)`` gives the tables, `names` empty for all at hand. `make_tasks`
     gives their tasks: each key names its repeat, on whose number alone, with the options but those of seeds,
     its record depends. `worker` makes a record, or a dict whose ``records`` holds several, from the arguments
-    of a task; for `join` see :func:`benchmarks.harness.runner.run_tasks`. `summarise`, `describe_finding` and
-    `draw` turn records into flat rows, and rows into sentences and into a PNG.
+    of a task; for `join` see :func:`benchmarks.harness.runner.run_tasks`. `summarise` turns records into flat
+    rows; for `draw_from` see :func:`conclude`.
     """
     config.check_device()
     tables = load(names, data_dir=config.data_dir, download=config.download)
@@ -80,7 +86,9 @@ def run_experiment(
     journal = open_journal(stem, config, data={entry["dataset"]: entry["sha256"] for entry in data})
     # The largest first, so that no core is left alone with a long task at the end.
     tasks = make_tasks(sorted(tables, key=lambda table: -table.size))
-    groups = run_tasks(worker, tasks, journal, n_jobs=config.n_jobs, label=command.name, join=join)
+    groups = run_tasks(
+        worker, tasks, journal, n_jobs=config.n_jobs, label=command.name, join=join, until=config.end
+    )
     records = sorted(list_records(groups), key=lambda record: places[record["dataset"]])
     return conclude(
         command,
@@ -91,8 +99,7 @@ def run_experiment(
         data=data,
         protocol=protocol,
         summarise=summarise,
-        describe_finding=describe_finding,
-        draw=draw,
+        draw_from=draw_from,
     )
 
 
@@ -109,29 +116,32 @@ def conclude(
     records: Records,
     *,
     summarise: Callable[[Records], Rows],
-    describe_finding: Callable[[Rows], str],
-    draw: Callable[[Rows], bytes],
     protocol: str,
     data: list[dict[str, Any]] | None = None,
+    draw_from: Callable[[], Any] = lambda: None,
     is_complete: bool = True,
 ) -> int:
-    """Write the results, put the journal away, print protocol, tables, files and finding; return 0.
+    """Write the results, put the journal away, print protocol, tables and files; return 0.
 
+    ``draw_from()`` is what the command's figure needs beside the summary, ready for JSON; None for nothing.
     Where the records are not complete, the journal stays for a run that goes on from it.
     """
-    summary = summarise(records)
+    assert command.draw is not None, "every benchmark has one"
+    shown = draw_from()
     document = make_document(
         command.name,
         config,
         **({} if data is None else {"data": data}),
         protocol=protocol,
-        finding=describe_finding(summary),
-        summary=summary,
+        **({} if shown is None else {"draw_from": shown}),
+        summary=summarise(records),
         records=pack_records(records),
     )
-    paths = write_results(stem, config.out, document, draw(summary))
+    paths = write_results(stem, config.out, document, render(command.draw, document))
     if is_complete:
         journal.finish()
+    else:
+        journal.share()
     print_outcome(command, document, paths)
     return 0
 
@@ -149,7 +159,8 @@ def name_run(stem: str, config: BaseConfig, *, seeds: Sequence[int] = (), **fact
     `seeds` are the numbers of seeds, if not those of the configuration.
     """
     options = {name: value for name, value in describe_config(config).items() if not is_seeds(name)}
-    digest = hash_identity({"config": options, "versions": find_versions(), **facts})
+    identity = {"config": options, "versions": find_versions(), "numerics": NUMERICS, **facts}
+    digest = hash_identity(identity)
     numbers = "-".join(map(str, seeds or config.list_seeds()))
     return (config.work or config.out) / f"{stem}.{digest}.{numbers}"
 
@@ -161,9 +172,15 @@ def open_journal(stem: str, config: BaseConfig, *, by_repeat: bool = True, **fac
     there are: then a run with more seeds goes on from it.
     """
     if by_repeat:
-        return Journal(**find_paths(name_run(stem, config, **facts)))
+        run = name_run(stem, config, **facts)
+        return Journal(**find_paths(run), shared=find_shared(run, config))
     run = name_run(stem, config, **facts, n_seeds=config.n_seeds)
     return Journal(find_paths(run)["path"])
+
+
+def find_shared(run: Path, config: BaseConfig) -> Path | None:
+    """Return the file from which a recorded run goes on in another clone; other runs have none."""
+    return config.out / UNFINISHED / f"{run.name}.jsonl" if config.record else None
 
 
 def find_paths(run: Path) -> dict[str, Any]:
@@ -186,10 +203,11 @@ def _has_more(own: str, other: str) -> bool:
 
 
 def print_outcome(command: Command, document: dict[str, Any], paths: dict[str, Path]) -> None:
-    """Print protocol, tables, files and finding."""
+    """Print protocol, tables, what becomes of the paper's claims, and files."""
     assert command.tabulate is not None, "every benchmark has one"
     protocol = textwrap.fill(document["protocol"], LINE_WIDTH)
     print(f"\n{protocol}\n\n{format_tables(command.tabulate(document))}\n")
-    print(f"Plot: {paths['png']}\nResults: {paths['json']}, {paths['csv'].name}\n")
-    for claim in document["finding"].splitlines():
-        print(textwrap.fill(claim, LINE_WIDTH))
+    verdicts = [format_claim(claim, claim.compare(document)) for claim in command.claims]
+    if verdicts:
+        print(f"{format_table(verdicts)}\n")
+    print(f"Figure: {paths['png']}, {paths['svg'].name}\nResults: {paths['json']}, {paths['csv'].name}")

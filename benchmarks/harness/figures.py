@@ -1,9 +1,10 @@
-"""Figures of the results, drawn without a display."""
+"""Figures of the results, drawn without a display: one palette by meaning, one size of text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import io
 from typing import Any, Literal
 
+import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, FigureBase
@@ -13,35 +14,71 @@ from benchmarks.harness.intervals import Interval
 from benchmarks.harness.paired_differences import read_interval
 
 __all__ = [
+    "BASELINES",
     "BETTER",
+    "ERM",
     "EVEN",
+    "MIXUP",
+    "PAPER",
+    "VICINITIES",
     "WORSE",
+    "Draw",
     "add_legend",
     "draw_column",
     "draw_intervals",
+    "list_shades",
     "make_figure",
     "make_grid",
     "make_legend",
     "pick_color",
-    "render_png",
+    "render",
     "tidy",
 ]
 
-BETTER, WORSE, EVEN = "#1b6ca8", "#c8553d", "#7a7a7a"
+Draw = Callable[[Mapping[str, Any]], Figure]
+
+# Okabe and Ito's colours, which the colour-blind can tell apart, by what they stand for in every figure.
+ERM, MIXUP, PAPER = "#6b6b6b", "#0072B2", "#000000"
+VICINITIES = ("#009E73", "#CC79A7", "#56B4E9", "#117733", "#882255")
+BASELINES = ("#D55E00", "#E69F00", "#A65628", "#B8860B")
+# Of a difference, where it is clear.
+BETTER, WORSE, EVEN = MIXUP, BASELINES[0], "#9a9a9a"
+
+WIDTH = 7.5  # Inches, that of a column of text, so that text is read in the size given here
+STYLE: Any = {
+    "axes.labelsize": 8.5,
+    "axes.titlesize": 9,
+    "figure.titlesize": 9.5,
+    "font.size": 8.5,
+    "legend.fontsize": 8,
+    "svg.hashsalt": "sk_mixup",
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+}
+FORMATS: dict[str, dict[str, Any]] = {
+    "png": {"dpi": 200, "metadata": {"Software": None}},
+    "svg": {"dpi": 200, "metadata": {"Date": None, "Creator": None}},
+}
 
 
 def make_figure(height: float) -> Figure:
     """Return an empty figure of a report's width; its height is in inches."""
-    figure = Figure(figsize=(9, height), layout="constrained")
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def list_shades(n_shades: int) -> list[Any]:
+    """Return colours for values in order, dark for the first: shares, sizes, values of alpha."""
+    step = 0.85 / max(n_shades - 1, 1)
+    return [matplotlib.colormaps["viridis"](step * place) for place in range(n_shades)]
 
 
 def make_grid(n_panels: int, n_columns: int) -> tuple[Figure, list[Axes]]:
     """Return a figure of square panels in lines of at most `n_columns`; places left over stay empty."""
     n_columns = min(n_columns, n_panels)
     n_lines = -(-n_panels // n_columns)
-    figure = make_figure(0.9 + 3.4 * n_lines if n_panels > 1 else 4.6)
+    figure = make_figure(0.8 + 2.9 * n_lines if n_panels > 1 else 3.9)
     axes = figure.subplots(n_lines, n_columns, squeeze=False).ravel()
     for ax in axes[n_panels:]:
         ax.set_visible(False)
@@ -55,11 +92,16 @@ def add_legend(figure: FigureBase, ax: Axes, n_columns: int | None = None, **opt
     figure.legend(handles, labels, loc="outside lower center", ncols=ncols, frameon=False, **options)
 
 
-def render_png(figure: Figure) -> bytes:
-    """Return a figure as PNG, the same bytes for the same figure."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-    return buffer.getvalue()
+def render(draw: Draw, document: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return the figure of a result by suffix, the same bytes for the same result."""
+    contents = {}
+    with matplotlib.rc_context(STYLE):
+        figure = draw(document)
+        for suffix, options in FORMATS.items():
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=suffix, **options)
+            contents[suffix] = buffer.getvalue()
+    return contents
 
 
 def tidy(ax: Axes, axis: Literal["both", "x", "y"] = "both") -> None:
@@ -79,28 +121,33 @@ def draw_intervals(ax: Axes, intervals: Sequence[Interval], colors: Sequence[str
     ax.axvline(0, color="black", linewidth=0.8)
     for place, (interval, color) in enumerate(zip(intervals, colors, strict=True)):
         ends = [interval.low, interval.high]
-        ax.plot(ends, [place, place], color=color, linewidth=2.2, solid_capstyle="butt")
-        ax.plot(interval.mean, place, "o", color=color, markersize=6)
+        ax.plot(ends, [place, place], color=color, linewidth=2, solid_capstyle="butt")
+        ax.plot(interval.mean, place, "o", color=color, markersize=5)
     ax.set_ylim(len(intervals) - 0.4, -0.6)
     tidy(ax, "x")
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
 
 
-def draw_column(rows: Sequence[Mapping[str, Any]], name: str, label: str) -> bytes:
-    """Return a PNG of one difference of a summary's rows, with the column `label` beside."""
-    figure = make_figure(1.0 + 0.3 * len(rows))
-    ax = figure.subplots()
-    intervals = [read_interval(row, name) for row in rows]
-    draw_intervals(ax, intervals, [pick_color(interval) for interval in intervals])
-    ax.set_yticks(range(len(rows)), [str(row[label]) for row in rows])
-    ax.set_xlabel(name)
-    return render_png(figure)
+def draw_column(name: str, label: str) -> Draw:
+    """Return what draws one difference of a summary's rows, with the column `label` beside."""
+
+    def draw(document: Mapping[str, Any]) -> Figure:
+        rows = document["summary"]
+        figure = make_figure(0.9 + 0.25 * len(rows))
+        ax = figure.subplots()
+        intervals = [read_interval(row, name) for row in rows]
+        draw_intervals(ax, intervals, [pick_color(interval) for interval in intervals])
+        ax.set_yticks(range(len(rows)), [str(row[label]) for row in rows])
+        ax.set_xlabel(name)
+        return figure
+
+    return draw
 
 
 def make_legend(better: str, worse: str) -> list[Line2D]:
     """Return the legend's lines for :func:`pick_color`."""
     colors = {better: BETTER, "no clear difference": EVEN, worse: WORSE}
     return [
-        Line2D([], [], color=color, marker="o", linewidth=2.2, label=label) for label, color in colors.items()
+        Line2D([], [], color=color, marker="o", linewidth=2, label=label) for label, color in colors.items()
     ]

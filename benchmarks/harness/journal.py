@@ -26,17 +26,34 @@ class Journal:
     """Records on disk, one JSON line each, safe against a kill in mid-line.
 
     When the run has ended the file becomes `kept`, which may be itself, or is deleted; `earlier` are such
-    files of runs that this one goes on from, and replaces.
+    files of runs that this one goes on from, and replaces. `shared` is a file that can be taken to another
+    machine, where the run goes on.
     """
 
-    def __init__(self, path: Path, *, kept: Path | None = None, earlier: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        kept: Path | None = None,
+        earlier: Sequence[Path] = (),
+        shared: Path | None = None,
+    ) -> None:
         self.path = path
         self.kept = kept
         self.earlier = earlier
+        self.shared = shared
 
     def read(self) -> dict[str, Record]:
         """Return the records by key; a line cut short or damaged is left out."""
-        return {key: record for path in (*self.earlier, self.path) for key, record in _read(path).items()}
+        taken = () if self.shared is None else (self.shared,)
+        paths = (*taken, *self.earlier, self.path)
+        return {key: record for path in paths for key, record in _read(path).items()}
+
+    def share(self) -> Path | None:
+        """Write all records to the file that another machine may go on from, and return it."""
+        if self.shared is not None:
+            write_bytes(self.shared, self._dump_all())
+        return self.shared
 
     def append(self, key: str, record: Mapping[str, Any]) -> None:
         """Add one record, anything JSON can hold, and wait until it is on the disk."""
@@ -51,11 +68,16 @@ class Journal:
     def finish(self) -> None:
         """Put the records away for a run with more seeds, and delete the file."""
         if self.kept is not None:
-            write_bytes(self.kept, "\n".join(_dump(*item) for item in self.read().items()).encode())
+            write_bytes(self.kept, self._dump_all())
             for path in self.earlier:
                 path.unlink(missing_ok=True)
         if self.kept != self.path:
             self.path.unlink(missing_ok=True)
+        if self.shared is not None:
+            self.shared.unlink(missing_ok=True)
+
+    def _dump_all(self) -> bytes:
+        return "".join(f"{_dump(*item)}\n" for item in self.read().items()).encode()
 
 
 def _dump(key: str, record: Mapping[str, Any]) -> str:

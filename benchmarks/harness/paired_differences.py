@@ -10,18 +10,15 @@ from numpy.typing import NDArray
 from benchmarks.harness.intervals import Interval, compute_ratio_interval, compute_t_interval, count_wins
 
 __all__ = [
-    "VERDICTS",
     "MakeInterval",
     "Metric",
     "compare_pairs",
     "count_signs",
-    "fill_claim",
     "fill_columns",
     "flatten_interval",
     "format_difference",
     "format_mean",
     "group_records",
-    "judge_difference",
     "read_interval",
     "summarise_pairs",
 ]
@@ -29,7 +26,6 @@ __all__ = [
 Row = Mapping[str, Any]
 Values = NDArray[np.float64]
 MakeInterval = Callable[[Values], Interval]
-VERDICTS = {-1: "clearly lower", 0: "not clearly different", 1: "clearly higher"}
 
 
 def _subtract(values: Values, base: Values, interval: MakeInterval) -> Interval:
@@ -149,29 +145,10 @@ def count_signs(rows: Sequence[Row], name: str) -> tuple[int, int]:
     return signs.count(-1), signs.count(1)
 
 
-def judge_difference(row: Row, name: str) -> str:
-    """Return a difference in words; it is clear where its 95 % interval excludes 0."""
-    return VERDICTS[read_interval(row, name).find_sign()]
-
-
 def fill_columns(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Return rows that all have the same columns; what a row lacks is None."""
     columns = dict.fromkeys(name for row in rows for name in row)
     return [{**dict.fromkeys(columns), **row} for row in rows]
-
-
-def fill_claim(template: str, rows: Sequence[Row], name: str, **values: object) -> str:
-    """Return a claim, its template of one line filled with the counts of a difference's signs.
-
-    Examples
-    --------
-    >>> from benchmarks.harness.paired_differences import fill_claim
-    >>> rows = [{"error_diff": -1.0, "error_diff_low": -1.5, "error_diff_high": -0.5}]
-    >>> fill_claim("{who}: lower on {lower}, higher on {higher} of {n}.", rows, "error_diff", who="mixup")
-    'mixup: lower on 1, higher on 0 of 1.'
-    """
-    lower, higher = count_signs(rows, name)
-    return template.format(lower=lower, higher=higher, n=len(rows), **values)
 
 
 def format_mean(row: Row, name: str, digits: int) -> str:

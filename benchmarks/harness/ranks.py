@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from benchmarks.harness.figures import BETTER
+from benchmarks.harness.figures import EVEN
 
 __all__ = ["Ranking", "draw_critical_difference", "find_cliques", "rank_methods"]
 
@@ -65,7 +65,7 @@ def draw_critical_difference(ax: Axes, names: Sequence[str], ranking: Ranking) -
     order, n_methods = np.argsort(ranking.ranks, kind="stable"), len(names)
     ranks, half = ranking.ranks[order], (n_methods + 1) // 2
     cliques = find_cliques(ranks.tolist(), ranking.critical)
-    top = 0.6 + 0.3 * len(cliques)
+    top = 0.6 + 0.5 * len(cliques)
     for place, (rank, method) in enumerate(zip(ranks, order, strict=True)):
         is_left = place < half
         depth = top + (place if is_left else n_methods - 1 - place)
@@ -74,9 +74,9 @@ def draw_critical_difference(ax: Axes, names: Sequence[str], ranking: Ranking) -
         label = f" {names[method]}  {rank:.2f} "
         ax.text(end, depth, label, ha="right" if is_left else "left", va="center", fontsize=8)
     for line, (first, last) in enumerate(cliques):
-        height = 0.4 + 0.3 * line
+        height = 0.5 + 0.5 * line
         ends = [ranks[first] - 0.05, ranks[last] + 0.05]
-        ax.plot(ends, [height, height], color=BETTER, linewidth=3, solid_capstyle="butt")
+        ax.plot(ends, [height, height], color=EVEN, linewidth=3, solid_capstyle="butt")
     ax.plot([1, 1 + ranking.critical], [-1.6, -1.6], color="black", linewidth=1.6)
     ax.text(1, -2.0, f"critical difference {ranking.critical:.2f}", fontsize=8)
     ax.set(xlim=(1 - 0.55 * n_methods, n_methods * 1.55), ylim=(top + half, -2.8), yticks=[])
@@ -84,4 +84,4 @@ def draw_critical_difference(ax: Axes, names: Sequence[str], ranking: Ranking) -
     ax.plot([1, n_methods], [0, 0], color="black", linewidth=0.8)
     ax.set_xticks([])
     for tick in range(1, n_methods + 1):
-        ax.text(tick, -0.25, str(tick), ha="center", fontsize=7)
+        ax.text(tick, -0.25, str(tick), ha="center", fontsize=8)

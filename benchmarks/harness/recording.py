@@ -1,10 +1,9 @@
 """What must hold before a run may write into the results of the tree."""
 
 from pathlib import Path
-import subprocess
 
 from benchmarks.harness.command import OUT, BaseConfig, UserError
-from benchmarks.harness.results import describe_config
+from benchmarks.harness.results import describe_config, run_git
 from benchmarks.harness.rules import name_option
 
 __all__ = ["check_recording"]
@@ -38,21 +37,10 @@ def _check_values(config: BaseConfig, preset: BaseConfig) -> None:
 
 def _check_tree(root: Path) -> None:
     rule = "--record must be run from a git checkout without changes"
-    top = _run_git(root, "rev-parse", "--show-toplevel")
+    top = run_git(root, "rev-parse", "--show-toplevel")
     if top is None or Path(top.strip()).resolve() != root.resolve():
         raise UserError(f"{rule}; got '{root}', which is not a checkout. Clone the repository.")
-    changed = [line[3:] for line in (_run_git(root, "status", "--porcelain") or "").splitlines()]
+    changed = [line[3:] for line in (run_git(root, "status", "--porcelain") or "").splitlines()]
     if changed:
         more = f" and {len(changed) - N_NAMED} more" if len(changed) > N_NAMED else ""
         raise UserError(f"{rule}; got {', '.join(changed[:N_NAMED])}{more}. Commit or stash them.")
-
-
-def _run_git(root: Path, *arguments: str) -> str | None:
-    """Return what git says, or None where it fails or is missing."""
-    try:
-        run = subprocess.run(
-            ["git", "-C", root, *arguments], capture_output=True, text=True, check=True, encoding="utf-8"
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return run.stdout

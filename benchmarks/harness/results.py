@@ -10,16 +10,18 @@ import json
 import os
 from pathlib import Path
 import platform
+import subprocess
 import tempfile
 from typing import Any
 
 import joblib
 import torch
 
-from benchmarks.harness.command import EXECUTION_FIELDS, BaseConfig
+from benchmarks.harness.command import EXECUTION_FIELDS, ROOT, BaseConfig
 import sk_mixup
 
 __all__ = [
+    "NUMERICS",
     "describe_config",
     "describe_device",
     "find_device_kind",
@@ -28,12 +30,16 @@ __all__ = [
     "format_tables",
     "make_document",
     "pack_records",
+    "run_git",
     "unpack_records",
     "write_bytes",
     "write_results",
 ]
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "skorch")
+# Raise it when equal seeds no longer give equal figures: other draws, losses, schedules or defaults. Results
+# of another number are then to be recorded anew, which ``report --check`` asks for.
+NUMERICS = 1
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -57,6 +63,23 @@ def find_versions() -> dict[str, str]:
     """Return the versions of Python and of every library that computes."""
     libraries = {name: version(name) for name in PACKAGES}
     return {"python": platform.python_version(), **libraries, "sk_mixup": sk_mixup.__version__}
+
+
+def find_commit() -> str | None:
+    """Return the commit of the checkout that the benchmarks are run from; None where git says none."""
+    answer = run_git(ROOT, "rev-parse", "HEAD")
+    return None if answer is None else answer.strip()
+
+
+def run_git(root: Path, *arguments: str) -> str | None:
+    """Return what git says, or None where it fails or is missing."""
+    try:
+        run = subprocess.run(
+            ["git", "-C", root, *arguments], capture_output=True, text=True, check=True, encoding="utf-8"
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return run.stdout
 
 
 def describe_device(device: str) -> dict[str, Any]:
@@ -101,6 +124,8 @@ def make_document(command: str, config: BaseConfig, **parts: Any) -> dict[str, A
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "device": describe_device(config.device),
         "versions": find_versions(),
+        "numerics": NUMERICS,
+        "commit": find_commit() if config.record else None,
         "config": describe_config(config),
         **parts,
     }
@@ -117,12 +142,14 @@ def unpack_records(packed: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
     return [dict(zip(packed["columns"], row, strict=True)) for row in packed["rows"]]
 
 
-def write_results(stem: str, out: Path, document: Mapping[str, Any], figure: bytes) -> dict[str, Path]:
-    """Write ``stem.json``, ``stem.csv`` (the summary) and ``stem.png``, and return the paths by suffix."""
+def write_results(
+    stem: str, out: Path, document: Mapping[str, Any], figure: Mapping[str, bytes]
+) -> dict[str, Path]:
+    """Write ``stem.json``, ``stem.csv`` (the summary) and the figure, and return the paths by suffix."""
     contents = {
         "json": _dump_document(document).encode(),
         "csv": _dump_csv(document["summary"]).encode(),
-        "png": figure,
+        **figure,
     }
     paths = {suffix: out / f"{stem}.{suffix}" for suffix in contents}
     for suffix, content in contents.items():
@@ -131,14 +158,17 @@ def write_results(stem: str, out: Path, document: Mapping[str, Any], figure: byt
 
 
 def _dump_document(document: Mapping[str, Any]) -> str:
-    """Return JSON with one line for each summary row and each record."""
-    head = {key: value for key, value in document.items() if key not in {"summary", "records"}}
+    """Return JSON with one line for each summary row and each record, and one for what is drawn."""
+    long = {"draw_from", "summary", "records"}
+    head = {key: value for key, value in document.items() if key not in long}
+    shown = f' "draw_from": {json.dumps(document["draw_from"])},\n' if "draw_from" in document else ""
     summary = ",\n  ".join(json.dumps(row) for row in document["summary"])
     rows = ",\n  ".join(json.dumps(row) for row in document["records"]["rows"])
     columns = json.dumps(document["records"]["columns"])
     start = json.dumps(head, indent=1).removesuffix("\n}")
     return (
         f"{start},\n"
+        f"{shown}"
         f' "summary": [\n  {summary}\n ],\n'
         f' "records": {{"columns": {columns}, "rows": [\n  {rows}\n ]}}\n}}\n'
     )

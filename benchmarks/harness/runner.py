@@ -12,12 +12,16 @@ from tqdm import tqdm
 
 from benchmarks.harness.journal import Journal
 
-__all__ = ["Join", "Tasks", "Worker", "run_tasks"]
+__all__ = ["Join", "PostponedError", "Tasks", "Worker", "run_tasks"]
 
 Worker = Callable[..., Any]
 Tasks = Mapping[str, tuple[Any, ...]]
 Join = Callable[..., int]
 Call = tuple[list[str], tuple[Any, ...]]
+
+
+class PostponedError(Exception):
+    """Time is up before all tasks are done; the command line says so, and the same command goes on."""
 
 
 def run_tasks(
@@ -29,6 +33,7 @@ def run_tasks(
     label: str,
     join: Join | None = None,
     until: float = float("inf"),
+    is_partial: bool = False,
 ) -> list[dict[str, Any]]:
     """Return the record of every task, in their order; those that the journal holds are not done again.
 
@@ -40,8 +45,8 @@ def run_tasks(
     ``worker(*shared, repeats)`` then returns a dict whose lists have a ``repeat`` each, by which they
     are parted.
 
-    Once the monotonic clock has passed `until` no task is handed out any more, and those that were not have
-    no record.
+    Once the monotonic clock has passed `until` no task is handed out any more. Those that were not have no
+    record where `is_partial` allows that; else what there is is shared, and :class:`PostponedError` raised.
     """
     records = {key: record for key, record in journal.read().items() if key in tasks}
     pending = {key: arguments for key, arguments in tasks.items() if key not in records}
@@ -53,6 +58,10 @@ def run_tasks(
                 journal.append(key, record)
                 records[key] = record
                 bar.update()
+    if len(records) < len(tasks) and not is_partial:
+        shared = journal.share()
+        where = "" if shared is None else f" Commit '{shared}' to go on in another clone."
+        raise PostponedError(f"{len(records)} of {len(tasks)} are done; the same command goes on.{where}")
     return [records[key] for key in tasks if key in records]
 
 

@@ -1,24 +1,30 @@
-"""Ratios of times beside their targets: what ``speed`` and ``search`` print."""
+"""Ratios of times beside their targets: what ``speed`` and ``search`` print and draw."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 import numpy as np
 
+from benchmarks.harness.figures import BETTER, EVEN, WORSE, tidy
 from benchmarks.harness.interleaved_timing import compare_times
 
 __all__ = [
     "NOT_RUN",
     "Line",
-    "describe_finding",
+    "draw_ratios",
     "format_ratios",
     "format_timed_ratios",
     "format_times",
+    "make_ratio_legend",
     "summarise_lines",
 ]
 
 NOT_RUN = "not run"
+TARGET: dict[str, Any] = {"color": "black", "marker": "|", "markersize": 11, "markeredgewidth": 1.6}
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -140,15 +146,25 @@ def format_times(records: Records) -> list[dict[str, str]]:
     ]
 
 
-def describe_finding(summary: Records, digits: int = 2) -> str:
-    """Return one sentence that counts the targets met and names those missed."""
-    measured = [row for row in summary if row["met"] != NOT_RUN]
-    missed = [
-        f"{row['label']} on {row['case']} ({row['ratio']:.{digits}f})"
-        for row in measured
-        if row["met"] == "missed"
-    ]
-    n_stretch = sum(row["met"] == "stretch" for row in measured)
-    counted = f"{len(measured) - len(missed)} of {len(measured)} ratios measured meet their target"
-    counted += f", {n_stretch} of them the stretch target as well"
-    return f"{counted}; missed: {', '.join(missed)}." if missed else f"{counted}."
+def draw_ratios(ax: Axes, rows: Records, names: Sequence[str]) -> None:
+    """Draw ratios as dots with their quartiles, one below the other, each beside its target."""
+    for place, row in enumerate(rows):
+        color = WORSE if row["met"] == "missed" else BETTER
+        ends = [row["low"], row["high"]]
+        ax.plot(ends, [place, place], color=color, linewidth=2, solid_capstyle="butt")
+        ax.plot(row["ratio"], place, "o", color=color, markersize=5)
+        ax.plot(row["target"], place, **TARGET)
+    ax.axvline(1, color=EVEN, linewidth=0.8, zorder=1)
+    ax.set_yticks(range(len(rows)), names)
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    tidy(ax, "x")
+    ax.spines["left"].set_visible(False)
+    ax.tick_params(axis="y", length=0)
+
+
+def make_ratio_legend() -> list[Line2D]:
+    """Return the legend's lines for :func:`draw_ratios`."""
+    colors = {"median and quartiles, target met": BETTER, "target missed": WORSE}
+    lines = [Line2D([], [], color=color, marker="o", label=label) for label, color in colors.items()]
+    return [*lines, Line2D([], [], linestyle="", label="target", **TARGET)]

@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.harness.figures import tidy
 from benchmarks.harness.time_ratios import Line
 
-__all__ = ["average_columns", "average_curves", "draw_error_bands", "list_training_lines"]
+__all__ = ["OVERHEAD", "average_columns", "average_curves", "draw_error_bands", "list_training_lines"]
 
 Row = Mapping[str, Any]
 THROUGHPUT, OVERHEAD = "training throughput ÷ loop by hand", "mixup ÷ ERM, time of an epoch"

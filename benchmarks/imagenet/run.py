@@ -35,6 +35,7 @@ from benchmarks.data.imagenet_files import (
     write_made_up_images,
 )
 from benchmarks.harness.checkpoints import find_checkpoint, open_checkpoints
+from benchmarks.harness.claims import Claim
 from benchmarks.harness.command import Command, UserError
 from benchmarks.harness.experiment import conclude, list_records, make_stem
 from benchmarks.harness.fitting import count_batches, derive_seed
@@ -52,7 +53,7 @@ from benchmarks.imagenet.speed import (
     repeat_rows,
     time_loading,
 )
-from benchmarks.imagenet.summary import describe_finding, draw_errors, summarise, tabulate
+from benchmarks.imagenet.summary import compare_errors, draw, summarise, tabulate
 from benchmarks.imagenet.training import (
     HeldOutErrors,
     NumberEpochs,
@@ -93,7 +94,7 @@ class Run:
 
 
 def run(config: Config) -> int:
-    """Train, print tables, a plot's path and a sentence, and write the results."""
+    """Train, print tables and verdicts, and write the results."""
     config.check_device()
     team = find_team(config.device)
     check_batch_size(config, team)
@@ -147,8 +148,6 @@ def measure(config: Config, folders: ImageFolders, team: Team) -> int:
         data=[data],
         protocol=describe_protocol(config, folders, team.size),
         summarise=summarise,
-        describe_finding=describe_finding,
-        draw=draw_errors,
     )
 
 
@@ -370,10 +369,20 @@ COMMAND = Command(
     times={"cpu": "84 images of 64 pixels a second on two cores", "smoke": "seconds"},
     run=run,
     tabulate=tabulate,
+    draw=draw,
+    claims=(
+        Claim(
+            "Mixup lowers the top-1 error on ImageNet",
+            "Table 1",
+            "ResNet-50: 23.5 → 23.3 % in 90 epochs, 23.6 → 22.1 % in 200",
+            compare_errors,
+            is_full=True,
+        ),
+    ),
     note=(
         "The cpu preset runs the whole machinery on a folder of few photographs, with a small network on "
         "small images for a few epochs: it measures loading and throughput. Nothing can be learnt from so "
-        "few images, and no error is claimed. Loading processes are started anew for each epoch, which "
+        "few images, and no error is shown. Loading processes are started anew for each epoch, which "
         "counts for more the fewer images there are, and the process that they load for needs a core too."
     ),
 )

@@ -1,28 +1,30 @@
-"""From records of trainings on ImageNet to tables, a plot and a sentence."""
+"""From records of trainings on ImageNet to tables, comparisons with the paper and a figure."""
 
 from collections.abc import Mapping, Sequence
 import math
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 import numpy as np
 
-from benchmarks.harness import time_ratios
-from benchmarks.harness.figures import make_grid, render_png, tidy
+from benchmarks.harness.claims import Comparison
+from benchmarks.harness.figures import ERM, MIXUP, PAPER, make_figure, make_grid, tidy
 from benchmarks.harness.intervals import Interval, compute_t_interval
-from benchmarks.harness.paired_differences import (
-    VERDICTS,
-    fill_columns,
-    format_difference,
-    group_records,
+from benchmarks.harness.paired_differences import fill_columns, format_difference, group_records
+from benchmarks.harness.time_ratios import (
+    Line,
+    draw_ratios,
+    format_timed_ratios,
+    make_ratio_legend,
+    summarise_lines,
 )
-from benchmarks.harness.time_ratios import NOT_RUN, Line, format_timed_ratios, summarise_lines
 from benchmarks.image_training.summaries import average_columns, list_training_lines
 from benchmarks.networks.imagenet_networks import NETWORKS
 
-__all__ = ["PUBLISHED", "describe_finding", "draw_errors", "is_imagenet", "summarise", "tabulate"]
+__all__ = ["PUBLISHED", "compare_errors", "draw", "is_imagenet", "summarise", "tabulate"]
 
 Row = Mapping[str, Any]
 
@@ -41,12 +43,7 @@ BASELINE, MIXED = "ERM", "mixup"
 SCORES = ("top1", "top5")
 MEANS = {"best_top1": 4, "train_loss": 4, "images_per_second": 1}
 LOADING, LOADING_TARGET = "images/s of a core ÷ bare decode-and-transform loop", 0.9
-CLAIM = (
-    "{network}, {epochs} epochs: top-1 validation error of mixup {error:.2f} %, {gap:+.2f} points from ERM, "
-    "{verdict} (n = {n})."
-)
-NO_CLAIM = "{n_train:,} training images at {image_size} pixels can teach no network: no error is claimed."
-COLORS, DASHES = {"ERM": "#D55E00", "mixup": "#0072B2"}, {"top1": "-", "top5": "--"}
+COLORS, DASHES = {"ERM": ERM, "mixup": MIXUP}, {"top1": "-", "top5": "--"}
 MARKERS, NAMES = {"ERM": "o", "mixup": "s"}, {"top1": "top-1", "top5": "top-5"}
 
 
@@ -114,17 +111,17 @@ def _summarise_times(records: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
-    """Return the printed tables: errors, how the runs went, ratios of times."""
+    """Return the printed tables: errors, how the runs went, ratios of times; of other images no errors."""
     rows = [row for row in document["summary"] if row["part"] == "run"]
     times = [row for row in document["summary"] if row["part"] != "run"]
-    known = all(map(is_imagenet, rows))
-    heading = "Validation error after the last epoch, %, top-1 / top-5; differences in points"
-    heading += "" if known else " (too few images: no error is claimed)"
-    tables = {
-        heading: [_format_problem(group) for group in group_records(rows, "network", "epochs").values()],
-        "How the runs went": list(map(_format_method, rows)),
-        "Ratios of times": format_timed_ratios(times, "µs an image"),
-    }
+    ratios, runs = format_timed_ratios(times, "µs an image"), list(map(_format_method, rows))
+    if not all(map(is_imagenet, rows)):
+        tables = {"Ratios of times": ratios, "How the runs went": runs}
+    else:
+        heading = "Validation error after the last epoch, %, top-1 / top-5; differences in points"
+        problems = group_records(rows, "network", "epochs").values()
+        tables = {heading: list(map(_format_problem, problems))}
+        tables |= {"How the runs went": runs, "Ratios of times": ratios}
     return {title: part for title, part in tables.items() if part}
 
 
@@ -150,13 +147,16 @@ def _format_scores(top1: float, top5: float | None, digits: int = 1) -> str:
 
 
 def _format_method(row: Row) -> dict[str, str]:
+    best = {
+        "best top-1 error, %": f"{row['best_top1']:.2f}",
+        "at epoch (median)": f"{row['best_epoch']:g}",
+        "last training loss": f"{row['train_loss']:.3f}",
+    }
     return {
         "network": NETWORKS[row["network"]].title,
         "epochs": str(row["epochs"]),
         "method": row["method"],
-        "best top-1 error, %": f"{row['best_top1']:.2f}",
-        "at epoch (median)": f"{row['best_epoch']:g}",
-        "last training loss": f"{row['train_loss']:.3f}",
+        **(best if is_imagenet(row) else {}),
         "million parameters": f"{row['n_parameters'] / 1e6:.2f}",
         "processes": str(row["n_processes"]),
         "hours a run": f"{row['hours']:.3g}",
@@ -164,46 +164,81 @@ def _format_method(row: Row) -> dict[str, str]:
     }
 
 
-def describe_finding(summary: Sequence[Row]) -> str:
-    """Return what was found: errors of ImageNet's own images only, then the ratios of times."""
-    rows = [row for row in summary if row["part"] == "run"]
-    measured = [row for row in summary if row["part"] != "run" and row["met"] != NOT_RUN]
-    claims = [_claim(row) for row in rows if row["method"] == MIXED]
-    if not all(map(is_imagenet, rows)):
-        claims = [NO_CLAIM.format(**rows[0])]
-    return "\n".join([*claims, *([time_ratios.describe_finding(measured)] if measured else [])])
+def compare_errors(document: Row) -> list[Comparison]:
+    """Return the differences in top-1 error of trainings on all of ImageNet, beside those of Table 1."""
+    rows = [row for row in document["summary"] if row["part"] == "run" and is_imagenet(row)]
+    groups = group_records(rows, "network", "epochs")
+    return [_compare(key, groups[key]) for key in PUBLISHED if key in groups]
 
 
-def _claim(row: Row) -> str:
-    return CLAIM.format(
-        network=NETWORKS[row["network"]].title,
-        epochs=row["epochs"],
-        error=row["top1"],
-        gap=row["top1_diff"],
-        verdict=VERDICTS[_read_interval(row, "top1_diff").find_sign()],
-        n=row["n_seeds"],
+def _compare(key: tuple[str, int], rows: Sequence[Row]) -> Comparison:
+    by_method, published = {row["method"]: row for row in rows}, PUBLISHED[key]
+    label = f"{NETWORKS[key[0]].title}, {key[1]} epochs"
+    return Comparison(
+        label,
+        f"{label}: {by_method[BASELINE]['top1']:.1f} → {by_method[MIXED]['top1']:.1f} %",
+        _read_interval(by_method[MIXED], "top1_diff"),
+        paper=published[MIXED][0] - published[BASELINE][0],
     )
 
 
-def draw_errors(summary: Sequence[Row]) -> bytes:
+def draw(document: Row) -> Figure:
+    """Draw errors by epochs; of a few photographs, which teach nothing, the ratios of times."""
+    rows = [row for row in document["summary"] if row["part"] == "run"]
+    times = [row for row in document["summary"] if row["part"] != "run"]
+    return _draw_errors(rows) if all(map(is_imagenet, rows)) else _draw_times(rows[0], times)
+
+
+def _draw_times(first: Row, rows: Sequence[Row]) -> Figure:
+    """Draw the ratios of times of loading and training, beside their targets."""
+    training = [row for row in rows if row["part"] == "speed"]
+    panels = {
+        "Loading: images a second of a core ÷ a bare loop's, to be at least the target": [
+            row for row in rows if row["part"] == "loader"
+        ],
+        "Training: images a second ÷ a loop by hand's, to be at least the target": [
+            row for row in training if row["at_least"]
+        ],
+        "Training: time of an epoch, mixup ÷ ERM, to be at most the target": [
+            row for row in training if not row["at_least"]
+        ],
+    }
+    figure = make_figure(1.9 + 0.25 * len(rows))
+    heights = [0.5 + len(part) for part in panels.values()]
+    axes = figure.subplots(len(panels), sharex=True, height_ratios=heights)
+    for ax, (title, part) in zip(axes, panels.items(), strict=True):
+        draw_ratios(ax, part, list(map(_name_ratio, part)))
+        ax.set_title(title, loc="left")
+    axes[-1].set_xlabel("ratio")
+    figure.suptitle(f"Times on {first['n_train']:,} photographs; no error: they teach no network")
+    figure.legend(handles=make_ratio_legend(), loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def _name_ratio(row: Row) -> str:
+    network, _, _ = row["case"].partition(" on ")
+    method = f", {row['label'].rpartition(', ')[2]}" if row["at_least"] else ""
+    return row["case"] if row["part"] == "loader" else network + method
+
+
+def _draw_errors(rows: Sequence[Row]) -> Figure:
     """Draw validation errors by epochs: a panel for each network and length."""
-    rows = [row for row in summary if row["part"] == "run"]
     groups = list(group_records(rows, "network", "epochs").values())
     figure, axes = make_grid(len(groups), 3)
     for ax, group in zip(axes, groups, strict=True):
         _draw_panel(ax, group)
-    claim = "" if all(map(is_imagenet, rows)) else f"; {rows[0]['n_train']:,} images, no error is claimed"
-    figure.suptitle(f"Validation error by epochs{claim}")
+    figure.suptitle("ImageNet: validation error by epochs")
     handles, _ = axes[0].get_legend_handles_labels()
-    if any(map(is_imagenet, rows)):
-        handles.append(Line2D([], [], color="black", marker="x", linestyle="", markersize=8, label="paper"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False)
-    return render_png(figure)
+    handles += [
+        Line2D([], [], linestyle="", label=f"Table 1: {method}", **_get_diamond(method)) for method in COLORS
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    return figure
 
 
 def _draw_panel(ax: Axes, rows: Sequence[Row]) -> None:
     epochs = np.arange(1, rows[0]["epochs"] + 1)
-    published = PUBLISHED.get((rows[0]["network"], rows[0]["epochs"]), {}) if is_imagenet(rows[0]) else {}
+    published = PUBLISHED.get((rows[0]["network"], rows[0]["epochs"]), {})
     for row in rows:
         method = row["method"]
         looks: dict[str, Any] = {"color": COLORS[method], "marker": MARKERS[method], "markersize": 3.5}
@@ -212,10 +247,15 @@ def _draw_panel(ax: Axes, rows: Sequence[Row]) -> None:
             label = f"{method}, {NAMES[score]}"
             ax.plot(epochs, row[f"{score}_curve"], label=label, linestyle=DASHES[score], **looks)
             if place is not None:
-                ax.plot(epochs[-1], place, "x", color=COLORS[method], markersize=8, clip_on=False)
-    ax.set_ylim(0, 100 if not published else 60)
-    title = f"{NETWORKS[rows[0]['network']].title}, {rows[0]['epochs']} epochs"
-    ax.set_title(title, fontsize=10)
+                ax.plot(epochs[-1], place, **_get_diamond(method))
+    ax.set_ylim(0, 60 if published else 100)
+    ax.set_title(f"{NETWORKS[rows[0]['network']].title}, {rows[0]['epochs']} epochs")
     ax.set(xlabel="epoch", ylabel="validation error, %")
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     tidy(ax)
+
+
+def _get_diamond(method: str) -> dict[str, Any]:
+    # The one is drawn round the other where they meet.
+    own = {"mfc": "none", "markersize": 6.5} if method == BASELINE else {"markersize": 4}
+    return {"color": PAPER, "marker": "D", "clip_on": False, **own}

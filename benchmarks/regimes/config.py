@@ -34,15 +34,12 @@ class Config(TrainingConfig):
     """Images to learn: cifar10, cifar100, or scikit-learn's digits (digit_images)."""
 
     first: Annotated[SettingNames, NOT_EMPTY] = (
-        *("1000/8/25", "1000/16/25", "1000/8/100", "1000/16/100"),
+        *("1000/8/25", "1000/16/25", "1000/8/100", "1000/16/100", "500/16/100"),
         *("2500/8/25", "2500/16/25", "2500/8/100", "2500/16/100"),
     )
     """Settings, images/width/epochs, at which ERM and mixup are trained before anything else."""
 
-    further: SettingNames = (
-        *("500/16/25", "500/16/100", "5000/16/25"),
-        *("10000/16/25", "1000/16/200", "1000/32/25"),
-    )
+    further: SettingNames = ("500/16/25", "5000/16/25", "10000/16/25", "1000/16/200", "1000/32/25")
     """Settings at which they are trained after the tables and the values of alpha."""
 
     anchors: SettingNames = ("1000/16/100",)
@@ -101,9 +98,6 @@ class Config(TrainingConfig):
 
     n_resamples: Count = 2000
     """Resamples of the bootstrap."""
-
-    minutes: Annotated[float | None, Within(0)] = None
-    """Begin no training after so many minutes, and show what there is; None ends with the last one."""
 
     def __post_init__(self) -> None:
         """Check every option."""

@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 import numpy as np
 
-from benchmarks.harness.figures import make_figure, render_png, tidy
+from benchmarks.harness.figures import BASELINES, ERM, list_shades, make_figure, tidy
+from benchmarks.harness.figures import MIXUP as MIXUP_COLOR
 from benchmarks.regimes.curve import to_scale
-from benchmarks.regimes.design import BASELINE, MIXUP
+from benchmarks.regimes.design import BASELINE, MIXUP, name_alpha
 from benchmarks.regimes.summary import FITTED, select
 
 __all__ = ["draw_map"]
@@ -18,12 +19,15 @@ Row = Mapping[str, Any]
 TITLES = dict(zip(FITTED, ("test error, points", "test NLL, nats"), strict=True))
 TICKS = (0.0, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0)
 MARKERS = ("o", "s", "D", "^", "v")
-COLORS = {BASELINE: "#D55E00", MIXUP: "#0072B2"}
+COLORS = {BASELINE: ERM, MIXUP: MIXUP_COLOR}
 
 
-def draw_map(summary: Sequence[Row], *, decay: float, anchor: str, table_method: str) -> bytes:
+def draw_map(document: Row) -> Figure:
     """Draw the differences mixup - ERM over ERM's training error: images above, then tables, then details."""
-    figure = make_figure(11.5)
+    summary, config = document["summary"], document["config"]
+    decay, anchor = config["weight_decay"], config["anchors"][0]
+    table_method = name_alpha(config["table_alphas"][0])
+    figure = make_figure(9.4)
     axes = figure.subplots(3, 2)
     images = [
         row
@@ -43,7 +47,7 @@ def draw_map(summary: Sequence[Row], *, decay: float, anchor: str, table_method:
     figure.suptitle(
         f"When does mixup pay? Below 0 it does. {_describe_scale(images)}; tables with noisy labels"
     )
-    return render_png(figure)
+    return figure
 
 
 def _describe_scale(rows: Sequence[Row]) -> str:
@@ -56,7 +60,7 @@ def _draw_panel(
     ax: Axes, rows: Sequence[Row], metric: str, where: str, color_by: str, mark_by: str | None
 ) -> None:
     values = sorted({row[color_by] for row in rows})
-    shades = dict(zip(values, matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(values))), strict=True))
+    shades = dict(zip(values, list_shades(len(values)), strict=True))
     marks = sorted({row[mark_by] for row in rows}) if mark_by else [None]
     for row in rows:
         mark = MARKERS[marks.index(row[mark_by] if mark_by else None) % len(MARKERS)]
@@ -66,7 +70,7 @@ def _draw_panel(
         ax.plot(x, row[f"{metric}_diff"], mark, color=shades[row[color_by]], markersize=5)
     ax.axhline(0, color="black", linewidth=0.8)
     _frame(ax, rows, metric)
-    ax.set_title(f"{where.capitalize()}: mixup - ERM, {TITLES[metric]}", loc="left", fontsize="medium")
+    ax.set_title(f"{where.capitalize()}: mixup - ERM, {TITLES[metric]}", loc="left")
     name = "images" if color_by == "n_images" else "noise"
     for value, shade in shades.items():
         ax.plot(
@@ -80,7 +84,7 @@ def _draw_panel(
         if value is not None:
             ax.plot([], [], mark, color="#7a7a7a", label=f"width {value}")
     if rows:
-        ax.legend(fontsize="small", frameon=False)
+        ax.legend(frameon=False)
 
 
 def _frame(ax: Axes, rows: Sequence[Row], metric: str) -> None:
@@ -122,9 +126,9 @@ def _draw_curves(ax: Axes, summary: Sequence[Row], anchor: str, decay: float) ->
             epochs = np.linspace(0, rows[method]["epochs"], len(curve) + 1)[1:]
             ax.plot(epochs, curve, color=color, label=method, marker="o", markersize=3)
     ax.set(xlabel="epoch", ylabel="test error, %")
-    ax.set_title(f"Convergence ({anchor} images/width/epochs)", loc="left", fontsize="medium")
+    ax.set_title(f"Convergence ({anchor} images/width/epochs)", loc="left")
     if rows:
-        ax.legend(fontsize="small", frameon=False)
+        ax.legend(frameon=False)
     tidy(ax)
 
 
@@ -132,7 +136,10 @@ def _draw_methods(ax: Axes, summary: Sequence[Row], anchor: str, decay: float) -
     """Draw training and test errors of ERM, mixup, and what was tried beside them."""
     rows = list(_find_at(summary, anchor, decay).values())
     places = np.arange(len(rows))
-    for name, color, label in (("test_error", "#0072B2", "test"), ("train_error", "#E69F00", "training")):
+    for name, color, label in (
+        ("test_error", MIXUP_COLOR, "test"),
+        ("train_error", BASELINES[1], "training"),
+    ):
         values = np.array([row[name] for row in rows], dtype=float)
         ends = np.array(
             [[row[f"{name}{suffix}"] for row in rows] for suffix in ("_low", "_high")], dtype=float
@@ -144,7 +151,7 @@ def _draw_methods(ax: Axes, summary: Sequence[Row], anchor: str, decay: float) -
     ax.set_yticks(places, [row["method"] for row in rows])
     ax.invert_yaxis()
     ax.set_xlabel("error, %, mean and 95 % interval over seeds")
-    ax.set_title(f"Values of alpha and choices ({anchor})", loc="left", fontsize="medium")
+    ax.set_title(f"Values of alpha and choices ({anchor})", loc="left")
     if rows:
-        ax.legend(fontsize="small", frameon=False)
+        ax.legend(frameon=False)
     tidy(ax, "x")

@@ -15,7 +15,6 @@ planned and not run is named in the results.
 """
 
 from functools import partial
-import time
 from typing import Any
 
 from benchmarks.data.cifar_images import DIGITS, ImageSet, load_image_set
@@ -28,10 +27,10 @@ from benchmarks.image_training.augment_and_schedule import MOMENTUM
 from benchmarks.image_training.config import MEMORISED
 from benchmarks.image_training.fits import describe_inputs
 from benchmarks.regimes.config import PRESETS, Config
-from benchmarks.regimes.design import Plan, name_alpha
+from benchmarks.regimes.design import Plan
 from benchmarks.regimes.figure import draw_map
 from benchmarks.regimes.images import train_once
-from benchmarks.regimes.report import describe_finding, tabulate
+from benchmarks.regimes.report import CLAIMS, tabulate
 from benchmarks.regimes.summary import summarise
 from benchmarks.regimes.tables import fit_methods, make_table_tasks
 
@@ -41,7 +40,6 @@ __all__ = ["COMMAND", "run"]
 def run(config: Config) -> int:
     """Train, print tables, a plot's path and some sentences, and write the results."""
     config.check_device()
-    until = float("inf") if config.minutes is None else time.monotonic() + 60 * config.minutes
     images = load_image_set(
         config.dataset, config.data_dir, download=config.download, test_rows=config.test_rows
     )
@@ -50,7 +48,7 @@ def run(config: Config) -> int:
     data = [images.describe(), *(table.describe() for table in tables)]
     stem = make_stem("regimes", config, embedded=config.dataset == DIGITS)
     journal = open_checkpoints(stem, config.forget_plan(), images=data[0]["sha256"])
-    options: dict[str, Any] = {"n_jobs": config.n_jobs, "until": until}
+    options: dict[str, Any] = {"n_jobs": config.n_jobs, "until": config.end, "is_partial": True}
     first, whole, on_tables = (
         make_tasks(config, config.make_first_plan(), images, journal),
         make_tasks(config, config.make_plan(), images, journal),
@@ -73,13 +71,6 @@ def run(config: Config) -> int:
         data=data,
         protocol=describe_protocol(config),
         summarise=partial(summarise, config=config, n_classes=images.n_classes),
-        describe_finding=describe_finding,
-        draw=partial(
-            draw_map,
-            decay=config.weight_decay,
-            anchor=config.anchors[0],
-            table_method=name_alpha(config.table_alphas[0]),
-        ),
         is_complete=len(trained) + len(joined) == len(whole) + len(on_tables),
     )
 
@@ -128,9 +119,9 @@ def describe_protocol(config: Config) -> str:
         "log10(training error in % + 0.1), every point with equal weight; the band and the intervals are of "
         f"{config.n_resamples} resamples of settings (of tables: all points of a table together) and of "
         f"their seeds. *Memorised*: ERM's training error is at most {MEMORISED:g} %. The rule by which "
-        "`cifar` chose its `cpu` preset: the cheapest setting, by images x epochs x width, at which ERM has "
-        "memorised, mean of all its seeds, whatever mixup does there. Points of one figure share images and "
-        "seeds, so the intervals are of these seeds and test images only."
+        "`cifar` chose its `cpu` preset: the setting with most images, of these the cheapest by epochs x "
+        "width, at which ERM has memorised, mean of all its seeds, whatever mixup does there. Points of one "
+        "figure share images and seeds, so the intervals are of these seeds and test images only."
     )
 
 
@@ -142,6 +133,8 @@ COMMAND = Command(
     presets=PRESETS,
     run=run,
     tabulate=tabulate,
+    draw=draw_map,
+    claims=CLAIMS,
     times={"smoke": "seconds"},
     note=(
         "The paper's networks are four to eight times as wide and see all 50,000 images for 200 epochs: "

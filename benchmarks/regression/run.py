@@ -29,7 +29,7 @@ from benchmarks.harness.experiment import run_experiment
 from benchmarks.harness.fitting import derive_seed, measure_time, split_rows
 from benchmarks.harness.rules import Count, Known, Positive, Several
 from benchmarks.regression.data import REGRESSION_NAMES, choose_names, load_regression_tables
-from benchmarks.regression.summary import describe_finding, draw_changes, summarise, tabulate
+from benchmarks.regression.summary import draw_changes, summarise, tabulate
 from sk_mixup import MixupRegressor, fit_stacked
 from sk_mixup.mixing import ERM, KernelPartners, ManifoldMixup, Mixup, Vicinity
 
@@ -128,7 +128,7 @@ PRESETS = {
 
 
 def run(config: Config) -> int:
-    """Measure, print tables, a plot's path and one sentence, and write the results."""
+    """Measure, print tables and write the results."""
     return run_experiment(
         COMMAND,
         config,
@@ -136,8 +136,6 @@ def run(config: Config) -> int:
         worker=compare,
         make_tasks=partial(make_tasks, config),
         summarise=partial(summarise, test_ratio=config.test_ratio),
-        describe_finding=describe_finding,
-        draw=draw_changes,
         protocol=describe_protocol(config),
         load=load_regression_tables,
         join=lambda *_: MOST_JOINED,
@@ -245,6 +243,7 @@ COMMAND = Command(
     times={"cpu": "13 minutes on two busy cores", "smoke": "seconds"},
     run=run,
     tabulate=tabulate,
+    draw=draw_changes,
     note=(
         "The published figures are those of C-Mixup's authors as quoted in arXiv 2506.06853, whose standard "
         "deviations and manifold mixup are not at hand. Their protocol is another: one split (Airfoil: "

@@ -1,16 +1,16 @@
-"""From records of the comparison on real-valued targets to tables, claims and a plot."""
+"""From records of the comparison on real-valued targets to tables and a plot."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from matplotlib.figure import Figure
 import numpy as np
 
-from benchmarks.harness.figures import draw_intervals, make_figure, make_legend, pick_color, render_png
+from benchmarks.harness.figures import draw_intervals, make_figure, make_legend, pick_color
 from benchmarks.harness.intervals import compute_corrected_interval
 from benchmarks.harness.paired_differences import (
     Metric,
-    fill_claim,
     format_difference,
     format_mean,
     group_records,
@@ -19,13 +19,12 @@ from benchmarks.harness.paired_differences import (
 )
 from benchmarks.regression.data import REGRESSION_TITLES
 
-__all__ = ["PUBLISHED", "describe_finding", "draw_changes", "summarise", "tabulate"]
+__all__ = ["PUBLISHED", "draw_changes", "summarise", "tabulate"]
 
 Row = Mapping[str, Any]
 BASELINE = "ERM"
 METRICS = {"rmse": "RMSE", "mape": "MAPE, %"}
 OPTIONS = {"lr": "lr", "alpha": "alpha", "bandwidth": "h"}
-CLAIM = "{method}: test RMSE clearly lower than ERM's on {lower}, higher on {higher} of {n} tables."
 # RMSE and MAPE in % of C-Mixup's authors, as quoted in arXiv 2506.06853.
 PUBLISHED = {
     ("airfoil", "ERM"): (2.901, 1.753),
@@ -110,19 +109,10 @@ def _format_published(figure: float | None) -> str:
     return "" if figure is None else f"{figure:.3f}"
 
 
-def describe_finding(summary: Sequence[Row]) -> str:
-    """Return on how many tables each method is better than ERM, and on how many worse."""
-    return "\n".join(
-        fill_claim(CLAIM, rows, "rmse_change", method=method)
-        for (method,), rows in group_records(summary, "method").items()
-        if method != BASELINE
-    )
-
-
-def draw_changes(summary: Sequence[Row]) -> bytes:
+def draw_changes(document: Row) -> Figure:
     """Draw each method's change from ERM with its 95 % interval: a column a metric, a row a table."""
-    groups = group_records([row for row in summary if row["method"] != BASELINE], "dataset")
-    figure = make_figure(1.3 + 1.2 * len(groups))
+    groups = group_records([row for row in document["summary"] if row["method"] != BASELINE], "dataset")
+    figure = make_figure(0.9 + 0.95 * len(groups))
     axes = figure.subplots(len(groups), len(METRICS), squeeze=False, sharex="col")
     for line, ((dataset,), rows) in zip(axes, groups.items(), strict=True):
         for ax, metric in zip(line, METRICS, strict=True):
@@ -135,4 +125,4 @@ def draw_changes(summary: Sequence[Row]) -> bytes:
         ax.set_xlabel(f"test {metric.upper()} against ERM, %")
     legend = make_legend("better than ERM", "worse than ERM")
     figure.legend(handles=legend, loc="outside lower center", ncols=3, frameon=False)
-    return render_png(figure)
+    return figure

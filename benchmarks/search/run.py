@@ -26,7 +26,7 @@ from benchmarks.search.fits import N_WORKERS, Work, make_searches, time_works
 from benchmarks.search.floor import time_floor
 from benchmarks.search.growth import time_gpu, time_growth, time_single
 from benchmarks.search.memory import measure_memory
-from benchmarks.search.summary import describe, draw_growth, summarise, tabulate
+from benchmarks.search.summary import draw, summarise, tabulate
 
 __all__ = ["COMMAND", "Config", "run"]
 
@@ -141,7 +141,7 @@ def run(config: Config) -> int:
     stem = make_stem("search", config, embedded=False)
     journal = open_journal(stem, config, by_repeat=False)
     tasks = {"/".join(group): (config, *group) for group in list_groups(config)}
-    measured = run_tasks(measure_group, tasks, journal, n_jobs=1, label="search")
+    measured = run_tasks(measure_group, tasks, journal, n_jobs=1, label="search", until=config.end)
     records = list_records(measured)
     return conclude(
         COMMAND,
@@ -151,8 +151,6 @@ def run(config: Config) -> int:
         records,
         protocol=describe_protocol(config),
         summarise=summarise,
-        describe_finding=describe,
-        draw=lambda _: draw_growth(records),
     )
 
 
@@ -332,4 +330,5 @@ COMMAND = Command(
     more_seeds="More --seeds than a finished run has begin anew: only times of one run can be compared.",
     run=run,
     tabulate=tabulate,
+    draw=draw,
 )

@@ -3,22 +3,26 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 import numpy as np
 
-from benchmarks.harness.figures import make_figure, render_png, tidy
+from benchmarks.harness.figures import BASELINES, MIXUP, make_figure, tidy
 from benchmarks.harness.results import unpack_records
 from benchmarks.harness.time_ratios import (
     Line,
-    describe_finding,
+    draw_ratios,
     format_ratios,
     format_times,
+    make_ratio_legend,
     summarise_lines,
 )
 
-__all__ = ["LINES", "describe", "draw_growth", "summarise", "tabulate"]
+__all__ = ["LINES", "draw", "summarise", "tabulate"]
 
 DIGITS = 3
-OURS, ALONE = "#1b6ca8", "#222222"
+SEARCH = "search: "  # So begin the labels of searches
+TABLES = {"abalone": "8 columns", "wide": "54 columns"}
 Records = Sequence[Mapping[str, Any]]
 
 
@@ -29,7 +33,7 @@ def _make_search_lines() -> list[Line]:
         ("stacked ÷ MLPClassifier", "sklearn", 1 / 3.5, 1 / 5),
     ]
     return [
-        Line(f"search: {label}", "search", table, "stacked", peer, target, stretch, digits=DIGITS)
+        Line(f"{SEARCH}{label}", "search", table, "stacked", peer, target, stretch, digits=DIGITS)
         for label, peer, target, stretch in targets
         for table in ("abalone", "wide")
     ]
@@ -47,11 +51,6 @@ LINES = [
 def summarise(records: Records) -> list[dict[str, Any]]:
     """Return a row for each line; those whose times are not there are marked so."""
     return summarise_lines(records, LINES)
-
-
-def describe(summary: Records) -> str:
-    """Return one sentence that counts the targets met and names those missed."""
-    return describe_finding(summary, DIGITS)
 
 
 def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
@@ -98,25 +97,44 @@ def _collect_growth(records: Records) -> dict[str, list[float]]:
     return growth
 
 
-def draw_growth(records: Records) -> bytes:
+def draw(document: Mapping[str, Any]) -> Figure:
+    """Draw the ratios beside their targets, those of searches above, and the time per net by their number."""
+    rows = [row for row in document["summary"] if row["ratio"] is not None]
+    searches = [row for row in rows if row["label"].startswith(SEARCH)]
+    panels = {
+        "How long does a search take?": searches,
+        "What does training as one cost?": [row for row in rows if row not in searches],
+    }
+    panels = {title: part for title, part in panels.items() if part}
+    figure = make_figure(4.4)
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[1.35, 1])[0]
+    heights = [len(part) + 0.3 for part in panels.values()]
+    axes = left.subplots(len(panels), squeeze=False, height_ratios=heights)[:, 0]
+    for ax, (title, part) in zip(axes, panels.items(), strict=True):
+        names = [f"{row['label'].removeprefix(SEARCH)}, {TABLES[row['case']]}" for row in part]
+        draw_ratios(ax, part, names if part is searches else [row["label"] for row in part])
+        ax.set_title(title, loc="right")
+    axes[-1].set_xlabel("ratio")
+    _draw_growth(right.subplots(), unpack_records(document["records"]))
+    figure.legend(handles=make_ratio_legend(), loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def _draw_growth(ax: Axes, records: Records) -> None:
     """Draw the time per net, with its quartiles, by number of nets, and that of the lone fit."""
     growth = _collect_growth(records)
     lone = float(np.median(growth.pop("lone")))
     numbers = [int(name) for name in growth]
     low, middle, high = np.quantile(list(growth.values()), [0.25, 0.5, 0.75], axis=1)
-    figure = make_figure(4)
-    ax = figure.subplots()
-    ax.axhline(lone, color=ALONE, linestyle="--", linewidth=1.2, label="a net alone")
+    ax.axhline(lone, color=BASELINES[0], linestyle="--", linewidth=1.2, label="a net alone")
     ax.errorbar(
-        numbers, middle, [middle - low, high - middle], fmt="o-", color=OURS, label="nets trained as one"
+        numbers, middle, [middle - low, high - middle], fmt="o-", color=MIXUP, label="nets trained as one"
     )
     ax.set_xscale("log")
     ax.set_xticks(numbers, [str(number) for number in numbers])
     ax.set_xticks([], minor=True)
     ax.set_ylim(0, 1.1 * max(lone, high.max()))
-    ax.set_xlabel("nets")
+    ax.set(title="How long does one of many nets take?", xlabel="nets trained as one")
     ax.set_ylabel("microseconds per net and step")
     tidy(ax)
-    ax.legend(frameon=False)
-    figure.suptitle("Time per net of a fit of many nets as one: median and quartiles")
-    return render_png(figure)
+    ax.legend(frameon=False, loc="lower left")

@@ -23,7 +23,7 @@ from benchmarks.harness.experiment import run_experiment
 from benchmarks.harness.fitting import compute_scores, derive_seed, measure_time, split_rows
 from benchmarks.harness.rules import Known, Several, Within, check_range
 from benchmarks.semi.methods import METHODS, PartlyLabeled, choose_fit, hide_labels
-from benchmarks.semi.summary import describe_finding, draw_errors, summarise, tabulate
+from benchmarks.semi.summary import draw_errors, summarise, tabulate
 
 __all__ = ["COMMAND", "Config", "run"]
 
@@ -127,7 +127,7 @@ PRESETS = {
 
 
 def run(config: Config) -> int:
-    """Measure, print a table, a plot's path and some sentences, and write the results."""
+    """Measure, print tables and write the results."""
     return run_experiment(
         COMMAND,
         config,
@@ -135,8 +135,6 @@ def run(config: Config) -> int:
         worker=fit_once,
         make_tasks=partial(make_tasks, config),
         summarise=partial(summarise, test_ratio=config.test_ratio),
-        describe_finding=describe_finding,
-        draw=draw_errors,
         protocol=describe_protocol(config),
         load=load_tables,
     )
@@ -212,6 +210,7 @@ COMMAND = Command(
     times={"cpu": "11 minutes on two busy cores", "smoke": "seconds"},
     run=run,
     tabulate=tabulate,
+    draw=draw_errors,
     note=(
         "The defaults of `SemiSupervisedMixupClassifier` (noise, rise of the weight, decay) were set on "
         "other splits of digits and on wine, iris, breast cancer and made-up tables; scikit-learn's were not."

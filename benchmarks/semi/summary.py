@@ -1,14 +1,15 @@
-"""From records of the benchmark of few labels to tables, claims and a plot."""
+"""From records of the benchmark of few labels to tables and a plot."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 import numpy as np
 
 from benchmarks.data.tables import TABLE_TITLES
-from benchmarks.harness.figures import add_legend, make_figure, render_png, tidy
+from benchmarks.harness.figures import BASELINES, ERM, MIXUP, VICINITIES, add_legend, make_figure, tidy
 from benchmarks.harness.intervals import compute_corrected_interval
 from benchmarks.harness.paired_differences import (
     MakeInterval,
@@ -17,23 +18,26 @@ from benchmarks.harness.paired_differences import (
     format_difference,
     format_mean,
     group_records,
-    judge_difference,
     read_interval,
     summarise_pairs,
 )
 from benchmarks.semi.methods import METHODS
 
-__all__ = ["describe_finding", "draw_errors", "summarise", "tabulate"]
+__all__ = ["draw_errors", "summarise", "tabulate"]
 
 METRICS = {"error": Metric(100.0), "nll": Metric()}
 BASELINE = "erm"
 DIGITS = {"error": 1, "nll": 3}
-OURS = ("ict", "mixmatch")
 RIVALS = ("self_training", "label_spreading")
-COLORS = dict(zip(METHODS, ("#222222", "#8a8a8a", "#1b6ca8", "#c8553d", "#3c8d5a", "#8b5fbf"), strict=True))
-BEST = "{where}: the lowest mean test error is that of {method}, {error:.1f} %."
-CLAIM = "{where}, test error of {method}, {error:.1f} %: against {other} {verdict}."
-
+AXES = {"error": "test error, %", "nll": "test NLL, nats"}
+STYLES = {
+    "erm": (ERM, "o"),
+    "mixup": (MIXUP, "o"),
+    "ict": (VICINITIES[0], "s"),
+    "mixmatch": (VICINITIES[1], "D"),
+    "self_training": (BASELINES[0], "^"),
+    "label_spreading": (BASELINES[1], "v"),
+}
 ENDS = ("", "_low", "_high")
 Row = Mapping[str, Any]
 
@@ -89,6 +93,7 @@ def _format_row(row: Row) -> dict[str, str]:
         "n": str(row["n_repeats"]),
         "test error, %": format_mean(row, "error", DIGITS["error"]),
         "against ERM": _format_difference(row, "error"),
+        **_format_rival(row),
         "test NLL": format_mean(row, "nll", DIGITS["nll"]),
         "NLL against ERM": _format_difference(row, "nll"),
         "chosen, median": f"{method.option} {row['median_chosen']:g}",
@@ -102,37 +107,28 @@ def _format_difference(row: Row, metric: str) -> str:
     return format_difference(read_interval(row, f"{metric}_diff"), DIGITS[metric])
 
 
-def describe_finding(summary: Sequence[Row]) -> str:
-    """Return, for each number of labels, which method was best and what ours did against the others."""
-    claims = []
-    for rows in group_records(summary, "dataset", "n_labels").values():
-        best = min(rows, key=lambda row: row["error"])
-        claims.append(_fill(BEST, best))
-        for row in (row for row in rows if row["method"] in OURS):
-            claims.append(_fill(CLAIM, row, other="ERM", verdict=judge_difference(row, "error_diff")))
-            if row["rival"] is not None:
-                other = METHODS[row["rival"]].title
-                claims.append(_fill(CLAIM, row, other=other, verdict=judge_difference(row, "rival_diff")))
-    return "\n".join(claims)
+def _format_rival(row: Row) -> dict[str, str]:
+    """Return the difference in error from the better of scikit-learn's methods, if one was run."""
+    if row["rival"] is None:
+        return {}
+    difference = format_difference(read_interval(row, "rival_diff"), DIGITS["error"])
+    title = f"against {METHODS[row['rival']].title}"
+    return {title: "" if row["method"] == row["rival"] else difference}
 
 
-def _fill(template: str, row: Row, **words: str) -> str:
-    method = METHODS[row["method"]].title
-    return template.format(where=_name_place(row), method=method, error=row["error"], **words)
-
-
-def draw_errors(summary: Sequence[Row]) -> bytes:
+def draw_errors(document: Row) -> Figure:
     """Draw error and NLL with their intervals by the number of labels: a row a table, a column a metric."""
+    summary = document["summary"]
     names = list(dict.fromkeys(row["dataset"] for row in summary))
-    figure = make_figure(1.0 + 3.2 * len(names))
+    figure = make_figure(0.8 + 2.7 * len(names))
     axes = figure.subplots(len(names), len(METRICS), squeeze=False)
     for line, name in zip(axes, names, strict=True):
         rows = [row for row in summary if row["dataset"] == name]
         for ax, metric in zip(line, METRICS, strict=True):
             _draw_panel(ax, rows, metric)
-        line[0].set_title(TABLE_TITLES[name], loc="left", fontweight="bold")
-    add_legend(figure, axes[0, 0], len(METHODS))
-    return render_png(figure)
+            ax.set_title(TABLE_TITLES[name])
+    add_legend(figure, axes[0, 0])
+    return figure
 
 
 def _draw_panel(ax: Axes, rows: Sequence[Row], metric: str) -> None:
@@ -143,10 +139,10 @@ def _draw_panel(ax: Axes, rows: Sequence[Row], metric: str) -> None:
         x = [numbers.index(row["n_labels"]) + 0.12 * (place - (len(methods) - 1) / 2) for row in own]
         means = [row[metric] for row in own]
         halves = [(row[f"{metric}_high"] - row[f"{metric}_low"]) / 2 for row in own]
-        label, color = METHODS[method].title, COLORS[method]
-        ax.errorbar(x, means, yerr=halves, fmt="o", color=color, label=label, capsize=2)
+        color, marker = STYLES[method]
+        title = METHODS[method].title
+        ax.errorbar(x, means, yerr=halves, fmt=marker, color=color, label=title, markersize=5, capsize=2)
     ax.set_xticks(range(len(numbers)), [str(n) for n in numbers])
-    ax.set_xlabel("labels a class")
-    ax.set_ylabel("test error, %" if metric == "error" else "test NLL, nats")
+    ax.set(xlabel="labels a class", ylabel=AXES[metric])
     ax.set_ylim(bottom=0)
     tidy(ax, "y")

@@ -1,11 +1,14 @@
-"""From records of trainings on speech to tables, a plot and a sentence."""
+"""From records of trainings on speech to tables, comparisons with the paper and a figure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 import numpy as np
 
-from benchmarks.harness.figures import add_legend, make_grid, render_png
+from benchmarks.harness.claims import Comparison
+from benchmarks.harness.figures import ERM, MIXUP, PAPER, VICINITIES, add_legend, make_figure
 from benchmarks.harness.intervals import compute_t_interval
 from benchmarks.harness.paired_differences import (
     fill_columns,
@@ -13,7 +16,6 @@ from benchmarks.harness.paired_differences import (
     format_difference,
     format_mean,
     group_records,
-    judge_difference,
     read_interval,
 )
 from benchmarks.harness.time_ratios import Line, format_timed_ratios, summarise_lines
@@ -25,7 +27,7 @@ from benchmarks.image_training.summaries import (
 )
 from benchmarks.speech.networks import SPEECH_NETWORKS
 
-__all__ = ["PUBLISHED", "describe_finding", "draw_errors", "name_method", "summarise", "tabulate"]
+__all__ = ["PUBLISHED", "compare_errors", "draw_errors", "name_method", "summarise", "tabulate"]
 
 Row = Mapping[str, Any]
 
@@ -38,17 +40,14 @@ PUBLISHED = {
     ("vgg11", 0.1): (4.0, 3.8),
     ("vgg11", 0.2): (3.9, 3.4),
 }
+PAPER_WORDS, PAPER_WIDTH = 30, 64
 PARTS = {"valid": "validation", "test": "test"}
-CLAIM = "{network}, {method}: test error {error:.2f} %, {gap:+.2f} points from ERM, {verdict} (n = {n})."
 EXTRACTION, EXTRACTION_TARGET = "seconds of sound a second", 300
 IS_SPEED: dict[str, Any] = {"at_least": True, "is_share": True, "digits": 0}
 MEANS = {"train_loss": 4, "clips_per_second": 1}
-COLORS = ("#D55E00", "#0072B2", "#56B4E9", "#009E73", "#CC79A7")
-DASHES, MARKERS = ("-", "--", "-.", ":", "-"), ("o", "s", "^", "D", "v")
-STYLES = [
-    {"color": color, "linestyle": dashes, "marker": marker}
-    for color, dashes, marker in zip(COLORS, DASHES, MARKERS, strict=True)
-]
+# ERM, then mixup with one alpha after the other.
+LOOKS = [(ERM, "-", "o"), (MIXUP, "-", "s"), (VICINITIES[2], "--", "^"), (MIXUP, "-.", "D")]
+STYLES = [{"color": color, "linestyle": dashes, "marker": marker} for color, dashes, marker in LOOKS]
 
 
 def name_method(alpha: float) -> str:
@@ -132,32 +131,57 @@ def _format_method(row: Row) -> dict[str, str]:
     }
 
 
-def describe_finding(summary: Sequence[Row]) -> str:
-    """Return how the test error of each alpha stands to ERM's."""
-    return "\n".join(
-        CLAIM.format(
-            **_format_head(row),
-            error=row["test_error"],
-            gap=row["diff"],
-            verdict=judge_difference(row, "diff"),
-            n=row["n_seeds"],
-        )
-        for row in summary
-        if row["part"] == "run" and row["alpha"]
-    )
+def compare_errors(document: Row, network: str) -> list[Comparison]:
+    """Return how the test error of a network differs from ERM's, for each alpha of Figure 4."""
+    rows = {row["alpha"]: row for row in document["summary"] if row.get("network") == network}
+    found = []
+    for alpha, row in rows.items():
+        if alpha and 0.0 in rows and (network, alpha) in PUBLISHED:
+            paper = PUBLISHED[network, alpha][1] - PUBLISHED[network, 0.0][1]
+            label = f"{_format_head(row)['network']}, alpha = {alpha:g}"
+            text = f"{rows[0.0]['test_error']:.1f} → {row['test_error']:.1f} % (alpha = {alpha:g})"
+            found.append(Comparison(label, text, read_interval(row, "diff"), paper=paper))
+    return found
 
 
-def draw_errors(summary: Sequence[Row], warmup_epochs: int) -> bytes:
+def draw_errors(document: Row) -> Figure:
     """Draw test errors by epochs, a panel for each network; a line marks the beginning of mixup."""
-    rows = [row for row in summary if row["part"] == "run"]
+    rows = [row for row in document["summary"] if row["part"] == "run"]
     groups = list(group_records(rows, "network").values())
-    figure, axes = make_grid(len(groups), 2)
+    figure, config, data = make_figure(3.5), document["config"], document["data"][0]
+    is_whole = data["n_classes"] == PAPER_WORDS
+    axes = figure.subplots(1, len(groups), squeeze=False)[0]
     for ax, group in zip(axes, groups, strict=True):
-        if warmup_epochs:
-            ax.axvline(warmup_epochs + 0.5, color="#7a7a7a", linewidth=1, linestyle=":", label="mixup begins")
+        if config["warmup_epochs"]:
+            begin = config["warmup_epochs"] + 0.5
+            ax.axvline(begin, color="black", linewidth=1, linestyle=":", label="mixup begins")
         styles = [STYLES[number % len(STYLES)] for number in range(len(group))]
         draw_error_bands(ax, group, [name_method(row["alpha"]) for row in group], styles)
-        ax.set_title(_format_head(group[0])["network"])
-    figure.suptitle(f"Test error by epochs, mean and range of {rows[0]['n_seeds']} seeds")
+        if is_whole:
+            _draw_published(ax, group, styles)
+        ax.set_title(_describe_network(group[0]["network"], config["width"]))
+    paper = "" if is_whole else f" (65,000 clips of {PAPER_WORDS} words in the paper)"
+    figure.suptitle(
+        f"{data['n_train']:,} spoken commands of {data['n_classes']} words for training{paper}\n"
+        f"mean and range of {rows[0]['n_seeds']} seeds"
+    )
     add_legend(figure, axes[0])
-    return render_png(figure)
+    return figure
+
+
+def _draw_published(ax: Axes, rows: Sequence[Row], styles: Sequence[Row]) -> None:
+    """Draw the test errors of Figure 4 at the last epoch."""
+    label = "Figure 4"
+    for row, style in zip(rows, styles, strict=True):
+        published = PUBLISHED.get((row["network"], row["alpha"]))
+        if published is not None:
+            looks = {"mec": PAPER, "mfc": style["color"], "linestyle": "", "markersize": 6, "label": label}
+            ax.plot(row["epochs"], published[1], "D", clip_on=False, **looks)
+            label = ""
+
+
+def _describe_network(network: str, width: int) -> str:
+    title = SPEECH_NETWORKS[network].title
+    # LeNet has the width of the paper in any case.
+    narrow = network == "vgg11" and width != PAPER_WIDTH
+    return f"{title}, width {width} ({PAPER_WIDTH} in the paper)" if narrow else title

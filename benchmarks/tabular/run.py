@@ -31,7 +31,7 @@ from benchmarks.harness.journal import Journal
 from benchmarks.harness.rules import Count, Known, Several, Within
 from benchmarks.harness.runner import run_tasks
 from benchmarks.tabular.contenders import CONTENDERS, SLOW_FOR_CATBOOST, Job, find_missing_contenders
-from benchmarks.tabular.summary import describe_finding, draw_ranks, summarise, tabulate
+from benchmarks.tabular.summary import draw_ranks, summarise, tabulate
 from sk_mixup.inspection import reliability_curve
 
 __all__ = ["COMMAND", "Config", "run"]
@@ -106,7 +106,7 @@ PRESETS = {
 
 
 def run(config: Config) -> int:
-    """Measure what is missing, print tables, a plot's path and sentences, and write the results."""
+    """Measure what is missing, print tables and write the results."""
     config.check_device()
     missing = find_missing_contenders()
     names = [name for name in config.contenders if name not in missing]
@@ -122,7 +122,7 @@ def run(config: Config) -> int:
         tasks = {key: tasks[key] for key in journal.read() if key in tasks}
     if not tasks:
         raise UserError(f"--contenders must name one that can be run; got {', '.join(config.contenders)}.")
-    groups = run_tasks(compare, tasks, journal, n_jobs=config.n_jobs, label=COMMAND.name)
+    groups = run_tasks(compare, tasks, journal, n_jobs=config.n_jobs, label=COMMAND.name, until=config.end)
     return conclude(
         COMMAND,
         config,
@@ -134,8 +134,6 @@ def run(config: Config) -> int:
             config, {name: missing[name] for name in config.contenders if name in missing}
         ),
         summarise=partial(summarise, test_ratio=1 / (config.n_folds - 1)),
-        describe_finding=describe_finding,
-        draw=draw_ranks,
     )
 
 
@@ -275,6 +273,7 @@ COMMAND = Command(
     times={"smoke": "seconds"},
     run=run,
     tabulate=tabulate,
+    draw=draw_ranks,
     more_seeds="More tables, contenders and --seeds go on from a finished run, whose journal stays.",
     note="Ranks: Demšar, Statistical Comparisons of Classifiers over Multiple Data Sets, JMLR 7, 2006.",
 )

@@ -2,14 +2,25 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+import math
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import NullFormatter
 import numpy as np
 
-from benchmarks.harness.figures import BETTER, EVEN, make_figure, render_png, tidy
-from benchmarks.harness.intervals import compute_corrected_interval
+from benchmarks.harness.figures import (
+    BASELINES,
+    ERM,
+    MIXUP,
+    draw_intervals,
+    make_figure,
+    make_legend,
+    pick_color,
+    tidy,
+)
+from benchmarks.harness.intervals import Interval, compute_corrected_interval
 from benchmarks.harness.paired_differences import (
     Metric,
     fill_columns,
@@ -20,7 +31,7 @@ from benchmarks.harness.paired_differences import (
 from benchmarks.harness.ranks import Ranking, draw_critical_difference, rank_methods
 from benchmarks.tabular.contenders import ENSEMBLE, OURS, PLAIN
 
-__all__ = ["describe_finding", "draw_ranks", "keep_shared", "summarise", "tabulate"]
+__all__ = ["draw_ranks", "keep_shared", "summarise", "tabulate"]
 
 Row = Mapping[str, Any]
 Rows = list[dict[str, Any]]
@@ -37,7 +48,11 @@ ALL = "all tables"
 # By fewer tables no difference of ranks can be told.
 FEWEST_DRAWN = 5
 # Heights of a name, as a share of a panel.
-LINE = 0.075
+LINE = 0.095
+COLORS = {PLAIN: ERM, OURS: MIXUP, ENSEMBLE: MIXUP}  # Of contenders; others have that of baselines
+SHORT = {"HistGradientBoosting": "HistGB", "MLP of scikit-learn": "sklearn's MLP"}
+# What ours is drawn beside table by table.
+RIVALS = (PLAIN, "LightGBM", "CatBoost")
 BEATEN = ("MLP of scikit-learn", "forest", "HistGradientBoosting", "linear", "RealMLP-TD-S", PLAIN)
 
 
@@ -221,56 +236,98 @@ def _judge_labels(order: Order, by_name: Mapping[str, Row]) -> Iterator[Verdict]
         yield "the ensemble's fit takes a quarter of TabM-D's time", f"{ratio:.2f} of it", ratio <= 0.25
 
 
-def describe_finding(summary: Sequence[Row]) -> str:
-    """Return the order by mean rank in each part, and the targets that were missed."""
-    parts = _list_parts(summary)
-    lines = []
-    for part, rows in parts.items():
-        for metric in RANKED[part[0]]:
-            order = [f"{row['contender']} {row[f'{metric}_rank']:.2f}" for row in _sort(rows, metric)]
-            title = f"{_title(part)}, {rows[0]['n_tables']} tables, mean rank by {METRICS[part[0]][metric]}"
-            lines.append(f"{title}: {', '.join(order)}.")
-    verdicts = _judge(parts)
-    missed = [f"{claim} ({found})" for claim, found, reached in verdicts if not reached]
-    if verdicts:
-        lines.append(f"Targets missed: {'; '.join(missed) or 'none'}.")
-    return "\n".join(lines)
+def draw_ranks(document: Row) -> Figure:
+    """Draw critical-difference diagrams, mean scores against the time of a fit, and differences by table.
 
-
-def draw_ranks(summary: Sequence[Row]) -> bytes:
-    """Draw each part's critical-difference diagram beside its mean score against the time of a fit.
-
-    What was run on very few tables is left to the printed tables, unless there is nothing else.
+    Of each task and share of wrong labels it draws the most contenders that share enough tables; all else
+    is left to the printed tables.
     """
+    summary = document["summary"]
     panels = [
-        (part, rows, metric) for part, rows in _list_parts(summary).items() for metric in RANKED[part[0]]
+        (part, rows, metric)
+        for part, rows in _choose_parts(_list_parts(summary)).items()
+        for metric in RANKED[part[0]]
     ]
-    panels = [panel for panel in panels if panel[1][0]["n_tables"] >= FEWEST_DRAWN] or panels
-    figure = make_figure(3.0 * len(panels))
-    lines = figure.subplots(len(panels), 2, squeeze=False, width_ratios=(1.5, 1))
-    for (left, right), (part, rows, metric) in zip(lines, panels, strict=True):
-        ranks = np.array([row[f"{metric}_rank"] for row in rows])
-        ranking = Ranking(ranks, rows[0][f"{metric}_p"], rows[0]["critical"])
-        draw_critical_difference(left, [row["contender"] for row in rows], ranking)
-        name = METRICS[part[0]][metric]
-        left.set_title(
-            f"{_title(part)}, {rows[0]['n_tables']} tables: rank by {name}", fontsize=9, loc="left"
-        )
-        _draw_times(right, rows, metric, name)
-    return render_png(figure)
+    timed = [panel for panel in panels if not panel[0][1]] or panels
+    pairs = _list_pairs(summary)
+    n_lines = -(-len(panels + timed) // 2)
+    heights = [1.9 * n_lines, *([0.9 + 0.17 * len(pairs)] if pairs else [])]
+    figure = make_figure(sum(heights))
+    parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+    axes = parts[0].subplots(n_lines, 2, squeeze=False).ravel()
+    for ax in axes[len(panels + timed) :]:
+        ax.set_visible(False)
+    for ax, panel in zip(axes, panels, strict=False):
+        _draw_ranks_of(ax, *panel)
+    for ax, panel in zip(axes[len(panels) :], reversed(timed), strict=False):
+        _draw_times(ax, *panel)
+    if pairs:
+        _draw_pairs(parts[-1], pairs)
+    return figure
 
 
-def _draw_times(ax: Axes, rows: Sequence[Row], metric: str, name: str) -> None:
-    """Draw scores against times, ours in colour; a column of names has a line to each point."""
+def _draw_ranks_of(ax: Axes, part: tuple[Any, ...], rows: Sequence[Row], metric: str) -> None:
+    ranks = np.array([row[f"{metric}_rank"] for row in rows])
+    ranking = Ranking(ranks, rows[0][f"{metric}_p"], rows[0]["critical"])
+    draw_critical_difference(ax, [_shorten(row["contender"]) for row in rows], ranking)
+    wrong = f", {part[1]:.0%} wrong labels" if part[1] else ""
+    tables = f"{rows[0]['n_tables']} tables"
+    ax.set_title(f"{part[0].capitalize()}{wrong}, {tables}:\nmean rank by {METRICS[part[0]][metric]}")
+
+
+def _shorten(name: str) -> str:
+    return SHORT.get(name, name)
+
+
+def _choose_parts(parts: Parts) -> Parts:
+    """Return, of each task and share of wrong labels, the part with the most contenders on enough tables."""
+    chosen: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+    for part, rows in parts.items():
+        held = chosen.setdefault(part[:2], part)
+        if rows[0]["n_tables"] >= FEWEST_DRAWN and len(rows) > len(parts[held]):
+            chosen[part[:2]] = part
+    return {part: parts[part] for part in chosen.values()}
+
+
+def _list_pairs(summary: Sequence[Row]) -> dict[tuple[str, str], dict[str, Interval]]:
+    """Return ours less each rival, in per cent of the rival's score, by task and table, on true labels."""
+    pairs: dict[tuple[str, str], dict[str, Interval]] = {}
+    for row in summary:
+        if row["dataset"] != ALL and not row["noise"] and row["contender"] in RIVALS:
+            metric = RANKED[row["task"]][0]
+            ends = read_interval(row, f"{metric}_diff")
+            mean, high, low = (-100 * value / row[metric] for value in ends)
+            rivals = pairs.setdefault((row["task"], row["dataset"]), {})
+            rivals[row["contender"]] = Interval(mean, low, high)
+    return pairs
+
+
+def _draw_pairs(part: SubFigure, pairs: Mapping[tuple[str, str], Mapping[str, Interval]]) -> None:
+    """Draw the differences of each table, a column a rival."""
+    names = [name for name in RIVALS if any(name in rivals for rivals in pairs.values())]
+    axes = part.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    missing = Interval(math.nan, math.nan, math.nan)
+    for ax, name in zip(axes, names, strict=True):
+        intervals = [rivals.get(name, missing) for rivals in pairs.values()]
+        draw_intervals(ax, intervals, [pick_color(interval) for interval in intervals])
+        ax.set(title=f"mixup against {name}", xlabel="NLL or RMSE, %")
+    axes[0].set_yticks(range(len(pairs)), [dataset for _, dataset in pairs])
+    part.suptitle("Table by table: one net with mixup against others; NLL, of real-valued targets RMSE")
+    legend = make_legend("mixup better", "mixup worse")
+    part.legend(handles=legend, loc="outside lower center", ncols=3, frameon=False)
+
+
+def _draw_times(ax: Axes, part: tuple[Any, ...], rows: Sequence[Row], metric: str) -> None:
+    """Draw scores against times; a column of names has a line to each point."""
     ordered = sorted(rows, key=lambda row: row[metric])
     scores = np.array([row[metric] for row in ordered])
     low, high = scores[0], max(scores[-1], scores[0] + 1e-9)
     heights = _spread_out(0.06 + 0.88 * (scores - low) / (high - low), LINE)
     for row, height in zip(ordered, heights, strict=True):
-        color = BETTER if row["contender"] in (OURS, PLAIN, ENSEMBLE) else EVEN
+        color = COLORS.get(row["contender"], BASELINES[0])
         ax.plot(row["fit_seconds"], row[metric], "o", markersize=5, color=color)
         ax.annotate(
-            row["contender"],
+            _shorten(row["contender"]),
             (row["fit_seconds"], row[metric]),
             color=color,
             fontsize=8,
@@ -279,7 +336,9 @@ def _draw_times(ax: Axes, rows: Sequence[Row], metric: str, name: str) -> None:
             va="center",
             arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.4, "shrinkA": 1, "shrinkB": 4},
         )
+    name = METRICS[part[0]][metric]
     ax.set(xscale="log", xlabel="CPU seconds of a fit", ylabel=f"mean {name}")
+    ax.set_title(f"{part[0].capitalize()}, {rows[0]['n_tables']} tables:\nmean {name} against time")
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.margins(x=0.1)
     ax.set_ylim(low - 0.06 / 0.88 * (high - low), high + 0.06 / 0.88 * (high - low))

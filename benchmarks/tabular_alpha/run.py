@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 import numpy as np
 
 from benchmarks.data.frames import FRAME_NAMES, TUNE, Frame, load_frames
 from benchmarks.data.tables import EMBEDDED_NAMES
 from benchmarks.harness.command import BaseConfig, Command
 from benchmarks.harness.experiment import run_experiment
-from benchmarks.harness.figures import add_legend, make_grid, render_png, tidy
+from benchmarks.harness.figures import add_legend, list_shades, make_figure, tidy
 from benchmarks.harness.fitting import compute_scores, derive_seed
 from benchmarks.harness.paired_differences import (
     Metric,
@@ -36,7 +38,12 @@ from sk_mixup import MixupClassifier, fit_stacked
 __all__ = ["COMMAND", "Config", "run"]
 
 Row = Mapping[str, Any]
-METRICS = {"nll": Metric(change="ratio"), "error": Metric(scale=100)}
+AXES = {
+    "nll_diff": "test NLL against alpha=0,\nnats",
+    "error_diff": "test error against alpha=0,\npoints",
+}
+# Differences, not ratios: without wrong labels the NLL of some tables is next to nothing.
+METRICS = {"nll": Metric(), "error": Metric(scale=100)}
 FEWEST_TEST_ROWS = 50
 
 
@@ -80,7 +87,7 @@ PRESETS = {
 
 
 def run(config: Config) -> int:
-    """Measure, print tables, a plot's path and sentences, and write the results."""
+    """Measure, print tables and write the results."""
     return run_experiment(
         COMMAND,
         config,
@@ -88,14 +95,12 @@ def run(config: Config) -> int:
         worker=compare,
         make_tasks=partial(make_tasks, config),
         summarise=summarise,
-        describe_finding=describe_finding,
-        draw=draw_alphas,
         protocol=(
             f"MixupClassifier at its defaults behind skrub's tabular_pipeline, at most {config.max_epochs} "
             "epochs. Training rows are drawn at random, of the others at most "
             f"{config.test_rows} are for testing; wrong labels are another class's, each as likely. Changes "
-            "are from alpha=0 on the same rows with the same labels: NLL in per cent (geometric mean over "
-            "tables), error in points; with Student's 95 % intervals over the tables."
+            "are from alpha=0 on the same rows with the same labels, means over the tables: NLL in nats, "
+            "error in points; with Student's 95 % intervals over the tables."
         ),
         load=load_frames,
     )
@@ -151,46 +156,49 @@ def tabulate(document: Row) -> dict[str, list[dict[str, str]]]:
         f"{title} against alpha=0": [
             {"rows": str(rows), "wrong labels": f"{noise:.0%}", "tables": str(group[0]["n_repeats"])}
             | {
-                f"alpha {row['alpha']:g}": format_difference(read_interval(row, name), 1)
+                f"alpha {row['alpha']:g}": format_difference(read_interval(row, name), digits)
                 for row in group
                 if row["alpha"]
             }
             for (rows, noise), group in group_records(document["summary"], "rows", "noise").items()
         ]
-        for title, name in {"Test NLL, %,": "nll_change", "Test error, points,": "error_diff"}.items()
+        for title, name, digits in (
+            ("Test NLL, nats,", "nll_diff", 3),
+            ("Test error, points,", "error_diff", 1),
+        )
     }
 
 
-def describe_finding(summary: Sequence[Row]) -> str:
-    """Return the best alpha by share of wrong labels and rows, one sentence a share."""
-    lines = []
-    for (noise,), rows in group_records(summary, "noise").items():
-        best = [
-            min(group, key=lambda row: row["nll_change"]) for group in group_records(rows, "rows").values()
-        ]
-        found = ", ".join(
-            f"{row['alpha']:g} at {row['rows']} rows ({row['nll_change']:+.1f} %)" for row in best
-        )
-        lines.append(f"With {noise:.0%} of the labels wrong the lowest NLL has alpha {found}.")
-    return "\n".join(lines)
+def draw_alphas(document: Row) -> Figure:
+    """Draw changes from alpha=0: a column a number of rows, a line a share of wrong labels."""
+    groups = group_records(document["summary"], "rows")
+    figure = make_figure(0.9 + 2.1 * len(AXES))
+    axes = figure.subplots(len(AXES), len(groups), squeeze=False, sharex="col", sharey="row")
+    for column, ((n_rows,), rows) in zip(axes.T, groups.items(), strict=True):
+        for ax, name in zip(column, AXES, strict=True):
+            _draw_panel(ax, rows, name)
+        column[0].set_title(f"{n_rows:,} training rows\n({rows[0]['n_repeats']} tables)")
+        column[-1].set_xlabel("alpha")
+    for ax, label in zip(axes[:, 0], AXES.values(), strict=True):
+        ax.set_ylabel(label)
+    figure.suptitle(
+        "Which alpha, by rows and share of wrong labels? Ring: the best of a line; band: 95 % interval"
+    )
+    add_legend(figure, axes[0, 0])
+    return figure
 
 
-def draw_alphas(summary: Sequence[Row]) -> bytes:
-    """Draw the change of NLL by alpha: a panel a number of rows, a line a share of wrong labels."""
-    groups = group_records(summary, "rows")
-    figure, axes = make_grid(len(groups), 2)
-    for ax, ((n_rows,), rows) in zip(axes, groups.items(), strict=True):
-        for place, ((noise,), line) in enumerate(group_records(rows, "noise").items()):
-            label, color = f"{noise:.0%} of the labels wrong", f"C{place}"
-            middle, low, high = ([row[f"nll_change{end}"] for row in line] for end in ("", "_low", "_high"))
-            ax.plot(range(len(line)), middle, "o-", color=color, label=label)
-            ax.fill_between(range(len(line)), low, high, color=color, alpha=0.1, linewidth=0)
-        ax.set_xticks(range(len(line)), [f"{row['alpha']:g}" for row in line])
-        ax.axhline(0, color="black", linewidth=0.8)
-        ax.set(title=f"{n_rows} rows, {line[0]['n_repeats']} tables", xlabel="alpha", ylabel="test NLL, %")
-        tidy(ax)
-    add_legend(figure, axes[0], 2)
-    return render_png(figure)
+def _draw_panel(ax: Axes, rows: Sequence[Row], name: str) -> None:
+    lines = group_records(rows, "noise")
+    for ((noise,), line), color in zip(lines.items(), list_shades(len(lines)), strict=True):
+        middle, low, high = ([row[f"{name}{end}"] for row in line] for end in ("", "_low", "_high"))
+        ax.plot(middle, "o-", color=color, markersize=3.5, label=f"{noise:.0%} wrong labels")
+        ax.fill_between(range(len(line)), low, high, color=color, alpha=0.12, linewidth=0)
+        best = int(np.argmin(middle))
+        ax.plot(best, middle[best], "o", mfc="none", mec=color, mew=1.4, markersize=9)
+    ax.set_xticks(range(len(line)), [f"{row['alpha']:g}" for row in line])
+    ax.axhline(0, color="black", linewidth=0.8)
+    tidy(ax)
 
 
 COMMAND = Command(
@@ -202,4 +210,5 @@ COMMAND = Command(
     times={"smoke": "seconds"},
     run=run,
     tabulate=tabulate,
+    draw=draw_alphas,
 )

@@ -4,9 +4,9 @@ In the paper: Figure 1b, a picture of two classes in the plane, ERM beside mixup
 
     python -m benchmarks toy               circles and moons, true labels and a fifth of them wrong
 
-scikit-learn's ``DecisionBoundaryDisplay`` draws the picture, of the first repeat. Beside it stand
-what a picture does not show: test error and test NLL, the share of the plane in which the net
-hesitates, and how steeply its probability rises where it changes its mind.
+The picture shows the first repeat. Beside it stand what a picture does not show: test error and test
+NLL, the share of the plane in which the net hesitates, and how steeply its probability rises where it
+changes its mind.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import sklearn
 from sklearn.datasets import make_circles, make_moons
 
 from benchmarks.data.tables import Table
+from benchmarks.harness.claims import Claim
 from benchmarks.harness.command import BaseConfig, Command
 from benchmarks.harness.experiment import run_experiment
 from benchmarks.harness.fitting import CLIP, compute_scores, derive_seed, measure_time
@@ -29,8 +30,7 @@ from benchmarks.harness.rules import Count, Known, Positive, Several, Within
 from benchmarks.toy.summary import (
     BASELINE,
     MIXED,
-    Panel,
-    describe_finding,
+    compare_slopes,
     draw_boundaries,
     summarise,
     tabulate,
@@ -40,6 +40,8 @@ from sk_mixup import MixupClassifier, fit_stacked
 __all__ = ["COMMAND", "Config", "run"]
 
 Array = NDArray[Any]
+Corners = tuple[tuple[float, float], tuple[float, float]]
+DRAWN_SIZE = 61  # Points on each side of the grid that is drawn
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Toy:
     make: Callable[..., tuple[Array, Array]]
     noise: float  # Standard deviation of the points around their curve
     # Lower left and upper right of the part of the plane that is drawn and measured
-    corners: tuple[tuple[float, float], tuple[float, float]]
+    corners: Corners
 
 
 # The corners lie at three and a half standard deviations from the curves.
@@ -123,7 +125,7 @@ PRESETS = {
 
 
 def run(config: Config) -> int:
-    """Measure, print tables, a plot's path and one sentence, and write the results."""
+    """Measure, print tables and claims, and write the results."""
     return run_experiment(
         COMMAND,
         config,
@@ -131,8 +133,7 @@ def run(config: Config) -> int:
         worker=fit_pair,
         make_tasks=partial(make_tasks, config),
         summarise=summarise,
-        describe_finding=describe_finding,
-        draw=lambda _: draw_boundaries(make_panels(config)),
+        draw_from=partial(make_pictures, config),
         protocol=describe_protocol(config),
         load=partial(make_points, config),
     )
@@ -245,17 +246,26 @@ def measure_plane(net: Any, toy: Toy, grid_size: int) -> dict[str, float]:
     that of the logit z, whose differences are near its gradient: at p = 1/2 a quarter of it, as
     dp/dz = p (1 - p).
     """
-    axes = [np.linspace(*ends, grid_size) for ends in zip(*toy.corners, strict=True)]
-    first, second = np.meshgrid(*axes)
-    proba = net.predict_proba(np.column_stack([first.ravel(), second.ravel()])).astype(np.float64)
+    axes = _list_axes(toy.corners, grid_size)
+    proba = net.predict_proba(_list_grid(toy.corners, grid_size)).astype(np.float64)
     band = (proba[:, 1] >= 0.05) & (proba[:, 1] <= 0.95)
-    logit = np.diff(np.log(np.clip(proba, CLIP, None)), axis=1).reshape(first.shape)
+    logit = np.diff(np.log(np.clip(proba, CLIP, None)), axis=1).reshape(grid_size, grid_size)
     at_boundary = _find_boundary(logit > 0)
     slopes = np.hypot(*np.gradient(logit, axes[1], axes[0]))[at_boundary] / 4
     return {
         "band": round(float(band.mean()), 6),
         "slope": round(float(slopes.mean()), 5) if slopes.size else 0.0,
     }
+
+
+def _list_axes(corners: Corners, size: int) -> list[Array]:
+    """Return `size` places along each side of the plane between two corners."""
+    return [np.linspace(*ends, size) for ends in zip(*corners, strict=True)]
+
+
+def _list_grid(corners: Corners, size: int) -> Array:
+    """Return the points of a grid over the plane, row by row, of shape (size * size, 2)."""
+    return np.column_stack([values.ravel() for values in np.meshgrid(*_list_axes(corners, size))])
 
 
 def _find_boundary(is_second: Array) -> Array:
@@ -269,19 +279,33 @@ def _find_boundary(is_second: Array) -> Array:
     return found
 
 
-def make_panels(config: Config) -> list[Panel]:
-    """Return what the picture shows: the nets of the first repeat, fitted again."""
-    panels = []
+def make_pictures(config: Config) -> list[dict[str, Any]]:
+    """Return what is drawn of the first repeat, whose nets are fitted again: an entry a problem and share.
+
+    ``proba``: by method, the probability of class 1 in per cent on a grid over the plane between
+    ``corners``, row by row; ``X`` and ``y``, the training points and the labels they were trained with.
+    """
+    pictures = []
     for table in make_points(config, config.datasets):
         train, _ = take_points(config, table, 0)
+        corners = TOYS[table.name].corners
         for share in config.wrong_shares:
-            y = flip_labels(train.y, share, derive_seed(train.name, 0))
             nets = fit_nets(config, train, share, 0)
-            corners = np.array(TOYS[table.name].corners)
-            panels += [
-                Panel(table.name, share, method, net, train.X, y, corners) for method, net in nets.items()
-            ]
-    return panels
+            maps = {
+                name: 100 * net.predict_proba(_list_grid(corners, DRAWN_SIZE))[:, 1]
+                for name, net in nets.items()
+            }
+            picture = {
+                "dataset": table.name,
+                "wrong_share": share,
+                "corners": corners,
+                "size": DRAWN_SIZE,
+                "proba": {name: np.rint(values).astype(int).tolist() for name, values in maps.items()},
+                "X": train.X.round(2).tolist(),
+                "y": flip_labels(train.y, share, derive_seed(train.name, 0)).tolist(),
+            }
+            pictures.append(picture)
+    return pictures
 
 
 def describe_protocol(config: Config) -> str:
@@ -311,6 +335,16 @@ COMMAND = Command(
     times={"cpu": "100 seconds of CPU time", "smoke": "seconds"},
     run=run,
     tabulate=tabulate,
+    draw=draw_boundaries,
+    claims=(
+        Claim(
+            "With mixup the decision boundary becomes a gradual transition",
+            "section 2, Figure 1b",
+            "a picture",
+            compare_slopes,
+            is_full=True,
+        ),
+    ),
     note=(
         "The paper gives neither the points nor the net of its picture; it says that the transition from "
         "class to class becomes linear."

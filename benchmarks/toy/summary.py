@@ -1,38 +1,26 @@
-"""From records of the toy problems to tables, claims and a picture."""
+"""From records of the toy problems to tables, a comparison with the paper and a picture."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import numpy as np
-from numpy.typing import NDArray
-from sklearn.inspection import DecisionBoundaryDisplay
 
-from benchmarks.harness.figures import add_legend, make_figure, render_png
+from benchmarks.harness.claims import Comparison
+from benchmarks.harness.figures import BASELINES, add_legend, make_figure
 from benchmarks.harness.paired_differences import (
     Metric,
     format_difference,
     format_mean,
     group_records,
-    judge_difference,
     read_interval,
     summarise_pairs,
 )
 
-__all__ = [
-    "BASELINE",
-    "MIXED",
-    "TITLES",
-    "Panel",
-    "describe_finding",
-    "draw_boundaries",
-    "summarise",
-    "tabulate",
-]
+__all__ = ["BASELINE", "MIXED", "TITLES", "compare_slopes", "draw_boundaries", "summarise", "tabulate"]
 
 Row = Mapping[str, Any]
 BASELINE, MIXED = "ERM", "mixup"
@@ -45,13 +33,8 @@ COLUMNS = {
     "band": ("Hesitation, % of the plane", 1),
     "slope": ("Slope of p at the boundary, per unit of length", 2),
 }
-CLAIM = (
-    "{data}, {share:.0%} wrong labels; {metric}: ERM {erm:.{digits}f}, mixup {mixup:.{digits}f}, {verdict}."
-)
-# Okabe and Ito's green and vermilion, on the paper's blue shading.
-CLASS_STYLES = (("#009E73", "o"), ("#D55E00", "^"))
-LEVELS = np.linspace(0, 1, 11)
-COLUMN_COUNT = 4
+# Markers of the two classes, which stand out from the paper's blue shading.
+CLASS_STYLES = (("white", "o"), (BASELINES[1], "^"))
 
 
 def summarise(records: Sequence[Row]) -> list[dict[str, Any]]:
@@ -90,88 +73,63 @@ def _format_pair(baseline: Row, mixed: Row, metric: str, digits: int) -> dict[st
     }
 
 
-def describe_finding(summary: Sequence[Row]) -> str:
-    """Return a claim for each problem and metric: the means of ERM and of mixup."""
-    return "\n".join(
-        CLAIM.format(
-            data=TITLES[mixed["dataset"]],
-            share=mixed["wrong_share"],
-            metric=title,
-            digits=digits,
-            erm=baseline[metric],
-            mixup=mixed[metric],
-            verdict=judge_difference(mixed, f"{metric}_diff"),
+def compare_slopes(document: Row) -> list[Comparison]:
+    """Return mixup's slope at the boundary less ERM's, for each problem and share of wrong labels."""
+    return [
+        Comparison(
+            f"{TITLES[mixed['dataset']]}, {_name_share(mixed['wrong_share'])}",
+            f"{baseline['slope']:.1f} → {mixed['slope']:.1f} per unit of length",
+            read_interval(mixed, "slope_diff"),
         )
-        for baseline, mixed in _pair_methods(summary)
-        for metric, (title, digits) in COLUMNS.items()
-    )
+        for baseline, mixed in _pair_methods(document["summary"])
+    ]
 
 
-@dataclass(frozen=True)
-class Panel:
-    """One panel of the picture."""
-
-    dataset: str
-    wrong_share: float  # Which share of the training labels is wrong
-    method: str  # How the net was trained
-    net: Any  # Fitted
-    X: NDArray[Any]  # The training points
-    y: NDArray[Any]  # The labels they were trained with, 0 and 1
-    corners: NDArray[Any]  # Lower left and upper right of the part of the plane to draw
+def _name_share(share: float) -> str:
+    return f"{share:.0%} wrong labels" if share else "true labels"
 
 
-def draw_boundaries(panels: Sequence[Panel]) -> bytes:
-    """Draw the probability of class 1 and the training points of each net: ERM and mixup side by side."""
-    n_columns = min(COLUMN_COUNT, len(panels))
-    n_rows = -(-len(panels) // n_columns)
-    figure = make_figure(0.7 + 2.3 * n_rows)
-    axes = figure.subplots(n_rows, n_columns, squeeze=False, sharey="row")
-    for ax in axes.flat[len(panels) :]:
-        ax.set_axis_off()
-    for ax, panel in zip(axes.flat, panels, strict=False):
-        surface = _draw_panel(ax, panel)
-    for ax in axes[:, 0]:
-        ax.set_ylabel("$x_2$")
+def draw_boundaries(document: Row) -> Figure:
+    """Draw the probability of class 1 and the training points: ERM and mixup side by side."""
+    pictures = document["draw_from"]
+    datasets = list(dict.fromkeys(picture["dataset"] for picture in pictures))
+    n_columns = 2 * len({picture["wrong_share"] for picture in pictures})
+    figure = make_figure(1.1 + 6 / n_columns * len(datasets))
+    axes = figure.subplots(len(datasets), n_columns, squeeze=False, sharey="row")
+    panels = [(picture, method) for picture in pictures for method in picture["proba"]]
+    for ax, (picture, method) in zip(axes.flat, panels, strict=True):
+        surface = _draw_panel(ax, picture, method)
+    for ax, dataset in zip(axes[:, 0], datasets, strict=True):
+        ax.set_ylabel(f"{TITLES[dataset]}\n$x_2$")
+    for ax, (picture, method) in zip(axes[0], panels, strict=False):
+        ax.set_title(f"{method},\n{_name_share(picture['wrong_share'])}")
     for ax in axes[-1]:
         ax.set_xlabel("$x_1$")
-    _draw_legend(figure, axes, surface)
-    return render_png(figure)
+    figure.colorbar(surface, ax=axes, label="probability of class 1", ticks=[0, 0.5, 1], aspect=30, pad=0.01)
+    add_legend(figure, axes.flat[0], markerscale=2)
+    return figure
 
 
-def _draw_panel(ax: Axes, panel: Panel) -> Any:
+def _draw_panel(ax: Axes, picture: Row, method: str) -> Any:
     """Draw one panel and return what the colour bar is about."""
-    display = DecisionBoundaryDisplay.from_estimator(
-        panel.net,
-        panel.corners,
-        eps=0,
-        grid_resolution=200,
-        response_method="predict_proba",
-        class_of_interest=1,
-        plot_method="contourf",
-        levels=LEVELS,
-        cmap="Blues",
-        ax=ax,
-    )
+    (left, low), (right, high) = picture["corners"]
+    axes = [np.linspace(*ends, picture["size"]) for ends in ((left, right), (low, high))]
+    proba = np.array(picture["proba"][method]).reshape(picture["size"], -1) / 100
+    surface = ax.contourf(*axes, proba, levels=np.linspace(0, 1, 11), cmap="Blues")
+    surface.set_rasterized(True)
+    points, labels = np.array(picture["X"]), np.array(picture["y"])
     for label, (color, marker) in enumerate(CLASS_STYLES):
-        points = panel.X[panel.y == label]
+        first, second = points[labels == label].T
         ax.scatter(
-            points[:, 0],
-            points[:, 1],
-            s=7,
+            first,
+            second,
+            s=6,
             color=color,
             marker=marker,
-            edgecolor="white",
-            linewidth=0.25,
+            edgecolor="black",
+            linewidth=0.3,
+            rasterized=True,
             label=f"class {label}",
         )
-    share = f"{panel.wrong_share:.0%} wrong labels" if panel.wrong_share else "true labels"
-    ax.set_title(f"{TITLES[panel.dataset]}, {share}:\n{panel.method}", fontsize=9)
-    (left, low), (right, high) = panel.corners
     ax.set(aspect="equal", xlim=(left, right), ylim=(low, high))
-    ax.tick_params(labelsize=8)
-    return display.surface_
-
-
-def _draw_legend(figure: Figure, axes: NDArray[Any], surface: Any) -> None:
-    figure.colorbar(surface, ax=axes, label="p(y = 1 | x)", ticks=[0, 0.5, 1], aspect=30, pad=0.01)
-    add_legend(figure, axes.flat[0], markerscale=2, fontsize=9)
+    return surface

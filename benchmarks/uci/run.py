@@ -21,6 +21,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 
 from benchmarks.data.tables import Table, TableConfig, load_tables
+from benchmarks.harness.claims import Claim
 from benchmarks.harness.command import Command
 from benchmarks.harness.experiment import run_experiment
 from benchmarks.harness.fitting import (
@@ -33,7 +34,7 @@ from benchmarks.harness.fitting import (
     split_rows,
 )
 from benchmarks.harness.rules import Count, Known, NotNegative, Several
-from benchmarks.uci.summary import describe_finding, draw_differences, summarise, tabulate
+from benchmarks.uci.summary import compare_errors, draw_differences, summarise, tabulate
 from sk_mixup import fit_stacked
 
 __all__ = ["COMMAND", "Config", "run"]
@@ -156,8 +157,6 @@ def run(config: Config) -> int:
         worker=compare,
         make_tasks=partial(make_tasks, config),
         summarise=partial(summarise, test_ratio=config.test_ratio),
-        describe_finding=describe_finding,
-        draw=draw_differences,
         protocol=describe_protocol(config),
         load=load_tables,
         join=lambda _, table, __: config.count_joined(table.size),
@@ -255,6 +254,16 @@ COMMAND = Command(
     times={"cpu": "at most 85 minutes of CPU time, with UCI's files", "smoke": "seconds"},
     run=run,
     tabulate=tabulate,
+    draw=draw_differences,
+    claims=(
+        Claim(
+            "Mixup lowers the test error on four of six tables of UCI's, and raises it on none",
+            "Table 4",
+            "-0.4 to -10.3 points",
+            compare_errors,
+            is_full=True,
+        ),
+    ),
     note=(
         'The paper\'s "Phishing" is read as Website Phishing (1,353 rows, three classes), whose level of '
         "error fits; Phishing Websites (11,055 rows, two classes) stands beside it. The paper gives no alpha "

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from docutils import nodes
 from docutils.parsers.rst import Directive, directives
 from docutils.statemachine import StringList
-from report_tables import BENCHMARKS, Row, choose, find_table, read_sections, read_table
+from report_tables import BENCHMARKS, Row, choose, find_table, read_sections, read_table, read_verdict
 
 
 def to_rst(text: str) -> str:
@@ -41,9 +41,11 @@ def write_page(name: str, text: str) -> str:
     for block in re.split(r"\n{2,}", text.strip()):
         picture = re.match(r"!\[([^\]]*)\]\(results/([^)]+)\)", block)
         if picture:
-            blocks.append(f".. image:: {picture[2]}\n   :alt: Picture of the result {picture[1]}\n")
+            blocks.append(f".. image:: {picture[2]}\n   :alt: {picture[1]}\n")
         elif block.startswith("|"):
             blocks.append(write_table(read_table(block)))
+        elif block.startswith(("<details>", "</details>")):
+            continue  # A page shows what the report folds.
         elif block.startswith("### "):
             title = block[4:]
             blocks.append(f"{title}\n{'-' * len(title)}\n")
@@ -53,13 +55,31 @@ def write_page(name: str, text: str) -> str:
     return "\n".join([name, "=" * len(name), "", f"Run by {command}.", "", *blocks])
 
 
+def write_verdict(text: str) -> str:
+    """Return the table of the paper's claims, with links to the pages of experiments."""
+    blocks = []
+    for block in re.split(r"\n{2,}", text.strip()):
+        if block.startswith("|"):
+            table = re.sub(r"\[`([\w-]+)`\]\(#[\w-]+\)", r"LINK\1LINK", block)
+            page = write_table(read_table(table))
+            blocks.append(re.sub(r"LINK([\w-]+?)LINK", r":doc:`\1 </generated/results/\1>`", page))
+        elif block.startswith("!["):
+            blocks.append(
+                ".. image:: /generated/results/verdict.svg\n   :alt: The paper's differences and ours\n"
+            )
+        else:
+            blocks.append(to_rst(block) + "\n")
+    return "\n".join(blocks)
+
+
 def write_pages(app: Any) -> None:
-    """Write the page of each experiment, and bring its pictures beside it."""
+    """Write the pages of the verdict and of each experiment, and bring their pictures beside them."""
     folder = Path(app.srcdir) / "generated" / "results"
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in read_sections().items():
         write_changed(folder / f"{name}.rst", write_page(name, text))
-    for picture in (BENCHMARKS / "results").glob("*.png"):
+    write_changed(folder / "verdict.inc", write_verdict(read_verdict()))
+    for picture in (BENCHMARKS / "results").glob("*.[ps][nv]g"):
         shutil.copy2(picture, folder)
 
 

@@ -16,6 +16,12 @@ def read_sections() -> dict[str, str]:
     return dict(re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE))
 
 
+def read_verdict() -> str:
+    """Return what the report says of the paper's claims."""
+    text = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+    return re.findall(r"^## Does mixup work\?\n(.*?)(?=^## )", text, re.DOTALL | re.MULTILINE)[0]
+
+
 def read_table(text: str) -> list[Row]:
     """Return the cells of a table in Markdown, its head first."""
     lines = text.strip().splitlines()

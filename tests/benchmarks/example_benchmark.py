@@ -8,10 +8,10 @@ from benchmarks.harness.command import BaseConfig, Command
 from benchmarks.harness.experiment import run_experiment
 from benchmarks.harness.figures import draw_column
 from benchmarks.harness.fitting import compute_scores, derive_seed, make_net, split_rows
-from benchmarks.harness.paired_differences import Metric, fill_claim, format_mean, summarise_pairs
+from benchmarks.harness.paired_differences import Metric, format_mean, summarise_pairs
 
 METRICS = {"error": Metric(scale=100)}
-CLAIM = "Mixup's test error is lower on {lower} and higher on {higher} of {n} tables."
+DRAW = draw_column("error_diff", "method")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +35,6 @@ def run(config: Config) -> int:
         make_tasks=make_tasks,
         worker=compare,
         summarise=lambda found: summarise_pairs(found, METRICS, by=["dataset"], baseline="ERM"),
-        describe_finding=lambda rows: fill_claim(CLAIM, rows[1:], "error_diff"),
-        draw=lambda rows: draw_column(rows, "error_diff", "method"),
         protocol=f"{config.max_epochs} epochs, random splits of 80 % and 20 %.",
     )
 
@@ -56,4 +54,4 @@ def tabulate(document: dict[str, Any]) -> dict[str, list[dict[str, str]]]:
 
 
 PRESETS = {"cpu": Config(), "smoke": Config(n_seeds=2, max_epochs=2, n_jobs=1)}
-COMMAND = Command("iris-error", "none", "test error of mixup on Iris", PRESETS, run, tabulate)
+COMMAND = Command("iris-error", "none", "test error of mixup on Iris", PRESETS, run, tabulate, DRAW)

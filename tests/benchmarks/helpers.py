@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.harness.paired_differences import VERDICTS
 from benchmarks.networks.cifar_networks import PreActResNet18
 from sk_mixup import MixupClassifier
 from sk_mixup.augmentation import crop_and_flip
@@ -58,11 +57,6 @@ def killed_after(module: Any, n_checkpoints: int) -> Iterator[None]:
         patch.setattr(module, "save_checkpoint", save_and_die)
         with pytest.raises(KilledError, match="killed"):
             yield
-
-
-def list_verdicts(text: str) -> list[str]:
-    """Return the verdict of each claim that has one."""
-    return [word for claim in text.splitlines() for word in VERDICTS.values() if word in claim]
 
 
 def get_state(net: MixupClassifier) -> dict[str, Tensor]:

@@ -44,14 +44,15 @@ def test_smoke_preset_writes_small_results_and_nothing_else(
 ) -> None:
     assert main([name, "--preset", "smoke", "--out", str(tmp_path)]) == 0
     text = "".join(capsys.readouterr().out.split())  # lines are wrapped in print
-    csv, result, png = sorted(tmp_path.glob("*.*"))
+    csv, result, png, svg = sorted(tmp_path.glob("*.*"))
     assert result.stem in (f"{name}-smoke-cpu", f"{name}-embedded-smoke-cpu")
-    assert [path.name for path in (csv, png)] == [f"{result.stem}.csv", f"{result.stem}.png"]
-    assert max(path.stat().st_size for path in (csv, result, png)) < 300_000
+    assert [path.name for path in (csv, png, svg)] == [
+        f"{result.stem}.{end}" for end in ("csv", "png", "svg")
+    ]
+    assert max(path.stat().st_size for path in (csv, result, png, svg)) < 500_000
     document = json.loads(result.read_text())
     assert document["preset"] == "smoke"
-    assert "".join(document["finding"].split()) in text
-    assert all(path.name in text for path in (csv, result, png))
+    assert all(path.name in text for path in (csv, result, png, svg))
     # Each ratio that a CPU can measure has been measured.
     missing = [row["label"] for row in document["summary"] if row.get("met") == NOT_RUN]
     assert all(label.startswith("GPU: ") for label in missing)
@@ -211,7 +212,7 @@ def test_every_benchmark_has_known_presets(command: Command) -> None:
     assert set(command.times) <= set(command.presets)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # starts a process
 def test_reader_that_stops_reading_gets_no_traceback() -> None:
     read, write = os.pipe()
     os.close(read)

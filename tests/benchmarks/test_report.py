@@ -6,8 +6,9 @@ import pytest
 from benchmarks import report
 from benchmarks.cli import main
 from benchmarks.harness.command import UserError
+from benchmarks.harness.results import NUMERICS
 from benchmarks.registry import find_benchmarks
-from benchmarks.report import make_report
+from benchmarks.report import find_outdated, make_record, make_report, read_documents
 
 BENCHMARKS = find_benchmarks()
 
@@ -23,31 +24,69 @@ def results_dir(tmp_path: Path) -> Path:
     return folder
 
 
-def test_make_report_without_results_says_not_run(tmp_path: Path) -> None:
-    text = make_report(tmp_path, BENCHMARKS)
-    assert text.count("not run") == 2 * len(BENCHMARKS)
+def test_make_report_without_results_says_not_run() -> None:
+    text = make_report({}, BENCHMARKS)
+    n_claims = sum(len(command.claims) for command in BENCHMARKS)
+    assert text.count("| not run ") == 2 * (len(BENCHMARKS) + n_claims)
     assert text.count("Not run.") == len(BENCHMARKS)
 
 
+def test_make_report_begins_with_the_verdict(results_dir: Path) -> None:
+    text = make_report(read_documents(results_dir), BENCHMARKS)
+    (row,) = [line for line in text.splitlines() if line.startswith("|") and "four of six tables" in line]
+    # Embedded tables are not the paper's, but for Iris.
+    assert row.split("|")[4].strip().endswith("%") or "%" in row
+    assert text.index("| the paper says") < text.index("## All experiments") < text.index("## toy")
+
+
 def test_make_report_shows_protocol_before_numbers(results_dir: Path) -> None:
-    text = make_report(results_dir, BENCHMARKS)
+    text = make_report(read_documents(results_dir), BENCHMARKS)
     section = text[text.index("### uci-embedded-cpu-cpu") :]
-    assert section.index("Protocol *paper*") < section.index("| protocol")
-    assert "![uci-embedded-cpu-cpu](results/uci-embedded-cpu-cpu.png)" in section
+    assert section.index("<details>") < section.index("Protocol *paper*") < section.index("| protocol")
+    assert section.index("| protocol") < section.index("</details>")
+    assert "](results/uci-embedded-cpu-cpu.png)" in section
     assert "[uci-embedded-cpu-cpu](results/uci-embedded-cpu-cpu.json)" in text
 
 
 def test_make_report_leaves_smoke_runs_out(results_dir: Path) -> None:
-    assert "uci-embedded-smoke-cpu" not in make_report(results_dir, BENCHMARKS)
+    assert "uci-embedded-smoke-cpu" not in make_report(read_documents(results_dir), BENCHMARKS)
 
 
-def test_make_report_names_a_damaged_result(tmp_path: Path) -> None:
+def test_read_documents_names_a_damaged_result(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(UserError, match=r"bad\.json' must be a result in JSON"):
-        make_report(tmp_path, BENCHMARKS)
+        read_documents(tmp_path)
 
 
-def test_report_check_fails_until_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_of_other_numerics_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "EARLIER", {"old": "not run again yet", "new": "mended", "gone": "lost"})
+    numerics = {"old": 0, "new": NUMERICS, "other": NUMERICS + 1}
+    documents = {stem: {"numerics": number} for stem, number in numerics.items()}
+    problems = find_outdated(documents)
+    assert problems[0] == f"other has numerics {NUMERICS + 1}, the code has {NUMERICS}. Record it anew."
+    assert [text.split()[0] for text in problems[1:]] == ["new", "gone"]
+
+
+def test_record_names_commit_numerics_and_machine(results_dir: Path) -> None:
+    text = make_record(read_documents(results_dir))
+    (row,) = [line for line in text.splitlines() if "uci-embedded-cpu-cpu" in line]
+    assert f"| {NUMERICS} " in row
+    assert "not kept" in row
+    assert "torch 2" in row
+
+
+def test_report_draws_every_figure(results_dir: Path, tmp_path: Path) -> None:
+    (results_dir / "uci-embedded-cpu-cpu.png").unlink(missing_ok=True)
+    assert main(["report", "--results", str(results_dir), "--readme", str(tmp_path / "README.md")]) == 0
+    for stem in ("uci-embedded-cpu-cpu", "verdict"):
+        assert (results_dir / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
+        assert b"<svg" in (results_dir / f"{stem}.svg").read_bytes()[:1000]
+
+
+def test_report_check_fails_until_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(report, "EARLIER", {})
     options = ["--results", str(tmp_path), "--readme", str(tmp_path / "README.md")]
     assert main(["report", "--check", *options]) == 1
     assert "is stale. Run python -m benchmarks report" in capsys.readouterr().err

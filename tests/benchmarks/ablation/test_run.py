@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 import torch
 
 from benchmarks.ablation.methods import BASELINE, PUBLISHED, STANDARD
-from benchmarks.ablation.run import PRESETS, Config, fit_methods, make_tasks
+from benchmarks.ablation.run import CLAIMS, PRESETS, Config, fit_methods, make_tasks
 from benchmarks.ablation.summary import (
     aggregate_tables,
-    describe_finding,
-    draw_changes,
+    compare_mixup,
     summarise,
     tabulate,
 )
@@ -23,6 +23,7 @@ from benchmarks.data.small_images import ConvNet, load_images, scale_images
 from benchmarks.data.tables import Table, load_tables
 from benchmarks.data.tables_and_images import choose_names, load_data, take_part
 from benchmarks.harness.command import UserError
+from benchmarks.harness.results import pack_records
 from sk_mixup import MixupClassifier
 
 SMOKE = PRESETS["smoke"]
@@ -95,16 +96,26 @@ def test_tabulate_keeps_the_alphas_together() -> None:
     assert [row["row"] for row in rows] == ["ERM", "alpha 0.1", "alpha 0.2", "alpha 1"]
 
 
-def test_finding_has_a_claim_for_each_column_and_metric() -> None:
-    claims = describe_finding(make_summary("iris", "wine", "cifar10")).splitlines()
-    assert [claim.startswith("CIFAR-10") for claim in claims] == [False, False, True, True]
+def test_mixup_is_compared_with_what_was_run_on_the_papers_data() -> None:
+    shifts = SHIFTS | {"noise 0.1": 0.005}
+    records = make_records("iris", shifts | {"same class": 0.0}) + make_records("cifar10", shifts)
+    for repeat, record in enumerate(row for row in records[-4:] if row["method"] == "noise 0.1"):
+        record["error"] += (0.0, 0.0, 0.0, 0.004)[repeat]
+    erm, noise = compare_mixup(
+        {"records": pack_records(records)}, others=["ERM", "same class", "noise 0.1", "no such row"]
+    )
+    assert (erm.label, erm.text) == ("CIFAR-10, ERM", "21.5 → 19.5 %")
+    assert erm.ours == pytest.approx((-2.0, -2.0, -2.0))
+    assert erm.paper == pytest.approx(4.24 - 5.53)
+    # Differences -2.5, -2.5, -2.5 and -2.9 points: a standard error of 0.1, and 3 degrees of freedom.
+    half = 0.1 * stats.t.ppf(0.975, 3)
+    assert noise.ours == pytest.approx((-2.6, -2.6 - half, -2.6 + half), abs=1e-4)
+    assert noise.paper is None
 
 
-@pytest.mark.parametrize("datasets", [("iris", "wine", "cifar10"), ("iris",), ("digit_images",)])
-def test_draw_changes_gives_a_small_png(datasets: tuple[str, ...]) -> None:
-    png = draw_changes(make_summary(*datasets))
-    assert png.startswith(b"\x89PNG")
-    assert len(png) < 100_000
+def test_claims_name_rows_of_the_ablation() -> None:
+    methods = Config().make_methods(is_image=True)
+    assert {name for *_, others in CLAIMS for name in others} <= set(methods)
 
 
 @pytest.mark.parametrize("is_image", [False, True])

@@ -24,7 +24,7 @@ from benchmarks.adversarial.run import (
     load_images,
     run,
 )
-from benchmarks.adversarial.summary import describe_finding, draw_errors, summarise, tabulate
+from benchmarks.adversarial.summary import compare_attacks, summarise, tabulate
 from benchmarks.data.cifar_images import load_image_set, normalize_images
 from benchmarks.data.imagenet_files import MEAN, STD, load_folders, write_made_up_images
 from benchmarks.harness.command import UserError
@@ -89,7 +89,7 @@ def test_run_writes_its_results_and_leaves_nothing_else(targets: list[Target], t
     assert run(config) == 0
     assert {path.name for path in config.out.iterdir()} == {
         "finished",
-        *(f"{STEM}.{kind}" for kind in ("json", "csv", "png")),
+        *(f"{STEM}.{kind}" for kind in ("json", "csv", "png", "svg")),
     }
     document = json.loads((config.out / f"{STEM}.json").read_text())
     assert len(document["records"]["rows"]) == 6 * (1 + 2) + 6 * 2
@@ -224,25 +224,23 @@ def test_tables_have_the_papers_figures_beside() -> None:
     assert {row["ε"] for row in others} == {"8"}
 
 
-def test_finding_tells_attacks_and_scores_apart() -> None:
-    claims = describe_finding(summarise(make_records())).splitlines()
-    lower = [claim for claim in claims if "clearly lower" in claim]
-    assert lower
-    assert lower == [claim for claim in claims if "top-1" in claim and ", FGSM" in claim]
+def test_attacks_of_the_paper_are_compared_at_its_strength() -> None:
+    document = {"summary": summarise(make_records())}
+    for box, published in (("white", 75.2 - 90.7), ("black", 46.0 - 57.0)):
+        (fgsm,) = compare_attacks(document, box)
+        assert (fgsm.label, fgsm.text) == (f"FGSM, {box} box", "FGSM 55.0 → 45.0 %")
+        assert (fgsm.ours, fgsm.paper) == ((-10, -10, -10), pytest.approx(published))
 
 
-def test_networks_of_erm_alone_are_not_compared() -> None:
-    summary = summarise([record for record in make_records() if record["method"] == "ERM"])
-    assert not describe_finding(summary)
+@pytest.mark.parametrize("method", ["ERM", "mixup"])
+def test_networks_of_one_method_are_not_compared(method: str) -> None:
+    summary = summarise([record for record in make_records() if record["method"] == method])
+    assert not compare_attacks({"summary": summary}, "white")
 
 
 def test_networks_of_mixup_alone_have_no_difference() -> None:
     summary = summarise([record for record in make_records() if record["method"] == "mixup"])
     assert all(np.isnan(row["top1_error_diff"]) for row in summary)
-
-
-def test_picture_is_a_png() -> None:
-    assert draw_errors(summarise(make_records())).startswith(b"\x89PNG")
 
 
 def test_protocol_names_what_is_attacked(targets: list[Target]) -> None:

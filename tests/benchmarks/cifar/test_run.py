@@ -148,7 +148,7 @@ def read_errors(out: Path) -> list[Any]:
 @pytest.mark.slow
 def test_run_writes_its_results_and_leaves_nothing_else(tmp_path: Path) -> None:
     assert run(dataclasses.replace(TINY, preset="smoke", out=tmp_path, mixup_weight_decays=(1e-4, 5e-4))) == 0
-    assert {path.suffix for path in tmp_path.glob("*.*")} == {".json", ".csv", ".png"}
+    assert {path.suffix for path in tmp_path.glob("*.*")} == {".json", ".csv", ".png", ".svg"}
     document = json.loads((tmp_path / "cifar-embedded-smoke-cpu.json").read_text())
     assert len(read_errors(tmp_path)) == 2 * 4
     assert len(tabulate(document)) == 3

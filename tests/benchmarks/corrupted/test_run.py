@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.corrupted import run as corrupted
 from benchmarks.corrupted.run import PRESETS, Config, Run, describe_protocol, list_runs, run
-from benchmarks.corrupted.summary import describe_finding, draw_errors, summarise, tabulate
+from benchmarks.corrupted.summary import compare_errors, compare_memorised, summarise, tabulate
 from benchmarks.corrupted_tables.methods import corrupt_labels
 from benchmarks.data.cifar_images import load_image_set, normalize_images
 from benchmarks.harness import checkpoints
@@ -40,7 +40,7 @@ def read_records(out: Path) -> list[dict[str, Any]]:
 def test_run_writes_its_results_and_leaves_nothing_else(tmp_path: Path) -> None:
     assert run(dataclasses.replace(TINY, out=tmp_path)) == 0
     assert {path.name for path in tmp_path.glob("*.*")} == {
-        f"{STEM}.{kind}" for kind in ("json", "csv", "png")
+        f"{STEM}.{kind}" for kind in ("json", "csv", "png", "svg")
     }
     records = read_records(tmp_path)
     assert [row["method"] for row in records] == 2 * ["ERM", "dropout 0.5", "mixup alpha 8"]
@@ -129,15 +129,14 @@ def test_one_seed_has_no_interval() -> None:
     assert (cells["last test error"], cells["last, against ERM"]) == ("20.0", "-20.0")
 
 
-def test_finding_orders_the_methods_by_their_best_option() -> None:
-    claims = describe_finding(summarise(make_records(2))).splitlines()
-    best = [claim for claim in claims if claim.startswith("50 %")]
-    for claim, name in zip(best, ("mixup alpha 32", "dropout 0.8", "ERM"), strict=True):
-        assert name in claim
-
-
-def test_picture_is_a_png() -> None:
-    assert draw_errors(summarise(make_records(2))).startswith(b"\x89PNG")
+def test_comparisons_stand_beside_table_2() -> None:
+    document = {"summary": summarise(make_records(3))}
+    half, most = compare_errors(document)
+    assert (half.label, half.ours.mean, half.paper) == ("50 %", -30.0, pytest.approx(12.7 - 44.6))
+    assert (most.label, most.paper) == ("80 %", pytest.approx(30.9 - 73.9))
+    assert half.text == "42.0 → 12.0 % with 50 % replaced"
+    fitted = compare_memorised(document)[0]
+    assert (fitted.ours.find_sign(), fitted.paper) == (1, None)
 
 
 def test_runs_of_a_repeat_share_their_seed() -> None:

@@ -25,8 +25,6 @@ from benchmarks.corrupted_tables.run import (
 )
 from benchmarks.corrupted_tables.summary import (
     aggregate_tables,
-    describe_finding,
-    draw_errors,
     summarise,
     tabulate,
 )
@@ -267,21 +265,6 @@ def test_tabulate_sets_published_figures_beside_rows_of_the_same_method() -> Non
         "85.0 ± 0.0",
         "80.0 ± 0.0",
     }
-
-
-def test_finding_orders_the_methods_by_their_best_option() -> None:
-    claims = describe_finding(make_summary("digits", "wine")).splitlines()
-    places = [
-        next(place for place, claim in enumerate(claims) if claim.startswith("20 %") and name in claim)
-        for name in ("dropout 0.5", "mixup alpha 8", "ERM")
-    ]
-    assert places == sorted(places)
-
-
-def test_draw_errors_gives_a_small_png() -> None:
-    png = draw_errors(make_summary("digits", "wine", noise=(0.5,)))
-    assert png.startswith(b"\x89PNG")
-    assert len(png) < 150_000
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from benchmarks.cli import main
 from benchmarks.harness.command import BaseConfig, Command, UserError
 from benchmarks.harness.experiment import conclude, open_journal
+from benchmarks.harness.figures import make_figure
 from benchmarks.harness.recording import check_recording
 from benchmarks.harness.runner import run_tasks
 
@@ -23,13 +24,19 @@ def run(config: BaseConfig) -> int:
         records,
         protocol="none",
         summarise=list,
-        describe_finding=lambda _: "none",
-        draw=lambda _: b"png",
     )
 
 
 CONFIG = BaseConfig(n_jobs=1)
-TINY = Command("tiny", "none", "none", {"cpu": CONFIG}, run, lambda document: {"": [{"value": "1"}]})
+TINY = Command(
+    "tiny",
+    "none",
+    "none",
+    {"cpu": CONFIG},
+    run,
+    lambda document: {"": [{"value": "1"}]},
+    draw=lambda _: make_figure(1),
+)
 
 
 def call_git(folder: Path, *arguments: str) -> None:
@@ -55,7 +62,7 @@ def test_record_writes_results_to_the_tree_and_nothing_else(checkout: Path) -> N
     status = subprocess.run(
         ["git", "-C", checkout, "status", "--porcelain", "-uall"], check=True, capture_output=True, text=True
     )
-    names = {f"benchmarks/results/tiny.{suffix}" for suffix in ("json", "csv", "png")}
+    names = {f"benchmarks/results/tiny.{suffix}" for suffix in ("json", "csv", "png", "svg")}
     assert {line[3:] for line in status.stdout.splitlines()} == names
     document = json.loads((checkout / "benchmarks" / "results" / "tiny.json").read_text())
     assert not {"record", "work", "out"} & set(document["config"])

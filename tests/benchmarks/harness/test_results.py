@@ -24,10 +24,10 @@ def test_pack_records_is_undone_by_unpack() -> None:
     assert unpack_records(pack_records(ROWS)) == ROWS
 
 
-def test_write_results_writes_three_files_that_read_back(tmp_path: Path) -> None:
+def test_write_results_writes_its_files_that_read_back(tmp_path: Path) -> None:
     parts = {"note": "a b", "summary": ROWS, "records": pack_records(ROWS)}
     document = make_document("uci", BaseConfig(n_seeds=3), **parts)
-    paths = write_results("uci-cpu-cpu", tmp_path / "new", document, b"png")
+    paths = write_results("uci-cpu-cpu", tmp_path / "new", document, {"png": b"png", "svg": b"svg"})
     assert json.loads(paths["json"].read_text()) == document
     with paths["csv"].open() as file:
         assert [row["dataset"] for row in csv.DictReader(file)] == ["iris", "wine"]
@@ -36,6 +36,7 @@ def test_write_results_writes_three_files_that_read_back(tmp_path: Path) -> None
         "uci-cpu-cpu.csv",
         "uci-cpu-cpu.json",
         "uci-cpu-cpu.png",
+        "uci-cpu-cpu.svg",
     ]
 
 

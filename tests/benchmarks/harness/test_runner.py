@@ -1,6 +1,7 @@
 """What a task is run in."""
 
 from pathlib import Path
+import re
 from typing import Any
 import warnings
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.harness.journal import Journal
-from benchmarks.harness.runner import run_tasks
+from benchmarks.harness.runner import PostponedError, run_tasks
 from sk_mixup import MixupClassifier
 
 
@@ -40,6 +41,23 @@ def double(number: int) -> dict[str, int]:
 
 def test_tasks_are_not_begun_when_the_time_is_up(tmp_path: Path) -> None:
     journal, both = Journal(tmp_path / "journal"), {"b": (1,), "a": (3,)}
-    assert run_tasks(double, both, journal, n_jobs=1, label="test", until=0.0) == []
+    late: dict[str, Any] = {"n_jobs": 1, "label": "test", "until": 0.0}
+    assert run_tasks(double, both, journal, is_partial=True, **late) == []
     assert run_tasks(double, {"a": (3,)}, journal, n_jobs=1, label="test") == [{"twice": 6}]
-    assert run_tasks(double, both, journal, n_jobs=1, label="test", until=0.0) == [{"twice": 6}]
+    assert run_tasks(double, both, journal, is_partial=True, **late) == [{"twice": 6}]
+    with pytest.raises(PostponedError, match=r"^1 of 2 are done; the same command goes on\.$"):
+        run_tasks(double, both, journal, **late)
+
+
+def test_what_is_shared_goes_on_elsewhere(tmp_path: Path) -> None:
+    shared, both = tmp_path / "tree" / "shared.jsonl", {"b": (1,), "a": (3,)}
+    here = Journal(tmp_path / "here", shared=shared)
+    run_tasks(double, {"a": (3,)}, here, n_jobs=1, label="test")
+    with pytest.raises(PostponedError, match=re.escape(f"Commit '{shared}'")):
+        run_tasks(double, both, here, n_jobs=1, label="test", until=0.0)
+    there = Journal(tmp_path / "there", kept=tmp_path / "kept", shared=shared)
+    assert there.read() == {"a": {"twice": 6}}
+    assert run_tasks(double, both, there, n_jobs=1, label="test") == [{"twice": 2}, {"twice": 6}]
+    there.finish()
+    assert not shared.exists()
+    assert Journal(tmp_path / "kept").read() == {"a": {"twice": 6}, "b": {"twice": 2}}

@@ -4,15 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.imagenet.summary import (
-    PUBLISHED,
-    describe_finding,
-    draw_errors,
-    is_imagenet,
-    summarise,
-    tabulate,
-)
-from tests.benchmarks.helpers import list_verdicts
+from benchmarks.imagenet.summary import PUBLISHED, compare_errors, draw, is_imagenet, summarise, tabulate
 
 REAL = {"n_train": 1_281_167, "n_val": 50_000, "n_classes": 1000, "image_size": 224}
 
@@ -86,7 +78,7 @@ def test_one_seed_has_no_interval_and_json_can_hold_it() -> None:
     assert summary[1]["top1_diff"] == pytest.approx(-0.2)
     assert summary[1]["top1_diff_low"] is None
     json.dumps(summary, allow_nan=False)
-    assert set(list_verdicts(describe_finding(summary))) == {"not clearly different"}
+    assert {item.ours.find_sign() for item in compare_errors({"summary": summary})} == {0}
 
 
 def test_differences_are_paired_by_seed() -> None:
@@ -96,25 +88,29 @@ def test_differences_are_paired_by_seed() -> None:
     assert first["top1"] == pytest.approx(23.3 + 0.11)
     # In each seed: -0.2, and 0.01 more from one to the next, so the interval is narrow.
     assert (first["top1_diff"], first["top1_diff_high"] < 0) == (pytest.approx(-0.19), True)
-    assert set(list_verdicts(describe_finding(summary))) == {"clearly lower"}
+    compared = compare_errors({"summary": summary})
+    assert {item.ours.find_sign() for item in compared} == {-1}
+    assert compared[0].label == "ResNet-50, 90 epochs"
+    assert compared[0].text == "ResNet-50, 90 epochs: 23.6 → 23.4 %"
+    published = [-0.2, -0.6, -0.5, -0.6, -1.5, -1.2, -1.2]
+    assert [item.paper for item in compared] == pytest.approx(published)
     json.dumps(summary, allow_nan=False)
 
 
-def test_nothing_is_claimed_of_other_images() -> None:
+def test_no_error_of_other_images_is_shown() -> None:
     sizes = {"n_train": 64, "n_val": 64, "n_classes": 64, "image_size": 64}
-    summary = summarise([*make_runs(2, **sizes), *make_times()])
-    assert not any(is_imagenet(row) for row in summary if row["part"] == "run")
-    assert not list_verdicts(describe_finding(summary))
-    assert any("no error is claimed" in heading for heading in tabulate({"summary": summary}))
-
-
-def test_without_times_none_are_told() -> None:
-    summary = summarise(make_runs())
-    assert len(list_verdicts(describe_finding(summary))) == len(describe_finding(summary).splitlines())
-    assert len(tabulate({"summary": summary})) == 2
+    document = {"summary": summarise([*make_runs(2, **sizes), *make_times()])}
+    assert not any(is_imagenet(row) for row in document["summary"] if row["part"] == "run")
+    assert not compare_errors(document)
+    tables = tabulate(document)
+    assert list(tables) == ["Ratios of times", "How the runs went"]
+    assert not [title for rows in tables.values() for row in rows for title in row if "error" in title]
+    assert [ax.get_ylabel() for ax in draw(document).axes] == [""] * 3
 
 
 @pytest.mark.parametrize("n_problems", [1, pytest.param(7, marks=pytest.mark.slow)])
-def test_picture_is_a_png(n_problems: int) -> None:
-    png = draw_errors(summarise(make_runs()[: 2 * n_problems]))
-    assert png.startswith(b"\x89PNG")
+def test_errors_of_imagenet_are_drawn_and_without_times_none_are_told(n_problems: int) -> None:
+    document = {"summary": summarise(make_runs()[: 2 * n_problems])}
+    assert len(tabulate(document)) == 2
+    axes = draw(document).axes
+    assert [ax.get_ylabel() for ax in axes if ax.get_visible()] == ["validation error, %"] * n_problems

@@ -99,7 +99,7 @@ def test_two_processes_train_and_a_killed_command_goes_on(tmp_path: Path) -> Non
     status, text = launch(whole)
     assert status == 0
     assert text.count("Results: ") == 1
-    assert {path.suffix for path in whole.glob("*.*")} == {".json", ".csv", ".png"}
+    assert {path.suffix for path in whole.glob("*.*")} == {".json", ".csv", ".png", ".svg"}
     summary = read_document(whole)["summary"]
     assert [(row["method"], row["n_processes"]) for row in summary] == [("ERM", 2), ("mixup", 2)]
     assert "4 images over 2 data-parallel processes" in read_document(whole)["protocol"]

@@ -10,14 +10,15 @@ from sklearn.metrics import log_loss
 from benchmarks.data.cifar_images import ImageSet
 from benchmarks.data.tables import Table
 from benchmarks.harness.command import UserError
+from benchmarks.harness.figures import render
+from benchmarks.harness.results import describe_config
 from benchmarks.image_training.augment_and_schedule import HeldOutScores, read_scores
 from benchmarks.regimes.config import PRESETS, Config
 from benchmarks.regimes.curve import Cluster, find_crossing, fit_curves
 from benchmarks.regimes.design import BASELINE, MIXUP, Setting
-from benchmarks.regimes.figure import draw_map
 from benchmarks.regimes.images import take_images
-from benchmarks.regimes.report import describe_finding, find_cheapest, tabulate
-from benchmarks.regimes.run import run
+from benchmarks.regimes.report import CLAIMS, find_largest, tabulate
+from benchmarks.regimes.run import COMMAND, run
 from benchmarks.regimes.summary import select, summarise
 from tests.benchmarks.helpers import make_tiny
 
@@ -195,28 +196,26 @@ def test_summary_pairs_seeds_and_names_what_was_not_run() -> None:
     assert {row["metric"] for row in select(summary, "curve")} == {"test_error", "test_nll"}
 
 
-def test_findings_count_settings_by_what_erm_has_memorised() -> None:
+def test_claims_are_of_settings_in_which_erm_has_memorised() -> None:
     summary = summarise(make_records(), config=CONFIG, n_classes=10)
-    text = describe_finding(summary)
-    memorised, elsewhere = text.splitlines()[:2]
-    assert "at most 1 %: mixup clearly lower than ERM in 1, clearly higher in 0 of 1 settings" in memorised
-    assert "elsewhere: mixup clearly lower than ERM in 0, clearly higher in 1 of 1" in elsewhere
-    assert (
-        "Training error on images as they are: with mixup clearly lower than with ERM in 0, clearly" in text
-    )
-    assert "9 of 12 trainings on images were run. What is missing" in text
-    assert "cheapest setting" in text
-    assert (find_cheapest(summary) or {})["n_images"] == 80
-    tables = tabulate({"summary": summary, "config": {"weight_decay": 1e-4}})
+    document = {"summary": summary, "config": {"weight_decay": 1e-4}}
+    (memorised,) = CLAIMS[0].compare(document)
+    assert (memorised.label, memorised.ours.find_sign()) == ("80/1/2", -1)
+    raised = next(claim for claim in CLAIMS if "raises the training error" in claim.text)
+    assert {item.label for item in raised.compare(document)} == {"70/1/2", "80/1/2"}
+    assert (find_largest(summary) or {})["n_images"] == 80
+    tables = tabulate(document)
+    (largest,) = next(rows for title, rows in tables.items() if title.startswith("Most images"))
+    assert largest["images"] == "80"
     assert [row["seeds run"] for row in tables["Not run"]] == ["1 of 2", "0 of 2"]
 
 
 def test_a_first_training_alone_is_drawn_and_counted() -> None:
     summary = summarise(make_records()[:1], config=CONFIG, n_classes=10)
-    png = draw_map(summary, decay=1e-4, anchor="70/1/2", table_method="alpha 1")
-    assert png.startswith(b"\x89PNG")
-    assert describe_finding(summary).startswith("1 of 12 trainings on images were run.")
-    assert list(tabulate({"summary": summary, "config": {"weight_decay": 1e-4}})) == ["Not run"]
+    document = {"summary": summary, "config": describe_config(CONFIG)}
+    assert render(COMMAND.draw, document)["png"].startswith(b"\x89PNG")
+    assert list(tabulate(document)) == ["Not run"]
+    assert not any(claim.compare(document) for claim in CLAIMS)
 
 
 def test_settings_next_to_each_other_tell_what_width_and_epochs_change() -> None:
@@ -256,7 +255,7 @@ def test_too_many_images_are_an_error(tmp_path: Path) -> None:
         run(config)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # trains networks
 def test_a_part_is_shown_and_gone_on_from_by_a_longer_plan(tmp_path: Path) -> None:
     shorter = dataclasses.replace(TINY, further=(), alphas=(), choices=(), tables=("iris",))
     whole, parts = (dataclasses.replace(TINY, out=tmp_path / name) for name in ("a", "b"))
@@ -268,7 +267,6 @@ def test_a_part_is_shown_and_gone_on_from_by_a_longer_plan(tmp_path: Path) -> No
     run(dataclasses.replace(parts, minutes=0.0))
     found = json.loads((parts.out / f"{STEM}.json").read_text())
     assert [row["n_seeds"] for row in select(found["summary"], "images")] == [2, 2, 0, 0, 0, 0]
-    assert "4 of 12 trainings" in found["finding"]
     assert list(parts.out.glob("*.partial.jsonl"))
     run(parts)
     assert read_records(whole.out) == read_records(parts.out)

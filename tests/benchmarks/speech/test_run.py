@@ -53,7 +53,9 @@ def read_runs(out: Path) -> list[Any]:
 @pytest.mark.usefixtures("few_clips")
 def test_run_writes_its_results_and_leaves_nothing_else(tmp_path: Path) -> None:
     assert COMMAND.run(dataclasses.replace(TINY, out=tmp_path, epochs=1)) == 0
-    assert {path.name for path in tmp_path.glob("*.*")} == {f"{STEM}.{end}" for end in ("json", "csv", "png")}
+    assert {path.name for path in tmp_path.glob("*.*")} == {
+        f"{STEM}.{end}" for end in ("json", "csv", "png", "svg")
+    }
     document = json.loads((tmp_path / f"{STEM}.json").read_text())
     assert len(read_runs(tmp_path)) == 2 * 2
     assert len(COMMAND.tabulate(document)) == 3

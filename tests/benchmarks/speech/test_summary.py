@@ -7,7 +7,7 @@ from scipy import stats
 from benchmarks.speech.networks import SPEECH_NETWORKS
 from benchmarks.speech.summary import (
     PUBLISHED,
-    describe_finding,
+    compare_errors,
     draw_errors,
     name_method,
     summarise,
@@ -16,7 +16,6 @@ from benchmarks.speech.summary import (
 
 ERRORS = {0.0: (20.0, 21.0, 20.5), 0.1: (16.0, 17.5, 16.0), 0.2: (20.5, 19.0, 22.0)}
 TIMES = {"estimator, ERM": 101.0, "loop, ERM": 100.0, "estimator, mixup": 102.0, "loop, mixup": 96.0}
-DATA = {"n_train": 1200, "n_classes": 12, "n_absent": 7}
 
 
 def make_records(*, valid: bool = True) -> list[dict[str, Any]]:
@@ -104,16 +103,20 @@ def test_published_figures_are_of_the_papers_methods() -> None:
     assert [name_method(alpha) for alpha in (0.0, 0.1)] == ["ERM", "mixup, alpha = 0.1"]
 
 
-def test_finding_is_clear_only_where_the_interval_is() -> None:
-    claims = describe_finding(summarise(make_records())).splitlines()
-    verdicts = {(claim.split(",")[0], "0.1" in claim.split(":")[0]): claim for claim in claims}
-    assert "clearly lower" in verdicts["LeNet", True]
-    assert "not clearly different" in verdicts["VGG-11", False]
+@pytest.mark.parametrize(("network", "papers"), [("lenet", (0.5, 1.0)), ("vgg11", (-0.8, -1.2))])
+def test_errors_are_compared_with_those_of_figure_4(network: str, papers: tuple[float, float]) -> None:
+    first, second = compare_errors({"summary": summarise(make_records())}, network)
+    assert (first.paper, second.paper) == pytest.approx(papers)
+    assert first.label == f"{SPEECH_NETWORKS[network].title}, alpha = 0.1"
+    assert first.text == "20.5 → 16.5 % (alpha = 0.1)"
+    assert (first.ours.mean, first.ours.find_sign()) == (pytest.approx(-4), -1)
+    assert second.ours.find_sign() == 0
 
 
-@pytest.mark.slow
-def test_errors_are_drawn_the_same_every_time() -> None:
-    summary = summarise(make_records())
-    first = draw_errors(summary, 2)
-    assert first.startswith(b"\x89PNG")
-    assert first == draw_errors(summary, 2) != draw_errors(summary, 0)
+def test_figure_4_stands_beside_the_whole_archive_only() -> None:
+    document = {"summary": summarise(make_records()), "config": {"width": 64, "warmup_epochs": 2}}
+    labels = []
+    for n_words in (12, 30):
+        figure = draw_errors(document | {"data": [{"n_train": 1200, "n_classes": n_words}]})
+        labels.append({label for ax in figure.axes for label in ax.get_legend_handles_labels()[1]})
+    assert labels[1] - labels[0] == {"Figure 4"}

@@ -10,11 +10,11 @@ from benchmarks.harness.child_processes import run_in_process
 from benchmarks.harness.command import UserError
 from benchmarks.harness.interleaved_timing import interleave
 from benchmarks.harness.results import pack_records
-from benchmarks.harness.time_ratios import describe_finding
 from benchmarks.peers.contenders import SmallConvNet, make_fits, make_images, make_table
+from benchmarks.speed.figure import NAMES, QUESTIONS, draw
 from benchmarks.speed.mixing import make_mixers
 from benchmarks.speed.run import Config, describe_protocol, list_groups, measure_group
-from benchmarks.speed.summary import LINES, draw_ratios, summarise, tabulate
+from benchmarks.speed.summary import LINES, compare_epochs, summarise, tabulate
 
 TINY = Config(
     n_rounds=2,
@@ -106,17 +106,28 @@ def test_fits_are_shown_by_batch_size() -> None:
     assert [row["16"] for row in rows] == ["0.50"] * 3
 
 
-def test_finding_names_what_was_missed() -> None:
+def test_overhead_of_mixup_is_clear_below_5_per_cent() -> None:
+    records = make_records("epoch", "abalone/16", mixup=[110, 98, 120], erm=[100, 100, 100])
+    records += make_records("epoch", "images/128", mixup=[101, 102, 103], erm=[100, 100, 100])
+    table, images = compare_epochs({"summary": summarise(records)})
+    assert table.text == "+10.0 % [+4.0, +15.0], a table in batches of 16"
+    assert (table.ours, table.ours.find_sign()) == (pytest.approx((5, -1, 10)), 0)
+    assert (images.ours, images.ours.find_sign()) == (pytest.approx((-3, -3.5, -2.5)), -1)
+    assert not compare_epochs({"summary": summarise([])})
+
+
+def test_every_line_answers_a_question() -> None:
+    answered = [label for column in QUESTIONS for labels in column.values() for label in labels]
+    assert sorted(set(answered)) == sorted(answered) == sorted({line.label for line in LINES})
+    assert {(line.part, line.case) for line in LINES} <= set(NAMES)
+
+
+def test_questions_without_a_ratio_are_not_drawn() -> None:
     records = make_records("fit", "wide/16", mixup=[1], sklearn=[1], loop=[2])
-    finding = describe_finding(summarise(records))
-    assert "1 of 2 ratios measured meet their target" in finding
-    assert finding.endswith("missed: fit ÷ MLPClassifier fit on wide/16 (1.00).")
-
-
-def test_draw_ratios_gives_a_small_png() -> None:
-    png = draw_ratios(summarise(make_records("fit", "wide/16", mixup=[1], sklearn=[1], loop=[2])))
-    assert png.startswith(b"\x89PNG")
-    assert len(png) < 100_000
+    titles = [
+        ax.get_title(loc="right").partition(" ÷ ")[2] for ax in draw({"summary": summarise(records)}).axes
+    ]
+    assert titles == ["scikit-learn's MLPClassifier", "a PyTorch loop by hand"]
 
 
 def test_every_line_with_a_target_is_measured() -> None:

@@ -74,10 +74,10 @@ def format_claim(claim: Claim, comparisons: Sequence[Comparison]) -> dict[str, s
     """Return the printed row of a claim; no comparisons stand for a benchmark that was not run."""
     return {
         "the paper says": claim.text,
-        "where": claim.place,
-        "its figure": claim.paper,
-        "ours": _describe(comparisons),
         "verdict": judge(claim, comparisons),
+        "ours": _describe(comparisons),
+        "its figure": claim.paper,
+        "where": claim.place,
     }
 
 

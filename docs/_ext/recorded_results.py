@@ -24,9 +24,9 @@ def to_rst(text: str) -> str:
     return re.sub(r"(?<![*\w])(\w+)_(?!\w)", r"\1\\_", text).replace("|", r"\|")
 
 
-def write_table(table: list[Row]) -> str:
+def write_table(table: list[Row], css: str = "recorded") -> str:
     """Return a table in reStructuredText."""
-    lines = [".. list-table::", "   :header-rows: 1", "   :class: recorded", ""]
+    lines = [".. list-table::", "   :header-rows: 1", f"   :class: {css}", ""]
     for row in table:
         cells = (to_rst(cell).replace("*", r"\*") for cell in row)
         lines += [
@@ -61,7 +61,7 @@ def write_verdict(text: str) -> str:
     for block in re.split(r"\n{2,}", text.strip()):
         if block.startswith("|"):
             table = re.sub(r"\[`([\w-]+)`\]\(#[\w-]+\)", r"LINK\1LINK", block)
-            page = write_table(read_table(table))
+            page = write_table(read_table(table), "recorded verdict")
             blocks.append(re.sub(r"LINK([\w-]+?)LINK", r":doc:`\1 </generated/results/\1>`", page))
         elif block.startswith("!["):
             blocks.append(

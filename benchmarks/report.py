@@ -42,7 +42,6 @@ EARLIER = dict.fromkeys(
         "speech-cpu-cpu",
         "speed-cpu-cpu",
         "tabular-cpu-cpu",
-        "toy-embedded-cpu-cpu",
         "uci-cpu-cpu",
     ),
     "recorded before numerics were counted",

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.lines import Line2D
+from matplotlib.transforms import Bbox
 
 from benchmarks.harness.intervals import Interval
 from benchmarks.harness.paired_differences import read_interval
@@ -97,11 +98,20 @@ def render(draw: Draw, document: Mapping[str, Any]) -> dict[str, bytes]:
     contents = {}
     with matplotlib.rc_context(STYLE):
         figure = draw(document)
+        _settle(figure)
         for suffix, options in FORMATS.items():
             buffer = io.BytesIO()
             figure.savefig(buffer, format=suffix, **options)
             contents[suffix] = buffer.getvalue()
     return contents
+
+
+def _settle(figure: Figure) -> None:
+    """Fix the layout, whose solver rounds its last digits now this way and now that."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for ax in figure.axes:
+        ax.set_position(Bbox(ax.get_position(original=True).get_points().round(6)))
 
 
 def tidy(ax: Axes, axis: Literal["both", "x", "y"] = "both") -> None:

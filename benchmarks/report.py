@@ -33,7 +33,6 @@ EARLIER = dict.fromkeys(
         "cifar-cpu-cpu",
         "corrupted-cpu-cpu",
         "corrupted-tables-cpu-cpu",
-        "defaults-cpu-cpu",
         "gan-cpu-cpu",
         "imagenet-cpu-cpu",
         "regression-cpu-cpu",

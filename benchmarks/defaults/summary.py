@@ -21,6 +21,8 @@ __all__ = ["draw_levels", "summarise", "tabulate"]
 
 Row = Mapping[str, Any]
 DEFAULT = ("", "default")
+# Means of fewer tables are in the tables only.
+FEWEST_TABLES = 3
 LOSSES = {"classification": "NLL", "regression": "squared error"}
 
 
@@ -83,7 +85,8 @@ def tabulate(document: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
     """Return the printed tables, one for each task and number of rows."""
     tables: dict[str, list[dict[str, str]]] = {}
     for row in document["summary"]:
-        title = f"{row['task'].capitalize()}, {row['rows']} rows of {row['n_tables']} tables"
+        of_tables = f"{row['n_tables']} table{'s' * (row['n_tables'] > 1)}"
+        title = f"{row['task'].capitalize()}, {row['rows']} rows of {of_tables}"
         tables.setdefault(title, []).append(_format_row(row))
     return tables
 
@@ -104,13 +107,14 @@ def _format_row(row: Row) -> dict[str, str]:
 
 def draw_levels(document: Row) -> Figure:
     """Draw changes of the loss with their 95 % intervals: a column a task, a line a level."""
-    changed = [row for row in document["summary"] if row["factor"]]
+    changed = [row for row in document["summary"] if row["factor"] and row["n_tables"] >= FEWEST_TABLES]
     levels = list(group_records(changed, "factor", "level"))
     tasks = group_records(changed, "task")
+    sizes = sorted({row["rows"] for row in changed})
     figure = make_figure(1.1 + 0.22 * len(levels))
     axes = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
     for ax, ((task,), rows) in zip(axes, tasks.items(), strict=True):
-        _draw_task(ax, rows, levels)
+        _draw_task(ax, rows, levels, sizes)
         ax.set_title(f"{task.capitalize()}: {LOSSES[task]}")
         ax.set_xlabel("against the default, %; left is better")
     names = [f"{factor}: {level}" for factor, level in levels]
@@ -120,10 +124,12 @@ def draw_levels(document: Row) -> Figure:
     return figure
 
 
-def _draw_task(ax: Axes, rows: Sequence[Row], levels: Sequence[tuple[str, str]]) -> None:
-    sizes = group_records(rows, "rows")
+def _draw_task(
+    ax: Axes, rows: Sequence[Row], levels: Sequence[tuple[str, str]], sizes: Sequence[int]
+) -> None:
     step = 0.6 / len(sizes)
-    for place, ((size,), points) in enumerate(sizes.items()):
+    for (size,), points in group_records(rows, "rows").items():
+        place = sizes.index(size)
         color = list_shades(len(sizes))[place]
         y = [
             levels.index((row["factor"], row["level"])) + step * (place - (len(sizes) - 1) / 2)

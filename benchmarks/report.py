@@ -127,17 +127,16 @@ def draw_figures(
     results: Path, documents: Mapping[str, Mapping[str, Any]], benchmarks: Sequence[Command]
 ) -> dict[Path, bytes]:
     """Return the figures of all results and that of the verdict, by path."""
-    commands = {command.name: command for command in benchmarks}
     pictures = {VERDICT: render(lambda _: draw_verdict(list_points(benchmarks, documents)), {})}
-    for stem, document in documents.items():
-        draw = commands[document["command"]].draw
-        assert draw is not None, "every benchmark has one"
-        try:
-            pictures[stem] = render(draw, document)
-        except KeyError:
-            # An earlier result, without what is drawn now, keeps its picture.
-            if stem not in EARLIER:
-                raise
+    for command in benchmarks:
+        assert command.draw is not None, "every benchmark has one"
+        for stem, document in _select(command, documents).items():
+            try:
+                pictures[stem] = render(command.draw, document)
+            except KeyError:
+                # An earlier result, without what is drawn now, keeps its picture.
+                if stem not in EARLIER:
+                    raise
     return {
         results / f"{stem}.{suffix}": content
         for stem, contents in pictures.items()

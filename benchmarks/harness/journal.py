@@ -50,9 +50,11 @@ class Journal:
         return {key: record for path in paths for key, record in _read(path).items()}
 
     def share(self) -> Path | None:
-        """Write all records to the file that another machine may go on from, and return it."""
-        if self.shared is not None:
-            write_bytes(self.shared, self._dump_all())
+        """Write all records to the file that another machine may go on from, and return it; None for none."""
+        content = self._dump_all()
+        if self.shared is None or not content:
+            return None
+        write_bytes(self.shared, content)
         return self.shared
 
     def append(self, key: str, record: Mapping[str, Any]) -> None:

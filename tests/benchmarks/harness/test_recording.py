@@ -15,7 +15,10 @@ from benchmarks.harness.runner import run_tasks
 
 def run(config: BaseConfig) -> int:
     journal = open_journal("tiny", config)
-    records = run_tasks(dict, {"0": ({"value": 1},)}, journal, n_jobs=1, label="tiny")
+    tasks = {str(number): ({"value": number},) for number in range(2)}
+    if config.minutes == 0:  # the time is up after the first
+        run_tasks(dict, {"0": tasks["0"]}, journal, n_jobs=1, label="tiny")
+    records = run_tasks(dict, tasks, journal, n_jobs=1, label="tiny", until=config.end)
     return conclude(
         TINY,
         config,
@@ -110,3 +113,35 @@ def test_record_refuses_another_run_than_the_preset(
 @pytest.mark.parametrize("options", [{"n_jobs": 2}, {"data_dir": Path("data")}, {"download": True}])
 def test_record_minds_no_option_that_changes_no_figure(checkout: Path, options: dict[str, object]) -> None:
     check_recording(replace(CONFIG, **options), CONFIG, checkout)
+
+
+def test_a_recorded_run_goes_on_in_another_clone(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tiny", "--record", "--minutes", "0"], benchmarks=[TINY], root=checkout) == 0
+    assert "1 of 2 are done; the same command goes on. Commit '" in capsys.readouterr().out
+    (shared,) = (checkout / "benchmarks" / "results").rglob("*.*")
+    assert shared.parent.name == "unfinished"
+    call_git(checkout, "add", ".")
+    call_git(checkout, "commit", "-m", "a part")
+    clone = tmp_path / "clone"
+    call_git(tmp_path, "clone", str(checkout), str(clone))
+    monkeypatch.chdir(clone)
+    done: list[int] = []
+
+    def count(record: dict[str, int]) -> dict[str, int]:
+        done.append(record["value"])
+        return record
+
+    monkeypatch.setattr("tests.benchmarks.harness.test_recording.dict", count, raising=False)
+    assert main(["tiny", "--record"], benchmarks=[TINY], root=clone) == 0
+    assert done == [1]
+    results = clone / "benchmarks" / "results"
+    assert not list((results / "unfinished").iterdir())
+    assert json.loads((results / "tiny.json").read_text())["records"]["rows"] == [[0], [1]]
+
+
+def test_a_part_without_a_record_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["uci", "--preset", "smoke", "--minutes", "0", "--out", str(tmp_path / "a")]) == 0
+    assert "0 of " in capsys.readouterr().out
+    assert not (tmp_path / "a").exists()

@@ -124,7 +124,7 @@ def _find_numerics(document: Mapping[str, Any]) -> int:
 
 
 def draw_figures(
-    results: Path, documents: Mapping[str, Mapping[str, Any]], benchmarks: Sequence[Command]
+    results: Path, documents: Mapping[str, dict[str, Any]], benchmarks: Sequence[Command]
 ) -> dict[Path, bytes]:
     """Return the figures of all results and that of the verdict, by path."""
     pictures = {VERDICT: render(lambda _: draw_verdict(list_points(benchmarks, documents)), {})}

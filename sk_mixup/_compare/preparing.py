@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable
 from threading import Lock
 from typing import TYPE_CHECKING, Self, TypeAlias, TypeVar
 
+from joblib import parallel_config
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 
@@ -29,8 +30,11 @@ class Kept:
         return self
 
     def find(self, key: Hashable, make: Callable[[], Made]) -> Made:
-        """Return what is kept under a key, made at the first call; other threads wait for it."""
-        with self._lock:
+        """Return what is kept under a key, made at the first call; other threads wait for it.
+
+        It is made in this thread alone: parts of it that became tasks would wait for those who wait here.
+        """
+        with self._lock, parallel_config("sequential"):
             if key not in self._values:
                 self._values[key] = make()
             found: Made = self._values[key]  # type: ignore[assignment]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from joblib import parallel_config
+import threading
+
+from joblib import Parallel, delayed, parallel_config
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from sk_mixup._compare.preparing import Kept, PreparedOnce
+from tests.helpers.stacking import stacked
 
 CALLS: list[str] = []
 
@@ -85,3 +88,20 @@ def test_what_fails_is_not_kept() -> None:
         PreparedOnce(StandardScaler(), kept).fit(frame)
     encoded = PreparedOnce(OneHotEncoder(sparse_output=False), kept).fit_transform(frame)
     np.testing.assert_array_equal(encoded, np.eye(2))
+
+
+def test_what_is_kept_is_made_in_the_thread_that_asks() -> None:
+    # As tasks of a stack its parts would wait for those who wait for it.
+    kept, threads = Kept(), []
+
+    def make() -> list[int]:
+        return list(Parallel(n_jobs=2)(delayed(threading.get_ident)() for _ in range(4)))
+
+    def ask() -> None:
+        threads.append((threading.get_ident(), set(kept.find("rows", make))))
+
+    with stacked():
+        Parallel(n_jobs=2)(delayed(ask)() for _ in range(3))
+    makers = {one for _, found in threads for one in found}
+    assert len(makers) == 1
+    assert makers <= {own for own, _ in threads}

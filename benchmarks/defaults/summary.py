@@ -107,7 +107,8 @@ def _format_row(row: Row) -> dict[str, str]:
 
 def draw_levels(document: Row) -> Figure:
     """Draw changes of the loss with their 95 % intervals: a column a task, a line a level."""
-    changed = [row for row in document["summary"] if row["factor"] and row["n_tables"] >= FEWEST_TABLES]
+    every = [row for row in document["summary"] if row["factor"]]
+    changed = [row for row in every if row["n_tables"] >= FEWEST_TABLES] or every
     levels = list(group_records(changed, "factor", "level"))
     tasks = group_records(changed, "task")
     sizes = sorted({row["rows"] for row in changed})

@@ -15,6 +15,7 @@ from sk_mixup._data.storage import split_padded
 from sk_mixup._devices import LIMITS, get_limits
 from sk_mixup._random import unseen_draws
 from sk_mixup._training.module_structure import describe_module
+from sk_mixup.modules import MLP
 
 __all__ = ["BLOCK_SIZE", "split_table"]
 
@@ -24,6 +25,9 @@ BLOCK_SIZE = LIMITS["cpu"].prediction_rows
 # ... or of a multiple of one of these, where a trial has shown that each row comes out the same, bit by bit.
 STEPS = (4, 8, 32)
 LARGEST = 1024
+# Sizes that are no multiple of 32 are tried with these alone: a sigmoid, softplus or ELU rounds a number by
+# its place in a vector, so rarely that the rows of a trial may not show it.
+EXACT = (MLP, nn.Sequential, nn.Linear, nn.ReLU, nn.Dropout, nn.Identity, nn.Flatten)
 NUMPY_TYPES = (torch.float32, torch.float64)
 
 # What the trials have shown: of modules at hand and, by the hash of what they are made of, of all alike.
@@ -79,7 +83,8 @@ def _agrees(module: nn.Module, x: Tensor, size: int) -> bool:
     key = (size, x.shape[1], x.dtype, torch.get_num_threads(), torch.get_float32_matmul_precision())
     found = _OF_MODULES.setdefault(module, {})
     if key not in found:
-        found[key] = size == BLOCK_SIZE or _look_up(module, key)
+        may_agree = size % STEPS[-1] == 0 or all(type(part) in EXACT for part in module.modules())
+        found[key] = size == BLOCK_SIZE or (may_agree and _look_up(module, key))
     return found[key]
 
 

@@ -37,7 +37,7 @@ def test_probabilities_are_those_of_the_module(
     digits: Rows, classifier: MixupClassifier, make: Callable[[], nn.Module]
 ) -> None:
     torch.manual_seed(0)
-    net = classifier.set_params(module=make(), max_epochs=15).fit(*digits.train)
+    net = classifier.set_params(module=make(), max_epochs=15, lr=1e-3).fit(*digits.train)
     with torch.no_grad():
         logits = net.module_.eval()(torch.tensor(digits.test[0]))
     expected = torch.softmax(logits, 1)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import Subset
 
 from sk_mixup import MixupClassifier, MixupRegressor
+from sk_mixup.estimators._block_sizes import split_table
 from tests.helpers.datasets import Stream, make_tensor_dataset
 from tests.helpers.nets import QUICK
 
@@ -265,3 +266,13 @@ def test_class_without_rows_has_a_column(blobs: Any) -> None:
     net = MixupClassifier(**QUICK, classes=[0, 1, 2, 3]).fit(blobs.X, blobs.y)
     assert net.predict_proba(blobs.X).shape == (60, 4)
     assert net.classes_.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("activation", [nn.Sigmoid, nn.SiLU, nn.ELU, nn.Softplus, nn.Mish, nn.Tanh])
+def test_what_rounds_by_place_is_predicted_in_whole_vectors(activation: type[nn.Module]) -> None:
+    plain, other = (
+        nn.Sequential(nn.Linear(3, 5), kind(), nn.Linear(5, 1)).eval() for kind in (nn.ReLU, activation)
+    )
+    for n_rows in (1, 7, 33, 100, 1000, 1030):
+        assert {len(block) % 32 for block in split_table(torch.randn(n_rows, 3), other)} == {0}
+    assert len(split_table(torch.randn(1, 3), plain)[0]) <= 32

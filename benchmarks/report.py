@@ -133,9 +133,9 @@ def draw_figures(
         for stem, document in _select(command, documents).items():
             try:
                 pictures[stem] = render(command.draw, document)
-            except KeyError:
+            except KeyError as missing:
                 # An earlier result, without what is drawn now, keeps its picture.
-                if stem not in EARLIER:
+                if stem not in EARLIER or missing.args != ("draw_from",):
                     raise
     return {
         results / f"{stem}.{suffix}": content

@@ -51,10 +51,9 @@ class Journal:
 
     def share(self) -> Path | None:
         """Write all records to the file that another machine may go on from, and return it; None for none."""
-        content = self._dump_all()
-        if self.shared is None or not content:
+        if self.shared is None or not self.read():
             return None
-        write_bytes(self.shared, content)
+        write_bytes(self.shared, self._dump_all())
         return self.shared
 
     def append(self, key: str, record: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from benchmarks.harness.command import OUT, BaseConfig, UserError
-from benchmarks.harness.results import describe_config, run_git
+from benchmarks.harness.results import describe_config, find_commit, run_git
 from benchmarks.harness.rules import name_option
 
 __all__ = ["check_recording"]
@@ -19,6 +19,7 @@ def check_recording(config: BaseConfig, preset: BaseConfig, root: Path) -> None:
         raise UserError("--record must be used with a preset whose figures count; got smoke. Remove it.")
     _check_values(config, preset)
     _check_tree(root)
+    find_commit()  # The checkout may move on before the run ends.
 
 
 def _check_values(config: BaseConfig, preset: BaseConfig) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 import csv
 import dataclasses
 import datetime
+from functools import cache
 from importlib.metadata import version
 import io
 import json
@@ -24,6 +25,7 @@ __all__ = [
     "NUMERICS",
     "describe_config",
     "describe_device",
+    "find_commit",
     "find_device_kind",
     "find_versions",
     "format_table",
@@ -65,8 +67,12 @@ def find_versions() -> dict[str, str]:
     return {"python": platform.python_version(), **libraries, "sk_mixup": sk_mixup.__version__}
 
 
+@cache
 def find_commit() -> str | None:
-    """Return the commit of the checkout that the benchmarks are run from; None where git says none."""
+    """Return the commit of the checkout that the benchmarks are run from; None where git says none.
+
+    It is that of the first question, which a recorded run asks before it begins.
+    """
     answer = run_git(ROOT, "rev-parse", "HEAD")
     return None if answer is None else answer.strip()
 

@@ -20,6 +20,7 @@ from report_tables import BENCHMARKS, Row, choose, find_table, read_sections, re
 def to_rst(text: str) -> str:
     """Return a paragraph of the report in reStructuredText."""
     text = re.sub(r"\[([^\]]+)\]\((https?:[^)]+)\)", r"`\1 <\2>`__", text)
+    text = re.sub(r"\[`([\w-]+)`\]\(#\1\)", r":doc:`\1 </generated/results/\1>`", text)
     text = re.sub(r"`([^`<]+)`(?!_)", r"``\1``", text)
     return re.sub(r"(?<![*\w])(\w+)_(?!\w)", r"\1\\_", text).replace("|", r"\|")
 
@@ -60,9 +61,7 @@ def write_verdict(text: str) -> str:
     blocks = []
     for block in re.split(r"\n{2,}", text.strip()):
         if block.startswith("|"):
-            table = re.sub(r"\[`([\w-]+)`\]\(#[\w-]+\)", r"LINK\1LINK", block)
-            page = write_table(read_table(table), "recorded verdict")
-            blocks.append(re.sub(r"LINK([\w-]+?)LINK", r":doc:`\1 </generated/results/\1>`", page))
+            blocks.append(write_table(read_table(block), "recorded verdict"))
         elif block.startswith("!["):
             blocks.append(
                 ".. image:: /generated/results/verdict.svg\n   :alt: The paper's differences and ours\n"

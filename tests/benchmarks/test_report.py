@@ -32,10 +32,19 @@ def test_make_report_without_results_says_not_run() -> None:
 
 
 def test_make_report_begins_with_the_verdict(results_dir: Path) -> None:
-    text = make_report(read_documents(results_dir), BENCHMARKS)
-    (row,) = [line for line in text.splitlines() if line.startswith("|") and "four of six tables" in line]
-    # Embedded tables are not the paper's, but for Iris.
-    assert row.split("|")[4].strip().endswith("%") or "%" in row
+    documents = read_documents(results_dir)
+    text = make_report(documents, BENCHMARKS)
+    (line,) = [line for line in text.splitlines() if line.startswith("|") and "four of six tables" in line]
+    # Of the embedded tables the paper has Iris alone.
+    summary = documents["uci-embedded-cpu-cpu"]["summary"]
+    (iris,) = [row for row in summary if (row["dataset"], row["protocol"]) == ("iris", "paper")]
+    is_lower, is_higher = iris["error_diff_high"] < 0, iris["error_diff_low"] > 0
+    verdict = "reproduced" if is_lower else "opposite" if is_higher else "not reproduced"
+    cells = [cell.strip() for cell in line.split("|")]
+    assert cells[2:4] == [
+        verdict,
+        f"{iris['erm_error']:.1f} → {iris['mixup_error']:.1f} %{' †' * (is_lower or is_higher)}",
+    ]
     assert text.index("| the paper says") < text.index("## All experiments") < text.index("## toy")
 
 

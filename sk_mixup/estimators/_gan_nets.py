@@ -164,7 +164,8 @@ def evaluate(module: nn.Module, rows: np.ndarray, block_size: int = BLOCK_SIZE) 
     module.eval()
     device, dtype = get_placement(module)
     blocks = split_padded(torch.tensor(np.ascontiguousarray(rows), dtype=dtype), block_size)
-    return np.asarray(to_host(torch.cat([module(block.to(device)) for block in blocks])[: len(rows)]))
+    outputs = [module(block.to(device)).to(dtype) for block in blocks]  # a region of autocast has another
+    return np.asarray(to_host(torch.cat(outputs)[: len(rows)]))
 
 
 def get_placement(module: nn.Module) -> tuple[torch.device, torch.dtype]:

@@ -432,6 +432,16 @@ def fit_both(makers: list[Callable[[], MixupGAN]]) -> list[tuple[MixupGAN, Mixup
     return list(zip(alone, together, strict=True))
 
 
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_autocast_region_leaves_the_dtype_of_samples_and_scores(half: torch.dtype) -> None:
+    with torch.autocast("cpu", dtype=half):
+        gan = MixupGAN(**TINY).fit(X)
+        inside = gan.sample(5, 0), gan.score_samples(X)
+    for found, full in zip(inside, (gan.sample(5, 0), gan.score_samples(X)), strict=True):
+        assert found.dtype == full.dtype == np.float32
+        np.testing.assert_allclose(found, full, atol=0.05)
+
+
 @pytest.mark.parametrize("generator_loss", ["minimax", "non-saturating"])
 def test_autocast_region_casts_the_weights_of_each_step(generator_loss: str) -> None:
     def train(seed: int, *, cast: bool = True, keep: bool = True) -> MixupGAN:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sk_mixup._data.storage import split_padded
 from sk_mixup._devices import LIMITS, get_limits
 from sk_mixup._random import unseen_draws
-from sk_mixup._training.module_structure import describe_module
+from sk_mixup._training.module_structure import describe_module, is_hooked
 from sk_mixup.modules import MLP
 
 __all__ = ["BLOCK_SIZE", "split_table"]
@@ -25,14 +25,23 @@ BLOCK_SIZE = LIMITS["cpu"].prediction_rows
 # ... or of a multiple of one of these, where a trial has shown that each row comes out the same, bit by bit.
 STEPS = (4, 8, 32)
 LARGEST = 1024
-# Sizes that are no multiple of 32 are tried with these alone: a sigmoid, softplus or ELU rounds a number by
-# its place in a vector, so rarely that the rows of a trial may not show it.
+# Sizes that are no multiple of 32 are tried where nothing rounds a number by its place in a vector, as a
+# sigmoid, softplus or ELU does on some processors: so rarely that the rows of a trial may not show it.
+# What is exact, ...
 EXACT = (MLP, nn.Sequential, nn.Linear, nn.ReLU, nn.Dropout, nn.Identity, nn.Flatten)
+# ... and what may be; a module of another kind is taken to round.
+ACTIVATIONS = (
+    *(nn.CELU, nn.ELU, nn.GELU, nn.Hardswish, nn.Hardtanh, nn.LeakyReLU, nn.LogSigmoid, nn.Mish, nn.ReLU6),
+    *(nn.SELU, nn.Sigmoid, nn.SiLU, nn.Softplus, nn.Softsign, nn.Tanh),
+)
+N_TRIED = 2**16
 NUMPY_TYPES = (torch.float32, torch.float64)
 
 # What the trials have shown: of modules at hand and, by the hash of what they are made of, of all alike.
 _OF_MODULES: WeakKeyDictionary[nn.Module, dict[Hashable, bool]] = WeakKeyDictionary()
 _OF_DESCRIPTIONS: dict[int, bool] = {}
+# The same of activations, by what they are and the dtype.
+_OF_ACTIVATIONS: dict[tuple[str, torch.dtype], bool] = {}
 
 
 def split_table(x: Tensor, module: nn.Module | None) -> list[Tensor]:
@@ -83,9 +92,24 @@ def _agrees(module: nn.Module, x: Tensor, size: int) -> bool:
     key = (size, x.shape[1], x.dtype, torch.get_num_threads(), torch.get_float32_matmul_precision())
     found = _OF_MODULES.setdefault(module, {})
     if key not in found:
-        may_agree = size % STEPS[-1] == 0 or all(type(part) in EXACT for part in module.modules())
+        may_agree = size % STEPS[-1] == 0 or all(_is_exact(part, x.dtype) for part in module.modules())
         found[key] = size == BLOCK_SIZE or (may_agree and _look_up(module, key))
     return found[key]
+
+
+def _is_exact(part: nn.Module, dtype: torch.dtype) -> bool:
+    """Whether a part of a module rounds a number the same wherever it stands."""
+    if type(part) in EXACT:
+        return True
+    if type(part) not in ACTIVATIONS or is_hooked(part):
+        return False
+    made = repr(part), dtype
+    if made not in _OF_ACTIVATIONS:
+        values = torch.linspace(-9, 9, N_TRIED, dtype=dtype)
+        # Numbers that do not lie side by side are computed one by one, as those at the end of a vector are.
+        apart = values.repeat_interleave(2)[::2]
+        _OF_ACTIVATIONS[made] = torch.equal(part(values), part(apart))
+    return _OF_ACTIVATIONS[made]
 
 
 def _look_up(module: nn.Module, key: tuple[int, int, torch.dtype, int, str]) -> bool:

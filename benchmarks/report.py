@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.harness.claims import NOT_RUN, RULE
 from benchmarks.harness.command import RESULTS_DIR, Command, UserError
 from benchmarks.harness.figures import render
-from benchmarks.harness.results import NUMERICS, format_table, format_tables, write_bytes
+from benchmarks.harness.results import NUMERICS, fill_summary, format_table, format_tables, write_bytes
 from benchmarks.verdict import draw_verdict, list_points, tabulate_verdict
 
 __all__ = ["EARLIER", "Config", "make_command", "make_report", "run"]
@@ -101,7 +101,7 @@ def read_documents(results: Path) -> dict[str, dict[str, Any]]:
         except ValueError as error:
             raise UserError(f"'{path}' must be a result in JSON; {error}. Delete it.") from None
         if document.get("preset") not in HIDDEN_PRESETS:
-            documents[path.stem] = document
+            documents[path.stem] = fill_summary(document)
     return documents
 
 

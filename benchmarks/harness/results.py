@@ -25,6 +25,7 @@ __all__ = [
     "NUMERICS",
     "describe_config",
     "describe_device",
+    "fill_summary",
     "find_commit",
     "find_device_kind",
     "find_versions",
@@ -164,20 +165,35 @@ def write_results(
 
 
 def _dump_document(document: Mapping[str, Any]) -> str:
-    """Return JSON with one line for each summary row and each record, and one for what is drawn."""
+    """Return JSON with one line for each summary row and each record, and one for what is drawn.
+
+    What a summary row lacks is left out, for rows of several kinds would be mostly null; ``columns`` names
+    all that :func:`fill_summary` puts back.
+    """
     long = {"draw_from", "summary", "records"}
     head = {key: value for key, value in document.items() if key not in long}
     shown = f' "draw_from": {json.dumps(document["draw_from"])},\n' if "draw_from" in document else ""
-    summary = ",\n  ".join(json.dumps(row) for row in document["summary"])
+    summary = ",\n  ".join(
+        json.dumps({name: value for name, value in row.items() if value is not None})
+        for row in document["summary"]
+    )
     rows = ",\n  ".join(json.dumps(row) for row in document["records"]["rows"])
     columns = json.dumps(document["records"]["columns"])
     start = json.dumps(head, indent=1).removesuffix("\n}")
     return (
         f"{start},\n"
         f"{shown}"
+        f' "columns": {json.dumps(list(document["summary"][0]))},\n'
         f' "summary": [\n  {summary}\n ],\n'
         f' "records": {{"columns": {columns}, "rows": [\n  {rows}\n ]}}\n}}\n'
     )
+
+
+def fill_summary(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a result as it was before it was written: its rows have all columns; earlier ones have them."""
+    columns = dict.fromkeys(document.get("columns", ()))
+    rows = [{**columns, **row} for row in document["summary"]]
+    return {name: value for name, value in document.items() if name != "columns"} | {"summary": rows}
 
 
 def _dump_csv(rows: Sequence[Mapping[str, Any]]) -> str:

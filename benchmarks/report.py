@@ -7,7 +7,6 @@ python -m benchmarks report --check      exit with status 1 if the text is stale
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-import json
 from pathlib import Path
 import sys
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from benchmarks.harness.claims import NOT_RUN, RULE
 from benchmarks.harness.command import RESULTS_DIR, Command, UserError
 from benchmarks.harness.figures import render
-from benchmarks.harness.results import NUMERICS, fill_summary, format_table, format_tables, write_bytes
+from benchmarks.harness.results import NUMERICS, format_table, format_tables, read_result, write_bytes
 from benchmarks.verdict import draw_verdict, list_points, tabulate_verdict
 
 __all__ = ["EARLIER", "Config", "make_command", "make_report", "run"]
@@ -97,11 +96,11 @@ def read_documents(results: Path) -> dict[str, dict[str, Any]]:
     documents = {}
     for path in sorted(results.glob("*.json")):
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
+            document = read_result(path)
         except ValueError as error:
             raise UserError(f"'{path}' must be a result in JSON; {error}. Delete it.") from None
         if document.get("preset") not in HIDDEN_PRESETS:
-            documents[path.stem] = fill_summary(document)
+            documents[path.stem] = document
     return documents
 
 

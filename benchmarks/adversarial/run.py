@@ -172,7 +172,7 @@ def _run_on(config: Config, folder: Path) -> int:
         data=data,
         protocol=describe_protocol(config, targets),
         summarise=summarise,
-        draw_from=lambda: {"/".join(target.problem): describe_network(target.origin) for target in targets},
+        draw_from={"/".join(target.problem): describe_network(target.origin) for target in targets},
     )
 
 

@@ -207,7 +207,7 @@ def run(config: Config) -> int:
         records,
         protocol=describe_protocol(config),
         summarise=summarise,
-        draw_from=lambda: pictures,
+        draw_from=pictures,
     )
 
 

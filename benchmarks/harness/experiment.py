@@ -76,7 +76,7 @@ def run_experiment(
     gives their tasks: each key names its repeat, on whose number alone, with the options but those of seeds,
     its record depends. `worker` makes a record, or a dict whose ``records`` holds several, from the arguments
     of a task; for `join` see :func:`benchmarks.harness.runner.run_tasks`. `summarise` turns records into flat
-    rows; for `draw_from` see :func:`conclude`.
+    rows; ``draw_from()`` is called after the last task, see :func:`conclude`.
     """
     config.check_device()
     tables = load(names, data_dir=config.data_dir, download=config.download)
@@ -99,7 +99,7 @@ def run_experiment(
         data=data,
         protocol=protocol,
         summarise=summarise,
-        draw_from=draw_from,
+        draw_from=draw_from(),
     )
 
 
@@ -118,22 +118,21 @@ def conclude(
     summarise: Callable[[Records], Rows],
     protocol: str,
     data: list[dict[str, Any]] | None = None,
-    draw_from: Callable[[], Any] = lambda: None,
+    draw_from: Any = None,
     is_complete: bool = True,
 ) -> int:
     """Write the results, put the journal away, print protocol, tables and files; return 0.
 
-    ``draw_from()`` is what the command's figure needs beside the summary, ready for JSON; None for nothing.
+    `draw_from` is what the command's figure needs beside the summary, ready for JSON; None for nothing.
     Where the records are not complete, the journal stays for a run that goes on from it.
     """
     assert command.draw is not None, "every benchmark has one"
-    shown = draw_from()
     document = make_document(
         command.name,
         config,
         **({} if data is None else {"data": data}),
         protocol=protocol,
-        **({} if shown is None else {"draw_from": shown}),
+        **({} if draw_from is None else {"draw_from": draw_from}),
         summary=summarise(records),
         records=pack_records(records),
     )

@@ -25,7 +25,6 @@ __all__ = [
     "NUMERICS",
     "describe_config",
     "describe_device",
-    "fill_summary",
     "find_commit",
     "find_device_kind",
     "find_versions",
@@ -33,6 +32,7 @@ __all__ = [
     "format_tables",
     "make_document",
     "pack_records",
+    "read_result",
     "run_git",
     "unpack_records",
     "write_bytes",
@@ -168,7 +168,7 @@ def _dump_document(document: Mapping[str, Any]) -> str:
     """Return JSON with one line for each summary row and each record, and one for what is drawn.
 
     What a summary row lacks is left out, for rows of several kinds would be mostly null; ``columns`` names
-    all that :func:`fill_summary` puts back.
+    all that :func:`read_result` puts back.
     """
     long = {"draw_from", "summary", "records"}
     head = {key: value for key, value in document.items() if key not in long}
@@ -189,11 +189,11 @@ def _dump_document(document: Mapping[str, Any]) -> str:
     )
 
 
-def fill_summary(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a result as it was before it was written: its rows have all columns; earlier ones have them."""
-    columns = dict.fromkeys(document.get("columns", ()))
-    rows = [{**columns, **row} for row in document["summary"]]
-    return {name: value for name, value in document.items() if name != "columns"} | {"summary": rows}
+def read_result(path: Path) -> dict[str, Any]:
+    """Return a result as it was before it was written: each row of its summary has all columns."""
+    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    columns = dict.fromkeys(document.pop("columns", ()))  # results of before have them in each row
+    return document | {"summary": [{**columns, **row} for row in document["summary"]]}
 
 
 def _dump_csv(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -164,8 +164,8 @@ def evaluate(module: nn.Module, rows: np.ndarray, block_size: int = BLOCK_SIZE) 
     module.eval()
     device, dtype = get_placement(module)
     blocks = split_padded(torch.tensor(np.ascontiguousarray(rows), dtype=dtype), block_size)
-    outputs = [module(block.to(device)).to(dtype) for block in blocks]  # a region of autocast has another
-    return np.asarray(to_host(torch.cat(outputs)[: len(rows)]))
+    outputs = torch.cat([module(block.to(device)) for block in blocks])
+    return np.asarray(to_host(outputs.to(dtype)[: len(rows)]))  # a region of autocast has another dtype
 
 
 def get_placement(module: nn.Module) -> tuple[torch.device, torch.dtype]:

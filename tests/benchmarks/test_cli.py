@@ -1,6 +1,5 @@
 from collections.abc import Iterator
 from dataclasses import replace
-import json
 import os
 from pathlib import Path
 import subprocess
@@ -13,6 +12,7 @@ from benchmarks import __main__ as entry
 from benchmarks import cli
 from benchmarks.cli import main
 from benchmarks.harness.command import RESULTS_DIR, Command
+from benchmarks.harness.results import read_result
 from benchmarks.harness.time_ratios import NOT_RUN
 from benchmarks.registry import find_benchmarks
 import sk_mixup
@@ -50,7 +50,7 @@ def test_smoke_preset_writes_small_results_and_nothing_else(
         f"{result.stem}.{end}" for end in ("csv", "png", "svg")
     ]
     assert max(path.stat().st_size for path in (csv, result, png, svg)) < 500_000
-    document = json.loads(result.read_text())
+    document = read_result(result)
     assert document["preset"] == "smoke"
     assert all(path.name in text for path in (csv, result, png, svg))
     # Each ratio that a CPU can measure has been measured.
@@ -72,7 +72,7 @@ def test_a_folder_adds_a_benchmark(example: Command, capsys: pytest.CaptureFixtu
     assert main(["--help"]) == 0
     assert f"| {example.name} " in capsys.readouterr().out
     assert main([example.name, "--preset", "smoke"]) == 0
-    document = json.loads(Path("build/results/iris-error-embedded-smoke-cpu.json").read_text())
+    document = read_result(Path("build/results/iris-error-embedded-smoke-cpu.json"))
     assert len(document["records"]["rows"]) == 2 * 2
     assert [row["method"] for row in document["summary"]] == ["ERM", "mixup"]
 

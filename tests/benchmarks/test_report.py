@@ -6,7 +6,7 @@ import pytest
 from benchmarks import report
 from benchmarks.cli import main
 from benchmarks.harness.command import UserError
-from benchmarks.harness.results import NUMERICS
+from benchmarks.harness.results import NUMERICS, read_result
 from benchmarks.registry import find_benchmarks
 from benchmarks.report import find_outdated, make_record, make_report, read_documents
 
@@ -19,7 +19,7 @@ def results_dir(tmp_path: Path) -> Path:
     folder = tmp_path / "results"
     assert main(["uci", "--preset", "smoke", "--out", str(folder)]) == 0
     path = folder / "uci-embedded-smoke-cpu.json"
-    document = json.loads(path.read_text()) | {"preset": "cpu"}
+    document = read_result(path) | {"preset": "cpu"}
     (folder / "uci-embedded-cpu-cpu.json").write_text(json.dumps(document))
     return folder
 

@@ -1,6 +1,5 @@
 import dataclasses
 from importlib.machinery import ModuleSpec
-import json
 from pathlib import Path
 import sys
 from types import ModuleType
@@ -28,6 +27,7 @@ from benchmarks.adversarial.summary import compare_attacks, summarise, tabulate
 from benchmarks.data.cifar_images import load_image_set, normalize_images
 from benchmarks.data.imagenet_files import MEAN, STD, load_folders, write_made_up_images
 from benchmarks.harness.command import UserError
+from benchmarks.harness.results import read_result
 from benchmarks.image_training.kept_networks import (
     Origin,
     PixelNet,
@@ -91,7 +91,7 @@ def test_run_writes_its_results_and_leaves_nothing_else(targets: list[Target], t
         "finished",
         *(f"{STEM}.{kind}" for kind in ("json", "csv", "png", "svg")),
     }
-    document = json.loads((config.out / f"{STEM}.json").read_text())
+    document = read_result(config.out / f"{STEM}.json")
     assert len(document["records"]["rows"]) == 6 * (1 + 2) + 6 * 2
     assert len(tabulate(document)) == 2
     assert len(targets) == len(list(targets[0].path.parent.iterdir()))
@@ -119,9 +119,7 @@ def test_a_finished_run_goes_on_with_more_networks(tmp_path: Path, monkeypatch: 
     assert attacked == ["ERM-0.0001-0", "ERM-0.0001-2", "mixup-0.0001-2"]
     whole = dataclasses.replace(config, out=tmp_path / "b")
     run(whole)
-    first, second = (
-        json.loads((out / f"{STEM}.json").read_text())["summary"] for out in (config.out, whole.out)
-    )
+    first, second = (read_result(out / f"{STEM}.json")["summary"] for out in (config.out, whole.out))
     assert first == second
 
 
@@ -290,7 +288,7 @@ def test_networks_of_imagenet_are_attacked_too(tmp_path: Path) -> None:
         TINY, models=tmp_path / "models", data_dir=tmp_path / "data", out=tmp_path / "out", test_rows=8
     )
     assert run(config) == 0
-    document = json.loads((tmp_path / "out" / "adversarial-smoke-cpu.json").read_text())
+    document = read_result(tmp_path / "out" / "adversarial-smoke-cpu.json")
     assert document["data"][0]["n_classes"] == 7
     assert "ImageNet, ResNet-18: error at ε = 4, %; differences in points" in tabulate(document)
     targets = [Target(path, origin) for path, origin in list_trained(tmp_path / "models").items()]

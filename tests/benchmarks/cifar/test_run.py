@@ -1,6 +1,5 @@
 import dataclasses
 from functools import partial
-import json
 import os
 from pathlib import Path
 import signal
@@ -23,6 +22,7 @@ from benchmarks.data.cifar_images import ImageSet, load_image_set, normalize_ima
 from benchmarks.data.tables import Table
 from benchmarks.harness import checkpoints
 from benchmarks.harness.command import UserError
+from benchmarks.harness.results import read_result
 from benchmarks.image_training.augment_and_schedule import (
     HeldOutScores,
     StepDecay,
@@ -137,7 +137,7 @@ def test_repeatable_convolutions_puts_the_flag_back() -> None:
 
 def read_errors(out: Path) -> list[Any]:
     """Return what a run found, without its times."""
-    document = json.loads((out / "cifar-embedded-smoke-cpu.json").read_text())
+    document = read_result(out / "cifar-embedded-smoke-cpu.json")
     kept = [
         document["records"]["columns"].index(name)
         for name in ("method", "repeat", "error_curve", "loss_curve")
@@ -149,7 +149,7 @@ def read_errors(out: Path) -> list[Any]:
 def test_run_writes_its_results_and_leaves_nothing_else(tmp_path: Path) -> None:
     assert run(dataclasses.replace(TINY, preset="smoke", out=tmp_path, mixup_weight_decays=(1e-4, 5e-4))) == 0
     assert {path.suffix for path in tmp_path.glob("*.*")} == {".json", ".csv", ".png", ".svg"}
-    document = json.loads((tmp_path / "cifar-embedded-smoke-cpu.json").read_text())
+    document = read_result(tmp_path / "cifar-embedded-smoke-cpu.json")
     assert len(read_errors(tmp_path)) == 2 * 4
     assert len(tabulate(document)) == 3
     assert document["data"][0]["n_train"] == 70

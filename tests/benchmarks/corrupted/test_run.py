@@ -1,5 +1,4 @@
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from benchmarks.corrupted_tables.methods import corrupt_labels
 from benchmarks.data.cifar_images import load_image_set, normalize_images
 from benchmarks.harness import checkpoints
 from benchmarks.harness.command import UserError
+from benchmarks.harness.results import read_result
 from tests.benchmarks.helpers import killed_after
 
 TINY = dataclasses.replace(
@@ -31,7 +31,7 @@ STEM = "corrupted-embedded-smoke-cpu"
 
 def read_records(out: Path) -> list[dict[str, Any]]:
     """Return what a run found, without its times."""
-    records = json.loads((out / f"{STEM}.json").read_text())["records"]
+    records = read_result(out / f"{STEM}.json")["records"]
     rows = [dict(zip(records["columns"], row, strict=True)) for row in records["rows"]]
     return [{name: row[name] for name in row if name not in ("seconds", "images_per_second")} for row in rows]
 
@@ -46,7 +46,7 @@ def test_run_writes_its_results_and_leaves_nothing_else(tmp_path: Path) -> None:
     assert [row["method"] for row in records] == 2 * ["ERM", "dropout 0.5", "mixup alpha 8"]
     # all methods of a repeat see the same labels
     assert len({(row["repeat"], row["n_corrupted"]) for row in records}) == 2
-    document = json.loads((tmp_path / f"{STEM}.json").read_text())
+    document = read_result(tmp_path / f"{STEM}.json")
     assert len(tabulate(document)) == 1
 
 

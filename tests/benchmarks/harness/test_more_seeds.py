@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from benchmarks.harness.command import BaseConfig, Command
 from benchmarks.harness.experiment import find_paths, run_experiment
 from benchmarks.harness.figures import make_figure
 from benchmarks.harness.journal import Journal
+from benchmarks.harness.results import read_result
 from benchmarks.harness.runner import Join, run_tasks
 
 
@@ -76,7 +76,7 @@ class Experiment:
             summarise=list,
             protocol="none",
         )
-        document: dict[str, Any] = json.loads((config.out / "made-up-embedded-cpu-cpu.json").read_text())
+        document: dict[str, Any] = read_result(config.out / "made-up-embedded-cpu-cpu.json")
         return {name: value for name, value in document.items() if name != "date"}
 
 
@@ -171,7 +171,7 @@ def test_benchmarks_take_over_the_records_of_fewer_seeds(name: str, tmp_path: Pa
     for n_seeds in ("2", "3"):
         assert main([name, "--preset", "smoke", "--seeds", n_seeds, "--out", str(tmp_path)]) == 0
         (path,) = tmp_path.glob("*.json")
-        documents.append(json.loads(path.read_text()))
+        documents.append(read_result(path))
     fewer, more = (document["records"]["rows"] for document in documents)
     # The seconds are among the values.
     assert [record for record in fewer if record not in more] == []

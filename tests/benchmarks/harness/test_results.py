@@ -9,10 +9,10 @@ from benchmarks.harness import results
 from benchmarks.harness.command import BaseConfig
 from benchmarks.harness.results import (
     describe_device,
-    fill_summary,
     format_table,
     make_document,
     pack_records,
+    read_result,
     unpack_records,
     write_bytes,
     write_results,
@@ -31,7 +31,7 @@ def test_write_results_writes_its_files_that_read_back(tmp_path: Path) -> None:
     paths = write_results("uci-cpu-cpu", tmp_path / "new", document, {"png": b"png", "svg": b"svg"})
     written = json.loads(paths["json"].read_text())
     assert written["summary"] == [ROWS[0], {"dataset": "wine"}]
-    assert fill_summary(written) == document
+    assert read_result(paths["json"]) == document
     with paths["csv"].open() as file:
         assert [row["dataset"] for row in csv.DictReader(file)] == ["iris", "wine"]
     assert paths["png"].read_bytes() == b"png"

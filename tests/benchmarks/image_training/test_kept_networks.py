@@ -1,5 +1,4 @@
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from benchmarks.cifar.config import PRESETS
 from benchmarks.cifar.run import run
 from benchmarks.data.cifar_images import load_image_set, normalize_images
 from benchmarks.harness.command import UserError
+from benchmarks.harness.results import read_result
 from benchmarks.image_training.kept_networks import (
     Origin,
     PixelNet,
@@ -77,7 +77,7 @@ def test_cifar_keeps_what_it_has_trained(tmp_path: Path) -> None:
     run(config)
     images = load_image_set("digit_images", None, train_rows=300, test_rows=100)
     scaled = normalize_images(images)
-    document = json.loads((tmp_path / "out" / "cifar-embedded-smoke-cpu.json").read_text())
+    document = read_result(tmp_path / "out" / "cifar-embedded-smoke-cpu.json")
     columns = document["records"]["columns"]
     rows = [dict(zip(columns, row, strict=True)) for row in document["records"]["rows"]]
     last = {

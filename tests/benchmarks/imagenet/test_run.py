@@ -1,6 +1,5 @@
 import dataclasses
 from fnmatch import fnmatch
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from benchmarks.data.imagenet_files import (
 )
 from benchmarks.harness.command import UserError
 from benchmarks.harness.journal import Journal
+from benchmarks.harness.results import read_result
 from benchmarks.harness.several_processes import Team, run_in_step
 from benchmarks.image_training.kept_networks import list_trained
 from benchmarks.imagenet import run as imagenet
@@ -341,7 +341,7 @@ def test_loop_by_hand_trains_in_bfloat16(tmp_path: Path) -> None:
 def read_outcome(out: Path) -> list[Any]:
     """Return what a run found, without its times."""
     (path,) = out.glob("*.json")
-    records = json.loads(path.read_text())["records"]
+    records = read_result(path)["records"]
     kept = [records["columns"].index(name) for name in ("method", "top1_curve", "top5_curve", "loss_curve")]
     return [[row[place] for place in kept] for row in records["rows"] if row[0] == "run"]
 
@@ -351,7 +351,7 @@ def test_run_writes_its_results_and_networks_and_leaves_nothing_else(tmp_path: P
     config = dataclasses.replace(TINY, out=tmp_path / "out", models=tmp_path / "models", n_seeds=2)
     assert run(config) == 0
     assert {path.suffix for path in config.out.glob("*.*")} == {".json", ".csv", ".png", ".svg"}
-    document = json.loads((config.out / "imagenet-embedded-smoke-cpu.json").read_text())
+    document = read_result(config.out / "imagenet-embedded-smoke-cpu.json")
     assert len(read_outcome(config.out)) == 4
     assert not math.isnan(document["summary"][0]["top1_diff_low"])
     parts = {row["part"] for row in document["summary"]}

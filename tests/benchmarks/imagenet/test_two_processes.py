@@ -2,7 +2,6 @@
 
 from contextlib import redirect_stdout
 import dataclasses
-import json
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -16,6 +15,7 @@ import pytest
 import torch
 
 from benchmarks.harness.command import UserError
+from benchmarks.harness.results import read_result
 from benchmarks.harness.several_processes import Team, find_team, make_accelerator
 from benchmarks.imagenet import training as imagenet_training
 from benchmarks.imagenet.config import PRESETS
@@ -83,7 +83,7 @@ def launch(out: Path, n_checkpoints: int = 0, batch_size: int = 4) -> tuple[int,
 
 
 def read_document(out: Path) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads((out / "imagenet-embedded-smoke-cpu.json").read_text())
+    document: dict[str, Any] = read_result(out / "imagenet-embedded-smoke-cpu.json")
     return document
 
 

@@ -1,5 +1,4 @@
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from benchmarks.data.cifar_images import ImageSet
 from benchmarks.data.tables import Table
 from benchmarks.harness.command import UserError
 from benchmarks.harness.figures import render
-from benchmarks.harness.results import describe_config
+from benchmarks.harness.results import describe_config, read_result
 from benchmarks.image_training.augment_and_schedule import HeldOutScores, read_scores
 from benchmarks.regimes.config import PRESETS, Config
 from benchmarks.regimes.curve import Cluster, find_crossing, fit_curves
@@ -239,7 +238,7 @@ def test_settings_next_to_each_other_tell_what_width_and_epochs_change() -> None
 
 def read_records(out: Path) -> list[dict[str, Any]]:
     """Return what a run found, without its times."""
-    records = json.loads((out / f"{STEM}.json").read_text())["records"]
+    records = read_result(out / f"{STEM}.json")["records"]
     rows = [dict(zip(records["columns"], row, strict=True)) for row in records["rows"]]
     return [{name: row[name] for name in row if name != "seconds"} for row in rows]
 
@@ -265,7 +264,7 @@ def test_a_part_is_shown_and_gone_on_from_by_a_longer_plan(tmp_path: Path) -> No
     (kept,) = (parts.out / "finished").iterdir()
     kept.rename(parts.out / f"{kept.stem}.partial.jsonl")
     run(dataclasses.replace(parts, minutes=0.0))
-    found = json.loads((parts.out / f"{STEM}.json").read_text())
+    found = read_result(parts.out / f"{STEM}.json")
     assert [row["n_seeds"] for row in select(found["summary"], "images")] == [2, 2, 0, 0, 0, 0]
     assert list(parts.out.glob("*.partial.jsonl"))
     run(parts)

@@ -1,6 +1,5 @@
 import dataclasses
 from functools import partial
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 
 from benchmarks.harness import checkpoints
 from benchmarks.harness.command import PRESET_NAMES, UserError
+from benchmarks.harness.results import read_result
 from benchmarks.image_training.augment_and_schedule import HeldOutScores
 from benchmarks.peers.hand_written_loop import make_loop, make_random_inputs
 from benchmarks.speech.config import PRESETS, Config
@@ -43,7 +43,7 @@ def few_clips(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def read_runs(out: Path) -> list[Any]:
     """Return what a run found, without its times."""
-    document = json.loads((out / f"{STEM}.json").read_text())
+    document = read_result(out / f"{STEM}.json")
     columns = document["records"]["columns"]
     kept = [columns.index(name) for name in ("alpha", "repeat", "valid_curve", "test_curve", "loss_curve")]
     return [[row[place] for place in kept] for row in document["records"]["rows"] if row[0] == "run"]
@@ -56,7 +56,7 @@ def test_run_writes_its_results_and_leaves_nothing_else(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.glob("*.*")} == {
         f"{STEM}.{end}" for end in ("json", "csv", "png", "svg")
     }
-    document = json.loads((tmp_path / f"{STEM}.json").read_text())
+    document = read_result(tmp_path / f"{STEM}.json")
     assert len(read_runs(tmp_path)) == 2 * 2
     assert len(COMMAND.tabulate(document)) == 3
     (data,) = document["data"]

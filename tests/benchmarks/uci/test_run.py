@@ -1,5 +1,4 @@
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ import pytest
 
 from benchmarks.data.tables import Table, load_tables
 from benchmarks.harness.command import UserError
-from benchmarks.harness.results import unpack_records
+from benchmarks.harness.results import read_result, unpack_records
 from benchmarks.uci import run as uci
 from benchmarks.uci.run import PRESETS, Config, compare, make_tasks
 from benchmarks.uci.summary import OVERVIEW, compare_errors, summarise, tabulate
@@ -163,9 +162,7 @@ def test_run_goes_on_after_a_kill_with_the_same_records(
     uci.run(broken)
     # One done, one interrupted, one more after that: none was done twice.
     assert len(calls) == 3
-    documents = [
-        json.loads((out / "uci-embedded-cpu-cpu.json").read_text()) for out in (whole.out, broken.out)
-    ]
+    documents = [read_result(out / "uci-embedded-cpu-cpu.json") for out in (whole.out, broken.out)]
     records = [unpack_records(document["records"]) for document in documents]
     assert [drop_clocks(record) for record in records[0]] == [drop_clocks(record) for record in records[1]]
     assert not list(broken.out.glob("*.partial.jsonl"))

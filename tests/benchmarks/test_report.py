@@ -13,10 +13,10 @@ from benchmarks.report import find_outdated, make_record, make_report, read_docu
 BENCHMARKS = find_benchmarks()
 
 
-@pytest.fixture
-def results_dir(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def results_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one result of ``uci``, made by the smoke preset."""
-    folder = tmp_path / "results"
+    folder = tmp_path_factory.mktemp("results")
     assert main(["uci", "--preset", "smoke", "--out", str(folder)]) == 0
     path = folder / "uci-embedded-smoke-cpu.json"
     document = read_result(path) | {"preset": "cpu"}

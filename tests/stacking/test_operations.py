@@ -106,6 +106,7 @@ def run_second(epochs: list[Epoch]) -> tuple[list[str], list[str]]:
     return run(epochs)
 
 
+@pytest.mark.slow
 def test_a_step_of_200_default_nets_takes_few_operations() -> None:
     epochs = make_epochs(200, "classes", OPTIONS["default"], n=500)
     seen, reads = run_second(epochs)

@@ -97,6 +97,7 @@ def test_run_writes_its_results_and_leaves_nothing_else(targets: list[Target], t
     assert len(targets) == len(list(targets[0].path.parent.iterdir()))
 
 
+@pytest.mark.slow
 def test_a_finished_run_goes_on_with_more_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def attack_noted(config: Config, images: Any, source: Target, victims: list[Target]) -> Any:
         attacked.append(source.path.stem.removeprefix("digits-"))

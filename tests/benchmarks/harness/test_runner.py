@@ -26,7 +26,7 @@ def run_one(_: int) -> dict[str, Any]:
 
 
 @pytest.mark.filterwarnings("always:of the task")
-@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_tasks_are_given_no_advice_for_tables_of_ones_own(tmp_path: Path, n_jobs: int) -> None:
     tasks = {"a": (0,), "b": (1,)}
     found = run_tasks(run_one, tasks, Journal(tmp_path / "journal"), n_jobs=n_jobs, label="test")

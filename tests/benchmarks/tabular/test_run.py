@@ -228,6 +228,7 @@ def test_most_contenders_on_enough_tables_are_drawn() -> None:
     assert [scope for *_, scope in _choose_parts(parts)] == ["3 contenders"]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_more_contenders_and_repeats(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,7 +2,7 @@
 
 In the paper: section 3.2, Figure 3(a) and 3(b): 200 epochs with alpha = 1.
 
-    python -m benchmarks cifar --data-dir DIR     a narrow PreAct ResNet-18, 500 images of CIFAR-10
+    python -m benchmarks cifar --data-dir DIR     a narrow PreAct ResNet-18, 2,500 images of CIFAR-10
     python -m benchmarks cifar --preset gpu --data-dir DIR       PreAct ResNet-18, the paper's 200 epochs
     python -m benchmarks cifar --preset paper --data-dir DIR     three networks, CIFAR-10 and CIFAR-100
 
@@ -269,7 +269,7 @@ COMMAND = Command(
     paper="section 3.2, Figure 3(a) and 3(b)",
     claim="test error on CIFAR-10 and CIFAR-100, ERM against mixup, epoch by epoch",
     presets=PRESETS,
-    times={"smoke": "seconds"},
+    times={"cpu": "two to three hours of CPU time", "smoke": "seconds"},
     run=run,
     tabulate=tabulate,
     draw=draw_errors,

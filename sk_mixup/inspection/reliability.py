@@ -445,5 +445,8 @@ def _check_probabilities(y_prob: ArrayLike) -> np.ndarray:
     sums = proba.sum(axis=1, dtype=np.float64, keepdims=True)
     if not (np.all(proba >= 0) and np.all(np.abs(sums - 1) <= tolerance)):
         found = f"values in [{proba.min():g}, {proba.max():g}] and sums in [{sums.min():g}, {sums.max():g}]"
-        raise ValueError(f"y_prob must hold rows of probabilities that sum to 1; got {found}. Remove NaN.")
+        raise ValueError(
+            f"y_prob must hold rows of probabilities that sum to 1; got {found}. Give what predict_proba "
+            "returns, without NaN; of logits, their softmax."
+        )
     return np.asarray(proba / sums)

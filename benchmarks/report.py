@@ -93,6 +93,10 @@ def encode(texts: Mapping[Path, str]) -> dict[Path, bytes]:
 
 def read_documents(results: Path) -> dict[str, dict[str, Any]]:
     """Return the results by file stem, sorted."""
+    if not results.is_dir():
+        raise UserError(
+            f"--results must be a folder of results; got '{results}'. Leave it out for those here."
+        )
     documents = {}
     for path in sorted(results.glob("*.json")):
         try:

@@ -43,6 +43,7 @@ PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "skorch")
 # Raise it when equal seeds no longer give equal figures: other draws, losses, schedules or defaults. Results
 # of another number are then to be recorded anew, which ``report --check`` asks for.
 NUMERICS = 1
+PARTS = {"command", "config", "device", "protocol", "summary", "records"}  # of every result
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -190,8 +191,14 @@ def _dump_document(document: Mapping[str, Any]) -> str:
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """Return a result as it was before it was written: each row of its summary has all columns."""
-    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    """Return a result as it was before it was written: each row of its summary has all columns.
+
+    Raise ValueError where the file holds none.
+    """
+    document = json.loads(path.read_text(encoding="utf-8"))
+    missing = PARTS - set(document) if isinstance(document, dict) else PARTS
+    if missing:
+        raise ValueError(f"it has no {', '.join(sorted(missing))}")
     columns = dict.fromkeys(document.pop("columns", ()))  # results of before have them in each row
     return document | {"summary": [{**columns, **row} for row in document["summary"]]}
 

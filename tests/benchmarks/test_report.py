@@ -61,10 +61,27 @@ def test_make_report_leaves_smoke_runs_out(results_dir: Path) -> None:
     assert "uci-embedded-smoke-cpu" not in make_report(read_documents(results_dir), BENCHMARKS)
 
 
-def test_read_documents_names_a_damaged_result(tmp_path: Path) -> None:
-    (tmp_path / "bad.json").write_text("{")
+@pytest.mark.parametrize("content", ["{", "", "[]", "1", "{}", '{"command": "uci", "summary": []}'])
+def test_read_documents_names_a_damaged_result(tmp_path: Path, content: str) -> None:
+    (tmp_path / "bad.json").write_text(content)
     with pytest.raises(UserError, match=r"bad\.json' must be a result in JSON"):
         read_documents(tmp_path)
+
+
+@pytest.mark.parametrize("options", [[], ["--check"]])
+def test_report_of_no_folder_writes_nothing(
+    tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "README.md").write_text("as it is")
+    (tmp_path / "file").touch()
+    for name in ("missing", "file"):
+        given = ["--results", str(tmp_path / name), "--readme", str(tmp_path / "README.md")]
+        assert main(["report", *given, *options]) == 2
+        assert f"--results must be a folder of results; got '{tmp_path / name}'" in capsys.readouterr().err
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "README.md": "as it is",
+        "file": "",
+    }
 
 
 def test_results_of_other_numerics_are_found(monkeypatch: pytest.MonkeyPatch) -> None:

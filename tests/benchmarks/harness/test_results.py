@@ -26,7 +26,7 @@ def test_pack_records_is_undone_by_unpack() -> None:
 
 
 def test_write_results_writes_its_files_that_read_back(tmp_path: Path) -> None:
-    parts = {"note": "a b", "summary": ROWS, "records": pack_records(ROWS)}
+    parts = {"protocol": "a b", "summary": ROWS, "records": pack_records(ROWS)}
     document = make_document("uci", BaseConfig(n_seeds=3), **parts)
     paths = write_results("uci-cpu-cpu", tmp_path / "new", document, {"png": b"png", "svg": b"svg"})
     written = json.loads(paths["json"].read_text())

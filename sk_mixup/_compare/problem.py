@@ -20,6 +20,7 @@ __all__ = ["Problem", "make_problem"]
 # Whole numbers of so few values are taken for classes, where each occurs so often on average.
 MOST_CODES, FEWEST_EACH = 20, 5
 FEWEST_ROWS = 30
+LARGEST = float(np.finfo(np.float32).max)  # that a net can be given
 NUMBER = re.compile(r"[+-]?\d*\.?\d+([eE][+-]?\d+)?")
 
 
@@ -87,6 +88,9 @@ def make_problem(
         kept = _find_frequent(y, n_folds, notes)
         X, y = X[kept], y[kept]
     X = _drop_columns(X.reset_index(drop=True), notes)
+    for name in X.select_dtypes("number"):
+        numbers = X[name].to_numpy(np.float64, na_value=np.nan)
+        _check_sizes("FILE", name, numbers, "Leave the field empty if it is missing, or scale the column.")
     if len(y) < FEWEST_ROWS:
         raise UserError(f"FILE must hold at least {FEWEST_ROWS} rows to learn from; got {len(y)}. Give more.")
     notes += _find_copies(X, y, is_classification, target)
@@ -146,15 +150,23 @@ def _read_values(values: Series) -> NDArray[np.generic]:
             f"--target must hold numbers for --task regression; got {values.iloc[0]!r} in {values.name!r}. "
             "Use --task classification."
         ) from error
-    if not np.all(np.isfinite(numbers)):
-        bad = numbers[~np.isfinite(numbers)][0]
-        raise UserError(f"--target must hold finite numbers; got {bad} in {values.name!r}. Remove such rows.")
+    _check_sizes("--target", values.name, numbers, "Remove such rows, or scale the column.")
     if np.all(numbers == numbers[0]):
         raise UserError(
             f"--target must hold at least 2 values; got {numbers[0]:g} in all {len(numbers)} rows of "
             f"{values.name!r}. Name another column."
         )
     return numbers
+
+
+def _check_sizes(owner: str, name: object, numbers: NDArray[np.float64], hint: str) -> None:
+    """Raise unless all numbers of a column can be given to a net; those that are missing are."""
+    too_large = numbers[np.abs(numbers) > LARGEST]
+    if too_large.size:
+        raise UserError(
+            f"{owner} must hold finite numbers, of at most {LARGEST:.1e}; got {too_large[0]:g} in {name!r}. "
+            f"{hint}"
+        )
 
 
 def _find_frequent(y: NDArray[np.generic], fewest: int, notes: list[str]) -> NDArray[np.bool_]:

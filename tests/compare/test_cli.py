@@ -174,7 +174,22 @@ MISTAKES = {
     "infinite": (
         as_table(lambda table: table.assign(kind=np.where(table["x"] > 0, np.inf, table["x"]))),
         [],
-        r"finite numbers; got inf in 'kind'",
+        r"--target must hold finite numbers, of at most 3.4e\+38; got inf in 'kind'",
+    ),
+    "huge": (
+        as_table(lambda table: table.assign(kind=table["x"] * -1e39)),
+        [],
+        r"--target must hold finite numbers, of at most 3.4e\+38; got .*e\+3\d in 'kind'",
+    ),
+    "infinite-feature": (
+        as_table(lambda table: table.assign(z=np.where(table["x"] > 0, -np.inf, table["x"]))),
+        [],
+        r"FILE must hold finite numbers, .*; got -inf in 'z'. Leave the field empty",
+    ),
+    "huge-feature": (
+        as_table(lambda table: table.assign(z=table["x"] * 1e39)),
+        [],
+        r"FILE must hold finite numbers, .*; got .*e\+3\d in 'z'",
     ),
     "empty-target": (as_table(lambda table: table.assign(kind=np.nan)), [], r"got 'kind', which is empty"),
     "all-empty": (

@@ -29,7 +29,6 @@ EARLIER = dict.fromkeys(
         "ablation-cpu-cpu",
         "adversarial-cpu-cpu",
         "between-cpu-cpu",
-        "cifar-cpu-cpu",
         "corrupted-cpu-cpu",
         "corrupted-tables-cpu-cpu",
         "gan-cpu-cpu",

@@ -105,7 +105,7 @@ def _is_exact(part: nn.Module, dtype: torch.dtype) -> bool:
         return False
     made = repr(part), dtype
     if made not in _OF_ACTIVATIONS:
-        values = torch.linspace(-9, 9, N_TRIED, dtype=dtype)
+        values = torch.linspace(-9, 9, N_TRIED, dtype=dtype, device="cpu")
         # Numbers that do not lie side by side are computed one by one, as those at the end of a vector are.
         apart = values.repeat_interleave(2)[::2]
         _OF_ACTIVATIONS[made] = torch.equal(part(values), part(apart))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Subset
 
 from sk_mixup import MixupClassifier, MixupRegressor
+from sk_mixup.estimators import _block_sizes
 from sk_mixup.estimators._block_sizes import ACTIVATIONS, split_table
 from tests.helpers.datasets import Stream, make_tensor_dataset
 from tests.helpers.nets import QUICK
@@ -283,6 +284,16 @@ def test_what_rounds_by_place_is_predicted_in_whole_vectors(kind: Callable[[], n
     for n_rows in (1, 7, 33, 100, 1000, 1030):
         sizes = {len(block) % 32 for block in split_table(torch.randn(n_rows, 3), module)}
         assert sizes == {0} or not rounds_by_place(kind())
+
+
+@pytest.mark.parametrize("kind", ACTIVATIONS)
+def test_activation_is_tried_where_the_module_is(kind: Callable[[], nn.Module], monkeypatch: Any) -> None:
+    monkeypatch.setattr(_block_sizes, "_OF_ACTIVATIONS", {})
+    module = nn.Sequential(nn.Linear(3, 5), kind(), nn.Linear(5, 1)).eval()
+    x = torch.randn(7, 3)
+    with torch.device("meta"):  # the default of the user's own
+        blocks = split_table(x, module)
+    assert torch.equal(torch.cat(blocks)[:7], x)
 
 
 @pytest.mark.parametrize("norm", [nn.BatchNorm1d, nn.LayerNorm])

@@ -40,7 +40,7 @@ class Config(TrainingConfig):
     """Settings, images/width/epochs, at which ERM and mixup are trained before anything else."""
 
     further: SettingNames = ("500/16/25", "5000/16/25", "10000/16/25", "1000/16/200", "1000/32/25")
-    """Settings at which they are trained after the tables and the values of alpha."""
+    """Settings at which they are trained last."""
 
     anchors: SettingNames = ("1000/16/100",)
     """Settings at which other values of alpha are tried, and another weight decay."""
@@ -141,11 +141,10 @@ class Config(TrainingConfig):
         both = (BASELINE, MIXUP)
         further, anchors = ([Setting.parse(text) for text in names] for names in (self.further, self.anchors))
         plan = self.make_first_plan()
-        plan.add(anchors, [*both, *map(name_alpha, self.alphas)]).add(further, both)
-        plan.add(anchors[:1], self.choices)
+        plan.add(anchors, [*both, *map(name_alpha, self.alphas)]).add(anchors[:1], self.choices)
         for decay in self.other_decays:
             plan.add(anchors[:1], both, weight_decay=decay)
-        return plan
+        return plan.add(further, both)
 
     def get_mixing(self, method: str) -> dict[str, Any]:
         """Return the classifier's options of a method; one λ for each batch, as in the paper."""

@@ -9,9 +9,9 @@ which leaves "the sweet spot" open.
     python -m benchmarks regimes --preset gpu --data-dir DIR    all of CIFAR-10, the paper's width and epochs
 
 PreAct ResNet-18 of several widths, numbers of images and of epochs, not all combinations: first the settings
-that carry the figure, then tables with noisy labels, other values of alpha, further settings, and the
-choices of section 2. A run that was stopped goes on from its checkpoints with the same command; what was
-planned and not run is named in the results.
+that carry the figure, then tables with noisy labels, other values of alpha, the choices of section 2, another
+weight decay, and further settings. A run that was stopped goes on from its checkpoints with the same command;
+what was planned and not run is named in the results.
 """
 
 from functools import partial

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from sk_mixup._data.storage import Rows, map_features
 from sk_mixup._data.virtual_examples import PLAIN, HiddenBlock, HiddenMixing, Variation, send_operations
@@ -432,8 +432,8 @@ class PlannedLoader:
 
     Parameters
     ----------
-    dataset : torch.utils.data.Dataset
-        Pairs (x, y), one row at a time.
+    loader : torch.utils.data.DataLoader
+        Joins pairs (x, y) to batches; its ``batch_sampler`` is a list, which takes the rows of this epoch.
     plan : Plan
         What the epoch does.
     device : torch.device
@@ -442,28 +442,21 @@ class PlannedLoader:
         Floating dtype of the mixing weights.
     read : callable, default=None
         Makes of what is loaded the examples and targets that the net is trained on.
-    **kwargs : dict
-        Options of :class:`torch.utils.data.DataLoader`, such as ``num_workers``.
     """
 
     def __init__(
         self,
-        dataset: Dataset[Any],
+        loader: DataLoader[Any],
         plan: Plan,
         device: torch.device,
         dtype: torch.dtype,
         read: Callable[[object], object] | None = None,
-        **kwargs: Any,
     ) -> None:
         self.sent = SentPlan(plan, device, dtype)
         self.read = read
-        # A generator of its own keeps the loader from drawing on torch's global one.
-        self.loader = DataLoader(
-            dataset,
-            batch_sampler=[self.sent.list_rows(plan.order, k, k + 1).tolist() for k in range(len(plan))],
-            generator=torch.Generator(),
-            **kwargs,
-        )
+        self.loader = loader
+        rows: Any = loader.batch_sampler
+        rows[:] = [self.sent.list_rows(plan.order, k, k + 1).tolist() for k in range(len(plan))]
 
     def __len__(self) -> int:
         return len(self.sent.plan)

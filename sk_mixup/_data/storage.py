@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+import copy
 from typing import Any, Protocol, TypeVar, overload
 
 import numpy as np
@@ -265,6 +266,6 @@ class Rows(Dataset[tuple[Features, Tensor]]):
 
     def subset(self, rows: NDArray[np.int64]) -> Rows:
         """Return the given rows as a set of their own that shares the tensors."""
-        return type(self)(
-            self.x, self.targets, self.weight, decode=self.decode, index=self.locate(np.asarray(rows))
-        )
+        part = copy.copy(self)
+        part.index = self.locate(np.asarray(rows))
+        return part

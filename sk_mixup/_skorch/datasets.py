@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 import math
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy import sparse
 from skorch.dataset import Dataset as SkorchDataset
+from skorch.utils import multi_indexing
 import torch
 from torch import Tensor
 from torch.utils.data import Subset
@@ -21,6 +22,7 @@ from sk_mixup._warning import warn_user
 __all__ = [
     "STORAGES",
     "Placement",
+    "check_keeps_weights",
     "is_mapped",
     "is_whole",
     "refuse_weights",
@@ -32,7 +34,30 @@ STORAGES = ("auto", "device", "host")
 
 
 class SkorchRows(Rows, SkorchDataset):
-    """:class:`Rows` that skorch's scoring callbacks know for a data set of arrays."""
+    """:class:`Rows` that skorch's users know for a data set of arrays.
+
+    A split of theirs may make another, as ``type(dataset)(X, y)``: that is one of skorch's, which holds what
+    it is given. Ours are made by :meth:`keep`.
+    """
+
+    given: Any
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Return a data set of skorch's, or without arguments an empty one of ours, as copies begin."""
+        return SkorchDataset(*args, **kwargs) if args or kwargs else super().__new__(cls)
+
+    @classmethod
+    def keep(cls, given: object, *args: Any, **kwargs: Any) -> Self:
+        """Return a set of examples in the form that they were given in; the rest is for :class:`Rows`."""
+        rows: Self = cls.__new__(cls)
+        Rows.__init__(rows, *args, **kwargs)
+        rows.given = given
+        return rows
+
+    @property
+    def X(self) -> Any:  # noqa: N802
+        """The examples of the set, as they were given."""
+        return self.given if self.index is None else multi_indexing(self.given, self.index)
 
 
 @dataclass(frozen=True)
@@ -70,7 +95,7 @@ class Placement:
         else:
             x = map_features(self._keep_on_device, X)
         weights = None if weight is None else send_whole(view_tensor(weight), self.device, self.dtype)
-        return SkorchRows(x, self._keep_targets(y), weights)
+        return SkorchRows.keep(X, x, self._keep_targets(y), weights)
 
     def check_room(self, X: Any) -> None:
         """Raise if arrays must be kept on the device but are too large for it.
@@ -199,7 +224,18 @@ def is_whole(X: Any, y: object) -> bool:
 
 
 def unwrap_subset(dataset: Any) -> Any:
-    """Turn a subset of whole tensors into whole tensors again."""
-    if isinstance(dataset, Subset) and isinstance(dataset.dataset, Rows):
-        return dataset.dataset.subset(np.asarray(dataset.indices))
-    return dataset
+    """Turn a subset of whole tensors, or of such a subset, into whole tensors again."""
+    if not isinstance(dataset, Subset):
+        return dataset
+    whole = unwrap_subset(dataset.dataset)
+    return whole.subset(np.asarray(dataset.indices)) if isinstance(whole, Rows) else dataset
+
+
+def check_keeps_weights(train: object, weight: np.ndarray | None) -> None:
+    """Raise where a split has built a training set anew, which knows nothing of the weights of rows."""
+    if weight is not None and not isinstance(train, Rows):
+        raise ValueError(
+            "train_split must return a subset of the data set it is given where rows have weights, by "
+            f"sample_weight or class_weight; got a {type(train).__name__}. Return "
+            "torch.utils.data.Subset(dataset, rows), or remove the weights."
+        )

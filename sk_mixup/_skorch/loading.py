@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 import inspect
 from typing import Any
 
@@ -23,11 +24,40 @@ from sk_mixup._skorch.processes import Processes
 from sk_mixup._validation import naming
 from sk_mixup.mixing import ERM, RowFacts, Vicinity
 
-__all__ = ["Loading", "make_iterator"]
+__all__ = ["FitLoaders", "Loading", "keeping_loaders", "make_iterator"]
 
 # What our own iterators understand of a DataLoader's options; the rest needs a DataLoader.
 PLAN_OPTIONS = {"batch_size", "shuffle", "drop_last"}
 WORKER_OPTIONS = {"num_workers", "pin_memory", "persistent_workers", "prefetch_factor", "timeout"}
+
+
+class FitLoaders:
+    """The loaders of a fit, each made once, as skorch does: their workers may go on from epoch to epoch."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[int, str], tuple[object, Any]] = {}
+
+    def get(self, dataset: object, name: str, make: Callable[[], Any]) -> Any:
+        """Return the loader of that name for a data set, made anew if there is none yet."""
+        if (id(dataset), name) in self._made:
+            return self._made[id(dataset), name][1]
+        loader = make()
+        if not isinstance(loader, Iterator):  # which is at its end after an epoch
+            self._made[id(dataset), name] = dataset, loader  # no other data set has that id then
+        return loader
+
+    def __reduce__(self) -> tuple[type[FitLoaders], tuple[()]]:
+        return FitLoaders, ()  # a net that is saved within a fit leaves its workers behind
+
+
+@contextmanager
+def keeping_loaders(net: object) -> Iterator[None]:
+    """Let a net keep the loaders that it makes inside."""
+    vars(net)["_fit_loaders"] = FitLoaders()
+    try:
+        yield
+    finally:
+        vars(net).pop("_fit_loaders", None)
 
 
 @dataclass(frozen=True)
@@ -48,6 +78,8 @@ class Loading:
         Floating dtype of the mixing weights.
     read : callable
         Makes of what is loaded the examples and targets that the net is trained on.
+    loaders : FitLoaders
+        What was made in earlier epochs.
     """
 
     iterator: Callable[..., Iterable[Any]]
@@ -56,6 +88,7 @@ class Loading:
     device: torch.device
     dtype: torch.dtype
     read: Callable[[object], object]
+    loaders: FitLoaders = field(default_factory=FitLoaders)
 
     @property
     def orders_rows(self) -> bool:
@@ -87,9 +120,11 @@ class Loading:
         self._refuse_weights(dataset)
         if not self.orders_rows and not isinstance(dataset, IterableDataset):
             return self._plan_epoch(dataset, policy, facts, generator, processes)
-        loader = processes.shard(get_iterator(dataset, training=True))
+        loader = self.loaders.get(dataset, "train", lambda: get_iterator(dataset, training=True))
         own = generator if processes.n_processes == 1 else processes.spawn(generator)
-        return self._mix_loaded(loader, policy, facts, own)
+        if "generator" not in self.options and getattr(loader, "generator", None) is not None:
+            loader.generator.manual_seed(draw_seed(generator.spawn(1)[0]))  # alike in all processes
+        return self._mix_loaded(processes.shard(loader), policy, facts, own)
 
     def _plan_epoch(
         self,
@@ -111,12 +146,17 @@ class Loading:
         )
         if isinstance(dataset, Rows) and not self._extras:
             return PlannedBatches(dataset, plan, self.dtype)
+        loader = self.loaders.get(dataset, "planned", lambda: self._make_loader(dataset))
+        # The seed of its workers; without one, each epoch would have the same.
+        loader.generator.manual_seed(draw_seed(processes.spawn(generator)))
+        return PlannedLoader(loader, plan, self.device, self.dtype, self.read)
+
+    def _make_loader(self, dataset: Dataset[Any]) -> DataLoader[Any]:
+        """Return a loader that waits for the rows of a plan."""
         options = {key: value for key, value in self.options.items() if key not in PLAN_OPTIONS}
         options.setdefault("collate_fn", join_items)
-        batches = PlannedLoader(dataset, plan, self.device, self.dtype, self.read, **options)
-        # The seed of the loader's workers; without one, each epoch would have the same.
-        batches.loader.generator.manual_seed(draw_seed(processes.spawn(generator)))
-        return batches
+        # A generator of its own keeps it from drawing on torch's global one.
+        return DataLoader(dataset, batch_sampler=[], generator=torch.Generator(), **options)
 
     def _mix_loaded(
         self, iterator: Iterable[Any], policy: Vicinity, facts: RowFacts, generator: np.random.Generator

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
-import math
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -18,7 +17,14 @@ from torch import Tensor
 from sk_mixup._data.batches import RowSlices
 from sk_mixup._random import draw_seed, make_generator, seeded_torch
 from sk_mixup._skorch.dataset_items import ReadBatches, refuse_loader, split_inputs
-from sk_mixup._skorch.datasets import Placement, is_whole, refuse_weights, scale_weights, unwrap_subset
+from sk_mixup._skorch.datasets import (
+    Placement,
+    check_keeps_weights,
+    is_whole,
+    refuse_weights,
+    scale_weights,
+    unwrap_subset,
+)
 from sk_mixup._skorch.default_callbacks import (
     Watchers,
     is_early_stopping,
@@ -28,7 +34,7 @@ from sk_mixup._skorch.default_callbacks import (
 )
 from sk_mixup._skorch.facts import check_distances, make_facts, number_classes
 from sk_mixup._skorch.fit_params import get_forward_params, get_split_params, refuse_values_of_rows
-from sk_mixup._skorch.loading import Loading, make_iterator
+from sk_mixup._skorch.loading import FitLoaders, Loading, keeping_loaders, make_iterator
 from sk_mixup._skorch.loss_checks import describe_nonfinite, find_negative, is_bounded, refuse_negative
 from sk_mixup._skorch.options import cast_weights, check_mixing_options, warn_unused_options
 from sk_mixup._skorch.overriding import STEPS, check_bases, find_overridden
@@ -188,6 +194,11 @@ class MixupNetMixin(MixedSteps):
     _scores_after_epochs = False
 
     @property
+    def _loaders(self) -> FitLoaders:
+        """The loaders of the fit that is going on."""
+        return vars(self).get("_fit_loaders") or FitLoaders()
+
+    @property
     def casts_integers(self) -> bool:
         """Whether integers in host memory become floating numbers."""
         return False
@@ -294,17 +305,18 @@ class MixupNetMixin(MixedSteps):
         warn_unused_options(self)
         policy, facts = self.get_policy(), self.get_facts(train, y)
         policy.check(facts)
-        forward_params = get_forward_params(self, self._bare_module.forward, fit_params)
-        refuse_values_of_rows(self, self._bare_module.forward, forward_params, X)
+        forward_params = get_forward_params(self, self._find_forward(), fit_params)
+        refuse_values_of_rows(self, self._find_forward(), forward_params, X)
         run = {"train": train, "valid": valid, "facts": facts, "fit_params": forward_params}
-        with without_callbacks(self, is_early_stopping):
-            stopped = self._run_epochs(schedule.warmup, ERM(), **run)
-        if not stopped:
-            self._run_epochs(self._limit_mixed(schedule.mixed, train, valid), policy, **run)
-        if schedule.cooldown:
-            restore_best(self)
+        with keeping_loaders(self):
             with without_callbacks(self, is_early_stopping):
-                self._run_epochs(schedule.cooldown, ERM(), **run)
+                stopped = self._run_epochs(schedule.warmup, ERM(), **run)
+            if not stopped:
+                self._run_epochs(self._limit_mixed(schedule.mixed, train, valid), policy, **run)
+            if schedule.cooldown:
+                restore_best(self)
+                with without_callbacks(self, is_early_stopping):
+                    self._run_epochs(schedule.cooldown, ERM(), **run)
         return self
 
     def _limit_mixed(self, n_epochs: int, train: object, valid: object) -> int:
@@ -397,7 +409,8 @@ class MixupNetMixin(MixedSteps):
 
     def _on_nonfinite_loss(self, message: str) -> None:
         """Say so, once a fit: a skorch net goes on."""
-        if len(self.history) == self._n_epochs_before + 1 or math.isfinite(self.history[-2]["train_loss"]):
+        is_first = len(self.history) == self._n_epochs_before + 1
+        if is_first or not describe_nonfinite(self.history[-2]["batches"], 0, self.lr):
             warn_user(message)
 
     def choose_trainer(self, batches: object, fit_params: Mapping[str, object]) -> Trainer | str:
@@ -446,8 +459,9 @@ class MixupNetMixin(MixedSteps):
         if not self.train_split:
             return dataset, None
         args = (dataset,) if y is None else (dataset, y)
-        train, valid = self.train_split(*args, **params)
-        return unwrap_subset(train), unwrap_subset(valid)
+        train, valid = map(unwrap_subset, self.train_split(*args, **params))
+        check_keeps_weights(train, sample_weight)
+        return train, valid
 
     def _scale_weights(self, weight: np.ndarray | None) -> np.ndarray | None:
         """Return weights with the mean 1 among those above 0: products of mixed rows' must not overflow."""
@@ -482,14 +496,14 @@ class MixupNetMixin(MixedSteps):
         """Return how training batches are served."""
         options, read = self.get_params_for("iterator_train"), self._get_read(dataset)
         device, dtype = self._torch_device, self.float_dtype
-        return Loading(self.iterator_train, options, self.batch_size, device, dtype, read)
+        return Loading(self.iterator_train, options, self.batch_size, device, dtype, read, self._loaders)
 
     def _get_read(self, dataset: object) -> Callable[[object], object]:
         """Return what makes of a batch of a data set's loader what the net takes."""
         return self._cast_pair
 
     def _get_validation_batches(self, dataset: object) -> Iterable[object]:
-        batches = self.get_iterator(dataset, training=False)
+        batches = self._loaders.get(dataset, "valid", lambda: self.get_iterator(dataset, training=False))
         return batches if isinstance(batches, RowSlices) else ReadBatches(batches, self._get_read(dataset))
 
     def get_training_batches(self, dataset: Any, policy: Vicinity, facts: RowFacts | None = None) -> Any:

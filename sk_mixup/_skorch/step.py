@@ -234,10 +234,22 @@ class MixedSteps(NeuralNet):
         """The module as it was built, without what may be wrapped round it in a training step."""
         return self.module_
 
+    def _find_forward(self) -> Callable[..., Any]:
+        """Return what is given the arguments of a fit: of modules under other names, `infer` decides."""
+        forward: Callable[..., Any] = self._bare_module.forward if "module_" in vars(self) else self.infer
+        return forward
+
     def _find_layers(self, wanted: str | tuple[str, ...]) -> tuple[str, ...]:
-        if getattr(self, "compile", False) and set(wanted) != {INPUT}:
+        if set(wanted) == {INPUT}:
+            return (INPUT,)
+        if getattr(self, "compile", False):
             raise ValueError(
                 "compile must be False where hidden layers are mixed; got True. Remove the argument."
+            )
+        if "module_" not in vars(self):
+            raise ValueError(
+                "vicinity must mix inputs alone in a net without module_, where hidden layers are sought; "
+                f"got layers {wanted!r}. Give the module that name in initialize_module."
             )
         return find_layers(self.module_, wanted)
 

@@ -33,7 +33,7 @@ from sk_mixup._skorch.dataset_items import (
     refuse_loader,
     to_array,
 )
-from sk_mixup._skorch.datasets import refuse_weights
+from sk_mixup._skorch.datasets import check_keeps_weights, refuse_weights
 from sk_mixup._skorch.default_callbacks import (
     WeightedScoring,
     find_caching_scorings,
@@ -546,7 +546,9 @@ class MixupEstimator(MixupNetMixin):
             kept = np.flatnonzero(sample_weight)
             params = take_rows(params, kept, len(y))
             dataset, y = dataset.subset(kept), y[kept]
-        return self._split(dataset, y if is_dataset(X) else self._targets.decode_given(y), params)
+        train, valid = self._split(dataset, y if is_dataset(X) else self._targets.decode_given(y), params)
+        check_keeps_weights(train, sample_weight)
+        return train, valid
 
     def _split(self, dataset: Any, y: np.ndarray | None, params: Mapping[str, object]) -> tuple[Any, Any]:
         is_watched = watches_validation(self.callbacks_, dict(self._default_callbacks))

@@ -38,9 +38,10 @@ class PartlyLabeledRows(SkorchRows):
     unlabeled: Rows
 
     @classmethod
-    def join(cls, labeled: Rows, unlabeled: Rows) -> PartlyLabeledRows:
+    def join(cls, labeled: SkorchRows, unlabeled: Rows) -> PartlyLabeledRows:
         """Return the labelled rows with the unlabelled ones beside them."""
-        rows = cls(labeled.x, labeled.targets, labeled.weight, decode=labeled.decode, index=labeled.index)
+        kept = labeled.x, labeled.targets, labeled.weight
+        rows = cls.keep(labeled.given, *kept, decode=labeled.decode, index=labeled.index)
         rows.unlabeled = unlabeled
         return rows
 
@@ -60,9 +61,9 @@ def check_is_array(X: object, owner: type) -> None:
         )
 
 
-def check_labeled_parts(train: object, valid: object) -> Rows:
+def check_labeled_parts(train: object, valid: object) -> SkorchRows:
     """Return the training set that a split has made, or raise where it cannot be trained or scored on."""
-    if not isinstance(train, Rows):
+    if not isinstance(train, SkorchRows):
         raise TypeError(
             f"train_split must return a subset of the rows it is given; got a {type(train).__name__}. "
             "Use skorch.dataset.ValidSplit."

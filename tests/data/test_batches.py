@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from scipy import sparse
 import torch
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 from sk_mixup._data.batches import Batch, PlannedBatches, PlannedLoader, RowSlices
 from sk_mixup._data.storage import HostRows, Rows, SparseRows
+from sk_mixup._skorch.loading import Loading
+from sk_mixup._skorch.processes import Processes
 from sk_mixup.mixing import ERM, Mixup, RowFacts
 from tests.helpers.reference import mix_row
 from tests.helpers.sampling import each_pair
@@ -83,7 +85,8 @@ def test_row_slices_cover_the_set_in_order(table, size):
 def test_loader_serves_the_batches_of_whole_tensors(table, policy, num_workers):
     plan = policy(np.random.default_rng(0), N, 5, facts=RowFacts(labels=table[1].numpy()))
     whole = PlannedBatches(Rows(*table), plan, torch.float32)
-    loader = PlannedLoader(TensorDataset(*table), plan, CPU, torch.float32, num_workers=num_workers)
+    rows = DataLoader(TensorDataset(*table), batch_sampler=[], num_workers=num_workers)
+    loader = PlannedLoader(rows, plan, CPU, torch.float32)
     assert len(whole) == len(loader) == len(plan)
     for ours, theirs in zip(whole, loader, strict=True):
         assert torch.equal(ours.loaded, theirs.loaded)
@@ -254,7 +257,9 @@ def test_batch_without_mixing_has_one_target_of_full_weight(table):
 
 
 def test_loader_leaves_the_global_generator_alone(table):
-    plan = ERM()(np.random.default_rng(0), N, 5)
-    before = torch.get_rng_state()
-    list(PlannedLoader(TensorDataset(*table), plan, CPU, torch.float32))
+    loading = Loading(DataLoader, {}, 5, CPU, torch.float32, lambda pair: pair)
+    generator, before = np.random.default_rng(0), torch.get_rng_state()
+    epoch = loading.draw_epoch(TensorDataset(*table), ERM(), RowFacts(), generator, Processes(), None)
+    assert isinstance(epoch, PlannedLoader)
+    assert len(list(epoch)) == -(-N // 5)
     assert torch.equal(torch.get_rng_state(), before)

@@ -13,7 +13,7 @@ from scipy import sparse
 import skorch
 import torch
 from torch import nn
-from torch.utils.data import Subset
+from torch.utils.data import DataLoader, Subset
 
 from sk_mixup import MixupClassifier, MixupNetMixin, MixupRegressor
 from sk_mixup._data.batches import PlannedBatches, PlannedLoader
@@ -85,7 +85,7 @@ def test_loaded_rows_make_the_same_virtual_examples(name: str) -> None:
     plan, rows, dtype = draw_plan(name), draw_rows(name, torch.float64), torch.float64
     expected = collect(PlannedBatches(rows, plan, dtype))
     host = draw_rows(name, dtype, on_host=True)
-    loader = PlannedLoader(rows, plan, torch.device("cpu"), dtype)
+    loader = PlannedLoader(DataLoader(rows, batch_sampler=[]), plan, torch.device("cpu"), dtype)
     assert all(map(torch.equal, collect(PlannedBatches(host, plan, dtype)), expected))
     assert all(map(torch.equal, collect(loader), expected))
 

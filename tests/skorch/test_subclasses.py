@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sk_mixup import MixupClassifier, MixupNetMixin
+from sk_mixup.mixing import GaussianNoise, ManifoldMixup
 from sk_mixup.modules import MLP
 from tests.helpers.nets import USER, Net
 
@@ -149,6 +150,52 @@ def test_regressor_of_the_users_own_is_mixed(plane: Any) -> None:
     options = {"module__in_features": 5, "module__out_features": 2, "max_epochs": 40, "verbose": 0}
     net = MixedRegressor(MLP, **options, lr=0.05, batch_size=16, alpha=0.4, random_state=0)
     assert net.fit(plane.X, plane.y).score(plane.X, plane.y) > 0.5
+
+
+class Renamed(MixedNet):
+    """The same with a module under another name, and no `module_`."""
+
+    def initialize_module(self) -> Any:
+        self.body_ = self.initialized_instance(self.module, self.get_params_for("body"))
+        return self
+
+    def infer(self, x: Any, **fit_params: Any) -> Any:
+        return self.body_(x, **fit_params)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({}, {"n_mixed": 3, "partners": "dataset"}, {"vicinity": GaussianNoise(0.1)}),
+        *({"vicinity": ManifoldMixup(layers=("input",))}, {"warmup_epochs": 1, "cooldown_epochs": 1}),
+    ],
+    ids=str,
+)
+def test_module_may_have_another_name(blobs: Any, options: dict[str, Any]) -> None:
+    nets = [owner(Net, **USER, **options, random_state=0) for owner in (MixedNet, Renamed)]
+    named, renamed = (net.fit(blobs.X, blobs.y) for net in nets)
+    assert not hasattr(renamed, "module_")
+    expected = named.module_.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in renamed.body_.state_dict().items())
+    np.testing.assert_array_equal(renamed.predict_proba(blobs.X), named.predict_proba(blobs.X))
+
+
+@pytest.mark.parametrize("wanted", ["auto", ("first",), ("input", "first")])
+def test_hidden_layers_of_a_module_with_another_name_are_refused(blobs: Any, wanted: Any) -> None:
+    net = Renamed(Net, **USER, vicinity=ManifoldMixup(layers=wanted))
+    with pytest.raises(ValueError, match="vicinity must mix inputs alone in a net without module_"):
+        net.fit(blobs.X, blobs.y)
+
+
+def test_arguments_of_a_module_with_another_name_are_handed_on(blobs: Any) -> None:
+    class Scaled(Net):
+        def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
+            return scale * super().forward(x)
+
+    nets = [Renamed(Scaled, **USER, random_state=0) for _ in range(2)]
+    none, whole = (net.fit(blobs.X, blobs.y, scale=scale) for net, scale in zip(nets, (0, 1), strict=True))
+    assert none.history[0, "train_loss"] == pytest.approx(np.log(3), rel=1e-5)
+    assert whole.history[0, "train_loss"] != none.history[0, "train_loss"]
 
 
 def test_net_of_the_users_own_without_mixing_is_skorchs(blobs: Any) -> None:

@@ -161,11 +161,11 @@ class Diverging(nn.Module):
         return self.layer(x) * torch.nan
 
 
-def test_a_loss_that_is_no_number_is_warned_of_once_by_a_skorch_net(table: Any) -> None:
+@pytest.mark.parametrize("callbacks", [None, "disable"])
+def test_a_loss_that_is_no_number_is_warned_of_once_by_a_skorch_net(table: Any, callbacks: Any) -> None:
+    options: dict[str, Any] = {"train_split": None, "max_epochs": 3, "verbose": 0, "alpha": 0}
     with pytest.warns(UserWarning, match=r"train_loss must stay finite; got nan in epoch 1") as caught:
-        net = Mixed(
-            Diverging, criterion=nn.CrossEntropyLoss, train_split=None, max_epochs=3, verbose=0, alpha=0
-        ).fit(*table)
+        net = Mixed(Diverging, criterion=nn.CrossEntropyLoss, callbacks=callbacks, **options).fit(*table)
     assert len(net.history) == 3
     assert sum("train_loss" in str(item.message) for item in caught) == 1
 

@@ -13,7 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["TorchStream", "draw_seed", "find_stream", "make_generator", "seeded_torch", "unseen_draws"]
+__all__ = [
+    "TorchStream",
+    "draw_generator",
+    "draw_seed",
+    "find_stream",
+    "make_generator",
+    "seeded_torch",
+    "unseen_draws",
+]
 
 
 def make_generator(random_state: object) -> np.random.Generator:
@@ -70,6 +78,17 @@ class _GlobalTorchState:
                 for module, states in self.saved:
                     _set_states(module, states)
 
+    def draw(self, n_numbers: int) -> list[int]:
+        """Draw on the generator of the CPU as it is outside of all fits."""
+        with self.lock:
+            generator = torch.default_generator if self.users == 0 else torch.Generator()
+            if self.users:
+                generator.set_state(self.saved[0][1])
+            numbers = torch.randint(2**31 - 1, (n_numbers,), generator=generator, device="cpu")
+            if self.users:
+                self.saved[0] = (torch, generator.get_state())
+            return list(map(int, numbers.tolist()))
+
 
 def _seed_all(seed: int) -> None:
     """Seed torch's global generators; without an accelerator in a hundredth of ``manual_seed``'s time."""
@@ -101,14 +120,22 @@ _ALONE = threading.RLock()
 _LOCAL = threading.local()
 
 
+def draw_generator() -> np.random.Generator:
+    """Return a generator that ``torch.manual_seed`` decides, as it does all that skorch's nets draw."""
+    return np.random.default_rng(_STATE.draw(4))
+
+
 @contextmanager
 def seeded_torch(seed: int, *, alone: bool = False) -> Iterator[None]:
     """Seed torch's global generators inside, and leave them as they were.
 
     With `alone` other threads wait with their seeds until this one is done, as for initial weights. A whole
     training cannot be alone: nets with dropout that are trained in several threads of one process share the
-    generator, but under :func:`sk_mixup.stacked`, where each has its :func:`find_stream`.
+    generator, but under :func:`sk_mixup.stacked`, where each has its :func:`find_stream`. A net that is trained
+    within the training of another, as by a callback, leaves that one's generators as they were.
     """
+    outer = find_stream()
+    before = [] if outer is None else [(module, _get_states(module)) for module in _modules_in_use()]
     _STATE.enter()
     try:
         with _ALONE:
@@ -116,13 +143,15 @@ def seeded_torch(seed: int, *, alone: bool = False) -> Iterator[None]:
             if alone:
                 yield
         if not alone:
-            outer, _LOCAL.stream = find_stream(), TorchStream(seed)
+            _LOCAL.stream = TorchStream(seed)
             try:
                 yield
             finally:
                 _LOCAL.stream = outer
     finally:
         _STATE.leave()
+        for module, states in before:
+            _set_states(module, states)
 
 
 @contextmanager

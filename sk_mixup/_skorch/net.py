@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sk_mixup._data.batches import RowSlices
-from sk_mixup._random import draw_seed, make_generator, seeded_torch
+from sk_mixup._random import draw_generator, draw_seed, make_generator, seeded_torch
 from sk_mixup._skorch.dataset_items import ReadBatches, refuse_loader, split_inputs
 from sk_mixup._skorch.datasets import (
     Placement,
@@ -116,7 +116,8 @@ class MixupNetMixin(MixedSteps):
         Whether the training step is recorded as a CUDA graph and replayed; see :class:`MixupClassifier`.
 
     random_state : int, RandomState, Generator or None, default=None
-        Seed of the initial weights and of all that training draws.
+        Seed of the initial weights and of all that training draws. None draws one from torch's
+        global generator, so that ``torch.manual_seed`` decides, as in skorch.
 
     **kwargs : dict
         Options of the skorch net.
@@ -223,7 +224,7 @@ class MixupNetMixin(MixedSteps):
 
     def initialize(self) -> Self:
         """Initialize the components, the weights from `random_state`."""
-        self.generator_ = make_generator(self.random_state)
+        self.generator_ = self._make_generator()
         self.scaler_ = None
         rejoin_scheduler()
         with seeded_torch(draw_seed(self.generator_), alone=True):
@@ -231,6 +232,10 @@ class MixupNetMixin(MixedSteps):
         if self.autocast == "float16":  # only now it is known where a net without a device of its own is
             self.scaler_ = torch.amp.GradScaler(self._torch_device.type)
         return self
+
+    def _make_generator(self) -> np.random.Generator:
+        """Return what a fit draws from."""
+        return draw_generator() if self.random_state is None else make_generator(self.random_state)
 
     @property
     def _criterion_class(self) -> object:

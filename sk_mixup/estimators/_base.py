@@ -24,7 +24,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from sk_mixup._data.batches import Batch
 from sk_mixup._data.storage import Rows
-from sk_mixup._random import draw_seed, unseen_draws
+from sk_mixup._random import draw_seed, make_generator, unseen_draws
 from sk_mixup._skorch.dataset_items import (
     CODED,
     ItemReader,
@@ -314,6 +314,9 @@ class MixupEstimator(MixupNetMixin):
         super().initialize()
         self._split_seed = draw_seed(self.generator_)
         return self
+
+    def _make_generator(self) -> np.random.Generator:
+        return make_generator(self.random_state)
 
     def initialize_module(self) -> Self:
         """Build the module; a fit copies an instance, so that every fit starts from it alike."""

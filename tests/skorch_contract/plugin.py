@@ -58,7 +58,7 @@ def _make_net(base: type) -> type:
 
     class Net(MixupNetMixin, base):  # type: ignore[misc, valid-type]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **{**NO_MIXING, "random_state": _draw_seed(), **kwargs})
+            super().__init__(*args, **{**NO_MIXING, **kwargs})
 
     return Net
 

@@ -131,8 +131,8 @@ def seeded_torch(seed: int, *, alone: bool = False) -> Iterator[None]:
 
     With `alone` other threads wait with their seeds until this one is done, as for initial weights. A whole
     training cannot be alone: nets with dropout that are trained in several threads of one process share the
-    generator, but under :func:`sk_mixup.stacked`, where each has its :func:`find_stream`. A net that is trained
-    within the training of another, as by a callback, leaves that one's generators as they were.
+    generator, but under :func:`sk_mixup.stacked`, where each has its :func:`find_stream`. A net that is
+    trained within the training of another, as by a callback, leaves that one's generators as they were.
     """
     outer = find_stream()
     before = [] if outer is None else [(module, _get_states(module)) for module in _modules_in_use()]

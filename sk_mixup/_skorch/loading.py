@@ -24,11 +24,24 @@ from sk_mixup._skorch.processes import Processes
 from sk_mixup._validation import naming
 from sk_mixup.mixing import ERM, RowFacts, Vicinity
 
-__all__ = ["FitLoaders", "Loading", "keeping_loaders", "make_iterator"]
+__all__ = ["FitLoaders", "Loading", "is_ours", "keeping_loaders", "make_iterator"]
 
 # What our own iterators understand of a DataLoader's options; the rest needs a DataLoader.
 PLAN_OPTIONS = {"batch_size", "shuffle", "drop_last"}
 WORKER_OPTIONS = {"num_workers", "pin_memory", "persistent_workers", "prefetch_factor", "timeout"}
+
+
+class NetGenerator(torch.Generator):
+    """What a loader draws from that was given no generator: each epoch seeds it anew."""
+
+
+class NetLoader(DataLoader[Any]):
+    """A loader that a net has made by its own options: in training the order of rows is the plan's."""
+
+
+def is_ours(loader: object) -> bool:
+    """Whether a net has made this loader, and no `get_iterator` of the user's."""
+    return isinstance(loader, RowSlices | NetLoader)
 
 
 class FitLoaders:
@@ -80,6 +93,8 @@ class Loading:
         Makes of what is loaded the examples and targets that the net is trained on.
     loaders : FitLoaders
         What was made in earlier epochs.
+    own : iterable or None
+        What a `get_iterator` of the user's has made, whose order holds.
     """
 
     iterator: Callable[..., Iterable[Any]]
@@ -89,11 +104,13 @@ class Loading:
     dtype: torch.dtype
     read: Callable[[object], object]
     loaders: FitLoaders = field(default_factory=FitLoaders)
+    own: Iterable[Any] | None = None
 
     @property
     def orders_rows(self) -> bool:
         """Whether the iterator has an order of its own."""
-        return self.iterator is not DataLoader or bool(self._extras & {"sampler", "batch_sampler"})
+        by_options = self.iterator is not DataLoader or bool(self._extras & {"sampler", "batch_sampler"})
+        return by_options or self.own is not None
 
     @property
     def _extras(self) -> set[str]:
@@ -102,7 +119,8 @@ class Loading:
     def _refuse_weights(self, dataset: object) -> None:
         """Raise rather than train without the weights: only whole tensors carry them."""
         if self.orders_rows or self._extras:
-            refuse_weights(getattr(dataset, "weight", None), "iterator_train")
+            option = "iterator_train" if self.own is None else "get_iterator"
+            refuse_weights(getattr(dataset, "weight", None), option)
 
     def draw_epoch(
         self,
@@ -120,11 +138,13 @@ class Loading:
         self._refuse_weights(dataset)
         if not self.orders_rows and not isinstance(dataset, IterableDataset):
             return self._plan_epoch(dataset, policy, facts, generator, processes)
-        loader = self.loaders.get(dataset, "train", lambda: get_iterator(dataset, training=True))
-        own = generator if processes.n_processes == 1 else processes.spawn(generator)
-        if "generator" not in self.options and getattr(loader, "generator", None) is not None:
+        of_process = generator if processes.n_processes == 1 else processes.spawn(generator)
+        loader: Any = self.own
+        if loader is None:
+            loader = self.loaders.get(dataset, "train", lambda: get_iterator(dataset, training=True))
+        if isinstance(getattr(loader, "generator", None), NetGenerator):
             loader.generator.manual_seed(draw_seed(generator.spawn(1)[0]))  # alike in all processes
-        return self._mix_loaded(processes.shard(loader), policy, facts, own)
+        return self._mix_loaded(processes.shard(loader), policy, facts, of_process)
 
     def _plan_epoch(
         self,
@@ -187,14 +207,15 @@ def make_iterator(
     if iterator is DataLoader and isinstance(dataset, Rows) and not options.keys() - PLAN_OPTIONS:
         return RowSlices(dataset, len(dataset) if size == -1 else size)
     if inspect.isclass(iterator) and issubclass(iterator, DataLoader):
-        options.setdefault("generator", torch.Generator())
+        options.setdefault("generator", NetGenerator())
     if iterator is DataLoader:
         options.setdefault("collate_fn", join_items)
     options["batch_size"] = get_len(dataset) if size == -1 else size
     if "batch_sampler" in options:
         del options["batch_size"]
+    make = NetLoader if iterator is DataLoader else iterator
     with naming(name, iterator, "Use torch.utils.data.DataLoader."):
-        return iterator(dataset, **options)
+        return make(dataset, **options)
 
 
 def _join_single_rows(iterator: Iterable[Any]) -> Iterator[Any]:

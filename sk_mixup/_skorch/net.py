@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
+import inspect
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -34,7 +35,7 @@ from sk_mixup._skorch.default_callbacks import (
 )
 from sk_mixup._skorch.facts import check_distances, make_facts, number_classes
 from sk_mixup._skorch.fit_params import get_forward_params, get_split_params, refuse_values_of_rows
-from sk_mixup._skorch.loading import FitLoaders, Loading, keeping_loaders, make_iterator
+from sk_mixup._skorch.loading import FitLoaders, Loading, is_ours, keeping_loaders, make_iterator
 from sk_mixup._skorch.loss_checks import describe_nonfinite, find_negative, is_bounded, refuse_negative
 from sk_mixup._skorch.options import cast_weights, check_mixing_options, warn_unused_options
 from sk_mixup._skorch.overriding import STEPS, check_bases, find_overridden
@@ -299,7 +300,9 @@ class MixupNetMixin(MixedSteps):
         n_done, epochs = len(self.history), self.max_epochs if epochs is None else epochs
         self._n_epochs_before, self._n_epochs_now = n_done, epochs
         split_params = get_split_params(self, _routing_method, fit_params)
-        train, valid = self.get_split_datasets(X, y, sample_weight=sample_weight, **split_params)
+        if sample_weight is not None:  # else those of the user's own need not know of it
+            split_params["sample_weight"] = sample_weight
+        train, valid = self.get_split_datasets(X, y, **split_params)
         schedule = Schedule.make(
             epochs,
             n_done=n_done,
@@ -308,12 +311,12 @@ class MixupNetMixin(MixedSteps):
             n_planned=self._n_planned,
         )
         warn_unused_options(self)
-        policy, facts = self.get_policy(), self.get_facts(train, y)
-        policy.check(facts)
         forward_params = get_forward_params(self, self._find_forward(), fit_params)
         refuse_values_of_rows(self, self._find_forward(), forward_params, X)
-        run = {"train": train, "valid": valid, "facts": facts, "fit_params": forward_params}
         with keeping_loaders(self):
+            policy, facts = self.get_policy(), self.get_facts(train, y)
+            policy.check(facts)
+            run = {"train": train, "valid": valid, "facts": facts, "fit_params": forward_params}
             with without_callbacks(self, is_early_stopping):
                 stopped = self._run_epochs(schedule.warmup, ERM(), **run)
             if not stopped:
@@ -445,6 +448,16 @@ class MixupNetMixin(MixedSteps):
         with naming("dataset", self.dataset, "Leave it out for arrays.") if is_built else nullcontext():
             return super().get_dataset(X, y)
 
+    def _get_weighted(self, X: Any, y: Any, weight: np.ndarray | None) -> Any:
+        """Return the data; of weights, where there are none, a `get_dataset` of the user's need not know."""
+        if weight is None:
+            return self.get_dataset(X, y)
+        try:
+            inspect.signature(self.get_dataset).bind(X, y, sample_weight=weight)
+        except TypeError:
+            refuse_weights(weight, "get_dataset")
+        return self.get_dataset(X, y, sample_weight=weight)
+
     def _keeps_whole(self, X: Any, y: Any) -> bool:
         """Whether examples and targets are kept as whole tensors, and not in a Dataset of the user's."""
         return self._has_plain_dataset and not is_dataset(X) and is_whole(X, y)
@@ -459,7 +472,7 @@ class MixupNetMixin(MixedSteps):
     ) -> Any:
         """Return the training and the validation set; see ``skorch.NeuralNet``."""
         self._placement.check_room(X)
-        dataset = self.get_dataset(X, y, self._scale_weights(sample_weight))
+        dataset = self._get_weighted(X, y, self._scale_weights(sample_weight))
         self._placement.warn_streaming(dataset)
         if not self.train_split:
             return dataset, None
@@ -487,7 +500,7 @@ class MixupNetMixin(MixedSteps):
 
     def get_facts(self, dataset: Any, labels: Any = None) -> RowFacts:
         """Return what a policy may ask of a training set; `labels` are targets that it does not hold."""
-        return make_facts(self, dataset, labels, orders_rows=self._get_loading().orders_rows)
+        return make_facts(self, dataset, labels, orders_rows=self._get_loading(dataset).orders_rows)
 
     def _get_class_codes(self, targets: np.ndarray | None) -> np.ndarray:
         """Return one class per row; rows of several labels belong together if all agree."""
@@ -497,11 +510,19 @@ class MixupNetMixin(MixedSteps):
         """Return targets between which there is a distance, or raise."""
         return check_distances(targets)
 
-    def _get_loading(self, dataset: object = None) -> Loading:
+    def _get_loading(self, dataset: object) -> Loading:
         """Return how training batches are served."""
         options, read = self.get_params_for("iterator_train"), self._get_read(dataset)
         device, dtype = self._torch_device, self.float_dtype
-        return Loading(self.iterator_train, options, self.batch_size, device, dtype, read, self._loaders)
+        own, loaders = self._find_own_loader(dataset), self._loaders
+        return Loading(self.iterator_train, options, self.batch_size, device, dtype, read, loaders, own)
+
+    def _find_own_loader(self, dataset: object) -> Any:
+        """Return what a `get_iterator` of the user's makes for training, unless it is what ours has made."""
+        if not self.is_overridden("get_iterator"):
+            return None
+        loader = self._loaders.get(dataset, "train", lambda: self.get_iterator(dataset, training=True))
+        return None if is_ours(loader) else loader
 
     def _get_read(self, dataset: object) -> Callable[[object], object]:
         """Return what makes of a batch of a data set's loader what the net takes."""

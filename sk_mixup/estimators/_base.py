@@ -541,7 +541,7 @@ class MixupEstimator(MixupNetMixin):
         self, X: Any, y: Any = None, sample_weight: np.ndarray | None = None, **params: object
     ) -> tuple[Any, Any]:
         """Return the training and the validation set; see ``skorch.NeuralNet``."""
-        dataset = self.get_dataset(X, y, sample_weight)
+        dataset = self._get_weighted(X, y, sample_weight)
         if not is_dataset(X) and not isinstance(dataset, Rows):  # of a `get_dataset` of the user's own
             setattr(dataset, CODED, True)
         self._placement.warn_streaming(dataset)
@@ -580,7 +580,7 @@ class MixupEstimator(MixupNetMixin):
             X = self._check_inputs(X, reset=False)
             codes = self._make_learner(reset=False).encode(y, count_rows(X))[1]
             weight = self._targets.weigh(codes, None, self._by_class)
-            return self.get_dataset(X, codes, None if weight is None else weight / self._mean_weight)
+            return self._get_weighted(X, codes, None if weight is None else weight / self._mean_weight)
         targets = find_exact_targets(valid)  # what another yields is read batch by batch
         if targets is not None:
             self._targets.encode_yielded(targets)
@@ -954,7 +954,7 @@ class MixupEstimator(MixupNetMixin):
 
     def _forward_rows(self, X: Any, training: bool, device: str) -> Iterator[Any]:
         rows = X if is_dataset(X) else self._as_rows(X)
-        if not isinstance(rows, Rows):
+        if not isinstance(rows, Rows) or self.is_overridden("get_iterator"):
             check_has_rows(rows)
             yield from super().forward_iter(rows, training=training, device=device)
             return
@@ -967,7 +967,8 @@ class MixupEstimator(MixupNetMixin):
     def _find_table(self, X: object) -> Tensor | None:
         """Return rows that need no more than a look; None for all others, which go by longer ways."""
         self._check_ready()
-        if self._takes_integers or not self._has_plain_dataset or find_overridden(self, ("get_dataset",)):
+        is_plain = self._has_plain_dataset and not find_overridden(self, ("get_dataset", "get_iterator"))
+        if self._takes_integers or not is_plain:
             return None
         rows = read_plain_rows(self, X, self.storage, reset=False)
         weight = next(self._iterate_parameters(), None)

@@ -446,7 +446,7 @@ class PlannedLoader:
 
     def __init__(
         self,
-        loader: DataLoader[Any],
+        loader: DataLoader[object],
         plan: Plan,
         device: torch.device,
         dtype: torch.dtype,

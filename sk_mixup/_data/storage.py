@@ -15,7 +15,17 @@ from torch.utils.data import Dataset
 
 from sk_mixup._tensors import gather_rows, send, send_whole
 
-__all__ = ["ALIGNMENT", "HostRows", "Rows", "SparseRows", "Storage", "align", "map_features", "split_padded"]
+__all__ = [
+    "ALIGNMENT",
+    "Features",
+    "HostRows",
+    "Rows",
+    "SparseRows",
+    "Storage",
+    "align",
+    "map_features",
+    "split_padded",
+]
 
 ALIGNMENT = 64
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Subset
 
-from sk_mixup._data.storage import HostRows, Rows, SparseRows, map_features
+from sk_mixup._data.storage import Features, HostRows, Rows, SparseRows, map_features
 from sk_mixup._tensors import send_whole, view_tensor
 from sk_mixup._warning import warn_user
 
@@ -42,20 +42,20 @@ class SkorchRows(Rows, SkorchDataset):
 
     given: Any
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+    def __new__(cls, *args: object, **kwargs: object) -> object:  # type: ignore[misc]
         """Return a data set of skorch's, or without arguments an empty one of ours, as copies begin."""
         return SkorchDataset(*args, **kwargs) if args or kwargs else super().__new__(cls)
 
     @classmethod
-    def keep(cls, given: object, *args: Any, **kwargs: Any) -> Self:
-        """Return a set of examples in the form that they were given in; the rest is for :class:`Rows`."""
-        rows: Self = cls.__new__(cls)
-        Rows.__init__(rows, *args, **kwargs)
+    def keep(cls, given: object, x: Features, y: Tensor, weight: Tensor | None = None) -> Self:
+        """Return a set of examples, with the form in which they were given."""
+        rows = super().__new__(cls)
+        Rows.__init__(rows, x, y, weight)
         rows.given = given
         return rows
 
     @property
-    def X(self) -> Any:  # noqa: N802
+    def X(self) -> object:  # type: ignore[override]  # noqa: N802
         """The examples of the set, as they were given."""
         return self.given if self.index is None else multi_indexing(self.given, self.index)
 

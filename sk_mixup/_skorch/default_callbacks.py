@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from sk_mixup._data.batches import Batch
+from sk_mixup._skorch.overriding import find_overridden
 
 __all__ = [
     "Watchers",
@@ -309,9 +310,14 @@ class Watchers:
     callbacks: Sequence[tuple[str, Callback]]
     scores_after_epochs: bool
 
+    @property
+    def _net_looks_on(self) -> bool:
+        """Whether the net has hooks of its own round a batch, or a way of its own to call all hooks."""
+        return has_batch_hooks(self.net) or bool(find_overridden(self.net, ("notify",)))
+
     def look_at_batches(self, training: bool) -> bool:
         """Whether anyone wants to be called before or after each batch."""
-        return has_batch_hooks(self.net) or any(
+        return self._net_looks_on or any(
             looks_at_batches(callback, training)
             and not (self.scores_after_epochs and scores_trained_rows(callback))
             for _, callback in self.callbacks
@@ -319,7 +325,7 @@ class Watchers:
 
     def look_at_held_out_batches(self) -> bool:
         """Whether anyone wants to be called before or after each held-out batch of the right size."""
-        return has_batch_hooks(self.net) or any(
+        return self._net_looks_on or any(
             looks_at_batches(callback, training=False) and not takes_joined_batches(callback)
             for _, callback in self.callbacks
         )

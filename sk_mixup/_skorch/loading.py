@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 import inspect
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from skorch.dataset import get_len, unpack_data
@@ -31,6 +31,9 @@ PLAN_OPTIONS = {"batch_size", "shuffle", "drop_last"}
 WORKER_OPTIONS = {"num_workers", "pin_memory", "persistent_workers", "prefetch_factor", "timeout"}
 
 
+L = TypeVar("L")
+
+
 class NetGenerator(torch.Generator):
     """What a loader draws from that was given no generator: each epoch seeds it anew."""
 
@@ -50,10 +53,11 @@ class FitLoaders:
     def __init__(self) -> None:
         self._made: dict[tuple[int, str], tuple[object, Any]] = {}
 
-    def get(self, dataset: object, name: str, make: Callable[[], Any]) -> Any:
+    def get(self, dataset: object, name: str, make: Callable[[], L]) -> L:
         """Return the loader of that name for a data set, made anew if there is none yet."""
         if (id(dataset), name) in self._made:
-            return self._made[id(dataset), name][1]
+            made: L = self._made[id(dataset), name][1]
+            return made
         loader = make()
         if not isinstance(loader, Iterator):  # which is at its end after an epoch
             self._made[id(dataset), name] = dataset, loader  # no other data set has that id then
@@ -171,7 +175,7 @@ class Loading:
         loader.generator.manual_seed(draw_seed(processes.spawn(generator)))
         return PlannedLoader(loader, plan, self.device, self.dtype, self.read)
 
-    def _make_loader(self, dataset: Dataset[Any]) -> DataLoader[Any]:
+    def _make_loader(self, dataset: Dataset[object]) -> DataLoader[object]:
         """Return a loader that waits for the rows of a plan."""
         options = {key: value for key, value in self.options.items() if key not in PLAN_OPTIONS}
         options.setdefault("collate_fn", join_items)

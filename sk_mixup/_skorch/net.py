@@ -448,7 +448,7 @@ class MixupNetMixin(MixedSteps):
         with naming("dataset", self.dataset, "Leave it out for arrays.") if is_built else nullcontext():
             return super().get_dataset(X, y)
 
-    def _get_weighted(self, X: Any, y: Any, weight: np.ndarray | None) -> Any:
+    def _get_weighted(self, X: object, y: object, weight: np.ndarray | None) -> Any:
         """Return the data; of weights, where there are none, a `get_dataset` of the user's need not know."""
         if weight is None:
             return self.get_dataset(X, y)
@@ -517,7 +517,7 @@ class MixupNetMixin(MixedSteps):
         own, loaders = self._find_own_loader(dataset), self._loaders
         return Loading(self.iterator_train, options, self.batch_size, device, dtype, read, loaders, own)
 
-    def _find_own_loader(self, dataset: object) -> Any:
+    def _find_own_loader(self, dataset: object) -> Iterable[object] | None:
         """Return what a `get_iterator` of the user's makes for training, unless it is what ours has made."""
         if not self.is_overridden("get_iterator"):
             return None

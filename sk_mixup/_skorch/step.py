@@ -234,9 +234,9 @@ class MixedSteps(NeuralNet):
         """The module as it was built, without what may be wrapped round it in a training step."""
         return self.module_
 
-    def _find_forward(self) -> Callable[..., Any]:
+    def _find_forward(self) -> Callable[..., object]:
         """Return what is given the arguments of a fit: of modules under other names, `infer` decides."""
-        forward: Callable[..., Any] = self._bare_module.forward if "module_" in vars(self) else self.infer
+        forward: Callable[..., object] = self._bare_module.forward if "module_" in vars(self) else self.infer
         return forward
 
     def _find_layers(self, wanted: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -40,8 +40,8 @@ class PartlyLabeledRows(SkorchRows):
     @classmethod
     def join(cls, labeled: SkorchRows, unlabeled: Rows) -> PartlyLabeledRows:
         """Return the labelled rows with the unlabelled ones beside them."""
-        kept = labeled.x, labeled.targets, labeled.weight
-        rows = cls.keep(labeled.given, *kept, decode=labeled.decode, index=labeled.index)
+        rows = cls.keep(labeled.given, labeled.x, labeled.targets, labeled.weight)
+        rows.decode, rows.index = labeled.decode, labeled.index
         rows.unlabeled = unlabeled
         return rows
 

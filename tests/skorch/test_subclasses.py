@@ -226,3 +226,27 @@ def test_net_of_the_users_own_checks_its_options(blobs: Any, options: dict[str, 
 def test_net_of_the_users_own_refuses_unknown_options(blobs: Any) -> None:
     with pytest.raises(ValueError, match=r"unexpected argument\(s\) alhpa"):
         MixedNet(Net, **USER, alhpa=1).fit(blobs.X, blobs.y)
+
+
+@pytest.mark.parametrize("options", [{}, {"alpha": 1}], ids=str)
+def test_net_calls_hooks_in_a_way_of_its_own(owner: Any, blobs: Any, options: dict[str, Any]) -> None:
+    calls: Counter[str] = Counter()
+
+    class Telling(owner):
+        def notify(self, method_name: str, **kwargs: Any) -> None:
+            calls[method_name] += 1
+            super().notify(method_name, **kwargs)
+
+    if owner is NeuralNetClassifier and options:
+        pytest.skip("skorch does not mix")
+    net = Telling(Net, **{**_get_user_options(owner), **options}).fit(blobs.X, blobs.y)
+    n_train, n_valid = (sum(net.history[:, f"{name}_batch_count"]) for name in ("train", "valid"))
+    n_epochs = len(net.history)
+    assert calls == {
+        **{"on_train_begin": 1, "on_train_end": 1, "on_epoch_begin": n_epochs, "on_epoch_end": n_epochs},
+        **{
+            "on_batch_begin": n_train + n_valid,
+            "on_batch_end": n_train + n_valid,
+            "on_grad_computed": n_train,
+        },
+    }

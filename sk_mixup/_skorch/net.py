@@ -314,17 +314,17 @@ class MixupNetMixin(MixedSteps):
         forward_params = get_forward_params(self, self._find_forward(), fit_params)
         refuse_values_of_rows(self, self._find_forward(), forward_params, X)
         with keeping_loaders(self):
-            policy, facts = self.get_policy(), self.get_facts(train, y)
-            policy.check(facts)
+            facts = self.get_facts(train, y)
+            self.get_policy().check(facts)
             run = {"train": train, "valid": valid, "facts": facts, "fit_params": forward_params}
             with without_callbacks(self, is_early_stopping):
-                stopped = self._run_epochs(schedule.warmup, ERM(), **run)
+                stopped = self._run_epochs(schedule.warmup, ERM, **run)
             if not stopped:
-                self._run_epochs(self._limit_mixed(schedule.mixed, train, valid), policy, **run)
+                self._run_epochs(self._limit_mixed(schedule.mixed, train, valid), self.get_policy, **run)
             if schedule.cooldown:
                 restore_best(self)
                 with without_callbacks(self, is_early_stopping):
-                    self._run_epochs(schedule.cooldown, ERM(), **run)
+                    self._run_epochs(schedule.cooldown, ERM, **run)
         return self
 
     def _limit_mixed(self, n_epochs: int, train: object, valid: object) -> int:
@@ -342,7 +342,7 @@ class MixupNetMixin(MixedSteps):
     def _run_epochs(
         self,
         n_epochs: int,
-        policy: Vicinity,
+        find_policy: Callable[[], Vicinity],
         *,
         train: Any,
         valid: Any,
@@ -353,6 +353,8 @@ class MixupNetMixin(MixedSteps):
         sets = {"dataset_train": train, "dataset_valid": valid}
         for _ in range(n_epochs):
             self.notify("on_epoch_begin", **sets)
+            policy = find_policy()  # a callback may have changed an option
+            policy.check(facts)
             self.run_single_epoch(
                 # No name keeps the plan: the next one would be drawn beside it.
                 self.get_training_batches(train, policy, facts),

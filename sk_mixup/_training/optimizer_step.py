@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import optimizer as _optimizer
 
-__all__ = ["FusedUpdate", "is_plain_step", "place_state"]
+__all__ = ["FusedUpdate", "is_of_torch", "is_plain_step", "place_state"]
 
 # What an optimizer counts of a parameter in host memory.
 HOST_COUNTS = ("step", "mu_product")
@@ -150,6 +150,11 @@ def is_plain_step(optimizer: torch.optim.Optimizer) -> bool:
     own = (optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks)
     shared = (_optimizer._global_optimizer_pre_hooks, _optimizer._global_optimizer_post_hooks)
     return not any((*own, *shared))
+
+
+def is_of_torch(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether ``step`` is one of torch's: another may call its closure when, and as often as, it likes."""
+    return type(optimizer).step.__module__.startswith("torch.optim.")
 
 
 def _is_plain_group(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> bool:

@@ -803,7 +803,7 @@ class MixupEstimator(MixupNetMixin):
     def _run_epochs(
         self,
         n_epochs: int,
-        policy: Vicinity,
+        find_policy: Callable[[], Vicinity],
         *,
         train: Any,
         valid: Any,
@@ -822,7 +822,7 @@ class MixupEstimator(MixupNetMixin):
         labelled = scored_by_labels(self.callbacks_, self._targets.decode)
         with labelled, without_callbacks(self, lambda name, _: name == "early_stopping" and not stops):
             stopped: bool = super()._run_epochs(
-                n_epochs, policy, train=train, valid=valid, facts=facts, fit_params=fit_params
+                n_epochs, find_policy, train=train, valid=valid, facts=facts, fit_params=fit_params
             )
             return stopped
 

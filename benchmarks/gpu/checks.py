@@ -1,8 +1,7 @@
 """What must be right on a device: cases with a bound each, by check; each check in a process of its own."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 import copy
 from functools import partial
 import multiprocessing
@@ -10,16 +9,29 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 import pickle
 import tempfile
-import threading
 from typing import Any
 import warnings
 
 import numpy as np
 from scipy import sparse
-from skorch.callbacks import LRScheduler
 import torch
-from torch import Tensor, nn
 
+from benchmarks.gpu.cases import (
+    EXACT,
+    FITS,
+    QUICK,
+    Cases,
+    Check,
+    Conv,
+    Tanh,
+    compare_nets,
+    find_data,
+    is_cuda,
+    make_net,
+    make_rows,
+    run_in_threads,
+)
+from benchmarks.gpu.graph_checks import GRAPH_CHECKS
 from sk_mixup import (
     MixupClassifier,
     MixupGAN,
@@ -28,130 +40,24 @@ from sk_mixup import (
     fit_stacked,
     stacked,
 )
-from sk_mixup.mixing import CutMix, GaussianNoise, ManifoldMixup
+from sk_mixup.mixing import ManifoldMixup
 
 __all__ = ["CHECKS", "check_all", "run_check"]
 
-# What is at most its bound is right; what raises is not.
-Case = tuple[Callable[[], float], float]
-Cases = dict[str, Case]
-Check = Callable[[str], Cases]
-
 SECONDS = 150  # of a check
 SAMPLED = 3  # A rehearsal runs every third case.
-QUICK: dict[str, Any] = {
-    **{"early_stopping": False, "max_epochs": 3, "lr": 0.02, "batch_size": 8, "random_state": 0}
-}
-EXACT, CLOSE = 1e-8, 1e-3  # of float64 and of float32
-MIB = 2**20
-CHECKS: dict[str, Check] = {}
 
 
-def check(function: Check) -> Check:
-    """Add a check; it is given the device."""
-    CHECKS[function.__name__] = function
-    return function
-
-
-class Conv(nn.Sequential):
-    """A convolution with batch normalisation for images of 3x8x8."""
-
-    def __init__(self, width: int = 8) -> None:
-        layers = (
-            nn.Conv2d(3, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            nn.Flatten(),
-        )
-        super().__init__(*layers, nn.Linear(64 * width, 3))
-
-
-class Tanh(nn.Sequential):
-    """A network that is trained by autograd."""
-
-    def __init__(self, dropout: float = 0.0, frozen: bool = False) -> None:
-        super().__init__(nn.Linear(6, 8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, 3))
-        self[0].requires_grad_(not frozen)
-
-
-class Reading(Tanh):
-    """A network that reads a number, which no graph can record."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Wait for the device."""
-        forward: Any = super().forward  # it carries no types
-        return forward(x) * float(x.sum() * 0 + 1)
-
-
-def _make_rows(n: int = 45, shape: tuple[int, ...] = (6,)) -> tuple[Any, Any]:
-    X = np.random.default_rng(1).normal(size=(n, *shape)).astype(_find_dtype())
-    return X, np.arange(n) % 3
-
-
-def _find_dtype() -> str:
-    return str(torch.get_default_dtype()).removeprefix("torch.")
-
-
-def _is_cuda(device: str) -> bool:
-    return device.startswith("cuda")
-
-
-def _make(options: Mapping[str, Any], device: str, **more: Any) -> Any:
-    """Return an estimator; `options` may name its class and whether it records graphs, which a CPU cannot."""
-    own = QUICK | dict(options) | {"device": device} | more
-    if not _is_cuda(device):
-        own.pop("cuda_graph", None)
-    return own.pop("owner", MixupClassifier)(**own)
-
-
-def _compare(nets: Any, others: Any) -> float:
-    """Return the largest difference of weights, over the largest weight."""
-    return max(_compare_pair(*pair) for pair in zip(nets, others, strict=True))
-
-
-def _compare_pair(net: Any, other: Any) -> float:
-    ours, theirs = ({k: v.double().cpu() for k, v in n.module_.state_dict().items()} for n in (net, other))
-    gaps = [(ours[k] - theirs[k]).abs().max() / (theirs[k].abs().max() + 1e-30) for k in ours]
-    return float(torch.stack(gaps).nan_to_num(torch.inf).max())
-
-
-def _find_data(options: Mapping[str, Any], n: int = 45) -> tuple[Any, Any]:
-    return _make_rows(n, (3, 8, 8)) if options.get("module") is Conv else _make_rows(n)
-
-
-FITS: dict[str, dict[str, Any]] = {
-    "mlp": {},
-    "erm": {"alpha": 0},
-    "four": {"n_mixed": 4, "partners": "dataset", "alpha": 1},
-    "smooth": {"label_smoothing": 0.1},
-    "penalty": {"confidence_penalty": 0.1},
-    "weights": {"class_weight": "balanced"},
-    "noise": {"vicinity": GaussianNoise(0.1)},
-    "manifold": {"vicinity": ManifoldMixup(1.0)},
-    "host": {"storage": "host"},
-    "sgd": {"optimizer": torch.optim.SGD, "optimizer__momentum": 0.9},
-    "adamw": {"optimizer": torch.optim.AdamW},
-    "amsgrad": {"optimizer__amsgrad": True},
-    "tanh": {"module": Tanh},
-    "frozen": {"module": Tanh, "module__frozen": True},
-    "conv": {"module": Conv},
-    "channels_last": {"module": Conv, "channels_last": True},
-    "cutmix": {"module": Conv, "vicinity": CutMix()},
-    "stopping": {"early_stopping": True, "validation_fraction": 0.3, "max_epochs": 6},
-}
-
-
-@check
 def equals_cpu(device: str) -> Cases:
     """In float64 a device trains to the CPU's weights."""
     torch.set_default_dtype(torch.float64)
 
     def compare(options: dict[str, Any], X: Any, y: Any) -> float:
-        return _compare(*([_make(options, place).fit(X, y)] for place in (device, "cpu")))
+        return compare_nets(*([make_net(options, place).fit(X, y)] for place in (device, "cpu")))
 
-    X, y = _make_rows()
+    X, y = make_rows()
     tables: dict[str, tuple[dict[str, Any], Any, Any]] = {
-        **{name: (options, *_find_data(options)) for name, options in FITS.items()},
+        **{name: (options, *find_data(options)) for name, options in FITS.items()},
         "sparse": ({}, sparse.csr_matrix(np.maximum(X, 0)), y),
         "labels": ({}, X, (X[:, :3] > 0).astype(int)),
         "target": ({"owner": MixupRegressor}, X, X[:, 0]),
@@ -159,22 +65,21 @@ def equals_cpu(device: str) -> Cases:
     return {name: (partial(compare, *table), EXACT) for name, table in tables.items()}
 
 
-@check
 def repeats_itself(device: str) -> Cases:
     """Two fits of one seed are one, dropout too."""
     drop = {"module": Tanh, "module__dropout": 0.5}
     cases: dict[str, dict[str, Any]] = {"mlp": {}, "tanh": {"module": Tanh}, "dropout": drop}
-    X, y = _make_rows(400)
+    X, y = make_rows(400)
 
     def compare(options: dict[str, Any]) -> float:
-        return _compare(*([_make(options, device).fit(X, y)] for _ in range(2)))
+        return compare_nets(*([make_net(options, device).fit(X, y)] for _ in range(2)))
 
     return {name: (partial(compare, o), 0.0) for name, o in cases.items()}
 
 
 def _count_waits(device: str, fit: Callable[[], Any]) -> int:
     """Return how often the host waits for the device while something runs."""
-    if not _is_cuda(device):
+    if not is_cuda(device):
         fit()
         return 0
     with warnings.catch_warnings(record=True) as caught:
@@ -187,7 +92,6 @@ def _count_waits(device: str, fit: Callable[[], Any]) -> int:
     return sum("synchroniz" in str(warning.message) for warning in caught)
 
 
-@check
 def never_waits(device: str) -> Cases:
     """Wait as often in a fit of thrice the steps: nothing within an epoch waits."""
     float16 = {"module": Conv, "autocast": "float16"}
@@ -201,9 +105,9 @@ def never_waits(device: str) -> Cases:
 
     def compare(options: dict[str, Any], n_nets: int) -> float:
         counts = []
-        for n in (96, 96, 288) if _is_cuda(device) else (96,):  # the first warms up
-            X, y = _find_data(options, n)
-            nets = [_make(options, device, random_state=seed) for seed in range(n_nets)]
+        for n in (96, 96, 288) if is_cuda(device) else (96,):  # the first warms up
+            X, y = find_data(options, n)
+            nets = [make_net(options, device, random_state=seed) for seed in range(n_nets)]
             jobs = [(net, X, y) for net in nets]
             fit = partial(fit_stacked, jobs) if n_nets > 1 else partial(nets[0].fit, X, y)
             counts.append(_count_waits(device, fit))
@@ -216,169 +120,22 @@ def never_waits(device: str) -> Cases:
     return single | stacks
 
 
-# -- graphs -------------------------------------------------------------------------------------
-
-
-@check
-def graph_equals_step(device: str) -> Cases:
-    """Train by recorded steps as by steps; an optimizer that cannot be recorded may be refused."""
-    torch.set_default_dtype(torch.float64)
-    optimizers = ("Adagrad", "Adadelta", "RMSprop", "NAdam", "RAdam", "Adamax", "ASGD")
-    decay = LRScheduler(torch.optim.lr_scheduler.StepLR, step_size=1, gamma=0.5)
-    cases = FITS | {name: {"optimizer": getattr(torch.optim, name)} for name in optimizers}
-    cases |= {"foreach": {"optimizer__foreach": True}, "scheduler": {"callbacks": [decay]}}
-    cases |= {"groups": {"optimizer__param_groups": [("*bias", {"weight_decay": 0.1})]}}
-
-    def compare(options: dict[str, Any]) -> float:
-        X, y = _find_data(options, 200)
-        try:
-            graphed = _make(options, device, cuda_graph=True).fit(X, y)
-        except ValueError as error:
-            if "cuda_graph must" in str(error):
-                return 0.0
-            raise
-        return _compare([graphed], [_make(options, device).fit(X, y)])
-
-    return {name: (partial(compare, o), EXACT) for name, o in cases.items()}
-
-
-@check
-def graph_memory_is_flat(device: str) -> Cases:
-    """200 epochs of graphs hold no more memory, in MiB, than 20."""
-
-    def measure() -> float:
-        X, y = _make_rows(256, (3, 8, 8))
-        net = _make({"module": Conv, "module__width": 64, "max_epochs": 1, "cuda_graph": True}, device)
-        used = {}
-        for epoch in range(1, 201 if _is_cuda(device) else 3):
-            net.partial_fit(X, y)
-            if _is_cuda(device) and epoch in (20, 200):
-                free, total = torch.cuda.mem_get_info(device)
-                used[epoch] = np.array([torch.cuda.memory_reserved(device), total - free]) / MIB
-        return float((used[200] - used[20]).max()) if used else 0.0
-
-    return {"conv": (measure, 16.0)}  # another process may take some
-
-
-@check
-def failed_graph_harms_nothing(device: str) -> Cases:
-    """End in an error where a module cannot be recorded, and let the process go on."""
-    X, y = _make_rows(200)
-
-    def fail() -> float:
-        if not _is_cuda(device):
-            return 0.0
-        try:
-            _make({"module": Reading, "cuda_graph": True}, device).fit(X, y)
-        except (RuntimeError, ValueError):
-            return 0.0
-        return 1.0
-
-    def go_on(options: dict[str, Any]) -> float:
-        fail()
-        if _is_cuda(device):
-            torch.cuda.empty_cache()
-        return float(_make(options, device).fit(X, y).n_iter_ != QUICK["max_epochs"])
-
-    after: dict[str, dict[str, Any]] = {
-        "step": {},
-        "dropout": {"module": Tanh, "module__dropout": 0.5},
-        "graph": {"cuda_graph": True},
-    }
-    cases: Cases = {"error": (fail, 0.0)}
-    return cases | {f"{name} afterwards": (partial(go_on, o), 0.0) for name, o in after.items()}
-
-
-def _run_in_threads(functions: list[Callable[[], Any]]) -> list[Any]:
-    with ThreadPoolExecutor(len(functions)) as pool:
-        return list(pool.map(lambda function: function(), functions))
-
-
-@contextmanager
-def _disturb(device: str) -> Iterator[None]:
-    """Pin, send and free memory in another thread."""
-    stop, errors = threading.Event(), list[Exception]()
-
-    def work() -> None:
-        while not stop.is_set():
-            try:
-                if not _is_cuda(device):
-                    stop.wait()
-                torch.randn(40_000, pin_memory=_is_cuda(device)).to(device, non_blocking=True)
-            except Exception as error:
-                errors.append(error)
-                return
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-    if errors:
-        raise errors[0]
-
-
-@check
-def graphs_in_threads(device: str) -> Cases:
-    """Several fits at once, and one beside a thread that allocates, train as they do alone."""
-    X, y = _make_rows(200)
-    shapes: list[dict[str, Any]] = [{"module__hidden_layer_sizes": (size,)} for size in (8, 16, 32, 64)]
-
-    def fit_all(run: Callable[[list[Callable[[], Any]]], list[Any]], **more: Any) -> list[Any]:
-        nets = [_make(options, device, max_epochs=8, **more) for options in shapes]
-        return run([partial(net.fit, X, y) for net in nets])
-
-    def compare() -> float:
-        return _compare(fit_all(_run_in_threads, cuda_graph=True), fit_all(lambda fits: [f() for f in fits]))
-
-    def compare_disturbed() -> float:
-        with _disturb(device):
-            graphed = fit_all(lambda fits: [f() for f in fits], cuda_graph=True)
-        return _compare(graphed, fit_all(lambda fits: [f() for f in fits]))
-
-    def compare_stacked() -> float:
-        nets = [_make(options, device, max_epochs=8, cuda_graph=True) for options in shapes * 2]
-        return _compare(
-            fit_stacked((net, X, y) for net in nets), fit_all(lambda fits: [f() for f in fits]) * 2
-        )
-
-    cases = {"at once": compare, "disturbed": compare_disturbed, "stacks": compare_stacked}
-    return {name: (function, CLOSE) for name, function in cases.items()}
-
-
-@check
-def second_device(device: str) -> Cases:
-    """Another device than the first trains as the first does."""
-    if not _is_cuda(device) or torch.cuda.device_count() < 2:
-        return {}
-    X, y = _make_rows(200)
-
-    def compare(options: dict[str, Any]) -> float:
-        return _compare(*([_make(options, place).fit(X, y)] for place in ("cuda:1", "cuda:0")))
-
-    cases: dict[str, dict[str, Any]] = {"step": {}, "graph": {"cuda_graph": True}, "tanh": {"module": Tanh}}
-    return {name: (partial(compare, o), CLOSE) for name, o in cases.items()}
-
-
 # -- stacks, precision, memory ------------------------------------------------------------------
 
 
-@check
 def stack_equals_single(device: str) -> Cases:
     """In float64 a stack trains each net to the weights that it has alone; with dropout it trains."""
     torch.set_default_dtype(torch.float64)
 
     def compare(options: dict[str, Any], graphed: bool) -> float:
-        X, y = _find_data(options)
-        nets, others = ([_make(options, device, random_state=seed) for seed in range(4)] for _ in range(2))
+        X, y = find_data(options)
+        nets, others = ([make_net(options, device, random_state=seed) for seed in range(4)] for _ in range(2))
         for net in nets:
-            net.set_params(cuda_graph=graphed and _is_cuda(device))
+            net.set_params(cuda_graph=graphed and is_cuda(device))
         found = fit_stacked((net, X, y) for net in nets)
         if options.get("module__dropout"):
             return float(not all(np.isfinite(net.predict_proba(X)).all() for net in found))
-        return _compare(found, [net.fit(X, y) for net in others])
+        return compare_nets(found, [net.fit(X, y) for net in others])
 
     cases = {name: options for name, options in FITS.items() if name != "stopping"}
     cases |= {
@@ -391,16 +148,15 @@ def stack_equals_single(device: str) -> Cases:
     return graphed | {name: (partial(compare, o, False), EXACT) for name, o in cases.items()}
 
 
-@check
 def search_equals_cpu(device: str) -> Cases:
     """Score in a stacked search as in one on the CPU, where its best net goes on."""
     from sklearn.model_selection import GridSearchCV
 
-    X, y = _make_rows(120)
+    X, y = make_rows(120)
     grid = {"alpha": [0, 0.2, 1.0], "module__hidden_layer_sizes": [(8,), (16,)]}
 
     def compare() -> float:
-        search = GridSearchCV(_make({}, "cpu"), grid, cv=3)
+        search = GridSearchCV(make_net({}, "cpu"), grid, cv=3)
         with stacked(device=device):
             ours = copy.deepcopy(search).fit(X, y)
         ours.best_estimator_.partial_fit(X, y)
@@ -412,35 +168,33 @@ def search_equals_cpu(device: str) -> Cases:
     return {"scores": (compare, 0.05)}
 
 
-@check
 def half_precision_learns(device: str) -> Cases:
     """In half precision a net learns what one pixel tells: the share of training rows it gets wrong."""
-    X, y = _make_rows(300, (3, 8, 8))
+    X, y = make_rows(300, (3, 8, 8))
     X[np.arange(300), y, 0, 0] += 6
 
     def measure(options: dict[str, Any]) -> float:
-        net = _make({"module": Conv, "alpha": 0.2, "max_epochs": 12} | options, device)
+        net = make_net({"module": Conv, "alpha": 0.2, "max_epochs": 12} | options, device)
         return 1 - float(net.fit(X, y).score(X, y))
 
     halves: dict[str, dict[str, Any]] = {"float32": {}, "bfloat16": {"autocast": "bfloat16"}}
     halves["bfloat16, last"] = {"autocast": "bfloat16", "channels_last": True}
-    if _is_cuda(device):
+    if is_cuda(device):
         halves |= {f"{name}, graph": options | {"cuda_graph": True} for name, options in halves.items()}
         halves["float16"] = {"autocast": "float16"}
     return {name: (partial(measure, o), 0.2) for name, o in halves.items()}
 
 
-@check
 def data_fit_once(device: str) -> Cases:
     """Take little more room than the data have, of any layout: the peak over the data."""
-    n = 100_000 if _is_cuda(device) else 100
+    n = 100_000 if is_cuda(device) else 100
     X, y = np.zeros((n, 3, 8, 8), dtype=np.float32), np.arange(n) % 3
 
     def measure(rows: Any, options: dict[str, Any]) -> float:
-        net = _make(
+        net = make_net(
             {"module": Conv, "batch_size": 512, "max_epochs": 1, "storage": "device"} | options, device
         )
-        if not _is_cuda(device):
+        if not is_cuda(device):
             net.fit(rows, y)
             return 1.0
         torch.cuda.reset_peak_memory_stats(device)
@@ -461,11 +215,10 @@ def data_fit_once(device: str) -> Cases:
 # -- other estimators, files --------------------------------------------------------------------
 
 
-@check
 def other_estimators(device: str) -> Cases:
     """Train GANs and semi-supervised classifiers as on the CPU, in float64, and a stack as single nets."""
     torch.set_default_dtype(torch.float64)
-    X, y = _make_rows(120)
+    X, y = make_rows(120)
     some = np.where(np.arange(120) < 40, y, -1)
     sizes: dict[str, Any] = {f"{part}__hidden_layer_sizes": (16,) for part in ("generator", "discriminator")}
 
@@ -484,7 +237,7 @@ def other_estimators(device: str) -> Cases:
     def compare_semi(method: str) -> float:
         own: dict[str, Any] = {"method": method, "max_epochs": 3, "batch_size": 8, "random_state": 0}
         nets = [SemiSupervisedMixupClassifier(**own, device=place).fit(X, some) for place in (device, "cpu")]
-        return _compare(nets[:1], nets[1:])
+        return compare_nets(nets[:1], nets[1:])
 
     return {
         "gan": (lambda: compare_gans(make_gan(device, 0).fit(X), make_gan("cpu", 0).fit(X)), EXACT),
@@ -493,11 +246,10 @@ def other_estimators(device: str) -> Cases:
     }
 
 
-@check
 def files_and_copies(device: str) -> Cases:
     """Predict from copies, files and other threads as the net does, and go on with it."""
-    X, y = _make_rows(100)
-    net = _make({"cuda_graph": True}, device).fit(X, y)
+    X, y = make_rows(100)
+    net = make_net({"cuda_graph": True}, device).fit(X, y)
     expected = net.predict_proba(X)
 
     def compare(other: Any) -> float:
@@ -516,28 +268,37 @@ def files_and_copies(device: str) -> Cases:
         "deepcopy": (lambda: compare(copy.deepcopy(net)), 0.0),
         "parameters": (lambda: reload("a.pt"), 1e-5),
         "safetensors": (lambda: reload("a.safetensors", use_safetensors=True), 1e-5),
-        "thread": (lambda: float(_run_in_threads([lambda: compare(net)])[0]), 0.0),
+        "thread": (lambda: float(run_in_threads([lambda: compare(net)])[0]), 0.0),
         "goes on": (lambda: float(copy.deepcopy(net).partial_fit(X, y).n_iter_ < 2), 0.0),
     }
 
 
-@check
 def compiled_and_deterministic(device: str) -> Cases:
     """Compiled networks train, and so do all under torch's deterministic algorithms."""
     torch.use_deterministic_algorithms(True)
-    X, y = _make_rows(100)
+    X, y = make_rows(100)
 
     def fit(options: dict[str, Any], X: Any = X) -> float:
-        return float(_make(options, device).fit(X, y).n_iter_ != QUICK["max_epochs"])
+        return float(make_net(options, device).fit(X, y).n_iter_ != QUICK["max_epochs"])
 
     tables: dict[str, dict[str, Any]] = {"mlp": {}, "manifold": {"vicinity": ManifoldMixup(1.0)}}
     cases: Cases = {name: (partial(fit, o), 0.0) for name, o in tables.items()}
     cases["sparse"] = (lambda: fit({}, sparse.csr_matrix(X)), 0.0)
-    if _is_cuda(device):  # the compiler of a CPU takes minutes
+    if is_cuda(device):  # the compiler of a CPU takes minutes
         compiled = {"module": Tanh, "compile": True}
         cases["compiled"] = (lambda: fit(compiled), 0.0)
         cases["compiled, graph"] = (lambda: fit(compiled | {"cuda_graph": True}), 0.0)
     return cases
+
+
+CHECKS: dict[str, Check] = {
+    check.__name__: check
+    for check in (
+        *(equals_cpu, repeats_itself, never_waits, *GRAPH_CHECKS, stack_equals_single, search_equals_cpu),
+        *(half_precision_learns, data_fit_once, other_estimators, files_and_copies),
+        compiled_and_deterministic,
+    )
+}
 
 
 # -- all of them --------------------------------------------------------------------------------
@@ -597,4 +358,4 @@ def check_all(device: str, *, n_jobs: int = 1, seconds: float = SECONDS) -> list
 
 def _send_check(name: str, device: str, sender: Connection) -> None:
     torch.set_num_threads(1)
-    sender.send(run_check(name, device, every=1 if _is_cuda(device) else SAMPLED))
+    sender.send(run_check(name, device, every=1 if is_cuda(device) else SAMPLED))

@@ -2,7 +2,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.gpu.checks import Case, check_all, run_check
+from benchmarks.gpu.cases import Case
+from benchmarks.gpu.checks import check_all, run_check
 from benchmarks.gpu.run import PRESETS, Config
 from benchmarks.gpu.targets import LINES, draw, summarise, tabulate
 from benchmarks.harness.command import UserError

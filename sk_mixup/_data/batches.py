@@ -455,14 +455,14 @@ class PlannedLoader:
         self.sent = SentPlan(plan, device, dtype)
         self.read = read
         self.loader = loader
-        rows: Any = loader.batch_sampler
-        rows[:] = [self.sent.list_rows(plan.order, k, k + 1).tolist() for k in range(len(plan))]
 
     def __len__(self) -> int:
         return len(self.sent.plan)
 
     def __iter__(self) -> Iterator[Any]:
-        device = self.sent.device
+        device, order = self.sent.device, self.sent.plan.order
+        rows: Any = self.loader.batch_sampler
+        rows[:] = [self.sent.list_rows(order, k, k + 1).tolist() for k in range(len(self))]
         batches = self.loader if self.read is None else map(self.read, self.loader)
         for number, loaded in enumerate(batches):
             if self.sent.plan.is_plain and not is_pair(loaded):  # for a step of the user's own

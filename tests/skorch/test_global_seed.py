@@ -60,12 +60,9 @@ def test_seed_of_the_net_itself_goes_before() -> None:
 
 def test_default_device_is_of_no_account() -> None:
     expected = fit(0)
-    torch.set_default_device("meta")
-    try:
+    with torch.device("meta"):
         torch.manual_seed(0)
         drawn = make()._make_generator().integers(2**31)
-    finally:
-        torch.set_default_device("cpu")
     torch.manual_seed(0)
     assert make()._make_generator().integers(2**31) == drawn
     assert are_equal(fit(0), expected)

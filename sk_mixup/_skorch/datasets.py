@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+import inspect
 import math
 from typing import Any, Self
 
@@ -23,6 +24,7 @@ __all__ = [
     "STORAGES",
     "Placement",
     "check_keeps_weights",
+    "check_takes_weights",
     "is_mapped",
     "is_whole",
     "refuse_weights",
@@ -229,6 +231,14 @@ def unwrap_subset(dataset: Any) -> Any:
         return dataset
     whole = unwrap_subset(dataset.dataset)
     return whole.subset(np.asarray(dataset.indices)) if isinstance(whole, Rows) else dataset
+
+
+def check_takes_weights(get_dataset: Callable[..., object]) -> None:
+    """Raise if a `get_dataset` of the user's, with skorch's arguments, would lose the weights of rows."""
+    try:
+        inspect.signature(get_dataset).bind(None, None, sample_weight=None)
+    except TypeError:
+        refuse_weights(True, "get_dataset")
 
 
 def check_keeps_weights(train: object, weight: np.ndarray | None) -> None:

@@ -12,10 +12,12 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, Subset
 
 from sk_mixup._data.storage import Rows, SparseRows
+from sk_mixup._data.virtual_examples import find_layers
 from sk_mixup._random import unseen_draws
 from sk_mixup.mixing import RowFacts
+from sk_mixup.mixing.plan import INPUT
 
-__all__ = ["check_distances", "make_facts", "number_classes"]
+__all__ = ["check_distances", "find_net_layers", "make_facts", "number_classes"]
 
 
 class MixedNet(Protocol):
@@ -45,6 +47,22 @@ def make_facts(net: MixedNet, dataset: object, labels: object, *, orders_rows: b
         is_dense=getattr(net, "_dense", False),
         is_stream=orders_rows or isinstance(dataset, IterableDataset),
     )
+
+
+def find_net_layers(net: object, wanted: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Return the layers of a net's module that may be mixed at, or raise where none can be found."""
+    if set(wanted) == {INPUT}:
+        return (INPUT,)
+    if getattr(net, "compile", False):
+        raise ValueError(
+            "compile must be False where hidden layers are mixed; got True. Remove the argument."
+        )
+    if "module_" not in vars(net):
+        raise ValueError(
+            "vicinity must mix inputs alone in a net without module_, where hidden layers are sought; "
+            f"got layers {wanted!r}. Give the module that name in initialize_module."
+        )
+    return find_layers(vars(net)["module_"], wanted)
 
 
 def number_classes(targets: np.ndarray | None) -> np.ndarray:

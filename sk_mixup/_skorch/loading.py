@@ -24,7 +24,7 @@ from sk_mixup._skorch.processes import Processes
 from sk_mixup._validation import naming
 from sk_mixup.mixing import ERM, RowFacts, Vicinity
 
-__all__ = ["FitLoaders", "Loading", "is_ours", "keeping_loaders", "make_iterator"]
+__all__ = ["FitLoaders", "Loading", "is_made_by_net", "keeping_loaders", "make_iterator"]
 
 # What our own iterators understand of a DataLoader's options; the rest needs a DataLoader.
 PLAN_OPTIONS = {"batch_size", "shuffle", "drop_last"}
@@ -42,7 +42,7 @@ class NetLoader(DataLoader[Any]):
     """A loader that a net has made by its own options: in training the order of rows is the plan's."""
 
 
-def is_ours(loader: object) -> bool:
+def is_made_by_net(loader: object) -> bool:
     """Whether a net has made this loader, and no `get_iterator` of the user's."""
     return isinstance(loader, RowSlices | NetLoader)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
-import inspect
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -21,6 +20,7 @@ from sk_mixup._skorch.dataset_items import ReadBatches, refuse_loader, split_inp
 from sk_mixup._skorch.datasets import (
     Placement,
     check_keeps_weights,
+    check_takes_weights,
     is_whole,
     refuse_weights,
     scale_weights,
@@ -35,7 +35,7 @@ from sk_mixup._skorch.default_callbacks import (
 )
 from sk_mixup._skorch.facts import check_distances, make_facts, number_classes
 from sk_mixup._skorch.fit_params import get_forward_params, get_split_params, refuse_values_of_rows
-from sk_mixup._skorch.loading import FitLoaders, Loading, is_ours, keeping_loaders, make_iterator
+from sk_mixup._skorch.loading import FitLoaders, Loading, is_made_by_net, keeping_loaders, make_iterator
 from sk_mixup._skorch.loss_checks import describe_nonfinite, find_negative, is_bounded, refuse_negative
 from sk_mixup._skorch.options import cast_weights, check_mixing_options, warn_unused_options
 from sk_mixup._skorch.overriding import STEPS, check_bases, find_overridden
@@ -454,10 +454,7 @@ class MixupNetMixin(MixedSteps):
         """Return the data; of weights, where there are none, a `get_dataset` of the user's need not know."""
         if weight is None:
             return self.get_dataset(X, y)
-        try:
-            inspect.signature(self.get_dataset).bind(X, y, sample_weight=weight)
-        except TypeError:
-            refuse_weights(weight, "get_dataset")
+        check_takes_weights(self.get_dataset)
         return self.get_dataset(X, y, sample_weight=weight)
 
     def _keeps_whole(self, X: Any, y: Any) -> bool:
@@ -524,7 +521,7 @@ class MixupNetMixin(MixedSteps):
         if not self.is_overridden("get_iterator"):
             return None
         loader = self._loaders.get(dataset, "train", lambda: self.get_iterator(dataset, training=True))
-        return None if is_ours(loader) else loader
+        return None if is_made_by_net(loader) else loader
 
     def _get_read(self, dataset: object) -> Callable[[object], object]:
         """Return what makes of a batch of a data set's loader what the net takes."""

@@ -17,8 +17,9 @@ from torch.nn.modules.loss import _Loss
 
 from sk_mixup._data.batches import Batch, is_pair
 from sk_mixup._data.storage import Rows, map_features
-from sk_mixup._data.virtual_examples import find_layers, mixing_at
+from sk_mixup._data.virtual_examples import mixing_at
 from sk_mixup._skorch.dataset_items import cast_floats, split_pair
+from sk_mixup._skorch.facts import find_net_layers
 from sk_mixup._skorch.overriding import find_overridden
 from sk_mixup._skorch.runner import TrainingStep, find_own_step
 from sk_mixup._training.ambient_autocast import find_region
@@ -26,7 +27,6 @@ from sk_mixup._training.averages import IGNORED, count_targets, mix_losses
 from sk_mixup._training.losses import Loss
 from sk_mixup._training.trainer import Trainer
 from sk_mixup.mixing import Vicinity
-from sk_mixup.mixing.plan import INPUT
 
 __all__ = [
     "AUTOCAST",
@@ -240,18 +240,7 @@ class MixedSteps(NeuralNet):
         return forward
 
     def _find_layers(self, wanted: str | tuple[str, ...]) -> tuple[str, ...]:
-        if set(wanted) == {INPUT}:
-            return (INPUT,)
-        if getattr(self, "compile", False):
-            raise ValueError(
-                "compile must be False where hidden layers are mixed; got True. Remove the argument."
-            )
-        if "module_" not in vars(self):
-            raise ValueError(
-                "vicinity must mix inputs alone in a net without module_, where hidden layers are sought; "
-                f"got layers {wanted!r}. Give the module that name in initialize_module."
-            )
-        return find_layers(self.module_, wanted)
+        return find_net_layers(self, wanted)
 
     def _descend_from(self, loss: Tensor) -> None:
         """Compute the gradients of a loss."""

@@ -1,6 +1,5 @@
 """Optimizers of the user's own are given what skorch gives them: a closure, in every step."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -151,45 +150,3 @@ def test_optimizers_of_torch_keep_the_fast_way() -> None:
         net = make(optimizer).fit(X, Y)
         assert net._find_own_step() == ""
     assert "step of its own" in make(Forgetful).fit(X, Y)._find_own_step()
-
-
-SCHEDULES: dict[str, tuple[dict[str, Any], Callable[[int], dict[str, Any]]]] = {
-    "alpha": ({"alpha": 1.0}, lambda epoch: {"alpha": 1.0 / epoch if epoch < 3 else 0}),
-    "n_mixed": ({"n_mixed": 2}, lambda epoch: {"n_mixed": 1 + epoch}),
-    "lam_per": ({}, lambda epoch: {"lam_per": "batch" if epoch % 2 else "example"}),
-    "partners": ({}, lambda epoch: {"partners": ["batch", "dataset", "same_class"][epoch - 1]}),
-}
-
-
-class Schedule(Callback):
-    """Sets an option of mixing before each epoch."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def on_epoch_begin(self, net: Any, **kwargs: object) -> None:
-        net.set_params(**SCHEDULES[self.name][1](len(net.history)))
-
-
-@pytest.mark.parametrize("watched", [False, True])
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_option_of_mixing_may_change_from_epoch_to_epoch(name: str, watched: bool) -> None:
-    first, find = SCHEDULES[name]
-    by_hand = make(torch.optim.Adam, **first, max_epochs=1)
-    for epoch in (1, 2, 3):
-        by_hand.set_params(**find(epoch)).partial_fit(X, Y)
-    own = [Schedule(name), *([Watching()] if watched else [])]
-    net = make(torch.optim.Adam, **first).set_params(callbacks=own).fit(X, Y)
-    constant = make(torch.optim.Adam, **first).fit(X, Y)
-    for ours, theirs in zip(get_weights(net).values(), get_weights(by_hand).values(), strict=True):
-        assert torch.equal(ours, theirs)
-    assert not all(map(torch.equal, get_weights(net).values(), get_weights(constant).values()))
-
-
-def test_option_that_is_changed_is_checked() -> None:
-    class Wrong(Callback):
-        def on_epoch_begin(self, net: Any, **kwargs: object) -> None:
-            net.alpha = -1
-
-    with pytest.raises(ValueError, match="alpha must be"):
-        make(torch.optim.Adam).set_params(callbacks=[Wrong()]).fit(X, Y)

@@ -77,9 +77,12 @@ def align(x: Tensor) -> Tensor:
 
 
 def split_padded(rows: Tensor, size: int) -> list[Tensor]:
-    """Return blocks of `size` rows, aligned, the last padded with copies of its last row."""
+    """Return blocks of `size` rows, aligned, the last padded with copies of its last row.
+
+    All are copies, for a module may work in place.
+    """
     n_whole = len(rows) // size * size
-    blocks = [align(rows[start : start + size]) for start in range(0, n_whole, size)]
+    blocks = [rows[start : start + size].clone() for start in range(0, n_whole, size)]
     if n_whole < len(rows):
         last = rows[n_whole:]
         blocks.append(torch.cat([last, last[-1:].expand(size - len(last), *last.shape[1:])]))
@@ -268,11 +271,14 @@ class Rows(Dataset[tuple[Features, Tensor]]):
         return self.load(self.stage(self.locate(rows)))
 
     def slice(self, start: int, stop: int) -> tuple[Any, Tensor, Tensor | None]:
-        """Return examples, targets and weights of the rows from `start` to `stop`."""
+        """Return examples, targets and weights of the rows from `start` to `stop`.
+
+        The examples are copies, for a module may work in place.
+        """
         if self.index is not None or not self.on_device:
             return self.take(np.arange(start, stop))
         weight = None if self.weight is None else self.weight[start:stop]
-        return map_features(lambda t: t[start:stop], self.x), self.targets[start:stop], weight
+        return map_features(lambda t: t[start:stop].clone(), self.x), self.targets[start:stop], weight
 
     def subset(self, rows: NDArray[np.int64]) -> Rows:
         """Return the given rows as a set of their own that shares the tensors."""

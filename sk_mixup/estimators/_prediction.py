@@ -67,7 +67,7 @@ def in_namespace_of(X: object, values: np.ndarray) -> np.ndarray:
 
 
 def cut_rows(rows: Rows, size: int) -> Iterator[Tensor]:
-    """Yield the examples, so many at a time."""
+    """Yield copies of the examples, so many at a time."""
     for start in range(0, len(rows), size):
         yield rows.slice(start, min(start + size, len(rows)))[0]
 
@@ -108,6 +108,6 @@ class TablePredictor:
             return list(torch.split(output, self.get_batch_size(len(x)))) if self.in_batches else [output]
         batch_size = self.get_batch_size(len(x))
         if any(len(part) != len(blocks[0]) for part in outputs[0]):  # not a row for each example
-            return self.evaluate(list(torch.split(x, batch_size)))
+            return self.evaluate([part.clone() for part in torch.split(x, batch_size)])
         columns = [torch.cat(column)[: len(x)] for column in zip(*outputs, strict=True)]
         return list(zip(*(torch.split(column, batch_size) for column in columns), strict=True))

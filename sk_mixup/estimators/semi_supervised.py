@@ -430,7 +430,8 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
         """Guess, mix, compute the loss of one joint batch and the gradients."""
         n_labeled = len(batch[1])
         views = self._make_views(batch)
-        guesses = self.guess(views[n_labeled:], batch.n_views, **fit_params)
+        # A copy, for a module may work in place, and the views are mixed afterwards.
+        guesses = self.guess(views[n_labeled:].clone(), batch.n_views, **fit_params)
         x, target, weight = build_virtual_examples(batch, views, guesses, mixes_weights=self.alpha > 0)
         logits = self._infer_logits(x, training=True, **fit_params)
         loss = semi_supervised_loss(

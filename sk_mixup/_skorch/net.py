@@ -190,6 +190,7 @@ class MixupNetMixin(MixedSteps):
 
     # -- components ----------------------------------------------------------------------
 
+    _criteria: list[str]
     _trains_by_processes = False
     # Epochs of the training that a call is a part of; None where it is a whole one.
     _n_planned: int | None = None
@@ -496,6 +497,18 @@ class MixupNetMixin(MixedSteps):
             x, y = split_inputs(batch)
             output = self.evaluation_step((self._cast_inputs(x), y), training=training)
             yield to_device(output, device=device)
+
+    def trim_for_prediction(self) -> None:
+        """Drop what only training needs; see ``skorch.NeuralNet``.
+
+        A sole criterion stays, for it tells what makes probabilities of the module's outputs.
+        """
+        criteria = self._criteria
+        self._criteria = [] if len(criteria) == 1 else criteria
+        try:
+            super().trim_for_prediction()
+        finally:
+            self._criteria = criteria
 
     def get_facts(self, dataset: Any, labels: Any = None) -> RowFacts:
         """Return what a policy may ask of a training set; `labels` are targets that it does not hold."""

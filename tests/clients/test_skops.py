@@ -154,12 +154,6 @@ def test_warm_start_goes_on() -> None:
     assert len(other.history) == len(net.history)
 
 
-def test_trimmed_net_predicts() -> None:
-    net = _make(MixupClassifier, {"early_stopping": False}).fit(X, CODES)
-    net.trim_for_prediction()
-    np.testing.assert_array_equal(_load(net).predict_proba(X), net.predict_proba(X))
-
-
 # -- what is in a file -------------------------------------------------------------------
 
 

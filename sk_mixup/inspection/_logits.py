@@ -49,8 +49,8 @@ class Logits(nn.Module):
     """Logits of all classes, from what a model's module returns.
 
     It computes on a copy in eval mode, so that mode, gradients and hooks of the model's own stay as they
-    are. The module of an estimator whose criterion is ``NLLLoss`` returns probabilities, as in skorch: their
-    logarithm is taken.
+    are. The module of an estimator whose criterion is ``NLLLoss`` or ``BCELoss`` returns probabilities, as
+    in skorch: of the first the logarithm is taken, of the second the logit.
     """
 
     def __init__(self, model: Any) -> None:
@@ -58,7 +58,13 @@ class Logits(nn.Module):
         module = model if isinstance(model, nn.Module) else model.module_
         # Compiled modules keep the plain one.
         self.module = copy.deepcopy(getattr(module, "_orig_mod", module)).eval().requires_grad_(False)
-        self.takes_log = isinstance(getattr(model, "criterion_", None), nn.NLLLoss)
+        criterion = getattr(model, "criterion_", None)
+        criterion = getattr(criterion, "_orig_mod", criterion)
+        parts = criterion.modules() if isinstance(criterion, nn.Module) else ()
+        self.takes_log = isinstance(criterion, nn.NLLLoss)
+        self.takes_logit = any(isinstance(part, nn.BCELoss) for part in parts)
+        self.is_by_column = self.takes_logit or isinstance(criterion, nn.BCEWithLogitsLoss)
+        self.temperature = getattr(model, "temperature_", 1.0)
 
     def get_device_and_dtype(self) -> tuple[torch.device, torch.dtype | None]:
         """Return those of the weights; the CPU and None without weights."""
@@ -67,20 +73,29 @@ class Logits(nn.Module):
 
     def forward(self, x: Tensor) -> Any:
         """Return logits of shape (n, n_classes); one logit z a row stands for (0, z)."""
+        output = self._compute(x)
+        return _as_columns(output) if isinstance(output, Tensor) else output
+
+    def compute_probabilities(self, x: Tensor) -> object:
+        """Return the probabilities of the classes at the model's temperature, in double precision."""
+        output = self._compute(x)
+        if not isinstance(output, Tensor):
+            return output
+        scaled = output.double() / self.temperature
+        columns = _as_columns(scaled)
+        return scaled.sigmoid() if self.is_by_column and columns is scaled else columns.softmax(dim=1)
+
+    def _compute(self, x: Tensor) -> object:
+        """Return what the module does, as logits; of several outputs the first, as in skorch."""
         device, dtype = self.get_device_and_dtype()
         output = self.module(x.to(device=device, dtype=dtype))
-        output = (
-            output[0] if isinstance(output, tuple) else output
-        )  # as in skorch, the first is the prediction
+        output = output[0] if isinstance(output, tuple) else output
         if not isinstance(output, Tensor):
             return output
         output = output.float() if output.dtype in HALF else output
         if self.takes_log:
-            output = torch.log(output + torch.finfo(output.dtype).eps)
-        if output.ndim == 1 or output.shape[1:] == (1,):
-            logit = output.reshape(-1, 1)
-            return torch.cat([torch.zeros_like(logit), logit], dim=1)
-        return output
+            return torch.log(output + torch.finfo(output.dtype).eps)
+        return torch.logit(output, eps=torch.finfo(output.dtype).eps) if self.takes_logit else output
 
     def probe(self, name: str, x: Tensor, *, differentiable: bool) -> Any:
         """Return the output for some rows, or raise if there is none, or no gradient where it is needed."""
@@ -101,6 +116,14 @@ class Logits(nn.Module):
                 "towards it. Remove detach, no_grad or integers from its forward."
             )
         return output
+
+
+def _as_columns(output: Tensor) -> Tensor:
+    """Return logits as they are, but for one z a row (0, z)."""
+    if output.ndim == 1 or output.shape[1:] == (1,):
+        logit = output.reshape(-1, 1)
+        return torch.cat([torch.zeros_like(logit), logit], dim=1)
+    return output
 
 
 def find_slopes(total: Tensor, x: Tensor) -> Tensor | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
 from typing import Any, Literal
 
@@ -65,7 +65,8 @@ def between_curves(
         Whether to measure gradient norms. They need a torch module: `model` itself, or its
         `module_`. 'auto' measures them where there is one.
     output : {'logits', 'probabilities'}, default='logits'
-        What is differentiated. The paper does not say; this is our choice.
+        What is differentiated. The paper does not say; this is our choice. Logits are those that the module
+        gives, probabilities those of `predict_proba`, at the temperature of a net that has one.
     batch_size : int, default=256
         Number of rows that the model is given at once.
     random_state : int, RandomState or None, default=None
@@ -110,8 +111,9 @@ def between_curves(
     there no row's output may depend on other rows. Its mode is restored, and the gradients
     that its parameters hold are not touched.
 
-    One logit z per row stands for the two logits (0, z). The module of a net whose criterion
-    is ``torch.nn.NLLLoss`` returns probabilities, as in skorch; its logits are their logarithm.
+    One logit z per row stands for the two logits (0, z). The module of a net whose criterion is
+    ``torch.nn.NLLLoss`` or ``torch.nn.BCELoss`` returns probabilities p, as in skorch; its logits are log(p)
+    for the first, log(p / (1 - p)) for the second.
 
     References
     ----------
@@ -135,7 +137,7 @@ def between_curves(
     pairs = _draw_pairs(len(data), n_pairs, random_state)
     n_points = check_integer("n_points", n_points, low=2, hint="Use 21 for steps of 0.05.")
     batch_size = check_integer("batch_size", batch_size, low=1, hint="Use 256 or so.")
-    check_choice("output", output, ("logits", "probabilities"))
+    _check_output(output, model)
     logits = _find_logits(model)
     has_norms = _decide_gradients(gradients, model, logits)
     lam = np.linspace(0.0, 1.0, n_points)
@@ -373,6 +375,17 @@ def _draw_pairs(n_samples: int, n_pairs: int, random_state: int | np.random.Rand
     return np.stack([first, (first + steps) % n_samples], axis=1)
 
 
+def _check_output(output: str, model: object) -> None:
+    """Raise unless what is differentiated is known: a link of the user's own is not."""
+    check_choice("output", output, ("logits", "probabilities"))
+    link = getattr(model, "predict_nonlinearity", "auto")
+    if output == "probabilities" and link != "auto":
+        raise ValueError(
+            f"output must be 'logits' for a net with a predict_nonlinearity of its own; got 'probabilities' "
+            f"for {link!r}. Differentiate the logits, or set it to 'auto'."
+        )
+
+
 def _find_logits(model: object) -> Logits | None:
     """Return what gives a model's logits, or None where it has no torch module."""
     module = model if isinstance(model, nn.Module) else getattr(model, "module_", None)
@@ -407,14 +420,14 @@ def _find_classes(model: Any, logits: Logits | None, data: np.ndarray) -> np.nda
     if not isinstance(model, nn.Module) or logits is None:
         return check_classifier("model", model)
     with torch.no_grad():
-        return np.arange(_compute_logits(logits, _to_rows(data[:1], logits)).shape[1])
+        return np.arange(_compute(logits, _to_rows(data[:1], logits)).shape[1])
 
 
 def _predict(model: Any, logits: Logits | None, x: Tensor, like: Any, n_classes: int) -> np.ndarray:
     """Return the column of the most probable class of each row; a classifier is given what X is like."""
     if isinstance(model, nn.Module) and logits is not None:
         with torch.no_grad():
-            scores = _compute_logits(logits, x).double().numpy(force=True)
+            scores = _compute(logits, x).double().numpy(force=True)
     else:
         scores = np.asarray(model.predict_proba(as_frame_of(like, x.numpy(force=True))))
     if scores.shape != (len(x), n_classes) or not np.all(np.isfinite(scores)):
@@ -425,9 +438,9 @@ def _predict(model: Any, logits: Logits | None, x: Tensor, like: Any, n_classes:
     return scores.argmax(axis=1)
 
 
-def _compute_logits(logits: Logits, x: Tensor) -> Tensor:
-    """Return the logits of each row, or raise if the module gives something else."""
-    output = logits(x)
+def _compute(compute: Callable[[Tensor], object], x: Tensor) -> Tensor:
+    """Return the logits or probabilities of each row, or raise if the module gives something else."""
+    output = compute(x)
     if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != len(x):
         found = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
         raise ValueError(
@@ -442,10 +455,8 @@ def _find_norms(logits: Logits, mixed: Tensor, output: str) -> np.ndarray:
     x = mixed.detach().requires_grad_()
     squares = torch.zeros(len(x), dtype=torch.float64)
     with torch.enable_grad():
-        outputs = _compute_logits(logits, x)
-        if output == "probabilities" and outputs.requires_grad:
-            outputs = outputs.double().softmax(dim=1)
-        for total in outputs.sum(dim=0):
+        compute = logits.compute_probabilities if output == "probabilities" else logits
+        for total in _compute(compute, x).sum(dim=0):
             # Rows do not depend on each other: the gradient of a column's sum holds each row's own.
             slopes = find_slopes(total, x)
             assert slopes is not None, "the model was probed"

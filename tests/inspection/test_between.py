@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from typing import Any
 
@@ -24,6 +25,7 @@ from sk_mixup import MixupClassifier
 from sk_mixup.inspection import BetweenDisplay, between_curves
 from tests.conftest import Table
 
+OUTPUTS = ("logits", "probabilities")
 FEW = {"n_pairs": 7, "n_points": 5, "random_state": 0}
 TINY = {"module__hidden_layer_sizes": (4,), "max_epochs": 1, "early_stopping": False, "random_state": 0}
 
@@ -185,6 +187,78 @@ def test_between_curves_take_the_probabilities_of_a_skorch_net(blobs: Table) -> 
         expected = between_curves(logits, blobs.X, blobs.y, output=output, **FEW)
         np.testing.assert_array_equal(curves.misses, expected.misses)
         np.testing.assert_allclose(curves.gradient_norms, expected.gradient_norms, rtol=1e-3)
+
+
+def _end_in(*layers: nn.Module, n_outputs: int) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, n_outputs), *layers)
+
+
+class OwnBinaryLoss(nn.Module):
+    """A loss of probabilities of the user's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loss = nn.BCELoss()
+
+    def forward(self, output: Tensor, y: Tensor) -> Tensor:
+        return self.loss(output, nn.functional.one_hot(y, output.shape[1]).to(output))
+
+
+# A net's options, and how many classes it has.
+CRITERIA: dict[str, tuple[dict[str, Any], int]] = {
+    "cross-entropy": ({"module": _end_in(n_outputs=3)}, 3),
+    "margin": ({"module": _end_in(n_outputs=3), "criterion": nn.MultiMarginLoss}, 3),
+    "one logit": ({"module": _end_in(n_outputs=1), "criterion": nn.BCEWithLogitsLoss}, 2),
+    "flat logit": ({"module": _end_in(nn.Flatten(0), n_outputs=1), "criterion": nn.BCEWithLogitsLoss}, 2),
+    "one probability": ({"module": _end_in(nn.Sigmoid(), n_outputs=1), "criterion": nn.BCELoss}, 2),
+    "probabilities": ({"module": _end_in(nn.Softmax(1), n_outputs=3), "criterion": nn.NLLLoss}, 3),
+    "own loss": (
+        {"module": _end_in(nn.Sigmoid(), n_outputs=3), "criterion": OwnBinaryLoss, "lam_per": "batch"},
+        3,
+    ),
+}
+SOFT: dict[str, dict[str, Any]] = {
+    "soft cross-entropy": {"module": _end_in(n_outputs=3)},
+    "soft logits": {"module": _end_in(n_outputs=3), "criterion": nn.BCEWithLogitsLoss},
+    "soft probabilities": {"module": _end_in(nn.Sigmoid(), n_outputs=3), "criterion": nn.BCELoss},
+}
+
+
+def _differentiate(net: Any, X: Any, step: float = 1e-3) -> Any:
+    """Return the norm of the Jacobian of `predict_proba` at each row, by central differences."""
+    slopes = [
+        (net.predict_proba(X + step * axis) - net.predict_proba(X - step * axis)) / (2 * step)
+        for axis in np.eye(X.shape[1])
+    ]
+    return np.sqrt(np.square(slopes).sum(axis=(0, 2)))
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", [*CRITERIA, *SOFT])
+def test_gradients_are_those_of_what_is_predicted_whatever_the_criterion(blobs: Table, name: str) -> None:
+    options, n_classes = CRITERIA.get(name) or (SOFT[name], 3)
+    X, y = np.tile(blobs.X.astype(np.float64), (2, 1)), np.tile(blobs.y % n_classes, 2)
+    target = np.eye(3)[y] * 0.7 + 0.1 if name in SOFT else y
+    options = {**options, "module": copy.deepcopy(options["module"]).double()}
+    net = MixupClassifier(**options, max_epochs=2, random_state=0).fit(X, target)
+    assert (net.temperature_ == 1) == ("probabilit" in name or name == "own loss")
+    of_logits, of_probabilities = (between_curves(net, X, y, output=output, **FEW) for output in OUTPUTS)
+    rows = X[of_logits.pairs[:, 0]]  # at lam = 1
+    np.testing.assert_allclose(of_probabilities.gradient_norms[-1], _differentiate(net, rows), rtol=1e-4)
+    if not isinstance(net.module_[-1], nn.Softmax):  # whose logits are known up to a number that all share
+        line = net.module_[:3]  # what stands before the link
+        slopes = [torch.autograd.functional.jacobian(line, torch.as_tensor(row)) for row in rows]
+        expected = torch.stack(slopes).flatten(1).norm(dim=1).numpy()
+        np.testing.assert_allclose(of_logits.gradient_norms[-1], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("link", [None, torch.sigmoid])
+def test_probabilities_of_a_link_of_the_users_own_are_refused(blobs: Table, link: Any) -> None:
+    net = MixupClassifier(**TINY, predict_nonlinearity=link).fit(blobs.X, blobs.y)
+    assert between_curves(net, blobs.X, blobs.y, **FEW).gradient_norm.shape == (5,)
+    with pytest.raises(ValueError, match=r"output must be 'logits' for a net with a predict_nonlinearity"):
+        between_curves(net, blobs.X, blobs.y, output="probabilities", **FEW)
 
 
 @pytest.mark.parametrize("convert", [torch.as_tensor, np.ndarray.tolist, np.float64])

@@ -13,12 +13,13 @@ from torch import nn
 from sk_mixup._tensors import to_host
 from sk_mixup._validation import check_integer
 from sk_mixup.inspection._attacks import Attacker, Source, find_columns, predict_logits
+from sk_mixup.inspection._labels import check_same_kind, encode_labels
 from sk_mixup.inspection._logits import (
     Classifier,
     Logits,
     as_frame_of,
     check_fitted,
-    encode_labels,
+    check_one_label,
     kept_mode,
     take_last_step,
 )
@@ -43,6 +44,8 @@ def measure_errors(
         examples = [Examples("model", model, rows, y, attacker) for model, rows in ends]
     else:
         scorers = [_Scorer(model, top_k, attacker.batch_size) for model in models]
+        for model in models:
+            check_one_label("model", model, to_host(X))
         classes = next((m.classes_ for m in models if hasattr(m, "classes_")), None)
         examples = [Examples("source", source, X, y, attacker, classes)]
     errors = np.empty((len(models), len(eps)))
@@ -70,6 +73,7 @@ class Examples:
         self.rows, self.labels = _check_data(self.X, y)
         attacker.check_inputs(self.rows)
         self.source = Source(name, model, self.rows, self.labels, classes)
+        check_one_label(name, model, self.X)
 
     def make(self, strength: float) -> object:
         """Return the moved rows; the inputs as they are, in float64 too, give the clean error."""
@@ -104,8 +108,15 @@ class _Scorer:
             return self._compute_from(predict_logits(self.logits, np.asarray(X), self.batch_size), y, None)
         with kept_mode(self.model):
             if self.top_k == 1:
-                return float(np.mean(np.asarray(self.model.predict(X)) != y))
+                return self._compare(np.asarray(self.model.predict(X)), y)
             return self._compute_from(self.model.predict_proba(X), y, getattr(self.model, "classes_", None))
+
+    def _compare(self, predicted: np.ndarray, y: np.ndarray) -> float:
+        check_same_kind("y", y, "predict of the model", predicted)
+        classes = getattr(self.model, "classes_", None)
+        if classes is not None and np.all(np.isin(predicted, classes)):  # nets of skorch may predict columns
+            encode_labels("y", y, np.asarray(classes))
+        return float(np.mean(predicted != y))
 
     def _compute_from(self, scores: np.ndarray, y: np.ndarray, classes: Any) -> float:
         n_classes = scores.shape[1]

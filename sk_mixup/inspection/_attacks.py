@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from sk_mixup._validation import check_choice, check_integer, check_real
-from sk_mixup.inspection._logits import Logits, check_fitted, encode_labels
+from sk_mixup.inspection._labels import encode_labels
+from sk_mixup.inspection._logits import Logits, check_fitted
 
 __all__ = ["ATTACKS", "Attacker", "Source", "find_columns", "predict_logits"]
 

@@ -8,7 +8,6 @@ import copy
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
@@ -23,8 +22,7 @@ __all__ = [
     "as_frame_of",
     "check_classifier",
     "check_fitted",
-    "check_labels",
-    "encode_labels",
+    "check_one_label",
     "find_slopes",
     "kept_mode",
     "take_last_step",
@@ -185,21 +183,14 @@ def check_classifier(name: str, model: object) -> np.ndarray:
     return np.asarray(classes)
 
 
-def check_labels(name: str, y: ArrayLike | Tensor) -> np.ndarray:
-    """Return labels as a flat array, or raise if they are none."""
-    labels = np.asarray(to_host(y))
-    if labels.ndim != 1:
-        raise ValueError(f"{name} must hold one label per row; got shape {labels.shape}. Give a flat array.")
-    return labels
-
-
-def encode_labels(name: str, labels: np.ndarray, classes: np.ndarray) -> NDArray[np.int64]:
-    """Return the position of each label among the classes, or raise if one is not among them."""
-    codes = {label: code for code, label in enumerate(classes.tolist())}
-    unknown = [label for label in dict.fromkeys(labels.tolist()) if label not in codes]
-    if unknown:
-        known = f"{name} must hold labels that the model knows, {list(codes)}"
+def check_one_label(name: str, model: Any, X: Any) -> None:
+    """Raise if an estimator predicts anything but one label of a row."""
+    if isinstance(model, nn.Module) or not hasattr(model, "predict"):
+        return
+    with kept_mode(model):
+        shape = np.asarray(to_host(model.predict(X[:1]))).shape
+    if shape != (1,):
         raise ValueError(
-            f"{known}; got {unknown}. Remove their rows, or give codes 0, 1, 2, ... for a module."
+            f"{name} must predict one label per row; got a {type(model).__name__} that predicts an array of "
+            f"shape {shape} for one row. Give a classifier of one label per row, or a module of its logits."
         )
-    return np.array([codes[label] for label in labels.tolist()], dtype=np.int64)

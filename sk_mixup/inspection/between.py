@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from sk_mixup._tensors import to_host
 from sk_mixup._validation import check_choice, check_integer
+from sk_mixup.inspection._labels import check_labels, encode_labels
 from sk_mixup.inspection._logits import (
     HALF,
     Logits,
     as_frame_of,
     check_classifier,
-    check_labels,
-    encode_labels,
+    check_one_label,
     find_slopes,
     kept_mode,
 )
@@ -147,6 +147,7 @@ def between_curves(
         if logits is not None:
             logits.probe("model", _to_rows(data[:1], logits), differentiable=has_norms)
         classes = _find_classes(model, logits, data)
+        check_one_label("model", model, as_frame_of(X, data))
         ends = encode_labels("y", labels, classes)[pairs]
         for start in range(0, n_pairs, batch_size):
             part = slice(start, start + batch_size)

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import NotFittedError
 
 from sk_mixup._tensors import to_host
+from sk_mixup.inspection._labels import check_same_kind
 from sk_mixup.inspection._plotting import find_axes, list_styles
 
 __all__ = ["ERROR_NAMES", "MemorizationDisplay", "memorization_errors"]
@@ -50,7 +51,8 @@ def memorization_errors(y_pred: ArrayLike, y: ArrayLike, y_true: ArrayLike) -> t
     Raises
     ------
     ValueError
-        If the arrays are not one label per row of the same rows, or a label is NaN.
+        If the arrays are not one label per row of the same rows, or a label is missing; or if one holds
+        names and another numbers, which are never equal.
 
     See Also
     --------
@@ -78,6 +80,8 @@ def memorization_errors(y_pred: ArrayLike, y: ArrayLike, y_true: ArrayLike) -> t
     y = _check_labels("y", y, None)
     y_pred = _check_labels("y_pred", y_pred, len(y))
     y_true = _check_labels("y_true", y_true, len(y))
+    check_same_kind("y_pred", y_pred, "y", y)
+    check_same_kind("y_true", y_true, "y", y)
     wrong, kept = y_pred != y, y == y_true
     return _average(wrong[kept]), _average(wrong[~kept])
 

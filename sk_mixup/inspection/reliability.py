@@ -18,7 +18,8 @@ import torch
 
 from sk_mixup._tensors import to_host
 from sk_mixup._validation import check_choice, check_integer, check_real
-from sk_mixup.inspection._logits import Classifier, check_classifier, check_labels, encode_labels
+from sk_mixup.inspection._labels import check_labels, encode_labels
+from sk_mixup.inspection._logits import Classifier, check_classifier
 from sk_mixup.inspection._plotting import find_axes, list_styles, require
 
 __all__ = ["ReliabilityDisplay", "fit_temperature", "reliability_curve", "scale_temperature"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 import logging.config
 from types import ModuleType
@@ -16,6 +17,7 @@ import pytest
 from scipy.special import softmax
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
 from sklearn.tree import DecisionTreeClassifier
 from skorch import NeuralNetClassifier
 import torch
@@ -415,6 +417,69 @@ def test_black_box_scores_the_examples_of_the_source(blobs: Any) -> None:
     moved = attack("fgsm", source, blobs.X, blobs.y, 0.5)
     expected = [1 - tree.score(rows, names[blobs.y]) for rows in (blobs.X, moved)]
     assert curve.error.tolist() == pytest.approx(expected)
+
+
+NAMES = np.array(["a", "b", "c"])
+# Ways to write the codes 0, 1, 2 that are equal to them, and others.
+NUMBERS = [np.arange(3), np.arange(3.0), np.arange(3, dtype=np.uint8), np.arange(3).astype(object)]
+WORDS = [NAMES, NAMES.astype(object), np.array(["0", "1", "2"]), np.array([b"0", b"1", b"2"])]
+DAYS = np.datetime64("2026-01-01") + np.arange(3)
+
+
+@pytest.mark.parametrize("top_k", [1, 2])
+@pytest.mark.parametrize("given", NUMBERS, ids=lambda labels: str(labels.dtype))
+@pytest.mark.parametrize("fitted", NUMBERS, ids=lambda labels: str(labels.dtype))
+def test_equal_numbers_are_equal_labels(blobs: Any, net: Any, fitted: Any, given: Any, top_k: int) -> None:
+    tree = DecisionTreeClassifier(random_state=0).fit(blobs.X, fitted.astype(float)[blobs.y])
+    curve = robustness_curve(tree, blobs.X, given[blobs.y], source=net, eps=0.5, top_k=top_k)
+    scores = tree.predict_proba(attack("fgsm", net, blobs.X, blobs.y, 0.5))
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :top_k]
+    assert curve.error.tolist() == [np.mean((best != blobs.y[:, None]).all(axis=1))]
+
+
+@pytest.mark.parametrize("top_k", [1, 2])
+@pytest.mark.parametrize("fitted", [*WORDS, DAYS], ids=lambda labels: str(labels.dtype))
+def test_labels_that_a_measured_model_does_not_know_are_refused(
+    blobs: Any, net: Any, fitted: Any, top_k: int
+) -> None:
+    tree = DecisionTreeClassifier(random_state=0).fit(blobs.X, fitted[blobs.y])
+    message = "y must hold labels (of the kind that predict of the model holds|that the model knows)"
+    with pytest.raises(ValueError, match=message):
+        robustness_curve(tree, blobs.X, blobs.y, source=net, top_k=top_k)
+    of_two = DecisionTreeClassifier(random_state=0).fit(blobs.X, blobs.y > 0)
+    with pytest.raises(
+        ValueError, match=r"y must hold labels that the model knows, \[False, True\]; got \[2\]"
+    ):
+        robustness_curve(of_two, blobs.X, blobs.y, source=net)
+
+
+def _fit_multilabel(owner: Any, n_labels: int, blobs: Any) -> Any:
+    y = np.stack([blobs.y == k for k in range(n_labels)], axis=1).astype(int)
+    return owner().fit(blobs.X, y)
+
+
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+@pytest.mark.parametrize("top_k", [1, 2])
+@pytest.mark.parametrize("n_labels", [2, 3])
+@pytest.mark.parametrize(
+    "owner",
+    [partial(MixupClassifier, **QUICK), partial(MLPClassifier, max_iter=2)],
+    ids=["ours", "sklearn's"],
+)
+def test_models_of_several_labels_are_refused(blobs: Any, owner: Any, n_labels: int, top_k: int) -> None:
+    model, y = _fit_multilabel(owner, n_labels, blobs), blobs.y % n_labels
+    match = rf"model must predict one label per row; got a \w+ that predicts .* shape \(1, {n_labels}\)"
+    source = make_linear(n_classes=n_labels)
+    with pytest.raises(ValueError, match=match):
+        robustness_curve(model, blobs.X, y, source=source, top_k=top_k)
+    with pytest.raises(ValueError, match=match):
+        between_curves(model, blobs.X, y, n_pairs=2)
+    if hasattr(model, "module_"):
+        for measure in (robustness_curve, adversarial_examples):
+            with pytest.raises(ValueError, match=match):
+                measure(model, blobs.X, y, eps=0.1)
+        with pytest.raises(ValueError, match=match.replace("model", "source")):
+            robustness_curve(source, blobs.X, y, source=model)
 
 
 def test_black_box_differs_from_white_box(blobs: Any, net: Any) -> None:

@@ -23,6 +23,7 @@ __all__ = [
     "check_real",
     "describe_nonfinite_loss",
     "did_you_mean",
+    "is_missing",
     "naming",
 ]
 
@@ -126,6 +127,14 @@ def did_you_mean(name: object, known: Collection[str]) -> str:
     lowered = {each.lower(): each for each in known}
     close = difflib.get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.6)
     return f"Did you mean {lowered[close[0]]!r}?" if close else ""
+
+
+def is_missing(value: object) -> bool:
+    """Whether a value stands for none: None, NaN, NaT or pandas' NA."""
+    try:
+        return value is None or bool(value != value)
+    except TypeError:  # of pandas' NA nothing is true
+        return True
 
 
 def _describe(low: float, high: float, above: bool, below: bool) -> str:

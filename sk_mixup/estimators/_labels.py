@@ -9,6 +9,7 @@ from numbers import Real
 import numpy as np
 
 from sk_mixup._tensors import to_host
+from sk_mixup._validation import is_missing
 
 __all__ = ["as_class_array", "as_target_array", "check_given"]
 
@@ -98,7 +99,7 @@ def _from_objects(array: np.ndarray, name: str) -> np.ndarray:
     values: list[object] = array.ravel().tolist()
     if any(np.ndim(value) for value in values):  # type: ignore[arg-type]
         return array
-    _refuse_missing([value for value in values if _is_missing(value)], len(values), name)
+    _refuse_missing([value for value in values if is_missing(value)], len(values), name)
     if all(isinstance(value, Real) for value in values):
         return np.asarray(array.tolist())
     if all(isinstance(value, date | np.datetime64) for value in values):
@@ -112,13 +113,6 @@ def _from_dates(array: np.ndarray, values: Sequence[object]) -> np.ndarray:
         return array
     dates = np.asarray(array.tolist(), dtype=np.datetime64)
     return dates if np.all(dates == array) else array
-
-
-def _is_missing(value: object) -> bool:
-    try:
-        return value is None or bool(value != value)
-    except TypeError:  # of pandas' NA nothing is true
-        return True
 
 
 def _refuse_missing(missing: Sequence[object] | np.ndarray, size: int, name: str) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from sk_mixup._tensors import to_host
+from sk_mixup._validation import is_missing
 
 __all__ = ["check_labels", "check_same_kind", "encode_labels"]
 
@@ -22,11 +23,26 @@ KINDS = {
 
 
 def check_labels(name: str, y: ArrayLike | Tensor) -> np.ndarray:
-    """Return labels as a flat array, or raise if they are none."""
-    labels = np.asarray(to_host(y))
+    """Return labels as a flat array, or raise if they are none, or one is missing."""
+    given = to_host(y)
+    labels = np.asarray(given)
     if labels.ndim != 1:
         raise ValueError(f"{name} must hold one label per row; got shape {labels.shape}. Give a flat array.")
+    # Of a list of names numpy would write None and NaN as words.
+    is_list = labels.dtype.kind == "U" and not isinstance(given, np.ndarray)
+    missing = _list_missing(np.asarray(given, dtype=object) if is_list else labels)
+    if missing:
+        raise ValueError(
+            f"{name} must hold known labels; got {missing[0]} in {len(missing)} of {len(labels)} rows. Leave "
+            "such rows out."
+        )
     return labels
+
+
+def _list_missing(labels: np.ndarray) -> list[object]:
+    if labels.dtype.kind == "O":
+        return [label for label in labels.tolist() if is_missing(label)]
+    return list(labels[labels != labels])
 
 
 def encode_labels(name: str, labels: np.ndarray, classes: np.ndarray) -> NDArray[np.int64]:

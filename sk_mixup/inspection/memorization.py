@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import NotFittedError
 
-from sk_mixup._tensors import to_host
-from sk_mixup.inspection._labels import check_same_kind
+from sk_mixup.inspection._labels import check_labels, check_same_kind
 from sk_mixup.inspection._plotting import find_axes, list_styles
 
 __all__ = ["ERROR_NAMES", "MemorizationDisplay", "memorization_errors"]
@@ -77,31 +76,25 @@ def memorization_errors(y_pred: ArrayLike, y: ArrayLike, y_true: ArrayLike) -> t
     >>> memorization_errors(y_pred=[0, 1, 1, 0], y=[0, 0, 1, 1], y_true=[0, 0, 1, 0])
     (0.3333333333333333, 1.0)
     """
-    y = _check_labels("y", y, None)
-    y_pred = _check_labels("y_pred", y_pred, len(y))
-    y_true = _check_labels("y_true", y_true, len(y))
-    check_same_kind("y_pred", y_pred, "y", y)
-    check_same_kind("y_true", y_true, "y", y)
+    y = check_labels("y", y)
+    y_pred, y_true = (_check_as(y, *pair) for pair in (("y_pred", y_pred), ("y_true", y_true)))
     wrong, kept = y_pred != y, y == y_true
     return _average(wrong[kept]), _average(wrong[~kept])
 
 
+def _check_as(y: np.ndarray, name: str, labels: ArrayLike) -> np.ndarray:
+    """Return labels as an array that can be compared with y."""
+    array = check_labels(name, labels)
+    if len(array) != len(y):
+        raise ValueError(
+            f"{name} must hold as many labels as y; got {len(array)} for {len(y)}. Give the same rows."
+        )
+    check_same_kind(name, array, "y", y)
+    return array
+
+
 def _average(wrong: NDArray[np.bool_]) -> float:
     return float(wrong.mean()) if wrong.size else float("nan")
-
-
-def _check_labels(name: str, labels: ArrayLike, n_samples: int | None) -> np.ndarray:
-    """Return one label per row as an array."""
-    array = np.asarray(to_host(labels))
-    if array.ndim != 1:
-        raise ValueError(f"{name} must hold one label per row; got shape {array.shape}. Flatten it.")
-    if n_samples not in (None, len(array)):
-        raise ValueError(
-            f"{name} must hold as many labels as y; got {len(array)} for {n_samples}. Give the same rows."
-        )
-    if array.dtype.kind == "f" and np.isnan(array).any():
-        raise ValueError(f"{name} must hold known labels; got nan. Leave such rows out.")
-    return array
 
 
 class MemorizationDisplay:

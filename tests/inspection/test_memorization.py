@@ -8,12 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib import pyplot
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from skorch import NeuralNetClassifier
+import torch
 
 from sk_mixup import MixupClassifier
 from sk_mixup.callbacks import MemorizationErrors
@@ -52,12 +54,44 @@ def test_net_that_memorises_and_one_that_does_not() -> None:
         (([0, 1], [0, 1], [0]), "y_true must hold as many labels as y; got 1 for 2"),
         (([0, 1], [[0, 1]], [0, 1]), r"y must hold one label per row; got shape \(1, 2\)"),
         (([[0.5, 0.5]], [0], [0]), r"y_pred must hold one label per row; got shape \(1, 2\)"),
-        (([0, 1], [0, 1], [0, np.nan]), "y_true must hold known labels; got nan"),
+        (([0, 1], [0, 1], [0, np.nan]), "y_true must hold known labels; got nan in 1 of 2 rows. Leave"),
+        ((["0", "1"], [0, 1], [0, 1]), "y_pred must hold labels of the kind that y holds, numbers; got '0'"),
+        (
+            ([0, 1], [0, 1], [b"0", b"1"]),
+            "y_true must hold labels of the kind that y holds, numbers; got b'0'",
+        ),
     ],
 )
 def test_bad_labels_raise(arrays: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         memorization_errors(*arrays)
+
+
+MISSING = {
+    "float32": np.array([0, np.nan], dtype=np.float32),
+    "tensor": torch.tensor([0.0, torch.nan]),
+    "list of names": ["a", None],
+    "list of names and NaN": ["a", np.nan],
+    "objects": np.array(["a", None], dtype=object),
+    "objects and NaN": np.array(["a", np.nan], dtype=object),
+    "series": pd.Series(["a", None]),
+    "strings of pandas": pd.Series(["a", None], dtype="string"),
+    "integers of pandas": pd.Series([1, None], dtype="Int64"),
+    "categories": pd.Series(["a", None], dtype="category"),
+    "dates": np.array(["2026-01-01", "NaT"], dtype="datetime64[D]"),
+}
+
+
+@pytest.mark.parametrize("place", range(3))
+@pytest.mark.parametrize("labels", MISSING.values(), ids=MISSING)
+def test_missing_labels_are_refused_in_every_form(labels: Any, place: int) -> None:
+    arrays = [list(labels[:1]) * 2] * 3
+    arrays[place] = labels
+    name = ("y_pred", "y", "y_true")[place]
+    with pytest.raises(ValueError, match=rf"{name} must hold known labels; got .* in 1 of 2 rows"):
+        memorization_errors(*arrays)
+    y, y_true = (["a", "nan"], ["a", "a"])  # the word is a label as any other
+    assert memorization_errors(y, y, y_true) == (0, 0)
 
 
 def make_record(*rows: tuple[float, ...]) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 import csv
 import io
-import os
 from pathlib import Path
 import tempfile
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from sk_mixup._compare.errors import UserError
+from sk_mixup._files import whole_files
 from sk_mixup.inspection._alpha_differences import SCORES, format_difference
 
 if TYPE_CHECKING:
@@ -93,12 +93,5 @@ def check_folder(folder: Path) -> None:
 
 def write_file(path: Path, content: bytes) -> None:
     """Write a file so that others see the old content or the new, never a part."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(name).chmod(0o644)  # as readable as any other file
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with whole_files({"file": path}) as paths:
+        Path(str(paths["file"])).write_bytes(content)

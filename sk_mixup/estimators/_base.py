@@ -24,6 +24,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from sk_mixup._data.batches import Batch
 from sk_mixup._data.storage import Rows
+from sk_mixup._files import whole_files
 from sk_mixup._random import draw_seed, make_generator, unseen_draws
 from sk_mixup._skorch.dataset_items import (
     CODED,
@@ -120,7 +121,7 @@ from sk_mixup.estimators._persistence import (
     forget_learned,
     name_files,
     read_header,
-    whole_files,
+    refuse_state,
     write_state,
 )
 from sk_mixup.estimators._plain_state import (
@@ -1205,6 +1206,8 @@ class MixupEstimator(MixupNetMixin):
         files = name_files(
             f_params=f_params, f_optimizer=f_optimizer, f_criterion=f_criterion, f_history=f_history, **kwargs
         )
+        if use_safetensors:
+            refuse_state(files, self._optimizers)
         with whole_files(files) as paths:
             if use_safetensors and files["f_params"] is not None:
                 self.check_is_fitted()

@@ -13,8 +13,9 @@ from skorch.utils import get_map_location
 import torch
 from torch import Tensor
 
+from sk_mixup._files import whole_files
 from sk_mixup._training.gan import Player
-from sk_mixup.estimators._persistence import LEARNED, File, to_json, whole_files, write_state
+from sk_mixup.estimators._persistence import LEARNED, File, to_json, write_state
 
 __all__ = ["ON_DEVICE", "describe_learned", "load_nets", "pack", "read_nets", "save_nets", "unpack"]
 

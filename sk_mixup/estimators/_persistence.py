@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 import json
 import os
 from pathlib import Path
-import tempfile
 from typing import BinaryIO
 
 import numpy as np
@@ -24,8 +22,8 @@ __all__ = [
     "from_json",
     "name_files",
     "read_header",
+    "refuse_state",
     "to_json",
-    "whole_files",
     "write_state",
 ]
 
@@ -43,28 +41,14 @@ def name_files(**files: File | None) -> dict[str, File | None]:
     return files
 
 
-@contextmanager
-def whole_files(files: Mapping[str, object]) -> Iterator[dict[str, object]]:
-    """Give temporary names for the paths among `files`; rename them if all went well."""
-    targets = {key: Path(f) for key, f in files.items() if isinstance(f, str | os.PathLike)}
-    parts = {key: _make_part(path) for key, path in targets.items()}
-    try:
-        yield {**files, **{key: str(part) for key, part in parts.items()}}
-        for key, part in parts.items():
-            part.replace(targets[key])
-    finally:
-        for part in parts.values():
-            part.unlink(missing_ok=True)
-
-
-def _make_part(path: Path) -> Path:
-    """Return an empty file beside `path`, with the permissions that `path` would get."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    mask = os.umask(0)
-    os.umask(mask)
-    Path(name).chmod(0o666 & ~mask)
-    return Path(name)
+def refuse_state(files: Mapping[str, File | None], optimizers: Iterable[str]) -> None:
+    """Raise if an optimizer's state, which is not of tensors alone, is to go to a safetensors file."""
+    for name in optimizers:
+        if (file := files.get(f"f_{name}")) is not None:
+            raise ValueError(
+                f"f_{name} must be None where use_safetensors=True, as such a file holds tensors alone; got "
+                f"{file!r}. Save it by a call without use_safetensors."
+            )
 
 
 def write_state(file: File, state: Mapping[str, Tensor], learned: Mapping[str, object]) -> None:

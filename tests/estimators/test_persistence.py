@@ -4,8 +4,10 @@ from collections.abc import Callable
 import copy
 import io
 import json
+import os
 from pathlib import Path
 import pickle
+import stat
 import subprocess
 import sys
 from typing import Any
@@ -21,6 +23,7 @@ from skorch.callbacks import Checkpoint
 import torch
 
 from sk_mixup import MixupClassifier, MixupRegressor
+from sk_mixup._compare.output import write_file
 
 QUICK = {
     "early_stopping": False,
@@ -388,17 +391,106 @@ def test_failed_history_leaves_the_weights_as_they_were(
 
 def test_optimizer_in_safetensors_is_refused_and_nothing_is_written(fit: Any, tmp_path: Path) -> None:
     net, _ = fit(MixupClassifier, "blobs", {})
-    with pytest.raises(ValueError, match="safetensors"):
+    with pytest.raises(ValueError, match=r"f_optimizer must be None where use_safetensors=True.*/optimizer'"):
         net.save_params(
             f_params=tmp_path / "params", f_optimizer=tmp_path / "optimizer", use_safetensors=True
         )
     assert list(tmp_path.iterdir()) == []
 
 
-def test_save_into_a_missing_folder_names_it(fit: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("use_safetensors", [False, True])
+def test_save_into_a_missing_folder_names_the_users_file(
+    fit: Any, tmp_path: Path, use_safetensors: bool
+) -> None:
     net, _ = fit(MixupClassifier, "blobs", {})
-    with pytest.raises(OSError, match="missing"):
-        net.save_params(f_params=tmp_path / "missing" / "net")
+    with pytest.raises(FileNotFoundError, match=r"No such file or directory: '.*/missing/net'$"):
+        net.save_params(f_params=tmp_path / "missing" / "net", use_safetensors=use_safetensors)
+    with pytest.raises(FileNotFoundError, match=r"No such file or directory: '.*/missing/net'$"):
+        net.save_params(tmp_path / "there", f_history=tmp_path / "missing" / "net")
+    assert list(tmp_path.iterdir()) == []
+
+
+def _save_params(net: Any, path: Path) -> None:
+    net.save_params(f_params=path)
+
+
+def _save_safetensors(net: Any, path: Path) -> None:
+    net.save_params(f_params=path, use_safetensors=True)
+
+
+def _save_history(net: Any, path: Path) -> None:
+    net.save_params(f_history=path)
+
+
+def _write_output(net: Any, path: Path) -> None:
+    write_file(path, b"content")
+
+
+WRITERS = [_save_params, _save_safetensors, _save_history, _write_output]
+needs_posix = pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
+
+
+@needs_posix
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664, 0o777])
+@pytest.mark.parametrize("write", WRITERS)
+def test_a_file_that_is_replaced_keeps_its_permissions(
+    fit: Any, tmp_path: Path, write: Any, mode: int
+) -> None:
+    net, _ = fit(MixupClassifier, "blobs", {})
+    path = tmp_path / "net"
+    path.touch()
+    path.chmod(mode)
+    write(net, path)
+    assert path.stat().st_size
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+@needs_posix
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+@pytest.mark.parametrize("write", WRITERS)
+def test_a_new_file_has_the_permissions_of_any_new_file(
+    fit: Any, tmp_path: Path, write: Any, mask: int
+) -> None:
+    net, _ = fit(MixupClassifier, "blobs", {})
+    before = os.umask(mask)
+    try:
+        write(net, tmp_path / "net")
+        (tmp_path / "other").touch()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "net").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+@needs_posix
+@pytest.mark.parametrize("exists", [True, False])
+@pytest.mark.parametrize("write", WRITERS)
+def test_a_link_stays_one_and_its_target_is_written(
+    fit: Any, tmp_path: Path, write: Any, exists: bool
+) -> None:
+    net, _ = fit(MixupClassifier, "blobs", {})
+    (tmp_path / "folder").mkdir()
+    target, link = tmp_path / "folder" / "target", tmp_path / "link"
+    link.symlink_to(target)
+    if exists:
+        target.write_bytes(b"")
+    write(net, link)
+    assert link.is_symlink()
+    assert target.stat().st_size
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["folder", "link", "target"]
+
+
+@needs_posix
+@pytest.mark.parametrize("write", [_save_safetensors, _save_history, _write_output])
+def test_what_is_no_file_is_written_in_place(fit: Any, tmp_path: Path, write: Any) -> None:
+    net, _ = fit(MixupClassifier, "blobs", {})
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDWR | os.O_NONBLOCK)
+    try:
+        write(net, tmp_path / "pipe")
+        assert os.read(reader, 4)
+    finally:
+        os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()
 
 
 @pytest.mark.parametrize("use_safetensors", [False, True])

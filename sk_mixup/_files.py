@@ -34,7 +34,7 @@ def whole_files(files: Mapping[str, object]) -> Iterator[dict[str, object]]:
 
 
 def _make_part(path: Path) -> Path:
-    """Return an empty file beside `path`; where that is there already, nobody else may read the new one yet."""
+    """Return an empty file beside `path`; where that is there already, no other user may read the new one."""
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600 if path.exists() else 0o666))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 import json
 import os
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 from torch import Tensor
@@ -18,6 +18,7 @@ __all__ = [
     "File",
     "Header",
     "Learned",
+    "check_kind",
     "forget_learned",
     "from_json",
     "name_files",
@@ -108,23 +109,18 @@ class Learned:
     def read(
         cls, described: Mapping[str, object] | None, kinds: Iterable[type[Targets]], owner: str
     ) -> Learned | None:
-        """Return what :meth:`describe` wrote, for an estimator of these kinds of targets; None for else.
+        """Return what :meth:`describe` wrote, for an estimator of these kinds of targets; None for None.
 
         Raises
         ------
         ValueError
             If the targets are of another kind.
         """
-        targets = None if described is None else described.get("targets")
-        if described is None or not isinstance(targets, dict):
+        if described is None:
             return None
         known = {kind.__name__: kind for kind in kinds}
-        if targets["kind"] not in known:
-            raise ValueError(
-                f"f_params must be a file of a {owner}, for targets of kind {', '.join(known)}; got one for "
-                f"{targets['kind']}. Load it into the estimator that it is of."
-            )
-        kind = known[targets["kind"]]
+        kind = known[check_kind(described, known, owner)]
+        targets = cast(dict[str, object], described["targets"])
         parts = {part.name: from_json(targets[part.name]) for part in fields(kind) if part.name in targets}
         return cls({name: from_json(described[name]) for name in LEARNED if name in described}, kind(**parts))
 
@@ -135,6 +131,18 @@ class Learned:
         return values | {"targets": {"kind": type(self.targets).__name__, **targets}}
 
 
+def check_kind(described: Mapping[str, object], known: Collection[str], owner: str) -> str:
+    """Return the kind of targets that a file tells of, 'none' for a GAN, or raise if it is no known one."""
+    targets = described.get("targets")
+    kind = str(targets["kind"]) if isinstance(targets, dict) else "none"
+    if kind not in known:
+        raise ValueError(
+            f"f_params must be a file of a {owner}, for targets of kind {', '.join(known)}; got one for "
+            f"{kind}. Load it into the estimator that it is of."
+        )
+    return kind
+
+
 def forget_learned(attributes: dict[str, object]) -> None:
     """Remove from the attributes of an estimator what an earlier fit learned."""
     for name in LEARNED:
@@ -142,24 +150,48 @@ def forget_learned(attributes: dict[str, object]) -> None:
 
 
 def read_header(file: File) -> Header:
-    """Read the header of a safetensors file: 8 bytes of length, then JSON."""
+    """Read the header of a safetensors file: 8 bytes of length, then JSON.
+
+    Raises
+    ------
+    ValueError
+        If it is another file, or a damaged one.
+    """
     if isinstance(file, str | os.PathLike):
         with Path(file).open("rb") as stream:
             return read_header(stream)
     start = file.tell()
-    length = int.from_bytes(file.read(8), "little")
-    begins = file.read(1) == b"{"  # else the length is none, and may be far too long
-    file.seek(start + 8)
-    content = json.loads(file.read(length)) if begins else None
+    size = file.seek(0, os.SEEK_END) - start
     file.seek(start)
-    if content is None:
+    name, length = getattr(file, "name", type(file).__name__), int.from_bytes(file.read(8), "little")
+    begins = file.read(1) == b"{"  # else the length is none
+    file.seek(start + 8)
+    content = file.read(length) if begins and length <= size - 8 else b""
+    file.seek(start)
+    if not begins:
         raise ValueError(
-            "f_params must be a safetensors file where use_safetensors=True; got another. Leave the argument "
-            "out for a file of torch.save."
+            f"f_params must be a safetensors file where use_safetensors=True; got another, {name!r}. Leave "
+            "the argument out for a file of torch.save."
         )
-    text = content.pop("__metadata__", {}).get(METADATA)
-    shapes = {name: tensor["shape"] for name, tensor in content.items()}
-    return Header(shapes, None if text is None else json.loads(text))
+    try:
+        header, end = _parse_header(content)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        end = -1
+    if end != size - 8 - length:
+        raise ValueError(
+            f"f_params must be a whole safetensors file; got one that is cut off or damaged, {name!r}. Copy "
+            "or save it again."
+        )
+    return header
+
+
+def _parse_header(content: bytes) -> tuple[Header, int]:
+    """Return what a header says, and where the last of its tensors ends."""
+    tensors = json.loads(content)
+    text = tensors.pop("__metadata__", {}).get(METADATA)
+    shapes = {name: tensor["shape"] for name, tensor in tensors.items()}
+    end = max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
+    return Header(shapes, None if text is None else json.loads(text)), end
 
 
 def to_json(value: object) -> object:

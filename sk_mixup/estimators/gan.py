@@ -40,7 +40,7 @@ from sk_mixup.estimators._gan_options import (
 from sk_mixup.estimators._gan_training import GanTraining, make_callbacks
 from sk_mixup.estimators._inputs import get_input_dtype
 from sk_mixup.estimators._options import store_options, suggest
-from sk_mixup.estimators._persistence import File, forget_learned, from_json, read_header
+from sk_mixup.estimators._persistence import File, check_kind, forget_learned, from_json, read_header
 from sk_mixup.estimators._plain_state import (
     describe,
     is_whole,
@@ -439,6 +439,8 @@ class MixupGAN(BaseEstimator):
         check_gan_options(self)
         with _unchanged_on_error(self):
             learned = read_header(f_params).learned if use_safetensors else None
+            if learned is not None:
+                check_kind(learned, ["none"], type(self).__name__)
             if learned not in (None, describe_learned(vars(self))):
                 forget_learned(self.__dict__)
                 self.__dict__.update({name: from_json(value) for name, value in learned.items()})

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 import copy
 import io
+import itertools
 import json
 import os
 from pathlib import Path
@@ -22,7 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Checkpoint
 import torch
 
-from sk_mixup import MixupClassifier, MixupRegressor
+from sk_mixup import MixupClassifier, MixupGAN, MixupRegressor
 from sk_mixup._compare.output import write_file
 
 QUICK = {
@@ -603,20 +604,77 @@ def test_checkpoint_in_safetensors_restores_the_best_weights(blobs: Any, tmp_pat
     assert [name for name, _ in net.callbacks_].count("Checkpoint") == 1
 
 
-@pytest.mark.parametrize(
-    ("owner", "other"), [(MixupClassifier, MixupRegressor), (MixupRegressor, MixupClassifier)]
-)
+def _say(net: Any, X: Any) -> Any:
+    """Return what a fitted estimator says of rows."""
+    return net.sample(5, random_state=0) if isinstance(net, MixupGAN) else net.predict(X)
+
+
+GAN_OPTIONS = {"max_epochs": 1, "steps_per_epoch": 2, "batch_size": 8, "random_state": 0}
+OWNERS: dict[type, dict[str, Any]] = {MixupClassifier: QUICK, MixupRegressor: QUICK, MixupGAN: GAN_OPTIONS}
+PAIRS = list(itertools.permutations(OWNERS, 2))
+
+
+@pytest.mark.parametrize(("owner", "other"), PAIRS)
 @pytest.mark.parametrize("fitted", [False, True])
 def test_a_file_of_another_estimator_is_refused_and_changes_nothing(
     blobs: Any, tmp_path: Path, owner: type, other: type, fitted: bool
 ) -> None:
     path = tmp_path / "net.safetensors"
-    owner(**QUICK).fit(blobs.X, blobs.y).save_params(path, use_safetensors=True)
-    net = other(**QUICK)
-    before = _predict(net.fit(blobs.X, blobs.y), blobs.X) if fitted else ()
+    owner(**OWNERS[owner]).fit(blobs.X, blobs.y).save_params(path, use_safetensors=True)
+    net = other(**OWNERS[other])
+    before = _say(net.fit(blobs.X, blobs.y), blobs.X) if fitted else None
     with pytest.raises(
-        ValueError, match=rf"f_params must be a file of a {other.__name__}, for targets of kind"
+        ValueError,
+        match=rf"f_params must be a file of a {other.__name__}, for targets of kind .*; got one for",
     ):
         net.load_params(path, use_safetensors=True)
-    for actual, expected in zip(_predict(net, blobs.X) if fitted else (), before, strict=True):
-        np.testing.assert_array_equal(actual, expected)
+    if fitted:
+        np.testing.assert_array_equal(_say(net, blobs.X), before)
+
+
+def _damage(content: bytes, how: str) -> bytes:
+    end = 8 + int.from_bytes(content[:8], "little")
+    return {
+        "cut in the header": content[: end // 2],
+        "cut after the header": content[:end],
+        "cut in the tensors": content[:-3],
+        "longer": content + b"x",
+        "huge length": (2**62).to_bytes(8, "little") + content[8:],
+        "other length": (end - 9).to_bytes(8, "little") + content[8:],
+        "no JSON": content[:20] + b"\xff" + content[21:],
+        "other JSON": content[:8] + b'{"a": [1]}'.ljust(end - 8) + content[end:],
+    }[how]
+
+
+DAMAGES = ["cut in the header", "cut after the header", "cut in the tensors", "longer", "huge length"]
+DAMAGES += ["other length", "no JSON", "other JSON"]
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+@pytest.mark.parametrize("how", DAMAGES)
+@pytest.mark.parametrize("owner", OWNERS)
+def test_damaged_safetensors_are_refused_by_name_and_change_nothing(
+    blobs: Any, tmp_path: Path, owner: type, how: str, in_memory: bool
+) -> None:
+    net, path = owner(**OWNERS[owner]).fit(blobs.X, blobs.y), tmp_path / "net.safetensors"
+    net.save_params(path, use_safetensors=True)
+    path.write_bytes(_damage(path.read_bytes(), how))
+    file = io.BytesIO(path.read_bytes()) if in_memory else path
+    before = _say(net, blobs.X)
+    name = "BytesIO" if in_memory else r".*/net\.safetensors"
+    for each in (net, clone(net)):
+        with pytest.raises(
+            ValueError, match=rf"f_params must be a whole safetensors file; got one .* damaged, '{name}'\."
+        ):
+            each.load_params(file, use_safetensors=True)
+    np.testing.assert_array_equal(_say(net, blobs.X), before)
+
+
+@pytest.mark.parametrize("content", [b"", b"short", b"PK\x03\x04 a file of torch.save"])
+@pytest.mark.parametrize("owner", OWNERS)
+def test_other_files_than_safetensors_are_refused_by_name(
+    tmp_path: Path, owner: type, content: bytes
+) -> None:
+    (tmp_path / "net").write_bytes(content)
+    with pytest.raises(ValueError, match=r"must be a safetensors file .*; got another, '.*/net'\. Leave the"):
+        owner().load_params(tmp_path / "net", use_safetensors=True)

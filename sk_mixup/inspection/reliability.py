@@ -76,7 +76,7 @@ def reliability_curve(
     Raises
     ------
     ValueError
-        If rows do not sum to 1, a label is unknown, or an option breaks its rule.
+        If there is no row, rows do not sum to 1, a label is missing or unknown, or an option breaks its rule.
 
     Notes
     -----
@@ -139,8 +139,9 @@ def fit_temperature(y_true: ArrayLike, y_prob: ArrayLike, *, labels: ArrayLike |
 
     Notes
     -----
-    As scikit-learn's ``CalibratedClassifierCV(method="temperature")``, within exp(-10) and exp(10): rows that
-    are all right drive T to the lower end.
+    As scikit-learn's ``CalibratedClassifierCV(method="temperature")``, within exp(-10) and exp(10). Where all
+    rows are right there is no lowest NLL: it falls as long as T does, and the T that is found makes it 0 but
+    for rounding. Where all are wrong T is at the upper end.
 
     Examples
     --------
@@ -341,7 +342,7 @@ class ReliabilityDisplay:
         if (y_prob_calibration is None) != (y_calibration is None):
             missing = "y_calibration" if y_calibration is None else "X_calibration or y_prob_calibration"
             raise ValueError(f"{missing} must be given for temperature scaling; got None. Give both or none.")
-        labels = np.unique(np.asarray(y_true)) if labels is None else labels
+        labels = np.unique(check_labels("y_true", y_true)) if labels is None else labels
         compare = partial(reliability_curve, y_true, labels=labels, n_bins=n_bins, strategy=strategy)
         curve, scaled, temperature = compare(y_prob), None, None
         if y_calibration is not None and y_prob_calibration is not None:
@@ -423,7 +424,11 @@ def _check_predictions(
     """Return codes and probabilities."""
     proba, truth = _check_probabilities(y_prob), check_labels("y_true", y_true)
     check_consistent_length(truth, proba)
-    classes = np.unique(truth) if labels is None else np.asarray(labels)
+    if labels is not None and np.ndim(labels) != 1:
+        raise ValueError(
+            f"labels must be a flat array or None; got {labels!r}. Give a label for each column."
+        )
+    classes = np.unique(truth) if labels is None else check_labels("labels", labels)
     if not len(set(classes.tolist())) == len(classes) == proba.shape[1]:
         found = f"{classes.tolist()}; got {proba.shape[1]} columns"
         raise ValueError(f"y_prob must have one column per class, {found}. Give labels, one per column.")
@@ -440,14 +445,17 @@ def _check_probabilities(y_prob: ArrayLike) -> np.ndarray:
         found = f"shape {proba.shape} of {proba.dtype}"
         raise ValueError(f"y_prob must hold a column for each of 2 classes or more; got {found}. Add them.")
     proba = proba if proba.dtype.kind == "f" else proba.astype(np.float64)
+    if not len(proba):
+        raise ValueError(f"y_prob must hold at least one row; got shape {proba.shape}. Give predictions.")
     # Sums in the dtype that they were computed in are off by its precision.
     precision = torch.finfo(dtype).eps if dtype == torch.bfloat16 else np.finfo(proba.dtype).eps
     tolerance = max(1e-5, np.sqrt(precision))
     sums = proba.sum(axis=1, dtype=np.float64, keepdims=True)
-    if not (np.all(proba >= 0) and np.all(np.abs(sums - 1) <= tolerance)):
+    if not (np.all(proba >= -tolerance) and np.all(np.abs(sums - 1) <= tolerance)):
         found = f"values in [{proba.min():g}, {proba.max():g}] and sums in [{sums.min():g}, {sums.max():g}]"
         raise ValueError(
             f"y_prob must hold rows of probabilities that sum to 1; got {found}. Give what predict_proba "
             "returns, without NaN; of logits, their softmax."
         )
-    return np.asarray(proba / sums)
+    proba = proba.clip(min=0).astype(np.float64)
+    return np.asarray(proba / proba.sum(axis=1, keepdims=True))

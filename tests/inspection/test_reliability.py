@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 import numpy as np
 from numpy.typing import NDArray
+import pandas as pd
 import pytest
 import sklearn
 from sklearn.calibration import CalibratedClassifierCV, calibration_curve
@@ -189,6 +190,26 @@ def test_fit_temperature_takes_rows_that_lack_a_class_and_zeros() -> None:
     assert after < before
 
 
+@pytest.mark.parametrize("confidence", [0.51, 0.9, 0.999])
+def test_fit_temperature_of_rows_that_are_all_right_leaves_no_loss(confidence: float) -> None:
+    proba = [1 - confidence, confidence]
+    temperature = fit_temperature([0, 1], proba)
+    assert reliability_curve([0, 1], scale_temperature(proba, temperature)).nll <= 1e-15
+    np.testing.assert_allclose(fit_temperature([1, 0], proba), np.exp(10), rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("n_columns", [1, 2])
+def test_rounding_beyond_0_and_1_is_taken(dtype: Any, n_columns: int) -> None:
+    eps = np.finfo(dtype).eps
+    second = np.array([1 + eps, -eps, 0.25], dtype=dtype)
+    proba = second if n_columns == 1 else np.stack([1 - second, second], axis=1)
+    curve = reliability_curve([1, 0, 1], proba)
+    expected = compute_slowly([1, 0, 1], [[0, 1], [1, 0], [0.75, 0.25]], 15, "uniform")
+    for name, value in expected.items():
+        np.testing.assert_allclose(curve[name], value, rtol=1e-3, atol=1e-12, err_msg=name)
+
+
 def test_scale_temperature_is_a_softmax_of_smaller_logits() -> None:
     logits = np.random.default_rng(0).normal(size=(20, 3))
     np.testing.assert_allclose(scale_temperature(softmax(logits), 3.0), softmax(logits / 3), rtol=1e-8)
@@ -269,6 +290,12 @@ ROWS = [[0.5, 0.5], [0.9, 0.1]]
         ([0, 3], ROWS, {"labels": [0, 1]}, r"y_true must hold labels that the model knows.*got \[3\]"),
         ([1, 1], ROWS, {}, r"y_prob must have one column per class, \[1\]; got 2 columns. Give labels"),
         ([[0], [1]], ROWS, {}, r"y_true must hold one label per row; got shape \(2, 1\)"),
+        ([], np.empty((0, 2)), {}, r"y_prob must hold at least one row; got shape \(0, 2\)"),
+        ([], [], {}, r"y_prob must hold at least one row; got shape \(0, 2\)"),
+        (pd.Series(["a", "b", None]), [0.1] * 3, {}, "y_true must hold known labels; got nan in 1 of 3 rows"),
+        ([0, np.nan], ROWS, {}, "y_true must hold known labels; got nan in 1 of 2 rows"),
+        ([0, 1], ROWS, {"labels": "ab"}, "labels must be a flat array or None; got 'ab'"),
+        ([0, 1], ROWS, {"labels": [0, None]}, "labels must hold known labels; got None in 1 of 2 rows"),
         ([0, 1, 1], ROWS, {}, "inconsistent numbers of samples"),
         ([0, 1], ROWS, {"n_bins": 0}, "n_bins must be at least 1; got 0"),
         ([0, 1], ROWS, {"strategy": "even"}, "strategy must be one of 'uniform', 'quantile'; got 'even'"),

@@ -8,13 +8,21 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.base import is_classifier
+from numpy.typing import ArrayLike
+from sklearn.base import ClassifierMixin, is_classifier
 from sklearn.utils.validation import check_is_fitted
 from skorch.utils import _identity
 import torch
 from torch import Tensor, nn
 
-from sk_mixup.estimators import MixupClassifier, MixupRegressor, SemiSupervisedMixupClassifier
+from sk_mixup.estimators import (
+    MixupClassifier,
+    MixupEnsembleClassifier,
+    MixupEnsembleRegressor,
+    MixupGAN,
+    MixupRegressor,
+    SemiSupervisedMixupClassifier,
+)
 from sk_mixup.estimators._base import MixupEstimator
 from sk_mixup.estimators._indicators import Indicators
 from sk_mixup.estimators._links import SIGMOID, SIGMOID_COLUMNS, SOFTMAX, keep, make_columns
@@ -61,7 +69,8 @@ def to_onnx(model: object, X: object, **options: object) -> ModelProto:
     ImportError
         If skl2onnx is not installed.
     TypeError, ValueError
-        If the network, or what follows it, cannot be converted; the message says what can.
+        If the estimator, its network or what follows it cannot be converted, or `X` is not of such rows; the
+        message says what can.
 
     Examples
     --------
@@ -75,7 +84,26 @@ def to_onnx(model: object, X: object, **options: object) -> ModelProto:
     check_is_fitted(model)
     if is_classifier(model):
         options = {"options": {id(model): {"zipmap": False}}, **options}
-    return skl2onnx.to_onnx(model, X if hasattr(X, "dtypes") else np.asarray(X), **options)
+    rows = X if hasattr(X, "dtypes") else np.asarray(X)
+    _check_rows(rows)
+    return skl2onnx.to_onnx(model, rows, **options)
+
+
+def _check_rows(X: ArrayLike) -> None:
+    """Raise unless rows are dense, and of a frame each column has a name."""
+    dtypes = getattr(X, "dtypes", [getattr(X, "dtype", None)])
+    if np.ndim(X) < 2 or any(dtype == np.float16 for dtype in dtypes):
+        found = f"shape {np.shape(X)} of {', '.join(sorted({str(dtype) for dtype in dtypes}))}"
+        raise ValueError(
+            "X must be a dense array or a frame of rows, of float32 or float64, to be converted to ONNX; got "
+            f"{found}. Convert it."
+        )
+    unnamed = [name for name in getattr(X, "columns", ()) if not isinstance(name, str)]
+    if unnamed:
+        raise ValueError(
+            f"X must have columns with names, each an input, to be converted to ONNX; got {unnamed[0]!r}. "
+            "Give X.to_numpy(), or call X.rename(columns=str) before fit."
+        )
 
 
 def register_converters() -> None:
@@ -99,9 +127,22 @@ def register_converters() -> None:
         update_registered_converter(owner, *args, overwrite=True, options=of_classifiers)
     args = ("SkMixupMixupRegressor", _declare_values, _convert_regressor)
     update_registered_converter(MixupRegressor, *args, overwrite=True)
+    for other in (MixupEnsembleClassifier, MixupEnsembleRegressor, MixupGAN):
+        args = (f"SkMixup{other.__name__}", _refuse, _convert_classifier)
+        given = of_classifiers if issubclass(other, ClassifierMixin) else None
+        update_registered_converter(other, *args, overwrite=True, options=given)
 
 
 # -- estimators --------------------------------------------------------------------------
+
+
+def _refuse(operator: Operator) -> None:
+    """Raise: the estimator is not converted."""
+    raise TypeError(
+        "model must be, or end in, a MixupClassifier, MixupRegressor or SemiSupervisedMixupClassifier to be "
+        f"converted to ONNX; got {type(operator.raw_operator).__name__}. Convert each of an ensemble's "
+        "estimators_ and average what they give, or export a GAN's generator_ by torch.export."
+    )
 
 
 def _declare_classes(operator: Operator) -> None:
@@ -237,7 +278,13 @@ class _Graph:
         """Add a node; return the name of its output."""
         name: str = output or self.scope.get_unique_variable_name(kind.lower())
         node = self.scope.get_unique_operator_name(kind)
-        self.container.add_node(kind, list(inputs), name, name=node, **attributes)
+        try:
+            self.container.add_node(kind, list(inputs), name, name=node, **attributes)
+        except RuntimeError as error:  # the operator came later
+            raise ValueError(
+                f"target_opset must be one with {kind}, which the network needs; got "
+                f"{self.container.target_opset} ({str(error).rstrip('.')}). Use a later one, or leave it out."
+            ) from error
         return name
 
     def hold(self, values: Tensor | np.ndarray) -> str:
@@ -310,6 +357,10 @@ def _add_function(
 ) -> str:
     """Add a function whose options have the same names, or that of `axis` for `dim`."""
     values = {"axis" if option == "dim" else option: getattr(layer, option) for option in options}
+    if None in values.values():
+        raise ValueError(
+            f"{name} must have a dim to be converted to ONNX; got {layer}. Set it, such as dim=1."
+        )
     return graph.add(kind, x, **values)
 
 

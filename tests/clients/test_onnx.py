@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.sparse import csr_array
 from sklearn.compose import make_column_transformer
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
@@ -16,7 +17,14 @@ from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 import torch
 from torch import nn
 
-from sk_mixup import MixupClassifier, MixupRegressor, SemiSupervisedMixupClassifier
+from sk_mixup import (
+    MixupClassifier,
+    MixupEnsembleClassifier,
+    MixupEnsembleRegressor,
+    MixupGAN,
+    MixupRegressor,
+    SemiSupervisedMixupClassifier,
+)
 from sk_mixup.onnx import register_converters, to_onnx
 
 runtime = pytest.importorskip("onnxruntime")
@@ -212,6 +220,77 @@ def test_what_computes_otherwise_is_refused(options: dict[str, Any], message: st
     net = MixupClassifier(**{**QUICK, **options}).fit(X, CODES)
     with pytest.raises(ValueError, match=message):
         to_onnx(net, X)
+
+
+ENSEMBLE: dict[str, Any] = {"n_members": 2, "estimator__max_epochs": 1, "random_state": 0}
+GAN = MixupGAN(max_epochs=1, steps_per_epoch=1, random_state=0)
+OTHERS = [MixupEnsembleClassifier(**ENSEMBLE), MixupEnsembleRegressor(**ENSEMBLE), GAN]
+
+
+@pytest.mark.parametrize("convert", [to_onnx, lambda model, X: skl2onnx.to_onnx(model, X[:1])])
+@pytest.mark.parametrize("in_pipeline", [False, True])
+@pytest.mark.parametrize("model", OTHERS, ids=lambda model: type(model).__name__)
+def test_other_estimators_are_refused_by_name(model: Any, in_pipeline: bool, convert: Any) -> None:
+    register_converters()
+    fitted = (make_pipeline(StandardScaler(), model) if in_pipeline else model).fit(X, CODES)
+    match = rf"model must be, or end in, a MixupClassifier.*; got {type(model).__name__}\. Convert each of"
+    with pytest.raises(TypeError, match=match):
+        convert(fitted, X)
+
+
+def test_members_of_an_ensemble_average_to_what_it_says() -> None:
+    ensemble = MixupEnsembleClassifier(**ENSEMBLE).fit(X, CODES)
+    members = [_run(to_onnx(net, X[:5]), X)[1] for net in ensemble.estimators_]
+    assert np.max(np.abs(np.mean(members, axis=0) - ensemble.predict_proba(X))) <= TOLERANCE
+
+
+@pytest.mark.parametrize("kind", [nn.Softmax, nn.LogSoftmax])
+def test_a_softmax_without_its_dim_is_refused(kind: type) -> None:
+    net = MixupClassifier(nn.Sequential(nn.Linear(4, 4), kind(1), nn.Linear(4, 3)), **QUICK).fit(X, CODES)
+    net.module_[1].dim = None
+    with pytest.raises(
+        ValueError, match=rf"module\.1 must have a dim to be converted to ONNX; got {kind.__name__}"
+    ):
+        to_onnx(net, X)
+
+
+@pytest.mark.parametrize(
+    ("layer", "first"),
+    [(nn.GELU(), 20), (nn.GELU(approximate="tanh"), 20), (nn.LayerNorm(3), 17), (nn.ReLU(), 1)],
+    ids=repr,
+)
+@pytest.mark.parametrize("opset", [15, 17, 20])
+def test_layers_that_an_opset_lacks_are_refused_by_name(layer: nn.Module, first: int, opset: int) -> None:
+    net = MixupClassifier(nn.Sequential(nn.Linear(4, 3), layer), **QUICK).fit(X, CODES)
+    if opset >= first:
+        _assert_classifies_alike(net, X, target_opset=opset)
+        return
+    with pytest.raises(
+        ValueError, match=rf"target_opset must be one with \w+, .*; got {opset} \(.*\[{first}\]\)\. Use"
+    ):
+        to_onnx(net, X, target_opset=opset)
+
+
+HALVES = X.astype(np.float16)
+ROWS: dict[str, tuple[Any, str]] = {
+    "halves": (HALVES, r"X must be a dense array .*; got shape \(90, 4\) of float16"),
+    "frame of halves": (pd.DataFrame(HALVES, columns=list("abcd")), r"; got shape \(90, 4\) of float16"),
+    "one half": (pd.DataFrame(X, columns=list("abcd")).astype({"b": np.float16}), "of float16, float64"),
+    "one row": (X[0], r"X must be a dense array or a frame of rows.*; got shape \(4,\) of float64"),
+    "sparse": (csr_array(X), r"X must be a dense array or a frame of rows.*; got shape \(\) of object"),
+    "none": (None, r"X must be a dense array or a frame of rows.*; got shape \(\) of object"),
+    "numbered columns": (
+        pd.DataFrame(X),
+        r"X must have columns with names, .*; got 0\. Give X\.to_numpy\(\)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("rows", "match"), ROWS.values(), ids=ROWS)
+def test_rows_that_no_model_is_given_are_refused(rows: Any, match: str) -> None:
+    for model in (MixupClassifier(**QUICK), make_pipeline(StandardScaler(), MixupRegressor(**QUICK))):
+        with pytest.raises(ValueError, match=match):
+            to_onnx(model.fit(X, CODES), rows)
 
 
 @pytest.mark.parametrize("y", [np.datetime64("2020-01-01") + CODES], ids=["dates"])

@@ -14,7 +14,7 @@ from sklearn.utils import Bunch
 
 from sk_mixup._compare.errors import UserError
 from sk_mixup._files import whole_files
-from sk_mixup.inspection._alpha_differences import SCORES, format_difference
+from sk_mixup.inspection._alpha_differences import find_unit, format_difference
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,15 +23,16 @@ __all__ = ["check_folder", "draw_png", "format_table", "list_rows", "write_csv",
 
 
 def list_rows(found: Bunch) -> list[dict[str, object]]:
-    """Return a row for each score and alpha, the chosen one last; all in the units of SCORES."""
+    """Return a row for each score and alpha, the chosen one last; all in the units of find_unit."""
     rows: list[dict[str, object]] = []
     for name, scores in found.scores.items():
-        scale, single, chosen = SCORES[name][1], found.differences[name], found.chosen_differences[name]
+        label, scale = find_unit(found, name)
+        single, chosen = found.differences[name], found.chosen_differences[name]
         means = np.append(scores.mean(axis=0), found.chosen_scores[name].mean())
         ends = {key: scale * np.append(single[key], chosen[key]) for key in ("mean", "low", "high")}
         rows += [
             {
-                "score": SCORES[name][0],
+                "score": label,
                 "alpha": alpha,
                 "mean": scale * means[k],
                 "difference": ends["mean"][k],

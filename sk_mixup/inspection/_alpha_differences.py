@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 from sklearn.utils import Bunch
 
-__all__ = ["SCORES", "choose_alphas", "format_difference", "summarise"]
+__all__ = ["choose_alphas", "find_unit", "format_difference", "summarise"]
 
 # How the scores that are measured by default are shown, and in what unit; the first of a task chooses alpha.
 SCORES = {
@@ -20,6 +20,11 @@ SCORES = {
     "mae": ("MAE", 1),
 }
 CONFIDENCE = 0.95
+
+
+def find_unit(found: Bunch, name: str) -> tuple[str, int]:
+    """Return how a score is called and what it is multiplied by; one of the user's own is shown as it is."""
+    return (name, 1) if found.greater_is_better else SCORES[name]
 
 
 def choose_alphas(
@@ -73,7 +78,9 @@ def _write_verdict(found: Bunch) -> str:
     sign = 1 if found.greater_is_better else -1
     said: dict[int, list[str]] = {1: [], -1: [], 0: []}
     for name, interval in found.chosen_differences.items():
-        said[sign * _find_sign(interval.low, interval.high)].append(_describe(name, interval))
+        said[sign * _find_sign(interval.low, interval.high)].append(
+            _describe(find_unit(found, name), interval)
+        )
     starts = {1: "is better in ", -1: "loses in ", 0: "is unclear in "}
     parts = [starts[kind] + _join(names) for kind, names in said.items() if names]
     values, counts = np.unique(found.chosen, return_counts=True)
@@ -94,7 +101,7 @@ def _list_losses(found: Bunch, sign: int) -> list[tuple[float, list[str]]]:
     losses = []
     for k, alpha in enumerate(found.alphas):
         names = [
-            SCORES.get(name, (name, 1))[0].removesuffix(" in %")
+            find_unit(found, name)[0].removesuffix(" in %")
             for name, interval in found.differences.items()
             if sign * _find_sign(interval.low[k], interval.high[k]) < 0
         ]
@@ -113,8 +120,8 @@ def format_difference(value: float) -> str:
     return f"{round(value, 12) + 0.0:+.2g}"
 
 
-def _describe(name: str, interval: Bunch) -> str:
-    label, scale = SCORES.get(name, (name, 1))
+def _describe(unit: tuple[str, int], interval: Bunch) -> str:
+    label, scale = unit
     mean, low, high = (format_difference(scale * interval[key]) for key in ("mean", "low", "high"))
     return f"{label} ({mean}, 95 % interval {low} to {high})"
 

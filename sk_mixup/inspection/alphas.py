@@ -27,7 +27,7 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_consistent_length
 
 from sk_mixup._tensors import to_host
-from sk_mixup.inspection._alpha_differences import SCORES, choose_alphas, summarise
+from sk_mixup.inspection._alpha_differences import choose_alphas, find_unit, summarise
 from sk_mixup.inspection._alpha_option import check_alphas, check_param, find_alpha
 from sk_mixup.inspection._plotting import COLORS, find_axes, require
 from sk_mixup.inspection.reliability import reliability_curve
@@ -277,7 +277,7 @@ class AlphaDisplay:
 
     def _draw(self, axes: Axes, name: str) -> None:
         found = self.comparison
-        label, scale = SCORES.get(name, (name, 1))
+        label, scale = find_unit(found, name)
         plain = found.scores[name][:, 0]
         values = np.column_stack([found.scores[name][:, 1:], found.chosen_scores[name]])
         single, chosen = found.differences[name], found.chosen_differences[name]
@@ -346,6 +346,11 @@ def _list_all_splits(
         raise ValueError(f"cv must make at least 2 splits; got {len(outer)}. Use 5 folds or so.")
     if inner_cv is None:
         inner_cv = cv if hasattr(cv, "split") else N_INNER
+    if isinstance(inner_cv, str) or not (hasattr(inner_cv, "split") or isinstance(inner_cv, Integral)):
+        raise TypeError(
+            f"inner_cv must be an integer, a splitter or None; got {type(inner_cv).__name__}. It divides the "
+            "training rows of each split, which no list of splits fits: use KFold, or GroupKFold for groups."
+        )
     splitter = _make_splitter(inner_cv, stratify, random_state)
     inner = []
     for train, _ in outer:
@@ -375,7 +380,7 @@ def _check_classes(y: np.ndarray, splits: Iterable[Split]) -> None:
     for train, test in splits:
         missing = np.setdiff1d(codes[test], codes[train])
         if len(missing):
-            label, count = classes[missing[0]], int((codes == missing[0]).sum())
+            label, count = classes.tolist()[missing[0]], int((codes == missing[0]).sum())
             raise ValueError(
                 f"y must hold every class in all training parts; got {count} rows of {label!r}, and a part "
                 "without. Leave out or merge classes of few rows, or use fewer folds."

@@ -169,6 +169,24 @@ def test_verdict_says_where_mixup_is_better_loses_and_is_unclear(rows: Table) ->
     assert "alpha=1 loses in falling" in found.verdict
 
 
+@pytest.mark.parametrize("names", [("error", "ece", "nll"), ("rmse", "mae", "error")], ids=str)
+def test_scores_of_the_users_own_are_shown_as_they_are_whatever_their_names(
+    rows: Table, names: tuple[str, ...]
+) -> None:
+    def score(model: Ridge, X: np.ndarray, y: np.ndarray) -> dict[str, float]:
+        return dict(zip(names, score_by_alpha(model, X, y).values(), strict=True))
+
+    found, renamed = (compare_ridge(rows, scoring=each, cv=4) for each in (score_by_alpha, score))
+    expected = found.verdict
+    for old, new in zip(found.scores, names, strict=True):
+        expected = expected.replace(old, new)
+    assert renamed.verdict == expected
+    displays = [AlphaDisplay(comparison=each).plot(Figure().subplots(1, 3)) for each in (found, renamed)]
+    for axes, others, name in zip(*(display.axes_ for display in displays), names, strict=True):
+        assert others.get_ylim() == axes.get_ylim()
+        assert others.get_title().startswith(f"{name}, ")
+
+
 def test_verdict_says_where_plain_training_is_always_chosen(rows: Table) -> None:
     found = compare_ridge(rows, scoring=lambda model, X, y: -model.alpha)
     assert "alpha=0 was the choice in all 10 splits" in found.verdict
@@ -260,6 +278,18 @@ def drop_all_but_one(y: np.ndarray) -> np.ndarray:
         ({"alphas": [np.nan]}, ValueError, r"alphas\[0\] must be at least 0; got nan"),
         ({"alphas": ["1"]}, TypeError, r"alphas\[0\] must be a real number; got '1'"),
         ({"cv": [(np.arange(20), np.arange(20, 40))]}, ValueError, r"cv must make at least 2 splits; got 1"),
+        (
+            {"inner_cv": [(np.arange(10), np.arange(10, 20))]},
+            TypeError,
+            r"inner_cv must be an integer, .*; got list",
+        ),
+        (
+            {"inner_cv": iter([])},
+            TypeError,
+            r"inner_cv must be an integer, a splitter or None; got list_iterator",
+        ),
+        ({"inner_cv": "groups"}, TypeError, r"inner_cv must be an integer, a splitter or None; got str"),
+        ({"inner_cv": 2.0}, TypeError, r"inner_cv must be an integer, a splitter or None; got float"),
         ({"param": "strength"}, ValueError, r"param must be an option of model; got 'strength'"),
         ({"scoring": "accurasy"}, ValueError, r"accurasy"),
         ({"scoring": lambda *_: np.nan}, ValueError, r"scoring must give finite values; got nan"),
@@ -272,9 +302,15 @@ def test_bad_options_are_refused(binary: Table, options: Any, error: type, match
 
 
 @pytest.mark.filterwarnings("ignore:The least populated class:UserWarning")
-def test_class_that_a_training_part_lacks_is_refused(binary: Table) -> None:
-    with pytest.raises(ValueError, match=r"y must hold every class in all training parts; got 1 rows of"):
-        compare_alphas(MixupClassifier(**TINY), binary.X, drop_all_but_one(binary.y), cv=2)
+@pytest.mark.parametrize(
+    ("dtype", "shown"),
+    [(int, "7"), (float, r"7\.0"), (str, "'7'")],
+    ids=lambda each: str(each),
+)
+def test_class_that_a_training_part_lacks_is_refused(binary: Table, dtype: type, shown: str) -> None:
+    y, message = drop_all_but_one(binary.y).astype(dtype), "y must hold every class in all training parts"
+    with pytest.raises(ValueError, match=rf"{message}; got 1 rows of {shown}, and a part without"):
+        compare_alphas(MixupClassifier(**TINY), binary.X, y, cv=2)
 
 
 def test_targets_of_several_labels_need_scoring(multilabel: Table) -> None:

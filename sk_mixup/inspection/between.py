@@ -25,7 +25,7 @@ from sk_mixup.inspection._logits import (
     find_slopes,
     kept_mode,
 )
-from sk_mixup.inspection._plotting import find_axes, list_styles, require
+from sk_mixup.inspection._plotting import find_axes, list_styles, name_models, require
 from sk_mixup.mixing.functional import mix_pair
 
 __all__ = ["BetweenDisplay", "between_curves"]
@@ -287,16 +287,12 @@ class BetweenDisplay:
             As :func:`between_curves`; or if matplotlib is not installed, or `models` is empty.
         """
         require("matplotlib.figure", "BetweenDisplay")
-        if not isinstance(models, Mapping):
-            numbered = enumerate(models, 1)
-            models = {f"{type(model).__name__} {k}": model for k, model in numbered}
-        if not models:
-            raise ValueError("models must hold at least 1 model; got none. Give fitted classifiers.")
-        labels = _check_names(list(models) if names is None else names, len(models))
+        named = name_models("models", models)
+        labels = _check_names(list(named) if names is None else names, len(named))
         # One seed for all, also where random_state is None or a generator that each call would move on.
         seed = options.pop("random_state", None)
         seed = int(seed) if isinstance(seed, Integral) else check_random_state(seed).randint(2**31)
-        curves = [between_curves(model, X, y, random_state=seed, **options) for model in models.values()]
+        curves = [between_curves(model, X, y, random_state=seed, **options) for model in named.values()]
         lam, norms = curves[0].lam, [each.gradient_norm for each in curves]
         stacked = [np.full(len(lam), np.nan) if each is None else each for each in norms]
         display = cls(

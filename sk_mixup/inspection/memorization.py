@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import NotFittedError
 
 from sk_mixup.inspection._labels import check_labels, check_same_kind
-from sk_mixup.inspection._plotting import find_axes, list_styles
+from sk_mixup.inspection._plotting import find_axes, list_styles, name_models
 
 __all__ = ["ERROR_NAMES", "MemorizationDisplay", "memorization_errors"]
 
@@ -204,13 +204,16 @@ class MemorizationDisplay:
         return cls.from_estimators({type(net).__name__ if name is None else name: net}, ax=ax)
 
     @classmethod
-    def from_estimators(cls, nets: Mapping[str, object], *, ax: object = None) -> MemorizationDisplay:
+    def from_estimators(
+        cls, nets: Mapping[str, object] | Sequence[object], *, ax: object = None
+    ) -> MemorizationDisplay:
         """Draw the errors that several nets have recorded.
 
         Parameters
         ----------
-        nets : mapping from str to estimator
-            Fitted nets by name; see :meth:`from_estimator`.
+        nets : dict or sequence of estimators
+            Fitted nets, as in :meth:`from_estimator`; the keys of a dict are names, else the names of the
+            classes are numbered.
         ax : sequence of matplotlib Axes, default=None
             Where to draw; None makes a figure.
 
@@ -225,9 +228,8 @@ class MemorizationDisplay:
         TypeError, ValueError
             If one keeps no history, or was trained without the callback; if there is none.
         """
-        if not nets:
-            raise ValueError("nets must hold at least one net; got none. Give fitted nets by name.")
-        records = [_read_errors(net) for net in nets.values()]
+        named = name_models("nets", nets)
+        records = [_read_errors(net) for net in named.values()]
         n_epochs = max(len(record) for record in records)
         padded = [
             np.pad(record, ((0, n_epochs - len(record)), (0, 0)), constant_values=np.nan)
@@ -239,7 +241,7 @@ class MemorizationDisplay:
             train_error_true=true,
             train_error_corrupted=corrupted,
             test_error=None if np.isnan(test).all() else test,
-            names=list(nets),
+            names=list(named),
         )
         return display.plot(ax=ax)
 

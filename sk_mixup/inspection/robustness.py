@@ -14,7 +14,7 @@ from sk_mixup._validation import check_real
 from sk_mixup.inspection._attacked_errors import Examples, measure_errors
 from sk_mixup.inspection._attacks import ATTACKS, Attacker
 from sk_mixup.inspection._logits import take_last_step
-from sk_mixup.inspection._plotting import find_axes, list_styles
+from sk_mixup.inspection._plotting import find_axes, list_styles, name_models
 
 __all__ = ["RobustnessDisplay", "adversarial_examples", "robustness_curve"]
 
@@ -315,7 +315,7 @@ class RobustnessDisplay:
     @classmethod
     def from_estimators(
         cls,
-        models: Mapping[str, object],
+        models: Mapping[str, object] | Sequence[object],
         X: ArrayLike,
         y: ArrayLike,
         *,
@@ -334,8 +334,8 @@ class RobustnessDisplay:
 
         Parameters
         ----------
-        models : mapping from str to torch.nn.Module or estimator
-            Models by name.
+        models : dict or sequence of torch.nn.Modules and estimators
+            The keys of a dict are names; else the names of the classes are numbered.
         X, y, eps, source, top_k, n_steps, step_size, clip, batch_size, random_state
             As in :func:`robustness_curve`. A `source` makes the same examples for all models.
         attacks : sequence of str, default=('fgsm',)
@@ -352,12 +352,12 @@ class RobustnessDisplay:
         NotFittedError, TypeError, ValueError, ImportError
             As :func:`robustness_curve`; if there is no model or no attack.
         """
-        for key, options in (("models", models), ("attacks", attacks)):
-            if not options:
-                raise ValueError(f"{key} must not be empty; got {options!r}. Give at least one.")
+        named = name_models("models", models)
+        if not attacks:
+            raise ValueError(f"attacks must not be empty; got {attacks!r}. Give at least one.")
         seed, strengths = _draw_seed(random_state), _check_eps(eps)
         attackers = [Attacker(attack, n_steps, step_size, clip, batch_size, seed) for attack in attacks]
-        given = list(models.values())
+        given = list(named.values())
         errors = [
             measure_errors(given, X, y, attacker, eps=strengths, source=source, top_k=top_k)
             for attacker in attackers
@@ -365,7 +365,7 @@ class RobustnessDisplay:
         display = cls(
             eps=strengths,
             errors=np.stack(errors, axis=1),
-            names=list(models),
+            names=list(named),
             attacks=tuple(attacks),
             black_box=source is not None,
             top_k=top_k,

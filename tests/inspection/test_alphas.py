@@ -305,7 +305,7 @@ def test_bad_options_are_refused(binary: Table, options: Any, error: type, match
 @pytest.mark.parametrize(
     ("dtype", "shown"),
     [(int, "7"), (float, r"7\.0"), (str, "'7'")],
-    ids=lambda each: str(each),
+    ids=str,
 )
 def test_class_that_a_training_part_lacks_is_refused(binary: Table, dtype: type, shown: str) -> None:
     y, message = drop_all_but_one(binary.y).astype(dtype), "y must hold every class in all training parts"

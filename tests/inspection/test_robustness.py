@@ -537,7 +537,7 @@ def test_display_of_one_model(blobs: Any) -> None:
 
 
 def test_empty_displays_raise(blobs: Any) -> None:
-    with pytest.raises(ValueError, match=r"models must not be empty; got \{\}"):
+    with pytest.raises(ValueError, match=r"models must hold at least 1 model; got \{\}"):
         RobustnessDisplay.from_estimators({}, blobs.X, blobs.y)
     with pytest.raises(ValueError, match=r"attacks must not be empty; got \(\)"):
         RobustnessDisplay.from_estimators({"a": make_linear()}, blobs.X, blobs.y, attacks=())

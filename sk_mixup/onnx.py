@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin, is_classifier
 from sklearn.utils.validation import check_is_fitted
 from skorch.utils import _identity
@@ -89,11 +88,12 @@ def to_onnx(model: object, X: object, **options: object) -> ModelProto:
     return skl2onnx.to_onnx(model, rows, **options)
 
 
-def _check_rows(X: ArrayLike) -> None:
+def _check_rows(X: object) -> None:
     """Raise unless rows are dense, and of a frame each column has a name."""
     dtypes = getattr(X, "dtypes", [getattr(X, "dtype", None)])
-    if np.ndim(X) < 2 or any(dtype == np.float16 for dtype in dtypes):
-        found = f"shape {np.shape(X)} of {', '.join(sorted({str(dtype) for dtype in dtypes}))}"
+    shape = getattr(X, "shape", ())
+    if len(shape) < 2 or any(dtype == np.float16 for dtype in dtypes):
+        found = f"shape {shape} of {', '.join(sorted({str(dtype) for dtype in dtypes}))}"
         raise ValueError(
             "X must be a dense array or a frame of rows, of float32 or float64, to be converted to ONNX; got "
             f"{found}. Convert it."

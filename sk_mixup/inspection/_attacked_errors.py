@@ -44,10 +44,10 @@ def measure_errors(
         examples = [Examples("model", model, rows, y, attacker) for model, rows in ends]
     else:
         scorers = [_Scorer(model, top_k, attacker.batch_size) for model in models]
-        for model in models:
-            check_one_label("model", model, to_host(X))
         classes = next((m.classes_ for m in models if hasattr(m, "classes_")), None)
         examples = [Examples("source", source, X, y, attacker, classes)]
+        for model in models:
+            check_one_label("model", model, examples[0].get_row())
     errors = np.empty((len(models), len(eps)))
     for k, strength in enumerate(eps.tolist()):
         made = [each.make(strength) for each in examples] * (1 if source is None else len(models))
@@ -73,7 +73,11 @@ class Examples:
         self.rows, self.labels = _check_data(self.X, y)
         attacker.check_inputs(self.rows)
         self.source = Source(name, model, self.rows, self.labels, classes)
-        check_one_label(name, model, self.X)
+        check_one_label(name, model, self.get_row())
+
+    def get_row(self) -> object:
+        """Return the first of the inputs."""
+        return as_frame_of(self.X, self.rows[:1])
 
     def make(self, strength: float) -> object:
         """Return the moved rows; the inputs as they are, in float64 too, give the clean error."""

@@ -183,12 +183,13 @@ def check_classifier(name: str, model: object) -> np.ndarray:
     return np.asarray(classes)
 
 
-def check_one_label(name: str, model: Any, X: Any) -> None:
+def check_one_label(name: str, model: object, row: object) -> None:
     """Raise if an estimator predicts anything but one label of a row."""
-    if isinstance(model, nn.Module) or not hasattr(model, "predict"):
+    predict = getattr(model, "predict", None)
+    if isinstance(model, nn.Module) or predict is None:
         return
     with kept_mode(model):
-        shape = np.asarray(to_host(model.predict(X[:1]))).shape
+        shape = np.asarray(to_host(predict(row))).shape
     if shape != (1,):
         raise ValueError(
             f"{name} must predict one label per row; got a {type(model).__name__} that predicts an array of "

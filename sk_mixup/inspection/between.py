@@ -147,7 +147,7 @@ def between_curves(
         if logits is not None:
             logits.probe("model", _to_rows(data[:1], logits), differentiable=has_norms)
         classes = _find_classes(model, logits, data)
-        check_one_label("model", model, as_frame_of(X, data))
+        check_one_label("model", model, as_frame_of(X, data[:1]))
         ends = encode_labels("y", labels, classes)[pairs]
         for start in range(0, n_pairs, batch_size):
             part = slice(start, start + batch_size)

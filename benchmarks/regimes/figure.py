@@ -45,7 +45,7 @@ def draw_map(document: Row) -> Figure:
     _draw_curves(axes[2, 0], summary, anchor, decay)
     _draw_methods(axes[2, 1], summary, anchor, decay)
     figure.suptitle(
-        f"When does mixup pay? Below 0 it does. {_describe_scale(images)}; tables with noisy labels"
+        f"When does mixup pay? Below 0 it does.\n{_describe_scale(images)}; tables with noisy labels"
     )
     return figure
 

@@ -114,8 +114,10 @@ def _format_crossing(row: Row) -> str:
 
 
 def _format_end(error: float, grid: Sequence[float]) -> str:
-    if abs(error) == float("inf"):
-        return f"more than {grid[-1]:.1f} %" if error > 0 else f"less than {max(grid[0], 0):.1f} %"
+    if error == float("inf"):
+        return f"more than {grid[-1]:.1f} %"
+    if error == -float("inf"):
+        return f"less than {grid[0]:.1f} %" if grid[0] > 0 else "nowhere"
     return f"{error:.1f} %"
 
 

@@ -124,7 +124,7 @@ def _check_options(options: Namespace) -> None:
 def _compare(options: Namespace) -> int:
     for name in PACKAGES:
         require(name)
-    frame = read_frame(options.file, options.encoding)
+    frame, doubts = read_frame(options.file, options.encoding)
     chosen = {"task": options.task, "most_rows": options.rows, "n_folds": options.folds, "seed": options.seed}
     problem = make_problem(frame, options.target, **chosen)
     check_folder(options.out)
@@ -132,7 +132,7 @@ def _compare(options: Namespace) -> int:
     print(
         f"{options.file.name}: {problem.describe()}" + ("" if options.task else f" (--task {other} if not)")
     )
-    for note in problem.notes:
+    for note in (*doubts, *problem.notes):
         print(f"- {note}")
     found = _run(problem, options)
     print(f"\n{format_table(found)}")

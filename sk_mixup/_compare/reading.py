@@ -34,11 +34,21 @@ SEPARATORS = (",", ";", "\t", "|")
 # Beside those of pandas, that of the UCI Machine Learning Repository.
 MISSING = ["?"]
 BROKEN = (OSError, EOFError, ValueError, lzma.LZMAError, zipfile.BadZipFile, zlib.error)
-DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+DECIMAL_COMMA = re.compile(r"[+-]?\d*,?\d+(e[+-]?\d+)?", re.IGNORECASE)
+# With one comma these may be thousands as well.
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
+PLAIN = re.compile(r"[+-]?\d*\.?\d+(e[+-]?\d+)?", re.IGNORECASE)
+# What people write for a number: with decimal commas, parted thousands, in percent, with a currency.
+LIKE_NUMBER = re.compile(
+    r"(?=.*\d)[+-]?[$€£]?\s?(\d{1,3}([,.'\s]\d{3})+|\d*)([,.]?\d+)?(e[+-]?\d+)?\s?[%$€£]?", re.IGNORECASE
+)
 
 
-def read_frame(path: Path, encoding: str) -> DataFrame:
-    """Read a table with a header.
+def read_frame(path: Path, encoding: str) -> tuple[DataFrame, list[str]]:
+    """Read a table with a header, and note which of its columns may be read otherwise than they are meant.
+
+    A comma in a number is a decimal comma where commas do not part the fields, column by column. Columns that
+    look like numbers and hold anything else are text: ``1,234`` beside ``999``, ``1,234.50``, ``5%``.
 
     Parameters
     ----------
@@ -59,10 +69,10 @@ def read_frame(path: Path, encoding: str) -> DataFrame:
             f"FILE must be CSV, TSV or Parquet, the former maybe in gzip, bz2, xz or zip; got {path.name!r}. "
             "Save the table as CSV."
         )
-    frame = _read_parquet(path) if kind in PARQUET else _read_text(path, kind, encoding)
+    frame, notes = (_read_parquet(path), []) if kind in PARQUET else _read_text(path, kind, encoding)
     if not len(frame):
         raise UserError(f"FILE must hold rows below its header; got none in {path.name!r}. Give it some.")
-    return frame
+    return frame, notes + _note_numbers_as_text(frame)
 
 
 def _check_file(path: Path) -> None:
@@ -88,27 +98,59 @@ def _read_parquet(path: Path) -> DataFrame:
     return frame.set_axis(frame.columns.astype(str), axis=1)
 
 
-def _read_text(path: Path, kind: str, encoding: str) -> DataFrame:
+def _read_text(path: Path, kind: str, encoding: str) -> tuple[DataFrame, list[str]]:
     text = _decode(_read_bytes(path), encoding).replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
         raise UserError(f"FILE must hold a header and rows; got the empty {path.name!r}. Give it some.")
     header = text.lstrip().splitlines()[0]
     separator = "\t" if kind in TABBED else max(SEPARATORS, key=header.count)
     _check_lines(text, separator)
-    frame = _parse(text, separator, ".")
-    words = frame.select_dtypes(include=["object", "string"])
-    if separator != "," and any(words[name].dropna().astype(str).map(_has_comma).all() for name in words):
-        frame = _parse(text, separator, ",")
-    return frame
+    frame = _parse(text, separator)
+    return frame, [] if separator == "," else _read_decimal_commas(frame)
 
 
-def _has_comma(word: str) -> bool:
-    return DECIMAL_COMMA.fullmatch(word) is not None
+def _read_decimal_commas(frame: DataFrame) -> list[str]:
+    """Make numbers of columns that are such with decimal commas throughout; note what may be thousands."""
+    unsure: dict[str, str] = {}
+    for name, words in _list_words(frame).items():
+        with_comma = [word for word in words if "," in word]
+        may_be_thousands = all(map(THOUSANDS.fullmatch, with_comma))
+        # Where all have a comma, thousands and decimals are the same but for a factor.
+        is_either = may_be_thousands and with_comma == words
+        if with_comma and all(map(DECIMAL_COMMA.fullmatch, words)) and (is_either or not may_be_thousands):
+            frame[name] = frame[name].str.strip().str.replace(",", ".").astype(float)
+            unsure |= {name: with_comma[0]} if is_either else {}
+    what = "read with decimal commas, which may be meant for thousands"
+    return _note(what, unsure, "Write thousands without commas.")
 
 
-def _parse(text: str, separator: str, decimal: str) -> DataFrame:
+def _note_numbers_as_text(frame: DataFrame) -> list[str]:
+    """Note columns of text most of whose words look like numbers, each with a word that hinders it."""
+    found = {}
+    for name, words in _list_words(frame).items():
+        others = [word for word in words if not LIKE_NUMBER.fullmatch(word)]
+        if len(others) < len(words) / 2:
+            odd = others or [word for word in words if not PLAIN.fullmatch(word)] or words
+            found[name] = odd[0]
+    what = "read as text, though most of it looks like numbers"
+    return _note(what, found, "Write numbers as 1234.5, and nothing where one is missing.")
+
+
+def _list_words(frame: DataFrame) -> dict[str, list[str]]:
+    """Return the words of each column of text, once each."""
+    texts = frame.select_dtypes(include=["object", "string"])
+    return {name: list(texts[name].dropna().astype(str).str.strip().unique()) for name in texts}
+
+
+def _note(what: str, examples: dict[str, str], hint: str) -> list[str]:
+    shown = [f"{name!r} ({word!r})" for name, word in list(examples.items())[:5]]
+    more = f" and {len(examples) - 5} more" if len(examples) > 5 else ""
+    return [f"{what}: {', '.join(shown)}{more}. {hint}"] if examples else []
+
+
+def _parse(text: str, separator: str) -> DataFrame:
     pandas = require("pandas")
-    options = {"sep": separator, "decimal": decimal, "na_values": MISSING, "skipinitialspace": True}
+    options = {"sep": separator, "na_values": MISSING, "skipinitialspace": True}
     try:
         frame: DataFrame = pandas.read_csv(io.StringIO(text), index_col=False, low_memory=False, **options)
     except ValueError as error:  # pandas' own errors are such

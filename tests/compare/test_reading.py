@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 from collections.abc import Callable
+import csv
 import gzip
 import io
 import lzma
@@ -65,7 +66,8 @@ FORMS: dict[str, tuple[str, Callable[[], bytes]]] = {
 def test_a_table_is_read_alike_from(tmp_path: Path, form: str) -> None:
     name, make = FORMS[form]
     (tmp_path / name).write_bytes(make())
-    read = read_frame(tmp_path / name, "utf-8-sig")
+    read, notes = read_frame(tmp_path / name, "utf-8-sig")
+    assert notes == []
     assert list(read.columns) == list(FRAME.columns)
     np.testing.assert_array_equal(read["a b"].to_numpy(float), FRAME["a b"])
     assert read["kind"].tolist() == FRAME["kind"].tolist()
@@ -75,7 +77,103 @@ def test_a_table_is_read_alike_from(tmp_path: Path, form: str) -> None:
 
 def test_another_encoding_is_read(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(to_text().decode().encode("latin-1"))
-    assert "wörter" in read_frame(tmp_path / "t.csv", "latin-1")
+    assert "wörter" in read_frame(tmp_path / "t.csv", "latin-1")[0]
+
+
+# -- numbers in other ways of writing ----------------------------------------------------
+
+NUMBERS = np.array([1.5, 2, -0.25, 1234.5, 0, 31.125, -7, 0.001])
+WRITERS: dict[str, Callable[[float], str]] = {
+    "trimmed": "{:g}".format,  # as Excel does
+    "fixed": "{:.3f}".format,
+    "signed": "{:+g}".format,
+    "exponents": "{:e}".format,
+    "some-exponents": lambda value: f"{value:.2E}" if value > 30 else f"{value:g}",
+    "no-zero": lambda value: f"{value:g}".replace("0.", "."),
+    "padded": "{:9g} ".format,
+}
+
+
+def read(folder: Path, columns: dict[str, list[str]], separator: str) -> tuple[pd.DataFrame, list[str]]:
+    rows = [list(columns), *zip(*columns.values(), strict=True)]
+    with (folder / "t.csv").open("w", newline="") as file:
+        csv.writer(file, delimiter=separator).writerows(rows)
+    return read_frame(folder / "t.csv", "utf-8-sig")
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+@pytest.mark.parametrize("writer", WRITERS)
+def test_decimal_commas_are_read_column_by_column(tmp_path: Path, writer: str, separator: str) -> None:
+    words = [WRITERS[writer](value) for value in NUMBERS]
+    columns = {
+        "points": words,
+        "commas": [word.replace(".", ",") for word in words],
+        "holes": ["NA", "", *(word.replace(".", ",") for word in words[2:])],
+        "words": list("abcdefgh"),
+    }
+    frame, notes = read(tmp_path, columns, separator)
+    expected = np.array([float(word) for word in words])
+    np.testing.assert_allclose(frame["points"], expected, rtol=1e-14)
+    np.testing.assert_array_equal(frame["commas"], expected)
+    np.testing.assert_array_equal(frame["holes"], [np.nan, np.nan, *expected[2:]])
+    assert frame["words"].tolist() == columns["words"]
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("words", "separator", "odd"),
+    [
+        pytest.param(["999", "1,234", "12,345"], ";", "1,234", id="thousands"),
+        pytest.param(["123,456", "1,234,567"], ";", "123,456", id="millions"),
+        pytest.param(["999", "1,234"], ",", "1,234", id="where-commas-part-fields"),
+        pytest.param(["1,5", "2,5"], ",", "1,5", id="decimals-where-commas-part-fields"),
+        pytest.param(["1,234.50", "999.00"], ",", "1,234.50", id="thousands-and-points"),
+        pytest.param(["1.234,50", "999,00"], ";", "1.234,50", id="points-and-commas"),
+        pytest.param(["1.5", "2,5"], ";", "2,5", id="both"),
+        pytest.param(["5%", "12.5 %"], ",", "5%", id="percent"),
+        pytest.param(["$5", "-$1,200"], ",", "$5", id="dollars"),
+        pytest.param(["5,00 €", "1.200,00 €"], ";", "5,00 €", id="euros"),
+        pytest.param(["1 200", "12 000"], ",", "1 200", id="spaces"),
+        pytest.param(["1", "2", "3", "unknown"], ",", "unknown", id="one-word"),
+        pytest.param(["1,5", "2", "3", "-"], ";", "-", id="one-dash"),
+    ],
+)
+def test_text_that_looks_like_numbers_is_kept_and_named(
+    tmp_path: Path, words: list[str], separator: str, odd: str
+) -> None:
+    frame, notes = read(tmp_path, {"price": words, "x": ["1"] * len(words)}, separator)
+    assert frame["price"].tolist() == words
+    assert len(notes) == 1
+    assert notes[0].startswith(f"read as text, though most of it looks like numbers: 'price' ({odd!r}).")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["red", "blue", "7"],
+        ["2024-01-05", "2024-02-05"],
+        ["05.01.2024", "06.01.2024"],
+        ["12:30", "12:45"],
+        ["a1", "a2"],
+        ["-", "+"],
+        ["True", "False"],
+    ],
+)
+def test_other_text_is_not_noted(tmp_path: Path, words: list[str]) -> None:
+    assert read(tmp_path, {"a": words, "x": ["1"] * len(words)}, ";")[1] == []
+
+
+def test_decimals_that_may_be_thousands_are_read_up_to_a_factor_and_named(tmp_path: Path) -> None:
+    frame, notes = read(tmp_path, {"a": ["1,234", "12,345", "123,456"], "x": list("123")}, ";")
+    np.testing.assert_array_equal(frame["a"] * 1000, [1234, 12345, 123456])
+    assert len(notes) == 1
+    assert "may be meant for thousands: 'a' ('1,234')." in notes[0]
+
+
+def test_names_of_many_columns_stand_in_one_note(tmp_path: Path) -> None:
+    _, notes = read(tmp_path, {f"p{k}": ["5%", "6%"] for k in range(8)}, ",")
+    assert len(notes) == 1
+    assert "'p4' ('5%') and 3 more." in notes[0]
 
 
 # -- what is to be learned ---------------------------------------------------------------

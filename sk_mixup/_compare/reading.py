@@ -31,6 +31,9 @@ UNPACK: dict[str, Callable[[bytes], bytes]] = {
 PARQUET, TABBED = (".parquet", ".pq"), (".tsv", ".tab")
 OTHERS = (".xlsx", ".xls", ".ods", ".json", ".feather", ".arrow", ".pkl", ".zst", ".7z", ".rar", ".tar")
 SEPARATORS = (",", ";", "\t", "|")
+# The first line by which Excel is told. Its end stays, so that the others keep their numbers.
+SEPARATOR_LINE = re.compile(r'"?sep=([^\w"\n])"?(?=\n)', re.IGNORECASE)
+QUOTED = re.compile(r'(?<![^\s,;|"])"[^"]*"')
 # Beside those of pandas, that of the UCI Machine Learning Repository.
 MISSING = ["?"]
 BROKEN = (OSError, EOFError, ValueError, lzma.LZMAError, zipfile.BadZipFile, zlib.error)
@@ -53,7 +56,8 @@ def read_frame(path: Path, encoding: str) -> tuple[DataFrame, list[str]]:
     Parameters
     ----------
     path : Path
-        By whose ending it is known what it holds. The separator is the one that the header has most of.
+        By whose ending it is known what it holds. The separator is the one that the header has most of outside
+        of quotes, or that of a first line ``sep=;``.
     encoding : str
         Of text.
 
@@ -102,11 +106,21 @@ def _read_text(path: Path, kind: str, encoding: str) -> tuple[DataFrame, list[st
     text = _decode(_read_bytes(path), encoding).replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
         raise UserError(f"FILE must hold a header and rows; got the empty {path.name!r}. Give it some.")
-    header = text.lstrip().splitlines()[0]
-    separator = "\t" if kind in TABBED else max(SEPARATORS, key=header.count)
+    # Of the process: a field may be as long as the file.
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
+    if said := SEPARATOR_LINE.match(text):
+        separator, text = said[1], text[said.end() :]
+    else:
+        separator = "\t" if kind in TABBED else _find_separator(text)
     _check_lines(text, separator)
     frame = _parse(text, separator)
     return frame, [] if separator == "," else _read_decimal_commas(frame)
+
+
+def _find_separator(text: str) -> str:
+    """Return the separator that the header has most of, outside of quotes."""
+    header = QUOTED.sub("", text.lstrip()).partition("\n")[0]
+    return max(SEPARATORS, key=header.count)
 
 
 def _read_decimal_commas(frame: DataFrame) -> list[str]:

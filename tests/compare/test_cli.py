@@ -212,6 +212,7 @@ MISTAKES = {
     "no-rows": (as_bytes(b"x,kind\n"), [], r"must hold rows below its header; got none"),
     "long-row": (as_bytes(HEAD + b"3,no,7\n"), [], r"2 fields in each row.*got 3 in line 4, '3,no,7'"),
     "short-row": (as_bytes(HEAD + b"3\n1,yes\n"), [], r"2 fields in each row.*got 1 in line 4, '3'"),
+    "long-row-after-sep": (as_bytes(b"sep=,\n" + HEAD + b"3,no,7\n"), [], r"got 3 in line 5, '3,no,7'"),
     "open-quote": (as_bytes(HEAD + b'"3,no\n4,yes\n'), [], r"the row that begins in line 4, '\"3,no'"),
     "latin-1": (
         as_bytes(HEAD + "3,né\n".encode("latin-1")),

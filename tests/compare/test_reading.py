@@ -51,6 +51,9 @@ FORMS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "tab-in-csv": ("t.csv", lambda: to_text(sep="\t")),
     "bar": ("t.txt", lambda: to_text(sep="|")),
     "decimal-comma": ("t.csv", lambda: to_text(sep=";", decimal=",")),
+    "sep-line": ("t.csv", lambda: b"sep=;\n" + to_text(sep=";")),
+    "quoted-sep-line": ("t.csv", lambda: b'\xef\xbb\xbf"sep=\t"\r\n' + to_text(sep="\t")),
+    "unusual-sep-line": ("t.tsv", lambda: b"SEP=^\n" + to_text(sep="^")),
     "bom": ("t.csv", lambda: b"\xef\xbb\xbf" + to_text()),
     "windows": ("t.csv", lambda: to_text(lineterminator="\r\n")),
     "question-marks": ("t.csv", lambda: to_text(na_rep="?")),
@@ -78,6 +81,31 @@ def test_a_table_is_read_alike_from(tmp_path: Path, form: str) -> None:
 def test_another_encoding_is_read(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(to_text().decode().encode("latin-1"))
     assert "wörter" in read_frame(tmp_path / "t.csv", "latin-1")[0]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("quoted", [csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])
+@pytest.mark.parametrize("name", ["size (m; w; h; d)", "a, b, c, d", "a|b|c|d", "a\tb\tc\td", 'a\nb;c,d,"e"|f'])
+def test_separators_within_quoted_names_part_nothing(
+    tmp_path: Path, name: str, separator: str, quoted: int
+) -> None:
+    names = [name, "b", "y"]
+    for file in ("first.csv", "last.csv"):
+        pd.DataFrame([[1, 2, 3]] * 2, columns=names).to_csv(
+            tmp_path / file, sep=separator, quoting=quoted, index=False
+        )
+        assert list(read_frame(tmp_path / file, "utf-8-sig")[0].columns) == names
+        names = names[::-1]
+
+
+def test_a_quote_within_a_name_is_of_the_name(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(b'5" disk;b;y\n1;"a";2\n')
+    assert list(read_frame(tmp_path / "t.csv", "utf-8-sig")[0].columns) == ['5" disk', "b", "y"]
+
+
+def test_long_fields_are_read(tmp_path: Path) -> None:
+    words = ["a" * 200_000, "b"]
+    assert read(tmp_path, {"text": words, "x": ["1", "2"]}, ",")[0]["text"].tolist() == words
 
 
 # -- numbers in other ways of writing ----------------------------------------------------

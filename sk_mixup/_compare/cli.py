@@ -24,7 +24,7 @@ from sk_mixup._compare.errors import UserError, require
 from sk_mixup._compare.output import check_folder, draw_png, format_table, list_rows, write_csv, write_file
 from sk_mixup._compare.preparing import Kept, PreparedOnce
 from sk_mixup._compare.problem import Problem, make_problem
-from sk_mixup._compare.reading import read_frame
+from sk_mixup._compare.reading import name_table, read_frame
 from sk_mixup.estimators import (
     MixupClassifier,
     MixupEnsembleClassifier,
@@ -196,7 +196,7 @@ def _take_line(text: str) -> str:
 def _save(found: Bunch, options: Namespace) -> None:
     from matplotlib.figure import Figure
 
-    name = options.file.name.partition(".")[0]
+    name = name_table(options.file)
     table, plot = options.out / f"{name}-alphas.csv", options.out / f"{name}-alphas.png"
     n_scores = len(found.scores)
     figure = Figure(figsize=(4.8 * n_scores, 4.2), layout="constrained")

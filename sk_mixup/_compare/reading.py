@@ -21,14 +21,16 @@ from sk_mixup._validation import did_you_mean
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["read_frame"]
+__all__ = ["name_table", "read_frame"]
 
 UNPACK: dict[str, Callable[[bytes], bytes]] = {
     ".gz": gzip.decompress,
     ".bz2": bz2.decompress,
     ".xz": lzma.decompress,
 }
+PACKED = (*UNPACK, ".zip")
 PARQUET, TABBED = (".parquet", ".pq"), (".tsv", ".tab")
+KINDS = (".csv", ".txt", *PARQUET, *TABBED)
 OTHERS = (".xlsx", ".xls", ".ods", ".json", ".feather", ".arrow", ".pkl", ".zst", ".7z", ".rar", ".tar")
 SEPARATORS = (",", ";", "\t", "|")
 # The first line by which Excel is told. Its end stays, so that the others keep their numbers.
@@ -77,6 +79,20 @@ def read_frame(path: Path, encoding: str) -> tuple[DataFrame, list[str]]:
     if not len(frame):
         raise UserError(f"FILE must hold rows below its header; got none in {path.name!r}. Give it some.")
     return frame, notes + _note_numbers_as_text(frame)
+
+
+def name_table(path: Path) -> str:
+    """Return a file's name without the endings that say how it is stored.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from sk_mixup._compare.reading import name_table
+    >>> name_table(Path("folder/2024.01.csv.gz"))
+    '2024.01'
+    """
+    name = path.stem if path.suffix.lower() in PACKED else path.name
+    return Path(name).stem if Path(name).suffix.lower() in KINDS else name
 
 
 def _check_file(path: Path) -> None:

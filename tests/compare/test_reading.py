@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from sk_mixup._compare.problem import make_problem
-from sk_mixup._compare.reading import read_frame
+from sk_mixup._compare.reading import name_table, read_frame
 
 FRAME = pd.DataFrame(
     {
@@ -106,6 +106,15 @@ def test_a_quote_within_a_name_is_of_the_name(tmp_path: Path) -> None:
 def test_long_fields_are_read(tmp_path: Path) -> None:
     words = ["a" * 200_000, "b"]
     assert read(tmp_path, {"text": words, "x": ["1", "2"]}, ",")[0]["text"].tolist() == words
+
+
+@pytest.mark.parametrize("stem", ["table", "2024.01", ".hidden", "v1.2.final", "a b"])
+@pytest.mark.parametrize("packed", ["", ".gz", ".BZ2", ".xz", ".zip"])
+@pytest.mark.parametrize("kind", ["", ".csv", ".TSV", ".txt", ".tab", ".parquet", ".pq"])
+def test_only_endings_that_say_how_a_table_is_stored_leave_its_name(
+    stem: str, kind: str, packed: str
+) -> None:
+    assert name_table(Path("folder.csv") / f"{stem}{kind}{packed}") == stem
 
 
 # -- numbers in other ways of writing ----------------------------------------------------

@@ -58,8 +58,8 @@ def read_frame(path: Path, encoding: str) -> tuple[DataFrame, list[str]]:
     Parameters
     ----------
     path : Path
-        By whose ending it is known what it holds. The separator is the one that the header has most of outside
-        of quotes, or that of a first line ``sep=;``.
+        By whose ending it is known what it holds. The separator is the one that the header has most of, outside
+        quotes, or that of a first line ``sep=;``.
     encoding : str
         Of text.
 
@@ -114,8 +114,27 @@ def _read_parquet(path: Path) -> DataFrame:
         raise UserError(
             f"FILE must be Parquet by its name; got {_take_line(error)} Save it again."
         ) from error
-    _check_header([str(name) for name in frame.columns])
-    return frame.set_axis(frame.columns.astype(str), axis=1)
+    if frame.columns.nlevels > 1:
+        raise UserError(
+            f"the columns of FILE must have one name each; got {frame.columns[0]}. Join its parts, as in a_b."
+        )
+    frame = frame.set_axis(frame.columns.astype(str), axis=1)
+    _check_header(list(frame.columns))
+    _check_values(frame)
+    return frame
+
+
+def _check_values(frame: DataFrame) -> None:
+    """Raise unless each field holds one value: Parquet also stores lists and records."""
+    is_hashable = require("pandas").api.types.is_hashable
+    for name in frame.columns[frame.dtypes == "object"]:
+        several = frame[name][~frame[name].map(is_hashable).astype(bool)]
+        if len(several):
+            seen = _shorten(" ".join(str(several.iloc[0]).split()))
+            raise UserError(
+                f"FILE must hold one value in each field; got {seen} in {name!r}. Part it into columns, or "
+                "leave it out."
+            )
 
 
 def _read_text(path: Path, kind: str, encoding: str) -> tuple[DataFrame, list[str]]:
@@ -168,8 +187,9 @@ def _note_numbers_as_text(frame: DataFrame) -> list[str]:
 
 def _list_words(frame: DataFrame) -> dict[str, list[str]]:
     """Return the words of each column of text, once each."""
-    texts = frame.select_dtypes(include=["object", "string"])
-    return {name: list(texts[name].dropna().astype(str).str.strip().unique()) for name in texts}
+    infer = require("pandas").api.types.infer_dtype
+    texts = [name for name in frame if infer(frame[name]) == "string"]
+    return {name: list(frame[name].dropna().str.strip().unique()) for name in texts}
 
 
 def _note(what: str, examples: dict[str, str], hint: str) -> list[str]:

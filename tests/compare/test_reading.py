@@ -5,6 +5,8 @@ from __future__ import annotations
 import bz2
 from collections.abc import Callable
 import csv
+from datetime import date, time, timedelta
+from decimal import Decimal
 import gzip
 import io
 import lzma
@@ -15,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sk_mixup._compare.errors import UserError
 from sk_mixup._compare.problem import make_problem
 from sk_mixup._compare.reading import name_table, read_frame
 
@@ -78,6 +81,56 @@ def test_a_table_is_read_alike_from(tmp_path: Path, form: str) -> None:
     assert breaks == FRAME["wörter"].tolist()
 
 
+ONE_VALUE = {
+    "decimal": [Decimal("1.50"), Decimal(2)],
+    "date": [date(2020, 1, 1), date(2020, 1, 2)],
+    "time": [time(1), time(2)],
+    "span": [timedelta(1), timedelta(2)],
+    "bytes": [b"a", b"b"],
+    "truth": [True, None],
+    "nothing": [None, None],
+    "words": ["None", None],
+}
+SEVERAL_VALUES = {
+    "list": ([[1, 2], [3]], r"\[1 2\]"),
+    "list-below-a-hole": ([None, [3, 4]], r"\[3 4\]"),
+    "record": ([{"a": 1}, {"a": 2}], r"\{'a': 1\}"),
+    "records": ([[{"a": 1}], []], r"\[\{'a': 1\}\]"),
+    "long": ([list(range(1000))] * 2, r"\[ 0 1 2 .*\.\.\."),
+}
+
+
+def write_parquet(folder: Path, frame: pd.DataFrame) -> Path:
+    pytest.importorskip("pyarrow")
+    frame.to_parquet(folder / "t.parquet")
+    return folder / "t.parquet"
+
+
+@pytest.mark.parametrize("kind", ONE_VALUE)
+def test_parquet_may_hold_any_single_values(tmp_path: Path, kind: str) -> None:
+    frame = pd.DataFrame({"c": ONE_VALUE[kind], "y": [0, 1]})
+    found, notes = read_frame(write_parquet(tmp_path, frame), "utf-8-sig")
+    assert found["c"].isna().tolist() == [value is None for value in ONE_VALUE[kind]]
+    assert notes == []
+
+
+@pytest.mark.parametrize("kind", SEVERAL_VALUES)
+def test_parquet_with_several_values_in_a_field_is_refused_by_the_column(tmp_path: Path, kind: str) -> None:
+    values, seen = SEVERAL_VALUES[kind]
+    path = write_parquet(tmp_path, pd.DataFrame({"c": values, "y": [0, 1]}))
+    with pytest.raises(UserError, match=rf"must hold one value in each field; got {seen} in 'c'\. Part"):
+        read_frame(path, "utf-8-sig")
+
+
+@pytest.mark.parametrize("names", [[("a", "x"), ("a", "y")], [("a", 1), ("b", 1)]])
+def test_parquet_with_names_in_several_parts_is_refused(
+    tmp_path: Path, names: list[tuple[str, object]]
+) -> None:
+    frame = pd.DataFrame([[1, 2]] * 2, columns=pd.MultiIndex.from_tuples(names))
+    with pytest.raises(UserError, match=r"must have one name each; got \('a', .*\)\. Join its parts"):
+        read_frame(write_parquet(tmp_path, frame), "utf-8-sig")
+
+
 def test_another_encoding_is_read(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(to_text().decode().encode("latin-1"))
     assert "wörter" in read_frame(tmp_path / "t.csv", "latin-1")[0]
@@ -85,7 +138,7 @@ def test_another_encoding_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("quoted", [csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])
-@pytest.mark.parametrize("name", ["size (m; w; h; d)", "a, b, c, d", "a|b|c|d", "a\tb\tc\td", 'a\nb;c,d,"e"|f'])
+@pytest.mark.parametrize("name", ["size (m; w; h; d)", "a, b, c, d", "a|b|c|d", "a\tb\tc", 'a\nb;c,d,"e"|f'])
 def test_separators_within_quoted_names_part_nothing(
     tmp_path: Path, name: str, separator: str, quoted: int
 ) -> None:

@@ -85,7 +85,8 @@ def _make_parser() -> ArgumentParser:
     )
     add = compare.add_argument
     add("file", metavar="FILE", type=Path, help="CSV or TSV, maybe in gzip, bz2, xz or zip; or Parquet")
-    add("--target", required=True, metavar="COLUMN", help="name of the column to predict")
+    words = "NA and None are classes among its words"
+    add("--target", required=True, metavar="COLUMN", help=f"name of the column to predict; {words}")
     add("--task", choices=("classification", "regression"), help="what to learn; guessed by default")
     add("--alphas", default="0.2,1", help="strengths of mixing to compare with 0 (%(default)s)")
     add("--folds", type=int, default=5, help="parts of the rows, each tested once (%(default)s)")
@@ -124,7 +125,7 @@ def _check_options(options: Namespace) -> None:
 def _compare(options: Namespace) -> int:
     for name in PACKAGES:
         require(name)
-    frame, doubts = read_frame(options.file, options.encoding)
+    frame, doubts = read_frame(options.file, options.encoding, options.target)
     chosen = {"task": options.task, "most_rows": options.rows, "n_folds": options.folds, "seed": options.seed}
     problem = make_problem(frame, options.target, **chosen)
     check_folder(options.out)

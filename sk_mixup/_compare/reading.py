@@ -19,7 +19,7 @@ from sk_mixup._compare.errors import UserError, require
 from sk_mixup._validation import did_you_mean
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
 __all__ = ["name_table", "read_frame"]
 
@@ -38,6 +38,8 @@ SEPARATOR_LINE = re.compile(r'"?sep=([^\w"\n])"?(?=\n)', re.IGNORECASE)
 QUOTED = re.compile(r'(?<![^\s,;|"])"[^"]*"')
 # Beside those of pandas, that of the UCI Machine Learning Repository.
 MISSING = ["?"]
+# Missing to pandas, and names of classes: no disorder, North America.
+CLASSES = ("None", "NA", "N/A", "n/a", "NULL", "null")
 BROKEN = (OSError, EOFError, ValueError, lzma.LZMAError, zipfile.BadZipFile, zlib.error)
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,?\d+(e[+-]?\d+)?", re.IGNORECASE)
 # With one comma these may be thousands as well.
@@ -49,7 +51,7 @@ LIKE_NUMBER = re.compile(
 )
 
 
-def read_frame(path: Path, encoding: str) -> tuple[DataFrame, list[str]]:
+def read_frame(path: Path, encoding: str, target: str) -> tuple[DataFrame, list[str]]:
     """Read a table with a header, and note which of its columns may be read otherwise than they are meant.
 
     A comma in a number is a decimal comma where commas do not part the fields, column by column. Columns that
@@ -58,10 +60,13 @@ def read_frame(path: Path, encoding: str) -> tuple[DataFrame, list[str]]:
     Parameters
     ----------
     path : Path
-        By whose ending it is known what it holds. The separator is the one that the header has most of, outside
-        quotes, or that of a first line ``sep=;``.
+        By whose ending it is known what it holds. The separator is that of a first line ``sep=;``, or the one
+        that the header has most of outside quotes.
     encoding : str
         Of text.
+    target : str
+        The column to predict. Where it holds words, "None", "NA", "N/A" and "null" are classes among them and
+        noted; empty fields, "?" and "nan" are missing, as all of these are in other columns.
 
     Raises
     ------
@@ -75,7 +80,7 @@ def read_frame(path: Path, encoding: str) -> tuple[DataFrame, list[str]]:
             f"FILE must be CSV, TSV or Parquet, the former maybe in gzip, bz2, xz or zip; got {path.name!r}. "
             "Save the table as CSV."
         )
-    frame, notes = (_read_parquet(path), []) if kind in PARQUET else _read_text(path, kind, encoding)
+    frame, notes = (_read_parquet(path), []) if kind in PARQUET else _read_text(path, kind, encoding, target)
     if not len(frame):
         raise UserError(f"FILE must hold rows below its header; got none in {path.name!r}. Give it some.")
     return frame, notes + _note_numbers_as_text(frame)
@@ -137,7 +142,7 @@ def _check_values(frame: DataFrame) -> None:
             )
 
 
-def _read_text(path: Path, kind: str, encoding: str) -> tuple[DataFrame, list[str]]:
+def _read_text(path: Path, kind: str, encoding: str, target: str) -> tuple[DataFrame, list[str]]:
     text = _decode(_read_bytes(path), encoding).replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
         raise UserError(f"FILE must hold a header and rows; got the empty {path.name!r}. Give it some.")
@@ -149,7 +154,21 @@ def _read_text(path: Path, kind: str, encoding: str) -> tuple[DataFrame, list[st
         separator = "\t" if kind in TABBED else _find_separator(text)
     _check_lines(text, separator)
     frame = _parse(text, separator)
-    return frame, [] if separator == "," else _read_decimal_commas(frame)
+    notes = [] if separator == "," else _read_decimal_commas(frame)
+    if target in _list_words(frame):
+        words = _parse(text, separator, usecols=[target], dtype=str, keep_default_na=False)[target]
+        notes += _restore_classes(frame, words)
+    return frame, notes
+
+
+def _restore_classes(frame: DataFrame, words: Series) -> list[str]:
+    """Put back the words of the target that pandas took for missing and that may be names of classes."""
+    target, restored = words.name, words[words.isin(CLASSES)]
+    frame.loc[restored.index, target] = restored
+    return [
+        f"{word!r} in {count} rows of {target!r} is a class; leave the field empty where it is missing."
+        for word, count in restored.value_counts().items()
+    ]
 
 
 def _find_separator(text: str) -> str:
@@ -198,9 +217,9 @@ def _note(what: str, examples: dict[str, str], hint: str) -> list[str]:
     return [f"{what}: {', '.join(shown)}{more}. {hint}"] if examples else []
 
 
-def _parse(text: str, separator: str) -> DataFrame:
+def _parse(text: str, separator: str, **others: object) -> DataFrame:
     pandas = require("pandas")
-    options = {"sep": separator, "na_values": MISSING, "skipinitialspace": True}
+    options = {"sep": separator, "na_values": MISSING, "skipinitialspace": True, **others}
     try:
         frame: DataFrame = pandas.read_csv(io.StringIO(text), index_col=False, low_memory=False, **options)
     except ValueError as error:  # pandas' own errors are such

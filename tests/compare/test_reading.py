@@ -72,7 +72,7 @@ FORMS: dict[str, tuple[str, Callable[[], bytes]]] = {
 def test_a_table_is_read_alike_from(tmp_path: Path, form: str) -> None:
     name, make = FORMS[form]
     (tmp_path / name).write_bytes(make())
-    read, notes = read_frame(tmp_path / name, "utf-8-sig")
+    read, notes = read_frame(tmp_path / name, "utf-8-sig", "y")
     assert notes == []
     assert list(read.columns) == list(FRAME.columns)
     np.testing.assert_array_equal(read["a b"].to_numpy(float), FRAME["a b"])
@@ -109,7 +109,7 @@ def write_parquet(folder: Path, frame: pd.DataFrame) -> Path:
 @pytest.mark.parametrize("kind", ONE_VALUE)
 def test_parquet_may_hold_any_single_values(tmp_path: Path, kind: str) -> None:
     frame = pd.DataFrame({"c": ONE_VALUE[kind], "y": [0, 1]})
-    found, notes = read_frame(write_parquet(tmp_path, frame), "utf-8-sig")
+    found, notes = read_frame(write_parquet(tmp_path, frame), "utf-8-sig", "y")
     assert found["c"].isna().tolist() == [value is None for value in ONE_VALUE[kind]]
     assert notes == []
 
@@ -119,7 +119,7 @@ def test_parquet_with_several_values_in_a_field_is_refused_by_the_column(tmp_pat
     values, seen = SEVERAL_VALUES[kind]
     path = write_parquet(tmp_path, pd.DataFrame({"c": values, "y": [0, 1]}))
     with pytest.raises(UserError, match=rf"must hold one value in each field; got {seen} in 'c'\. Part"):
-        read_frame(path, "utf-8-sig")
+        read_frame(path, "utf-8-sig", "y")
 
 
 @pytest.mark.parametrize("names", [[("a", "x"), ("a", "y")], [("a", 1), ("b", 1)]])
@@ -128,12 +128,12 @@ def test_parquet_with_names_in_several_parts_is_refused(
 ) -> None:
     frame = pd.DataFrame([[1, 2]] * 2, columns=pd.MultiIndex.from_tuples(names))
     with pytest.raises(UserError, match=r"must have one name each; got \('a', .*\)\. Join its parts"):
-        read_frame(write_parquet(tmp_path, frame), "utf-8-sig")
+        read_frame(write_parquet(tmp_path, frame), "utf-8-sig", "y")
 
 
 def test_another_encoding_is_read(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(to_text().decode().encode("latin-1"))
-    assert "wörter" in read_frame(tmp_path / "t.csv", "latin-1")[0]
+    assert "wörter" in read_frame(tmp_path / "t.csv", "latin-1", "y")[0]
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
@@ -147,13 +147,13 @@ def test_separators_within_quoted_names_part_nothing(
         pd.DataFrame([[1, 2, 3]] * 2, columns=names).to_csv(
             tmp_path / file, sep=separator, quoting=quoted, index=False
         )
-        assert list(read_frame(tmp_path / file, "utf-8-sig")[0].columns) == names
+        assert list(read_frame(tmp_path / file, "utf-8-sig", "y")[0].columns) == names
         names = names[::-1]
 
 
 def test_a_quote_within_a_name_is_of_the_name(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(b'5" disk;b;y\n1;"a";2\n')
-    assert list(read_frame(tmp_path / "t.csv", "utf-8-sig")[0].columns) == ['5" disk', "b", "y"]
+    assert list(read_frame(tmp_path / "t.csv", "utf-8-sig", "y")[0].columns) == ['5" disk', "b", "y"]
 
 
 def test_long_fields_are_read(tmp_path: Path) -> None:
@@ -168,6 +168,27 @@ def test_only_endings_that_say_how_a_table_is_stored_leave_its_name(
     stem: str, kind: str, packed: str
 ) -> None:
     assert name_table(Path("folder.csv") / f"{stem}{kind}{packed}") == stem
+
+
+@pytest.mark.parametrize("word", ["None", "NA", "N/A", "n/a", "NULL", "null"])
+@pytest.mark.parametrize(
+    "others", [["EU", "Asia"], ["EU"], ["1", "low"], [" EU", "b c"]], ids=["two", "one", "code", "spaces"]
+)
+def test_a_class_may_be_named_like_what_is_missing(tmp_path: Path, word: str, others: list[str]) -> None:
+    target = ([word, "", "?", "nan", *others] * 3) + [word]
+    frame, notes = read(tmp_path, {"y": target, "x": [word, *["a"] * (len(target) - 1)]}, ",")
+    kept = [None if each in ("", "?", "nan") else each.strip() for each in target]
+    assert [None if pd.isna(each) else each for each in frame["y"]] == kept
+    assert frame["x"].isna().sum() == 1
+    assert notes == [f"{word!r} in 4 rows of 'y' is a class; leave the field empty where it is missing."]
+
+
+@pytest.mark.parametrize("word", ["None", "NA", "nan", "?", ""])
+@pytest.mark.parametrize("values", [["1", "2"], ["1.5", "2"], ["1,5", "2"], ["True", "False"]])
+def test_a_word_beside_numbers_is_missing(tmp_path: Path, word: str, values: list[str]) -> None:
+    frame, notes = read(tmp_path, {"y": [*values, word], "x": list("abc")}, ";")
+    assert frame["y"].isna().tolist() == [False, False, True]
+    assert notes == []
 
 
 # -- numbers in other ways of writing ----------------------------------------------------
@@ -188,7 +209,7 @@ def read(folder: Path, columns: dict[str, list[str]], separator: str) -> tuple[p
     rows = [list(columns), *zip(*columns.values(), strict=True)]
     with (folder / "t.csv").open("w", newline="") as file:
         csv.writer(file, delimiter=separator).writerows(rows)
-    return read_frame(folder / "t.csv", "utf-8-sig")
+    return read_frame(folder / "t.csv", "utf-8-sig", "y")
 
 
 @pytest.mark.parametrize("separator", [";", "\t", "|"])

@@ -9,7 +9,11 @@ def main() -> int:
     try:
         from benchmarks.cli import main as run
 
-        return run(sys.argv[1:])
+        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+        try:
+            return run(sys.argv[1:])
+        finally:
+            sys.stdout.flush()
     except ModuleNotFoundError as error:
         print(
             f"python -m benchmarks: error: the package {error.name} must be installed; got none. Run "

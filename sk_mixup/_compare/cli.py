@@ -136,14 +136,21 @@ def _compare(options: Namespace) -> int:
     for note in (*doubts, *problem.notes):
         print(f"- {note}")
     found = _run(problem, options)
+    try:
+        saved = _save(found, options)
+    finally:  # found at length, and shown even where it cannot be saved
+        _show(found)
+    print(f"Saved: {saved}")
+    return 0
+
+
+def _show(found: Bunch) -> None:
     print(f"\n{format_table(found)}")
     print(
         "In brackets: mean difference from alpha = 0 ± half its 95 % interval; * clear of 0. Less is better."
     )
     print("chosen: the alpha that did best within the training rows, tested on the others.")
     print(f"\n{found.verdict}\n")
-    _save(found, options)
-    return 0
 
 
 def _run(problem: Problem, options: Namespace) -> Bunch:
@@ -194,7 +201,8 @@ def _take_line(text: str) -> str:
     return line if len(line) <= 300 else line[:297] + "..."
 
 
-def _save(found: Bunch, options: Namespace) -> None:
+def _save(found: Bunch, options: Namespace) -> str:
+    """Save plot and table, and name both files."""
     from matplotlib.figure import Figure
 
     name = name_table(options.file)
@@ -210,4 +218,4 @@ def _save(found: Bunch, options: Namespace) -> None:
         raise UserError(
             f"--out must be a folder that can be written to; got {error}. Name another."
         ) from error
-    print(f"Saved: {plot} and {table}")
+    return f"{plot} and {table}"

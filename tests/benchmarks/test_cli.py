@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from dataclasses import replace
+import io
 import os
 from pathlib import Path
 import subprocess
@@ -148,6 +149,14 @@ def test_entry_names_a_package_that_an_experiment_misses_late(
     monkeypatch.setattr(cli, "main", draw)
     assert entry.main() == 2
     assert "package matplotlib must be installed" in capsys.readouterr().err
+
+
+def test_entry_shows_any_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="ascii"))
+    monkeypatch.setattr(cli, "main", lambda _: print("35.0 → 33.9 %"))
+    entry.main()
+    assert shown.getvalue() == b"35.0 ? 33.9 %\n"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import csv
+import io
 import lzma
+import os
 from pathlib import Path
 import subprocess
 import sys
@@ -14,6 +16,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sk_mixup import __main__ as entry
+from sk_mixup._compare import cli
 from sk_mixup._compare.cli import main
 
 skrub = pytest.importorskip("skrub")
@@ -91,6 +95,49 @@ def test_command_runs_in_a_process_of_its_own(table: pd.DataFrame, tmp_path: Pat
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "Did you mean 'kind'?" in done.stderr
+
+
+@pytest.mark.slow  # trains 16 networks
+def test_comparison_is_saved_before_it_is_shown(
+    table: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    with pytest.raises(UnicodeEncodeError):
+        run(write(table, tmp_path), *SHORT)
+    assert {path.name for path in tmp_path.iterdir()} > {"table-alphas.csv", "table-alphas.png"}
+
+
+@pytest.mark.slow  # trains 16 networks
+def test_comparison_that_cannot_be_saved_is_shown(
+    table: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(cli, "write_file", fail)
+    assert run(write(table, tmp_path), *SHORT) == 2
+    said = capsys.readouterr()
+    assert "\nchosen " in said.out
+    assert "--out must be a folder that can be written to; got no space left" in said.err
+
+
+def test_output_takes_any_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="ascii"))
+    monkeypatch.setattr(entry, "main", lambda _: print("1 ± 2"))
+    entry.run()
+    assert shown.getvalue() == b"1 ? 2\n"
+
+
+@pytest.mark.slow  # starts a process
+def test_output_that_nobody_reads_ends_the_command() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "sk_mixup", "compare", "--help"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert done.returncode == 1
+    assert done.stderr == b""
 
 
 # -- mistakes ----------------------------------------------------------------------------

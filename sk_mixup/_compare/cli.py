@@ -23,7 +23,7 @@ import sk_mixup
 from sk_mixup._compare.errors import UserError, require
 from sk_mixup._compare.output import check_folder, draw_png, format_table, list_rows, write_csv, write_file
 from sk_mixup._compare.preparing import Kept, PreparedOnce
-from sk_mixup._compare.problem import Problem, make_problem
+from sk_mixup._compare.problem import FEWEST_ROWS, Problem, make_problem
 from sk_mixup._compare.reading import name_table, read_frame
 from sk_mixup.estimators import (
     MixupClassifier,
@@ -43,6 +43,7 @@ INTERRUPTED = 130
 FEW_ROWS, VERY_FEW_ROWS = 1500, 1000
 N_INNER, HELD_OUT = 3, 0.25
 MOST_WARNINGS = 3
+MOST_SEED = 2**32 - 1  # of numpy's
 # By whether it is classification, and whether ensembles are compared.
 MODELS: dict[tuple[bool, bool], type[BaseEstimator]] = {
     (True, False): MixupClassifier,
@@ -116,10 +117,12 @@ def _check_options(options: Namespace) -> None:
         raise UserError(
             f"--alphas must be numbers of at least 0, one above it; got {seen!r}. Use --alphas 0.2,1."
         )
-    for name, low in {"folds": 2, "repeats": 1, "rows": 1, "seed": 0}.items():
+    for name, low in {"folds": 2, "repeats": 1, "rows": FEWEST_ROWS, "seed": 0}.items():
         value = getattr(options, name)
         if value is not None and value < low:
             raise UserError(f"--{name} must be at least {low}; got {value}. Give a larger number.")
+    if options.seed > MOST_SEED:
+        raise UserError(f"--seed must be at most {MOST_SEED}; got {options.seed}. Give a smaller number.")
 
 
 def _compare(options: Namespace) -> int:

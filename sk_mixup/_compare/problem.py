@@ -15,11 +15,13 @@ from sk_mixup._validation import did_you_mean
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
-__all__ = ["Problem", "make_problem"]
+__all__ = ["FEWEST_ROWS", "Problem", "make_problem"]
 
 # Whole numbers of so few values are taken for classes, where each occurs so often on average.
 MOST_CODES, FEWEST_EACH = 20, 5
 FEWEST_ROWS = 30
+# Of a class: then two folds leave two to train on, which are parted once more to choose alpha.
+FEWEST_OF_CLASS = 4
 LARGEST = float(np.finfo(np.float32).max)  # that a net can be given
 NUMBER = re.compile(r"[+-]?\d*\.?\d+([eE][+-]?\d+)?")
 
@@ -59,7 +61,7 @@ def make_problem(
     most_rows : int
         Of more rows so many are drawn.
     n_folds : int
-        Classes of fewer rows are left out.
+        Classes of fewer rows, or of fewer than 4, are left out.
     seed : int
         Of the draw.
 
@@ -85,14 +87,17 @@ def make_problem(
         drawn = np.sort(np.random.default_rng(seed).choice(len(y), most_rows, replace=False))
         X, y = X.iloc[drawn], y[drawn]
     if is_classification:
-        kept = _find_frequent(y, n_folds, notes)
+        kept = _find_frequent(y, max(n_folds, FEWEST_OF_CLASS), notes)
         X, y = X[kept], y[kept]
     X = _drop_columns(X.reset_index(drop=True), notes)
     for name in X.select_dtypes("number"):
         numbers = X[name].to_numpy(np.float64, na_value=np.nan)
         _check_sizes("FILE", name, numbers, "Leave the field empty if it is missing, or scale the column.")
     if len(y) < FEWEST_ROWS:
-        raise UserError(f"FILE must hold at least {FEWEST_ROWS} rows to learn from; got {len(y)}. Give more.")
+        hint = "Use more --rows." if len(values) > most_rows else "Give more."
+        raise UserError(f"FILE must hold at least {FEWEST_ROWS} rows to learn from; got {len(y)}. {hint}")
+    if n_folds > len(y):
+        raise UserError(f"--folds must be at most the {len(y)} rows; got {n_folds}. Use --folds 5.")
     notes += _find_copies(X, y, is_classification, target)
     return Problem(X, y, is_classification, notes)
 
@@ -170,16 +175,16 @@ def _check_sizes(owner: str, name: object, numbers: NDArray[np.float64], hint: s
 
 
 def _find_frequent(y: NDArray[np.generic], fewest: int, notes: list[str]) -> NDArray[np.bool_]:
-    """Return which rows are of classes with a row for each fold."""
+    """Return which rows are of classes that hold enough."""
     classes, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
     is_rare = counts < fewest
     if is_rare.any():
         left_out = f"{int(is_rare.sum())} of {len(classes)} classes, {int(counts[is_rare].sum())} rows"
-        notes.append(f"{left_out}, are left out: they have fewer than {fewest} rows each, one a fold.")
+        notes.append(f"{left_out}, are left out: fewer than {fewest} rows each are too few for the folds.")
     if (~is_rare).sum() < 2:
         raise UserError(
             f"--target must hold at least 2 classes of {fewest} rows or more; got {int((~is_rare).sum())}. "
-            "Use fewer --folds, or add rows."
+            + ("Use fewer --folds, or add rows." if fewest > FEWEST_OF_CLASS else "Add rows.")
         )
     return np.asarray(~is_rare[codes])
 

@@ -288,6 +288,13 @@ MISTAKES = {
     "words-as-alphas": (PLAIN, ["--alphas", "0.2;1"], r"--alphas must be .*; got '0.2;1'"),
     "nan-alpha": (PLAIN, ["--alphas", "nan"], r"--alphas must be .*; got 'nan'"),
     "one-fold": (PLAIN, ["--folds", "1"], r"--folds must be at least 2; got 1"),
+    "few-drawn-rows": (PLAIN, ["--rows", "10"], r"--rows must be at least 30; got 10"),
+    "many-folds": (
+        PLAIN,
+        ["--task", "regression", "--target", "x", "--folds", "41"],
+        r"--folds must be at most the 40 rows; got 41",
+    ),
+    "large-seed": (PLAIN, ["--seed", "4294967296"], r"--seed must be at most 4294967295; got 4294967296"),
     "no-repeats": (PLAIN, ["--repeats", "0"], r"--repeats must be at least 1; got 0"),
 }
 

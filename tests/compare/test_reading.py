@@ -323,8 +323,31 @@ def test_rare_classes_are_left_out_and_named() -> None:
     problem = make_problem(make_table(["a"] * 30 + ["b"] * 28 + ["c"] * 2), "target", **CHOSEN)
     assert len(problem.y) == 58
     assert problem.notes == [
-        "1 of 3 classes, 2 rows, are left out: they have fewer than 5 rows each, one a fold."
+        "1 of 3 classes, 2 rows, are left out: fewer than 5 rows each are too few for the folds."
     ]
+
+
+@pytest.mark.parametrize("n_folds", [2, 3, 4, 5, 7])
+def test_classes_that_are_kept_have_two_rows_in_each_training_part(n_folds: int) -> None:
+    target = [name for k, name in enumerate("abcdefgh", 1) for _ in range(k)] + ["i"] * 30
+    problem = make_problem(make_table(target, len(target)), "target", **CHOSEN | {"n_folds": n_folds})
+    sizes = np.bincount(problem.y)
+    sizes = sizes[sizes > 0]
+    assert (sizes - np.ceil(sizes / n_folds) >= 2).all()
+    assert len(sizes) == 1 + sum(k >= max(n_folds, 4) for k in range(1, 9))
+
+
+@pytest.mark.parametrize(("most_rows", "hint"), [(30, "Use more --rows"), (60, "Give more")])
+def test_more_rows_are_asked_of_who_took_few(most_rows: int, hint: str) -> None:
+    frame = make_table([f"rare {k}" for k in range(17)] * 2 + ["a", "b"] * 13)
+    with pytest.raises(UserError, match=rf"at least 30 rows to learn from; got \d+\. {hint}"):
+        make_problem(frame, "target", **CHOSEN | {"most_rows": most_rows})
+
+
+@pytest.mark.parametrize(("n_folds", "hint"), [(2, "Add rows."), (5, "Use fewer --folds, or add rows.")])
+def test_fewer_folds_are_advised_where_there_may_be_fewer(n_folds: int, hint: str) -> None:
+    with pytest.raises(UserError, match=rf"at least 2 classes of .* rows or more; got 1\. {hint}"):
+        make_problem(make_table(["a"] * 57 + ["b"] * 3), "target", **CHOSEN | {"n_folds": n_folds})
 
 
 @pytest.mark.parametrize(

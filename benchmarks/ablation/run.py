@@ -25,7 +25,7 @@ from benchmarks.harness.claims import Claim
 from benchmarks.harness.command import Command
 from benchmarks.harness.experiment import run_experiment
 from benchmarks.harness.fitting import compute_scores, derive_seed, make_net, measure_time
-from benchmarks.harness.rules import Positive, check_known
+from benchmarks.harness.rules import Alpha, Count, check_known
 from benchmarks.image_training.tables_and_images import TablesAndImagesConfig, make_split_tasks
 from sk_mixup import MixupClassifier, fit_stacked
 
@@ -39,19 +39,19 @@ class Config(TablesAndImagesConfig):
     methods: tuple[str, ...] = ()
     """Rows to run beside ERM, such as "k = 3"; none for all."""
 
-    table_alpha: Positive = 0.2
+    table_alpha: Alpha = 0.2
     """Mixup's alpha on tables, where a row names no other; the estimator's default."""
 
-    image_alpha: Positive = 1.0
+    image_alpha: Alpha = 1.0
     """Mixup's alpha on images, where a row names no other; the paper's on CIFAR."""
 
-    patience: int = 20
+    patience: Count = 20
     """Epochs without a better validation loss before a fit on a table stops."""
 
-    batch_size_large: int = 128
+    batch_size_large: Count = 128
     """Batch size on large tables."""
 
-    large_rows: int = 2000
+    large_rows: Count = 2000
     """Rows from which a table is large."""
 
     def __post_init__(self) -> None:

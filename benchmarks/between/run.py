@@ -35,7 +35,7 @@ from benchmarks.harness.claims import Claim
 from benchmarks.harness.command import Command, UserError
 from benchmarks.harness.experiment import run_experiment
 from benchmarks.harness.fitting import compute_scores, derive_seed, make_net, measure_time
-from benchmarks.harness.rules import Count, Positive, Within
+from benchmarks.harness.rules import NOT_EMPTY, Alpha, Count, Within
 from benchmarks.image_training.tables_and_images import TablesAndImagesConfig, make_split_tasks
 from sk_mixup import MixupClassifier, fit_stacked
 from sk_mixup.inspection.between import between_curves
@@ -50,7 +50,7 @@ N_DIGITS = 5
 class Config(TablesAndImagesConfig):
     """Options of the comparison between examples."""
 
-    alphas: tuple[Positive, ...] = (0.2, 1.0)
+    alphas: Annotated[tuple[Alpha, ...], NOT_EMPTY] = (0.2, 1.0)
     """Mixup's values of alpha; ERM stands beside them."""
 
     n_pairs: Count = 1000
@@ -62,8 +62,6 @@ class Config(TablesAndImagesConfig):
     def __post_init__(self) -> None:
         """Check every option."""
         super().__post_init__()
-        if not self.alphas:
-            raise UserError("--alphas must hold at least 1 value; got none. Use 1 for the paper's.")
         if self.n_points % 2 == 0:
             raise UserError(f"--n-points must be odd; got {self.n_points}. Then λ = 1/2 is among them.")
 

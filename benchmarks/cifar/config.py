@@ -7,7 +7,7 @@ from typing import Annotated
 from benchmarks.data.cifar_images import DIGITS, IMAGE_SET_TITLES
 from benchmarks.data.tables import needs_files
 from benchmarks.harness.command import check_folder
-from benchmarks.harness.rules import NOT_EMPTY, Count, Known, NotNegative, Positive, Several, check_range
+from benchmarks.harness.rules import NOT_EMPTY, Alpha, Count, Known, NotNegative, Several, check_range
 from benchmarks.image_training.config import ImageConfig
 from benchmarks.networks.cifar_networks import NETWORKS
 
@@ -24,7 +24,7 @@ class Config(ImageConfig):
     networks: Annotated[tuple[str, ...], Known(NETWORKS), NOT_EMPTY] = ("preact_resnet18",)
     """Networks to train: preact_resnet18, wide_resnet28_10, densenet_bc190."""
 
-    alpha: Positive = 1.0
+    alpha: Alpha = 1.0
     """Mixup's alpha; one weight is drawn for each batch, as in the paper."""
 
     erm_weight_decays: Annotated[tuple[NotNegative, ...], NOT_EMPTY] = (1e-4,)

@@ -33,7 +33,7 @@ from benchmarks.harness.command import Command
 from benchmarks.harness.experiment import conclude, make_stem
 from benchmarks.harness.fitting import derive_seed
 from benchmarks.harness.interleaved_timing import use_threads
-from benchmarks.harness.rules import NOT_EMPTY, Count, Known, NotNegative, Positive, Within
+from benchmarks.harness.rules import NOT_EMPTY, Alpha, Count, Known, NotNegative, Within
 from benchmarks.harness.runner import run_tasks
 from benchmarks.image_training.augment_and_schedule import HeldOutScores, StepDecay, predict_logits
 from benchmarks.image_training.config import ImageConfig
@@ -67,7 +67,7 @@ class Config(ImageConfig):
     dropout_width: Count | None = None
     """Width of the networks with dropout, which need more of it; None for that of all others."""
 
-    alphas: tuple[Positive, ...] = (1.0, 2.0, 8.0, 32.0)
+    alphas: tuple[Alpha, ...] = (1.0, 2.0, 8.0, 32.0)
     """Values of mixup's alpha; the paper's. One weight is drawn for each batch."""
 
     weight_decay: NotNegative = 1e-4

@@ -24,7 +24,7 @@ from benchmarks.data.tables import EMBEDDED_NAMES, Table, TableConfig, TableName
 from benchmarks.harness.command import Command
 from benchmarks.harness.experiment import run_experiment
 from benchmarks.harness.fitting import derive_seed, make_net, measure_time, split_rows
-from benchmarks.harness.rules import Count, Positive, Several, Within
+from benchmarks.harness.rules import NOT_EMPTY, Alpha, Count, Layers, Positive, Several, Within
 from sk_mixup import MixupClassifier, fit_stacked
 from sk_mixup.callbacks import MemorizationErrors
 
@@ -40,7 +40,7 @@ class Config(TableConfig):
     datasets: TableNames = ()
     """Tables to use; none for scikit-learn's, with --data-dir or --download Website Phishing too."""
 
-    noise: Annotated[tuple[float, ...], Within(0.01, 1.0)] = (0.2, 0.5, 0.8)
+    noise: Annotated[tuple[float, ...], Within(0.01, 1.0), NOT_EMPTY] = (0.2, 0.5, 0.8)
     """Shares of the training labels that are replaced; the paper's."""
 
     dropouts: Annotated[tuple[float, ...], Within(0.0, 0.99)] = (0.2, 0.5, 0.8)
@@ -49,10 +49,10 @@ class Config(TableConfig):
     smoothings: Annotated[tuple[float, ...], Within(0.0, 1.0)] = (0.1, 0.4)
     """Shares of each label that label smoothing spreads over all classes."""
 
-    alphas: tuple[Positive, ...] = (1.0, 2.0, 8.0, 32.0)
+    alphas: tuple[Alpha, ...] = (1.0, 2.0, 8.0, 32.0)
     """Values of mixup's alpha; the paper's."""
 
-    hidden_layer_sizes: tuple[int, ...] = (128, 128)
+    hidden_layer_sizes: Layers = (128, 128)
     """Units of the hidden layers."""
 
     max_epochs: Count = 100

@@ -34,7 +34,7 @@ from benchmarks.defaults.summary import draw_levels, summarise, tabulate
 from benchmarks.harness.command import BaseConfig, Command
 from benchmarks.harness.experiment import run_experiment
 from benchmarks.harness.fitting import compute_scores, derive_seed
-from benchmarks.harness.rules import Count, Known, Several
+from benchmarks.harness.rules import NOT_EMPTY, Count, Known, Several
 from sk_mixup import (
     MixupClassifier,
     MixupEnsembleClassifier,
@@ -57,7 +57,7 @@ class Config(BaseConfig):
     datasets: Annotated[tuple[str, ...], Known(TABLES)] = ()
     """Tables to use; none for all at hand on which defaults may be chosen, but Arcene."""
 
-    rows: tuple[Count, ...] = (50, 200, 1000, 5000)
+    rows: Annotated[tuple[Count, ...], NOT_EMPTY] = (50, 200, 1000, 5000)
     """Numbers of training rows; a table has at least a quarter more of them."""
 
     many_rows: Count = 1000
@@ -69,7 +69,7 @@ class Config(BaseConfig):
     test_rows: Count = 500
     """Rows for testing at most."""
 
-    factors: Annotated[tuple[str, ...], Known(tuple(FACTORS))] = tuple(FACTORS)
+    factors: Annotated[tuple[str, ...], Known(tuple(FACTORS)), NOT_EMPTY] = tuple(FACTORS)
     """Options that are changed."""
 
     seeds_each: Several = 2

@@ -29,7 +29,7 @@ from benchmarks.harness.claims import Claim
 from benchmarks.harness.command import BaseConfig, Command, UserError
 from benchmarks.harness.experiment import conclude, list_records, make_stem, open_journal
 from benchmarks.harness.fitting import derive_seed, measure_time
-from benchmarks.harness.rules import Count, Known, Positive, Several, Within, name_option
+from benchmarks.harness.rules import FINITE, NOT_EMPTY, Alpha, Count, Known, Several, Within, name_option
 from benchmarks.harness.runner import run_tasks
 from sk_mixup import MixupGAN, fit_stacked
 from sk_mixup.callbacks import Snapshots
@@ -48,22 +48,22 @@ SPEED_ALPHA, SPEED_SEEDS = 0.2, 5
 class Config(BaseConfig):
     """Options of the comparison of plain GANs with mixup."""
 
-    densities: Annotated[tuple[str, ...], Known(DENSITIES)] = tuple(DENSITIES)
+    densities: Annotated[tuple[str, ...], Known(DENSITIES), NOT_EMPTY] = tuple(DENSITIES)
     """Densities to learn."""
 
-    alphas: tuple[Positive, ...] = (0.2,)
+    alphas: Annotated[tuple[Alpha, ...], NOT_EMPTY] = (0.2,)
     """Values of alpha beside the plain GAN, whose alpha is 0."""
 
-    generator_losses: Annotated[tuple[GeneratorLoss, ...], Known(LOSSES)] = LOSSES[:1]
+    generator_losses: Annotated[tuple[GeneratorLoss, ...], Known(LOSSES), NOT_EMPTY] = LOSSES[:1]
     """Losses of the generator: non-saturating, or minimax as in the paper; the first is drawn."""
 
     iterations: Count = 4000
     """Generator steps; a multiple of 100, or fewer."""
 
-    snapshots: tuple[int, ...] = (10, 100, 1000, 10_000, 20_000)
+    snapshots: tuple[Count, ...] = (10, 100, 1000, 10_000, 20_000)
     """Generator steps after which samples are drawn, as far as training goes, and after the last."""
 
-    lr: Annotated[float, Within(1e-8)] = 1e-3
+    lr: Annotated[float, Within(1e-8), FINITE] = 1e-3
     """Learning rate of both nets; Adam's default."""
 
     width: Count = 512
@@ -87,13 +87,13 @@ class Config(BaseConfig):
     grid_losses: Annotated[tuple[GeneratorLoss, ...], Known(LOSSES)] = LOSSES
     """Losses of the generator in the grid."""
 
-    grid_lrs: Annotated[tuple[float, ...], Within(1e-8)] = (2e-4, 1e-3, 5e-3)
+    grid_lrs: Annotated[tuple[float, ...], Within(1e-8), FINITE] = (2e-4, 1e-3, 5e-3)
     """Learning rates of the grid."""
 
     grid_widths: tuple[Count, ...] = (64, 128, 256)
     """Widths of the grid."""
 
-    grid_alphas: tuple[Positive, ...] = (0.1, 0.2, 0.5)
+    grid_alphas: tuple[Alpha, ...] = (0.1, 0.2, 0.5)
     """Values of alpha of the grid, beside the plain GAN."""
 
     grid_iterations: Count = 1000

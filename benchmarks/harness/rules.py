@@ -3,12 +3,16 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 import difflib
+import math
 from typing import Annotated, Any, Protocol, get_args, get_type_hints, runtime_checkable
 
 __all__ = [
+    "FINITE",
     "NOT_EMPTY",
+    "Alpha",
     "Count",
     "Known",
+    "Layers",
     "NotNegative",
     "Positive",
     "Several",
@@ -90,20 +94,44 @@ class NotEmpty:
             raise UserError(f"{name} must name at least one; got none.")
 
 
-NOT_EMPTY = NotEmpty()
+class Finite:
+    """Finite numbers."""
+
+    def check(self, name: str, values: tuple[float, ...]) -> None:
+        """Raise :class:`UserError` unless all are."""
+        for value in values:
+            if not math.isfinite(value):
+                raise UserError(f"{name} must be finite; got {value!r}.")
+
+
+NOT_EMPTY, FINITE = NotEmpty(), Finite()
 Count = Annotated[int, Within(1)]
 Several = Annotated[int, Within(2)]
-Positive = Annotated[float, Within(1e-6)]
-NotNegative = Annotated[float, Within(0)]
+Positive = Annotated[float, Within(1e-6), FINITE]
+NotNegative = Annotated[float, Within(0), FINITE]
+Alpha = Annotated[float, Within(1e-6)]  # infinity is the plain average
 Share = Annotated[float, Within(0.05, 0.5)]
+Layers = Annotated[tuple[Count, ...], NOT_EMPTY, "units of each layer"]
 
 
 def check_rules(config: Any) -> None:
-    """Raise :class:`UserError` for the first option whose value breaks its rule; None keeps them all."""
+    """Raise :class:`UserError` for the first option whose value breaks its rule; None keeps them all.
+
+    The values of a tuple must differ, except for :data:`Layers`: what is named twice would be measured twice.
+    """
     for field, hint in get_type_hints(type(config), include_extras=True).items():
-        value = getattr(config, field)
+        name, value = name_option(field), getattr(config, field)
+        values = value if isinstance(value, tuple) else (value,)
         for rule in _list_rules(hint) if value is not None else ():
-            rule.check(name_option(field), value if isinstance(value, tuple) else (value,))
+            rule.check(name, values)
+        if hint != Layers:
+            _check_distinct(name, values)
+
+
+def _check_distinct(name: str, values: tuple[Any, ...]) -> None:
+    repeated = next((value for value in values if values.count(value) > 1), None)
+    if repeated is not None:
+        raise UserError(f"{name} must name each value once; got {repeated!r} several times.")
 
 
 def _list_rules(hint: Any) -> list[Rule]:

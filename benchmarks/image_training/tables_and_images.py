@@ -11,7 +11,7 @@ from benchmarks.data.small_images import IMAGE_TITLES, ConvNet
 from benchmarks.data.tables import TABLE_TITLES, Table, TableConfig
 from benchmarks.data.tables_and_images import Split, holds_images, take_part
 from benchmarks.harness.fitting import derive_seed, split_rows
-from benchmarks.harness.rules import Known, NotNegative, Positive, Several, Share, check_range
+from benchmarks.harness.rules import Count, Known, Layers, NotNegative, Positive, Several, Share, check_range
 
 __all__ = ["TablesAndImagesConfig", "make_split_tasks"]
 
@@ -29,25 +29,25 @@ class TablesAndImagesConfig(TableConfig):
     weight_decay: NotNegative = 1e-4
     """Weight decay; the paper's on CIFAR-10 is 1e-4, in Table 5 5e-4 too."""
 
-    hidden_layer_sizes: tuple[int, ...] = (128, 128)
+    hidden_layer_sizes: Layers = (128, 128)
     """Units of the hidden layers on tables."""
 
-    table_epochs: int = 100
+    table_epochs: Count = 100
     """Most epochs on tables."""
 
-    batch_size: int = 32
+    batch_size: Count = 32
     """Batch size on tables, small ones if there is another for large ones."""
 
     test_size: Share = 0.2
     """Share of a table's rows for testing, and of the digits."""
 
-    widths: tuple[int, ...] = (16, 32, 64)
+    widths: Layers = (16, 32, 64)
     """Channels of the net for images, one for each convolution of stride 2."""
 
-    image_epochs: int = 20
+    image_epochs: Count = 20
     """Epochs on images; the last one is scored."""
 
-    image_batch_size: int = 64
+    image_batch_size: Several = 64
     """Batch size on images."""
 
     image_rows: int = 5000

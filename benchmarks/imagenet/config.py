@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import joblib
 
 from benchmarks.harness.command import BaseConfig, UserError, check_folder
-from benchmarks.harness.rules import NOT_EMPTY, Count, Known, NotNegative, Positive, Several, Within
+from benchmarks.harness.rules import NOT_EMPTY, Alpha, Count, Known, NotNegative, Positive, Several, Within
 from benchmarks.networks.imagenet_networks import NETWORKS
 
 __all__ = ["PRESETS", "Config", "list_milestones"]
@@ -33,7 +33,7 @@ class Config(BaseConfig):
     epochs: tuple[Count, ...] = (4,)
     """Lengths of training, each a run of its own; none takes those of Table 1 for each network."""
 
-    alpha: Positive | None = None
+    alpha: Alpha | None = None
     """Mixup's alpha; None takes that of Table 1: 0.2 for ResNets, 0.4 for ResNeXts."""
 
     batch_size: Several = 16

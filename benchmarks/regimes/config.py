@@ -9,8 +9,10 @@ from benchmarks.data.cifar_images import DIGITS, IMAGE_SET_TITLES
 from benchmarks.data.tables import TableNames, needs_files
 from benchmarks.harness.rules import (
     NOT_EMPTY,
+    Alpha,
     Count,
     Known,
+    Layers,
     NotNegative,
     Positive,
     Several,
@@ -45,7 +47,7 @@ class Config(TrainingConfig):
     anchors: SettingNames = ("1000/16/100",)
     """Settings at which other values of alpha are tried, and another weight decay."""
 
-    alphas: tuple[Positive, ...] = (8.0, float("inf"), 0.2)
+    alphas: tuple[Alpha, ...] = (8.0, float("inf"), 0.2)
     """Values of alpha beside the paper's 1 at the anchors; inf is the plain average."""
 
     choices: Annotated[tuple[str, ...], Known(CHOICES)] = tuple(CHOICES)
@@ -72,13 +74,13 @@ class Config(TrainingConfig):
     noise: Annotated[tuple[float, ...], Within(0.0, 1.0)] = (0.0, 0.2, 0.4)
     """Shares of the tables' training labels that are replaced by draws from all classes."""
 
-    table_alphas: tuple[Positive, ...] = (1.0, 0.2, 8.0)
+    table_alphas: Annotated[tuple[Alpha, ...], NOT_EMPTY] = (1.0, 0.2, 8.0)
     """Mixup's values of alpha on tables; the first is that of the figure."""
 
     table_epochs: Annotated[tuple[Count, ...], NOT_EMPTY] = (3, 10, 30, 100)
     """Epochs after which the nets on tables are looked at."""
 
-    hidden_layer_sizes: tuple[int, ...] = (128, 128)
+    hidden_layer_sizes: Layers = (128, 128)
     """Units of the hidden layers on tables."""
 
     table_lr: Positive = 1e-3

@@ -27,7 +27,7 @@ from benchmarks.data.tables import Table, TableConfig
 from benchmarks.harness.command import Command
 from benchmarks.harness.experiment import run_experiment
 from benchmarks.harness.fitting import derive_seed, measure_time, split_rows
-from benchmarks.harness.rules import Count, Known, Positive, Several
+from benchmarks.harness.rules import NOT_EMPTY, Alpha, Count, Known, Layers, Positive, Several, Share
 from benchmarks.regression.data import REGRESSION_NAMES, choose_names, load_regression_tables
 from benchmarks.regression.summary import draw_changes, summarise, tabulate
 from sk_mixup import MixupRegressor, fit_stacked
@@ -46,37 +46,37 @@ class Config(TableConfig):
     datasets: Annotated[tuple[str, ...], Known(REGRESSION_NAMES)] = ()
     """Tables to use; none for all at hand."""
 
-    alphas: tuple[Positive, ...] = (0.2, 2.0)
+    alphas: Annotated[tuple[Alpha, ...], NOT_EMPTY] = (0.2, 2.0)
     """Values of alpha that the searches of the mixing methods try: the estimator's default, C-Mixup's."""
 
-    bandwidths: tuple[Positive, ...] = (0.25, 0.5, 1.5)
+    bandwidths: Annotated[tuple[Positive, ...], NOT_EMPTY] = (0.25, 0.5, 1.5)
     """C-Mixup's bandwidths to try, in standard deviations of the training targets."""
 
-    lrs: tuple[Positive, ...] = (1e-3, 1e-2)
+    lrs: Annotated[tuple[Positive, ...], NOT_EMPTY] = (1e-3, 1e-2)
     """Learning rates of Adam that every search tries, ERM's too; 1e-2 is C-Mixup's."""
 
     n_folds: Several = 3
     """Folds of the search inside each training split."""
 
-    hidden_layer_sizes: tuple[int, ...] = (128, 128)
+    hidden_layer_sizes: Layers = (128, 128)
     """Units of the hidden layers; C-Mixup's are 128 and 128."""
 
     max_epochs: Count = 100
     """Most epochs of a fit; C-Mixup's."""
 
-    patience: int = 20
+    patience: Count = 20
     """Epochs without a better validation loss before a fit stops."""
 
-    validation: float = 0.1
+    validation: Share = 0.1
     """Share of training rows that early stopping holds out."""
 
-    batch_size: int = 32
+    batch_size: Count = 32
     """Batch size on small tables."""
 
-    batch_size_large: int = 128
+    batch_size_large: Count = 128
     """Batch size on large tables."""
 
-    large_rows: int = 2000
+    large_rows: Count = 2000
     """Rows from which a table is large."""
 
     seeds_each: Several = 20

@@ -19,7 +19,7 @@ from benchmarks.harness.command import BaseConfig, Command, UserError
 from benchmarks.harness.experiment import conclude, list_records, make_stem, open_journal
 from benchmarks.harness.fitting import count_batches
 from benchmarks.harness.interleaved_timing import list_times, use_threads
-from benchmarks.harness.rules import Count, Several, Within
+from benchmarks.harness.rules import NOT_EMPTY, Count, Several, Within
 from benchmarks.harness.runner import run_tasks
 from benchmarks.peers.contenders import make_table
 from benchmarks.search.fits import N_WORKERS, Work, make_searches, time_works
@@ -70,10 +70,10 @@ class Config(BaseConfig):
     floor_nets: Count = 50
     """Nets of the stack that is compared with a bare loop."""
 
-    floor_epochs: tuple[int, int] = (2, 6)
+    floor_epochs: Annotated[tuple[Count, Count], NOT_EMPTY] = (2, 6)
     """Epochs of the shorter and of the longer fit whose difference is compared with the loop."""
 
-    growth_nets: tuple[Count, ...] = (1, 2, 5, 10, 20, 50, 100, 200)
+    growth_nets: Annotated[tuple[Count, ...], NOT_EMPTY] = (1, 2, 5, 10, 20, 50, 100, 200)
     """Numbers of nets whose time per net is measured."""
 
     growth_epochs: Count = 2

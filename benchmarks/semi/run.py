@@ -21,7 +21,17 @@ from benchmarks.data.tables import Table, TableConfig, TableNames, load_tables
 from benchmarks.harness.command import Command, UserError
 from benchmarks.harness.experiment import run_experiment
 from benchmarks.harness.fitting import compute_scores, derive_seed, measure_time, split_rows
-from benchmarks.harness.rules import Known, Several, Within, check_range
+from benchmarks.harness.rules import (
+    NOT_EMPTY,
+    Alpha,
+    Count,
+    Known,
+    Layers,
+    NotNegative,
+    Several,
+    Within,
+    check_range,
+)
 from benchmarks.semi.methods import METHODS, PartlyLabeled, choose_fit, hide_labels
 from benchmarks.semi.summary import draw_errors, summarise, tabulate
 
@@ -38,40 +48,40 @@ class Config(TableConfig):
     methods: Annotated[tuple[str, ...], Known(METHODS)] = tuple(METHODS)
     """Methods to compare; ERM is always among them."""
 
-    n_labels: tuple[int, ...] = (4, 10, 25)
+    n_labels: Annotated[tuple[Count, ...], NOT_EMPTY] = (4, 10, 25)
     """Labels a class; the other training rows are unlabelled."""
 
-    erm_epochs: tuple[int, ...] = (50, 200)
+    erm_epochs: Annotated[tuple[Count, ...], NOT_EMPTY] = (50, 200)
     """Numbers of epochs that ERM chooses from."""
 
-    alphas: tuple[float, ...] = (0.1, 1.0)
+    alphas: Annotated[tuple[Alpha, ...], NOT_EMPTY] = (0.1, 1.0)
     """Values of alpha that mixup chooses from."""
 
-    unlabeled_weights: tuple[float, ...] = (3.0, 30.0)
+    unlabeled_weights: Annotated[tuple[NotNegative, ...], NOT_EMPTY] = (3.0, 30.0)
     """Weights of the unlabelled loss that ICT and MixMatch choose from."""
 
-    thresholds: Annotated[tuple[float, ...], Within(0, 0.999)] = (0.75, 0.95)
+    thresholds: Annotated[tuple[float, ...], Within(0, 0.999), NOT_EMPTY] = (0.75, 0.95)
     """Probabilities from which self-training takes a label; 0.75 is scikit-learn's default."""
 
-    n_neighbors: tuple[int, ...] = (3, 7)
+    n_neighbors: Annotated[tuple[Count, ...], NOT_EMPTY] = (3, 7)
     """Neighbours in the graph of label spreading; 7 is scikit-learn's default."""
 
     n_folds: Several = 2
     """Folds of the choice, over the labelled rows."""
 
-    supervised_epochs: int = 100
+    supervised_epochs: Count = 100
     """Epochs of mixup."""
 
-    self_training_epochs: int = 50
+    self_training_epochs: Count = 50
     """Epochs of each net of self-training, which has more rows in each round."""
 
-    semi_epochs: int = 60
+    semi_epochs: Count = 60
     """Epochs of ICT and MixMatch."""
 
-    n_rounds: int = 5
+    n_rounds: Count = 5
     """The most rounds of self-training."""
 
-    hidden_layer_sizes: tuple[int, ...] = (128, 128)
+    hidden_layer_sizes: Layers = (128, 128)
     """Units of the hidden layers of every net."""
 
     seeds_each: Several = 10

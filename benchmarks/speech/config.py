@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from benchmarks.harness.command import BaseConfig
-from benchmarks.harness.rules import NOT_EMPTY, Count, Known, Positive, Several, Within
+from benchmarks.harness.rules import FINITE, NOT_EMPTY, Alpha, Count, Known, Several, Within
 from benchmarks.speech.networks import SPEECH_NETWORKS
 
 __all__ = ["PRESETS", "Config"]
@@ -23,7 +23,7 @@ class Config(BaseConfig):
     level: Literal["spectrogram", "waveform"] = "spectrogram"
     """What is mixed: spectrograms, as in the paper, or waveforms; the network then makes the spectrograms."""
 
-    alphas: Annotated[tuple[Positive, ...], NOT_EMPTY] = (0.1, 0.2)
+    alphas: Annotated[tuple[Alpha, ...], NOT_EMPTY] = (0.1, 0.2)
     """Mixup's alphas; one weight is drawn for each batch. ERM is always run."""
 
     warmup_epochs: Annotated[int, Within(0)] = 5
@@ -32,7 +32,7 @@ class Config(BaseConfig):
     epochs: Count = 30
     """Epochs of each run."""
 
-    lr: Annotated[float, Within(1e-9)] = 1e-3
+    lr: Annotated[float, Within(1e-9), FINITE] = 1e-3
     """Learning rate of Adam at first; with 3e-3, the paper's, LeNet stays at chance on one seed in three of a
     small part of the archive."""
 

@@ -84,7 +84,7 @@ class Config(BaseConfig):
     ensemble_epochs: Count = 25
     """Epochs of those fits."""
 
-    growth_rows: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
+    growth_rows: tuple[Several, ...] = (1_000, 10_000, 100_000, 1_000_000)
     """Numbers of rows of the fits whose growth is measured; the second is the base."""
 
     def reads_files(self) -> bool:

@@ -30,7 +30,7 @@ from benchmarks.harness.paired_differences import (
     read_interval,
     summarise_pairs,
 )
-from benchmarks.harness.rules import Count, Known, NotNegative, Within
+from benchmarks.harness.rules import NOT_EMPTY, Count, Known, Within
 from benchmarks.tabular.contenders import prepare
 from benchmarks.tabular.run import spoil_labels
 from sk_mixup import MixupClassifier, fit_stacked
@@ -54,13 +54,13 @@ class Config(BaseConfig):
     datasets: Annotated[tuple[str, ...], Known(FRAME_NAMES)] = ()
     """Tables to use; none for those on which defaults are chosen, or scikit-learn's."""
 
-    rows: tuple[Count, ...] = (100, 300, 1000)
+    rows: Annotated[tuple[Count, ...], NOT_EMPTY] = (100, 300, 1000)
     """Numbers of training rows; a table takes part in those that leave 50 rows for testing."""
 
-    noise: Annotated[tuple[float, ...], Within(0, 1)] = (0, 0.1, 0.2, 0.4)
+    noise: Annotated[tuple[float, ...], Within(0, 1), NOT_EMPTY] = (0, 0.1, 0.2, 0.4)
     """Shares of the training labels that are wrong."""
 
-    alphas: tuple[NotNegative, ...] = (0.1, 0.2, 0.5, 1, 2)
+    alphas: Annotated[tuple[float, ...], Within(0), NOT_EMPTY] = (0.1, 0.2, 0.5, 1, 2)
     """Values of alpha that are compared with 0."""
 
     max_epochs: Count = 200

@@ -26,7 +26,7 @@ from benchmarks.harness.claims import Claim
 from benchmarks.harness.command import BaseConfig, Command
 from benchmarks.harness.experiment import run_experiment
 from benchmarks.harness.fitting import CLIP, compute_scores, derive_seed, measure_time
-from benchmarks.harness.rules import Count, Known, Positive, Several, Within
+from benchmarks.harness.rules import NOT_EMPTY, Alpha, Count, Known, Layers, Positive, Several, Within
 from benchmarks.toy.summary import (
     BASELINE,
     MIXED,
@@ -66,13 +66,13 @@ TOYS = {
 class Config(BaseConfig):
     """Options of the toy problems."""
 
-    datasets: Annotated[tuple[str, ...], Known(TOYS)] = tuple(TOYS)
+    datasets: Annotated[tuple[str, ...], Known(TOYS), NOT_EMPTY] = tuple(TOYS)
     """Problems to use."""
 
-    wrong_shares: Annotated[tuple[float, ...], Within(0, 0.49)] = (0.0, 0.2)
+    wrong_shares: Annotated[tuple[float, ...], Within(0, 0.49), NOT_EMPTY] = (0.0, 0.2)
     """Shares of the training labels that are wrong."""
 
-    alpha: Positive = 1.0
+    alpha: Alpha = 1.0
     """Mixup's alpha; the paper's in Figure 1b."""
 
     n_train: Annotated[int, Within(4)] = 300
@@ -81,7 +81,7 @@ class Config(BaseConfig):
     n_test: Annotated[int, Within(4)] = 2000
     """Test points, others in each repeat; their labels are true."""
 
-    hidden_layer_sizes: tuple[int, ...] = (128, 128)
+    hidden_layer_sizes: Layers = (128, 128)
     """Units of the hidden layers."""
 
     lr: Positive = 5e-3
@@ -90,7 +90,7 @@ class Config(BaseConfig):
     max_epochs: Count = 200
     """Epochs; the last one is scored."""
 
-    batch_size: int = 32
+    batch_size: Count = 32
     """Batch size."""
 
     grid_size: Annotated[int, Within(5)] = 201

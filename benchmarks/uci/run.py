@@ -33,7 +33,7 @@ from benchmarks.harness.fitting import (
     score_log_likelihood,
     split_rows,
 )
-from benchmarks.harness.rules import Count, Known, NotNegative, Several
+from benchmarks.harness.rules import NOT_EMPTY, Count, Known, Layers, Positive, Several, Share, Within
 from benchmarks.uci.summary import compare_errors, draw_differences, summarise, tabulate
 from sk_mixup import fit_stacked
 
@@ -47,43 +47,43 @@ MOST_JOINED = 20
 class Config(TableConfig):
     """Options of the comparison of ERM and mixup on tables."""
 
-    protocols: Annotated[tuple[str, ...], Known(PROTOCOLS)] = PROTOCOLS
+    protocols: Annotated[tuple[str, ...], Known(PROTOCOLS), NOT_EMPTY] = PROTOCOLS
     """paper: a fixed number of epochs on all training rows. converged: early stopping."""
 
-    alphas: tuple[NotNegative, ...] = (0.1, 0.2, 0.4, 1.0, 2.0)
+    alphas: Annotated[tuple[float, ...], Within(0), NOT_EMPTY] = (0.1, 0.2, 0.4, 1.0, 2.0)
     """Values of mixup's alpha that the search tries."""
 
     n_folds: Several = 3
     """Folds of the search inside each training split."""
 
-    hidden_layer_sizes: tuple[int, ...] = (128, 128)
+    hidden_layer_sizes: Layers = (128, 128)
     """Units of the hidden layers; the paper's are 128 and 128."""
 
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     """Learning rate of Adam."""
 
-    paper_epochs: int = 10
+    paper_epochs: Count = 10
     """Epochs of the protocol "paper"."""
 
-    paper_batch_size: int = 16
+    paper_batch_size: Count = 16
     """Batch size of the protocol "paper"."""
 
-    converged_epochs: int = 200
+    converged_epochs: Count = 200
     """Most epochs of the protocol "converged"."""
 
-    converged_patience: int = 20
+    converged_patience: Count = 20
     """Epochs without a better validation loss before "converged" stops."""
 
-    converged_validation: float = 0.1
+    converged_validation: Share = 0.1
     """Share of training rows that early stopping holds out; the estimator's default."""
 
-    converged_batch_size: int = 32
+    converged_batch_size: Count = 32
     """Batch size of "converged" on small tables."""
 
-    converged_batch_size_large: int = 128
+    converged_batch_size_large: Count = 128
     """Batch size of "converged" on large tables."""
 
-    large_rows: int = 2000
+    large_rows: Count = 2000
     """Rows from which a table is large."""
 
     joined_numbers: Count = 2_000_000

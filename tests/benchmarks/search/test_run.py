@@ -248,7 +248,7 @@ def test_memory_of_a_search_is_measured_in_this_process() -> None:
     [
         ({"abalone_rows": 100}, "--abalone-rows must be at least 280; got 100"),
         ({"growth_nets": (0, 2)}, "--growth-nets must be at least 1; got 0"),
-        ({"floor_epochs": (3, 3)}, r"--floor-epochs must be a smaller and a larger number; got \(3, 3\)"),
+        ({"floor_epochs": (3, 2)}, r"--floor-epochs must be a smaller and a larger number; got \(3, 2\)"),
         ({"n_jobs": 4}, "--n-jobs must be 1: times are taken one by one; got 4"),
         ({"memory_mib": 0}, "--memory-mib must be at least 1; got 0"),
     ],

@@ -121,6 +121,7 @@ def _prepare(command: Command, config: BaseConfig, root: Path) -> BaseConfig:
                 f"{option} must be left out for this run of {command.name}, which reads no files; got "
                 f"'{value}'. Remove the argument."
             )
+    config.check_device()
     if config.record:
         check_recording(config, command.presets[config.preset], root)
         config = replace(config, out=root / "benchmarks" / "results", work=OUT)

@@ -132,7 +132,6 @@ class Target:
 
 def run(config: Config) -> int:
     """Attack, print tables and verdicts, and write the results."""
-    config.check_device()
     if config.models is not None:
         return _run_on(config, config.models)
     if config.preset != "smoke":

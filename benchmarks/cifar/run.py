@@ -79,7 +79,6 @@ class Run:
 
 def run(config: Config) -> int:
     """Train, print tables, a plot's path and a sentence, and write the results."""
-    config.check_device()
     images = {name: config.load_images(name) for name in config.datasets}
     data = [images[name].describe() for name in config.datasets]
     stem = make_stem("cifar", config, embedded=set(config.datasets) == {DIGITS})

@@ -146,7 +146,6 @@ class Run:
 
 def run(config: Config) -> int:
     """Train, print tables, a plot's path and a sentence, and write the results."""
-    config.check_device()
     images = config.load_images(config.dataset)
     data = [images.describe()]
     stem = make_stem("corrupted", config, embedded=config.dataset == DIGITS)

@@ -180,7 +180,6 @@ PRESETS = {
 
 def run(config: Config) -> int:
     """Measure, print tables and claims, and write the results."""
-    config.check_device()
     stem = make_stem("gan", config, embedded=False)
     journal = open_journal(stem, config)
     join = max(config.list_seeds())

@@ -112,10 +112,10 @@ class BaseConfig:
         return tuple(self.n_seeds or getattr(self, name) for name in names) or (self.n_seeds or 0,)
 
     def check_device(self) -> None:
-        """Raise :class:`UserError` unless torch can use ``device`` on this machine."""
+        """Raise :class:`UserError` unless torch can compute on ``device`` here, and hand back what it has."""
         try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:
+            torch.ones(1, device=self.device).item()
+        except (RuntimeError, AssertionError, ImportError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(
                 f"--device must be one that torch finds here; got {self.device!r} ({reason}). "

@@ -78,7 +78,6 @@ def run_experiment(
     of a task; for `join` see :func:`benchmarks.harness.runner.run_tasks`. `summarise` turns records into flat
     rows; ``draw_from()`` is called after the last task, see :func:`conclude`.
     """
-    config.check_device()
     tables = load(names, data_dir=config.data_dir, download=config.download)
     data = [table.describe() for table in tables]
     places = {entry["dataset"]: place for place, entry in enumerate(data)}

@@ -95,7 +95,6 @@ class Run:
 
 def run(config: Config) -> int:
     """Train, print tables and verdicts, and write the results."""
-    config.check_device()
     team = find_team(config.device)
     check_batch_size(config, team)
     with provide_folders(config) as folders:

@@ -39,7 +39,6 @@ __all__ = ["COMMAND", "run"]
 
 def run(config: Config) -> int:
     """Train, print tables, a plot's path and some sentences, and write the results."""
-    config.check_device()
     images = load_image_set(
         config.dataset, config.data_dir, download=config.download, test_rows=config.test_rows
     )

@@ -137,7 +137,6 @@ PRESETS = {
 
 def run(config: Config) -> int:
     """Measure, print the table of targets, and write the results."""
-    config.check_device()
     stem = make_stem("search", config, embedded=False)
     journal = open_journal(stem, config, by_repeat=False)
     tasks = {"/".join(group): (config, *group) for group in list_groups(config)}

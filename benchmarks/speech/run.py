@@ -67,7 +67,6 @@ class Run:
 
 def run(config: Config) -> int:
     """Train, print tables and verdicts, and write the results."""
-    config.check_device()
     with open_speech(config) as speech:
         return _run_on(config, speech)
 

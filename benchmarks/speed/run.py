@@ -125,7 +125,6 @@ PRESETS = {
 
 def run(config: Config) -> int:
     """Measure, print tables and verdicts, and write the results."""
-    config.check_device()
     stem = make_stem("speed", config, embedded=False)
     journal = open_journal(stem, config, by_repeat=False)
     tasks = {"/".join(map(str, group)): (config, *group) for group in list_groups(config)}

@@ -107,7 +107,6 @@ PRESETS = {
 
 def run(config: Config) -> int:
     """Measure what is missing, print tables and write the results."""
-    config.check_device()
     missing = find_missing_contenders()
     names = [name for name in config.contenders if name not in missing]
     tables = load_frames(config.choose_names(), data_dir=config.data_dir, download=config.download)

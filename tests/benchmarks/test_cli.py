@@ -151,6 +151,17 @@ def test_entry_names_a_package_that_an_experiment_misses_late(
     assert "package matplotlib must be installed" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("device", ["meta", "warp", "privateuseone", "cpu:x", ""])
+@pytest.mark.parametrize("name", NAMES)
+def test_device_that_cannot_compute_is_refused(
+    name: str, device: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([name, "--device", device]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert f"--device must be one that torch finds here; got {device!r} (" in told
+
+
 def test_entry_shows_any_characters(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="ascii"))
@@ -165,7 +176,6 @@ def test_entry_shows_any_characters(monkeypatch: pytest.MonkeyPatch) -> None:
         (["uci", "--preset", "cup"], "--preset must be one of cpu, paper, gpu, smoke; got 'cup'"),
         (["uci", "--preset=cup"], "Did you mean 'cpu'"),
         (["uci", "--data-dir", "no/such/folder"], "--data-dir must be a folder"),
-        (["uci", "--device", "warp"], "--device must be one that torch finds here; got 'warp'"),
         (["uci", "--datasets", "abalone"], "--datasets must be one of iris, wine"),
         (["uci", "--seeds", "1"], "--seeds must be at least 2; got 1."),
         (["uci", "--out", __file__], f"--out must be a folder to write to; got '{__file__}'"),

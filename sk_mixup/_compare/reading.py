@@ -41,13 +41,13 @@ MISSING = ["?"]
 # Missing to pandas, and names of classes: no disorder, North America.
 CLASSES = ("None", "NA", "N/A", "n/a", "NULL", "null")
 BROKEN = (OSError, EOFError, ValueError, lzma.LZMAError, zipfile.BadZipFile, zlib.error)
-DECIMAL_COMMA = re.compile(r"[+-]?\d*,?\d+(e[+-]?\d+)?", re.IGNORECASE)
+DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d*,\d+)(e[+-]?\d+)?", re.IGNORECASE)
 # With one comma these may be thousands as well.
 THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
-PLAIN = re.compile(r"[+-]?\d*\.?\d+(e[+-]?\d+)?", re.IGNORECASE)
+PLAIN = re.compile(r"[+-]?(\d+|\d*\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 # What people write for a number: with decimal commas, parted thousands, in percent, with a currency.
 LIKE_NUMBER = re.compile(
-    r"(?=.*\d)[+-]?[$€£]?\s?(\d{1,3}([,.'\s]\d{3})+|\d*)([,.]?\d+)?(e[+-]?\d+)?\s?[%$€£]?", re.IGNORECASE
+    r"(?=.*\d)[+-]?[$€£]?\s?(\d{1,3}([,.'\s]\d{3})+|\d*)([,.]\d+)?(e[+-]?\d+)?\s?[%$€£]?", re.IGNORECASE
 )
 
 

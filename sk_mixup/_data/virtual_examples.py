@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ __all__ = [
     "HiddenMixing",
     "Variation",
     "find_layers",
+    "mixing_again",
     "mixing_at",
     "send_operations",
 ]
@@ -219,6 +220,16 @@ def mixing_at(module: nn.Module, hidden: HiddenMixing | None) -> Iterator[None]:
         handle.remove()
     if n_calls == 0:
         raise ValueError(_describe_calls(hidden.layer, n_calls))
+
+
+def mixing_again(module: nn.Module, hidden: HiddenMixing | None) -> AbstractContextManager[object]:
+    """Mix the output of a layer in the backward pass inside, which computes it anew where it is checkpointed.
+
+    ``torch.utils.checkpoint`` repeats in it what was computed in :func:`mixing_at`.
+    """
+    if hidden is None:
+        return nullcontext()
+    return module.get_submodule(hidden.layer).register_forward_hook(lambda *call: hidden.mix(call[-1]))
 
 
 def _describe_calls(layer: str, n_calls: int) -> str:

@@ -220,7 +220,7 @@ class AccelerateMixin(SkorchAccelerateMixin):
 
     @property
     def _bare_module(self) -> Any:
-        return self._bare.get("module_", self.module_)
+        return self._bare.get("module_", super()._bare_module)
 
     def train_step(self, batch: object, **fit_params: object) -> dict[str, Any]:
         """Do one optimisation step, or a part of one where the accelerator accumulates gradients."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from functools import lru_cache, partial
 import inspect
 from typing import Any, Self
@@ -17,7 +17,7 @@ from torch.nn.modules.loss import _Loss
 
 from sk_mixup._data.batches import Batch, is_pair
 from sk_mixup._data.storage import Rows, map_features
-from sk_mixup._data.virtual_examples import mixing_at
+from sk_mixup._data.virtual_examples import mixing_again, mixing_at
 from sk_mixup._skorch.dataset_items import cast_floats, split_pair
 from sk_mixup._skorch.facts import find_net_layers
 from sk_mixup._skorch.overriding import find_overridden
@@ -223,20 +223,25 @@ class MixedSteps(NeuralNet):
         batch = self._augment_batch(as_batch(batch))
         with self._get_autocast():
             x = self.mix_inputs(batch)
-            with nullcontext() if batch.hidden is None else mixing_at(self._bare_module, batch.hidden):
+            with mixing_at(self._bare_module, batch.hidden):
                 y_pred = self.infer(x, **fit_params)
             loss = self.get_batch_loss(y_pred, batch, x, training=True)
-        self._descend_from(loss)
+        with mixing_again(self._bare_module, batch.hidden):
+            self._descend_from(loss)
         return {"loss": loss, "y_pred": self._to_full_precision(y_pred)}
 
     @property
     def _bare_module(self) -> Any:
-        """The module as it was built, without what may be wrapped round it in a training step."""
-        return self.module_
+        """The module as it was built, without what may be wrapped round it in a training step.
+
+        None in a net whose modules have other names.
+        """
+        return vars(self).get("module_")
 
     def _find_forward(self) -> Callable[..., object]:
         """Return what is given the arguments of a fit: of modules under other names, `infer` decides."""
-        forward: Callable[..., object] = self._bare_module.forward if "module_" in vars(self) else self.infer
+        module = self._bare_module
+        forward: Callable[..., object] = self.infer if module is None else module.forward
         return forward
 
     def _find_layers(self, wanted: str | tuple[str, ...]) -> tuple[str, ...]:

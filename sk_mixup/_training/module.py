@@ -13,7 +13,7 @@ from torch.func import functional_call, vmap
 from torch.utils.flop_counter import FlopCounterMode
 
 from sk_mixup._data.batches import PlannedBatches
-from sk_mixup._data.virtual_examples import mixing_at
+from sk_mixup._data.virtual_examples import mixing_again, mixing_at
 from sk_mixup._devices import Limits, get_limits
 from sk_mixup._random import TorchStream
 from sk_mixup._training.ambient_autocast import MakeContext
@@ -102,7 +102,8 @@ class ModuleTrainer(Trainer):
         gradient = self.loss.compute_gradient(output.detach().to(kept.dtype), kept, *target)
         for parameter in self.parameters:
             parameter.grad = None
-        torch.autograd.backward(output, gradient.to(output.dtype))
+        with mixing_again(self.module, self.hidden):
+            torch.autograd.backward(output, gradient.to(output.dtype))
         self.update()
         return True
 

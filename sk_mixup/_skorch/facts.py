@@ -19,6 +19,8 @@ from sk_mixup.mixing.plan import INPUT
 
 __all__ = ["check_distances", "find_net_layers", "make_facts", "number_classes"]
 
+EXAMPLE, TARGET = 0, 1  # the parts of what a data set yields
+
 
 class MixedNet(Protocol):
     """A net that is asked about its targets and layers."""
@@ -40,11 +42,11 @@ def make_facts(net: MixedNet, dataset: object, labels: object, *, orders_rows: b
         labels=lambda: net._get_class_codes(_get_all_targets(dataset, labels)),
         targets=lambda: net._get_real_targets(_get_all_targets(dataset, labels, as_given=True)),
         inputs=lambda: _get_inputs(dataset),
-        shape=lambda: _find_shape(dataset) or vars(net).get("_shape_in"),
+        shape=lambda: _find_shape(dataset, EXAMPLE) or vars(net).get("_shape_in"),
         layers=net._find_layers,
         column_names=getattr(net, "feature_names_in_", None),
         is_category=getattr(net, "_is_category", None),
-        is_dense=getattr(net, "_dense", False),
+        is_dense=lambda: getattr(net, "_dense", False) or len(_find_shape(dataset, TARGET) or ()) > 1,
         is_stream=orders_rows or isinstance(dataset, IterableDataset),
     )
 
@@ -98,17 +100,17 @@ def _get_all_targets(dataset: Any, labels: Any, *, as_given: bool = False) -> np
     return targets.numpy(force=True) if isinstance(targets, Tensor) else np.asarray(targets)
 
 
-def _find_shape(dataset: Any) -> tuple[int, ...] | None:
-    """Return the shape of one example, where it can be known without a batch."""
+def _find_shape(dataset: Any, part: int) -> tuple[int, ...] | None:
+    """Return the shape of one example or of its target, where it can be known without a batch."""
     if isinstance(dataset, IterableDataset):
         return None
     if isinstance(dataset, Rows):
-        x = dataset.x
+        values = (dataset.x, dataset.targets)[part]
     else:
         with unseen_draws():
             item = dataset[0]
-        x = item[0] if isinstance(item, tuple | list) else None  # else only its loader knows
-    shape = getattr(x, "shape", None)
+        values = item[part] if isinstance(item, tuple | list) else None  # else only its loader knows
+    shape = getattr(values, "shape", None)
     if shape is None:
         return None
     return tuple(shape[1:] if isinstance(dataset, Rows) else shape)

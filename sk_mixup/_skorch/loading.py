@@ -193,7 +193,7 @@ class Loading:
         for loaded in _join_single_rows(map(unpack_data, batches)):
             x, y = (to_tensor(part, self.device) for part in loaded)
             shape = tuple(x.shape[1:]) if isinstance(x, Tensor) else None
-            of_batch = facts.of_batch(shape)
+            of_batch = facts.of_batch(shape, is_dense=y.ndim > 2)
             policy.check(of_batch)
             plan = policy(generator, get_len(y), -1, facts=of_batch, shuffle=False)
             yield SentPlan(plan, y.device, self.dtype).make_batch(x, y, None, 0, 1)

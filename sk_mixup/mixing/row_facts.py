@@ -47,7 +47,7 @@ class RowFacts:
         Names of the columns of a table.
     is_category : array-like of bool, default=None
         Which columns of a table are known to hold categories: by their dtype in a data frame.
-    is_dense : bool, default=False
+    is_dense : bool or callable, default=False
         Whether there is a label for each pixel: semantic segmentation.
     is_stream : bool, default=False
         Whether the rows come in an order of their own, a batch at a time: then a policy
@@ -78,7 +78,7 @@ class RowFacts:
         layers: Sequence[str] | Callable[[str | tuple[str, ...]], Sequence[str]] | None = None,
         column_names: Sequence[str] | None = None,
         is_category: ArrayLike | None = None,
-        is_dense: bool = False,
+        is_dense: bool | Callable[[], bool] = False,
         is_stream: bool = False,
     ) -> None:
         self._sources = {"labels": labels, "targets": targets, "inputs": inputs}
@@ -87,8 +87,15 @@ class RowFacts:
         self._layers = layers
         self._column_names = column_names
         self._is_category = None if is_category is None else np.asarray(is_category, dtype=bool)
-        self.is_dense = is_dense
+        self._is_dense = is_dense
         self.is_stream = is_stream
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether there is a label for each pixel."""
+        if callable(self._is_dense):
+            self._is_dense = self._is_dense()
+        return self._is_dense
 
     def get_labels(self, user: str) -> np.ndarray:
         """Return the class of each row, an array of shape (n_samples,).
@@ -135,19 +142,21 @@ class RowFacts:
             self._shape = self._shape()
         return self._shape
 
-    def of_batch(self, shape: tuple[int, ...] | None) -> RowFacts:
+    def of_batch(self, shape: tuple[int, ...] | None, *, is_dense: bool = False) -> RowFacts:
         """Return what is known of one mini-batch whose rows came in an order of their own.
 
         Parameters
         ----------
         shape : tuple of int or None
             Shape of one example.
+        is_dense : bool, default=False
+            Whether its targets are maps.
         """
         return RowFacts(
             shape=shape,
             layers=self._layers,
             column_names=self._column_names,
-            is_dense=self.is_dense,
+            is_dense=self.is_dense or is_dense,
             is_stream=True,
         )
 

@@ -23,7 +23,7 @@ from sk_mixup._skorch.facts import find_net_layers
 from sk_mixup._skorch.overriding import find_overridden
 from sk_mixup._skorch.runner import TrainingStep, find_own_step
 from sk_mixup._training.ambient_autocast import find_region
-from sk_mixup._training.averages import IGNORED, count_targets, mix_losses
+from sk_mixup._training.averages import COUNTED, count_targets, mix_losses
 from sk_mixup._training.losses import Loss
 from sk_mixup._training.trainer import Trainer
 from sk_mixup.mixing import Vicinity
@@ -350,15 +350,19 @@ class MixedSteps(NeuralNet):
 
     def _apply_criterion(self, y_pred: Any, batch: Batch, x: Any, training: bool) -> Tensor:
         """Return the loss of a batch that has none in closed form."""
-        if batch.lam is None and batch.weight is None and not self._may_ignore_all():
-            return self.get_loss(y_pred, batch[1], X=x, training=training)
+        if batch.lam is None and batch.weight is None and not self._weighs_classes():
+            loss = self.get_loss(y_pred, batch[1], X=x, training=training)
+            share = self.get_share(batch, training=False)
+            # torch's own mean is NaN where all targets are ignored.
+            return loss if share is None else torch.where(share.to(loss.device) > 0, loss, 0.0)
         y, lam, weight = batch.get_mixed_targets()
         return self.get_mixed_loss(y_pred, y, lam, weight, x=x, training=training)
 
-    def _may_ignore_all(self) -> bool:
-        """Whether no target of a batch may count; torch's own mean is then NaN, and not 0."""
-        ignored = getattr(vars(self).get("criterion_"), "ignore_index", IGNORED)
-        return ignored != IGNORED and not self.is_overridden("get_loss")
+    def _weighs_classes(self) -> bool:
+        """Whether all targets of a batch may weigh 0; torch's own gradient is then NaN."""
+        criterion = vars(self).get("criterion_")
+        is_weighed = isinstance(criterion, COUNTED) and criterion.weight is not None
+        return is_weighed and not self.is_overridden("get_loss")
 
     def _compute_closed_form(self, y_pred: object, batch: Batch, training: bool) -> Tensor | None:
         """Return the loss of a batch as a fast epoch computes it, where no method is overridden."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 import copy
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -370,3 +371,66 @@ def test_label_to_ignore_that_does_not_occur_changes_nothing() -> None:
         MixupClassifier(**options, **own).fit(X, 10 * LABELS) for own in ({"criterion__ignore_index": 7}, {})
     ]
     np.testing.assert_allclose(*(net.predict_proba(X) for net in nets), rtol=1e-5)
+
+
+# Options of the criterion, and a target that counts nothing.
+NOTHING_COUNTS: dict[str, tuple[dict[str, Any], int]] = {
+    "default": ({}, -100),
+    "smoothed": ({"label_smoothing": 0.2}, -100),
+    "named": ({"ignore_index": 3}, 3),
+    "weightless": ({"weight": torch.tensor([1.0, 2.0, 0.0])}, 2),
+}
+
+
+def fit_plainly(name: str, options: dict[str, Any], x: np.ndarray, y: np.ndarray, **others: Any) -> Any:
+    task = TASKS[name]
+    criterion = {f"criterion__{key}": value for key, value in options.items()}
+    common = {"optimizer": torch.optim.SGD, "lr": 0.1, "batch_size": 8, "verbose": 0, "train_split": None}
+    common |= {"max_epochs": 1, "iterator_train__shuffle": False, "alpha": 0}
+    net = task.owner(task.build(), criterion=task.criterion, **common | criterion | others)
+    return net.fit(x.astype(np.float32), y)
+
+
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [
+        *product(("net_pixels", "net_ce_weight", "pixels"), NOTHING_COUNTS),
+        *product(("net_nll",), ("default", "named", "weightless")),
+    ],
+)
+def test_batch_in_which_no_target_counts_changes_nothing(name: str, case: str) -> None:
+    options, nothing = NOTHING_COUNTS[case]
+    x, y = (IMAGES, PIXELS % 2) if "pixels" in name else (X, LABELS % 2)
+    y = y.copy()
+    y[8:16] = nothing
+    if "pixels" in name:  # for the estimator to know the class
+        y[0, 0, 0] = 2
+    kept = np.r_[:8, 16:24]
+    whole, part = (fit_plainly(name, options, x[rows], y[rows]) for rows in (np.arange(24), kept))
+    losses = whole.history[-1, "batches", :, "train_loss"]
+    assert losses[1] == 0
+    assert losses[::2] == part.history[-1, "batches", :, "train_loss"]
+    torch.testing.assert_close(whole.module_.state_dict(), part.module_.state_dict(), rtol=0, atol=0)
+
+
+def test_plain_loss_is_torchs_to_the_last_bit() -> None:
+    net = fit_plainly("net_pixels", {"weight": None}, IMAGES, MAP)
+    module = TASKS["net_pixels"].build()
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    for x, y in zip(
+        torch.as_tensor(IMAGES, dtype=torch.float32).split(8), torch.as_tensor(MAP).split(8), strict=True
+    ):
+        optimizer.zero_grad()
+        CE()(module(x), y).backward()
+        optimizer.step()
+    torch.testing.assert_close(net.module_.state_dict(), module.state_dict(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5])
+def test_held_out_batch_in_which_no_target_counts_is_left_out_of_the_mean(alpha: float) -> None:
+    y, last = PIXELS % 3, np.arange(N) >= N - 7
+    y[N_TRAIN:-7] = -100
+    net = fit_plainly("net_pixels", {}, IMAGES, y, alpha=alpha, train_split=split_off_the_last)
+    (found,) = net.history[:, "valid_loss"]
+    output = net.module_(torch.as_tensor(IMAGES[last], dtype=torch.float32))
+    assert found == pytest.approx(CE()(output, torch.as_tensor(y[last])).item(), rel=1e-5)

@@ -21,7 +21,7 @@ from sk_mixup._data.virtual_examples import mixing_again, mixing_at
 from sk_mixup._skorch.dataset_items import cast_floats, split_pair
 from sk_mixup._skorch.facts import find_net_layers
 from sk_mixup._skorch.overriding import find_overridden
-from sk_mixup._skorch.runner import TrainingStep, find_own_step
+from sk_mixup._skorch.runner import find_own_step
 from sk_mixup._training.ambient_autocast import find_region
 from sk_mixup._training.averages import COUNTED, count_targets, mix_losses
 from sk_mixup._training.losses import Loss
@@ -162,26 +162,7 @@ class MixedSteps(NeuralNet):
         self, rows: Rows, *, training: bool = False, hidden: Collection[str] = ()
     ) -> Trainer | str:
         """Return the trainer for these rows, or in words why there is none."""
-        loss = self._get_closed_form_loss(training)
-        if loss is None:
-            return (
-                f"criterion {type(self.criterion_).__name__} has no gradient in closed form here for these "
-                "targets; nets are stacked with CrossEntropyLoss for classes, BCEWithLogitsLoss for several "
-                "labels a row and MSELoss for real targets, averaged"
-            )
-        trainer = TrainingStep(
-            self.module_,
-            self.optimizer_,
-            loss,
-            self._n_outputs,
-            self.float_dtype,
-            self._make_autocast(),
-            is_cast=bool(self.autocast or torch.is_autocast_enabled(self._torch_device.type)),
-            cuda_graph=self.cuda_graph,
-        ).build_trainer(rows, hidden)
-        if training and self.augment is not None and isinstance(trainer, Trainer):
-            trainer.augment = self._augment_batch
-        return trainer
+        return f"{type(self).__name__} is neither a MixupClassifier nor a MixupRegressor"
 
     def _find_own_step(self) -> str:
         """Return in words what a training step is beside what this library and skorch make of it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 import copy
 from functools import partial
@@ -48,11 +48,13 @@ from sk_mixup._skorch.fit_params import get_split_params
 from sk_mixup._skorch.net import MixupNetMixin
 from sk_mixup._skorch.options import check_callbacks
 from sk_mixup._skorch.overriding import find_overridden
+from sk_mixup._skorch.runner import TrainingStep
 from sk_mixup._skorch.stack_member import on_device_of_stack
 from sk_mixup._skorch.step import as_batch
 from sk_mixup._tensors import to_host
 from sk_mixup._training.averages import average_entropy
 from sk_mixup._training.losses import Loss
+from sk_mixup._training.trainer import Trainer
 from sk_mixup._validation import check_choice, check_names, naming
 from sk_mixup._warning import warn_user
 from sk_mixup.estimators._advice import (
@@ -935,6 +937,31 @@ class MixupEstimator(MixupNetMixin):
             return self.get_loss(y_pred, target, X=x, training=training)
         mixed, one = target.unsqueeze(0), torch.ones_like(lam[:1])
         return super().get_mixed_loss(y_pred, mixed, one, weight, x=x, training=training)
+
+    def _build_trainer(
+        self, rows: Rows, *, training: bool = False, hidden: Collection[str] = ()
+    ) -> Trainer | str:
+        """Return the trainer for these rows, or in words why there is none."""
+        loss, n_outputs = self._get_closed_form_loss(training), self._n_outputs
+        if loss is None or n_outputs is None:
+            return (
+                f"criterion {type(self.criterion_).__name__} has no gradient in closed form here for these "
+                "targets; nets are stacked with CrossEntropyLoss for classes, BCEWithLogitsLoss for several "
+                "labels a row and MSELoss for real targets, averaged"
+            )
+        trainer = TrainingStep(
+            self.module_,
+            self.optimizer_,
+            loss,
+            n_outputs,
+            self.float_dtype,
+            self._make_autocast(),
+            is_cast=bool(self.autocast or torch.is_autocast_enabled(self._torch_device.type)),
+            cuda_graph=self.cuda_graph,
+        ).build_trainer(rows, hidden)
+        if training and self.augment is not None and isinstance(trainer, Trainer):
+            trainer.augment = self._augment_batch
+        return trainer
 
     def _get_closed_form_loss(self, training: bool) -> Loss | None:
         penalty = float(self.confidence_penalty) if training else 0.0

@@ -508,20 +508,17 @@ class SkorchNet(MixupNetMixin, NeuralNetClassifier):
     n_iter_ = property(lambda self: len(self.history))
 
 
-class SoftmaxNet(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.line = nn.Linear(6, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.line(x).softmax(dim=1)
-
-
-def test_criterion_without_closed_form_is_trained_singly(float64: None, stacks: list[int]) -> None:
+@pytest.mark.parametrize("alpha", [0.0, 0.4])
+@pytest.mark.parametrize("criterion", [nn.NLLLoss, nn.CrossEntropyLoss])
+def test_net_of_skorch_is_trained_singly(
+    float64: None, stacks: list[int], criterion: Any, alpha: float
+) -> None:
+    module = nn.Sequential(nn.Linear(6, 3), nn.Softmax(dim=1) if criterion is nn.NLLLoss else nn.Identity())
     options = {"max_epochs": 2, "lr": 0.1, "batch_size": 16, "train_split": None, "verbose": 0}
-    nets = [SkorchNet(SoftmaxNet, criterion=nn.NLLLoss, random_state=k, **options) for k in range(3)]
+    options |= {"criterion": criterion, "alpha": alpha}
+    nets = [SkorchNet(copy.deepcopy(module), random_state=k, **options) for k in range(3)]
     jobs = [(net, X[fold].astype(float), Y[fold]) for net, fold in zip(nets, FOLDS[:3], strict=True)]
-    check_refusal([*jobs, *make_jobs("mlp")], "criterion NLLLoss has no gradient in closed form")
+    check_refusal([*jobs, *make_jobs("mlp")], "SkorchNet is neither a MixupClassifier nor a MixupRegressor")
     assert stacks == [4, 4]
 
 

@@ -129,6 +129,11 @@ class MixupNetMixin(MixedSteps):
     the mixing weights, as in section 3 of the paper. It must offer ``reduction='none'``,
     as torch's losses do, or else ``lam_per='batch'`` must be chosen.
 
+    A ``get_loss`` of your own is called once for the targets of each partner, with the criterion's
+    reduction 'none', and must then return the loss of each row: all of it, for what it adds for the
+    whole batch is added to each row. That is right of what does not depend on the targets, such as a
+    penalty on the output; else divide it into losses of rows, or choose ``lam_per='batch'``.
+
     With :class:`sk_mixup.AccelerateMixin` before it among the bases several processes train one net.
 
     A batch unpacks as ``x, y``, its clean examples, and carries what they are mixed with: a

@@ -422,7 +422,7 @@ class MixedSteps(NeuralNet):
         if isinstance(vars(self).get("criterion_"), _Loss) and reduction not in REDUCTIONS:
             raise ValueError(
                 f"criterion__reduction must be one of {', '.join(map(repr, REDUCTIONS))}; got {reduction!r}. "
-                "Weigh rows by sample_weight, or override get_loss to reduce their losses yourself."
+                "Weigh rows by sample_weight; a get_loss of yours may reduce losses where nothing is mixed."
             )
 
     def _count_targets(self, y: Tensor) -> Tensor | None:
@@ -473,10 +473,20 @@ class MixedSteps(NeuralNet):
     ) -> Tensor:
         """Mix the losses of whole batches, for a criterion without losses per row."""
         if not self.get_policy().has_one_lam_per_batch or weight is not None:
-            raise ValueError(
-                f"criterion must offer reduction='none' for lam_per='example' or weights; got "
-                f"{type(self.criterion_).__name__} without it. Use lam_per='batch' without weights, or "
-                "give the criterion a `reduction` attribute."
-            )
+            raise ValueError(self._describe_batch_loss())
         losses = [self.get_loss(y_pred, y_k, X=x, training=training) for y_k in y]
         return (lam[:, 0] * torch.stack(losses)).sum()
+
+    def _describe_batch_loss(self) -> str:
+        """Return in words who gives no losses of rows, and what to do."""
+        owner, has_reduction = type(self.criterion_).__name__, hasattr(self.criterion_, "reduction")
+        if has_reduction and self.is_overridden("get_loss"):
+            return (
+                "get_loss must return a loss for each row for lam_per='example' or weights; got one for the "
+                f"batch. Return what {owner} gives with its reduction 'none', which it has then, or use "
+                "lam_per='batch' without weights."
+            )
+        return (
+            f"criterion must offer reduction='none' for lam_per='example' or weights; got {owner} without "
+            "it. Use lam_per='batch' without weights, or give the criterion a `reduction` attribute."
+        )

@@ -250,3 +250,62 @@ def test_net_calls_hooks_in_a_way_of_its_own(owner: Any, blobs: Any, options: di
             "on_grad_computed": n_train,
         },
     }
+
+
+# -- a loss of the user's own ------------------------------------------------------------
+
+
+def distances(output: Tensor, y: Tensor) -> Tensor:
+    """Return of each row how far its probabilities are from its label."""
+    return (output.softmax(dim=1) - nn.functional.one_hot(y, 3)).square().sum(dim=1)
+
+
+def make_own(owner: Any, is_by_row: bool) -> Any:
+    class Own(owner):
+        def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
+            loss = super().get_loss(y_pred, y_true, X=X, training=training)
+            own = distances(y_pred, y_true)
+            return loss + (own if is_by_row and loss.ndim else own.mean())
+
+    return Own
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(("is_by_row", "lam_per"), [(True, "example"), (True, "batch"), (False, "batch")])
+@pytest.mark.parametrize("base", [MixedNet, MixupClassifier])
+def test_own_loss_is_mixed_by_the_weights_of_its_rows(
+    blobs: Any, base: Any, is_by_row: bool, lam_per: str, weighted: bool
+) -> None:
+    options = {"train_split": None, "max_epochs": 1, "lr": 0.1, "verbose": 0, "lam_per": lam_per}
+    net = make_own(base, is_by_row)(Net, criterion=nn.CrossEntropyLoss, **options).fit(blobs.X, blobs.y)
+    y = torch.as_tensor(blobs.y[:16]).reshape(2, 8)
+    with torch.no_grad():
+        output = net.module_(torch.as_tensor(blobs.X[:8]))
+    share = torch.rand(8, generator=torch.Generator().manual_seed(0))
+    share = share if lam_per == "example" else share[:1].expand(8)
+    lam = torch.stack([share, 1 - share])
+    weight = torch.arange(1.0, 9.0) if weighted and is_by_row else None
+    rows = torch.ones(8) if weight is None else weight
+    total = sum(
+        rows[i] * lam[k, i] * (distances(output, y[k]) - output.log_softmax(dim=1)[range(8), y[k]])[i]
+        for k in range(2)
+        for i in range(8)
+    )
+    torch.testing.assert_close(net.get_mixed_loss(output, y, lam, weight), total / rows.sum())
+
+
+@pytest.mark.parametrize(("lam_per", "weighted"), [("example", False), ("example", True), ("batch", True)])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("base", [MixedNet, MixupClassifier])
+def test_own_loss_of_a_batch_that_rows_share_unevenly_is_refused(
+    blobs: Any, base: Any, reduction: str, lam_per: str, weighted: bool
+) -> None:
+    class Own(base):
+        def get_loss(self, *args: Any, **kwargs: Any) -> Tensor:
+            return super().get_loss(*args, **kwargs).mean() / 2
+
+    options = {"criterion": nn.CrossEntropyLoss, "criterion__reduction": reduction, "train_split": None}
+    net = Own(Net, **options, verbose=0, lam_per=lam_per)
+    rows = {"sample_weight": 1.0 + blobs.y} if weighted else {}
+    with pytest.raises(ValueError, match=r"get_loss must return a loss for each row .*; got one for the b"):
+        net.fit(blobs.X, blobs.y, **rows)

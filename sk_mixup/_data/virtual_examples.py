@@ -249,7 +249,7 @@ def find_layers(module: nn.Module, wanted: str | tuple[str, ...]) -> tuple[str, 
     wanted : 'auto' or tuple of str
         Names of submodules, or 'input'. 'auto' is, in an ``nn.Sequential``, the input and
         what each further layer with a matrix of weights is given; in another network the
-        input and its parts that have parts, but the last.
+        input and its parts that have parts, but for the last part with weights.
 
     Returns
     -------
@@ -289,13 +289,23 @@ def _find_hidden(module: nn.Module) -> tuple[str, ...]:
         starts = [k for k, (_, child) in enumerate(children) if _has_matrix(child)]
         names = [children[k - 1][0] for k in starts[1:]]
     else:
-        names = [name for name, child in children if list(child.children())][:-1]
+        weighted = [(name, part) for name, part in _list_parts(container) if _has_matrix(part)]
+        names = [name for name, part in weighted[:-1] if list(part.children())]
     if not names:
         raise ValueError(
             f"layers must be named for {type(module).__name__}, in which no hidden layers were found; got "
             "'auto'. Name submodules, such as ('input', 'block1')."
         )
     return (INPUT, *(prefix + name for name in names))
+
+
+def _list_parts(container: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the parts of a module by name; those of a list in its place, for it is never called itself."""
+    for name, part in container.named_children():
+        if type(part) in (nn.ModuleList, nn.ModuleDict):
+            yield from ((f"{name}.{inner}", each) for inner, each in _list_parts(part))
+        else:
+            yield name, part
 
 
 def _has_matrix(module: nn.Module) -> bool:

@@ -74,8 +74,11 @@ def _is_for_split(net: SplittingNet, name: str) -> bool:
 
 
 def _takes_argument(function: Callable[..., object], name: str) -> bool:
-    """Whether a function takes an argument of that name."""
-    parameters = inspect.signature(function).parameters.values()
+    """Whether a function takes an argument of that name; not if that is unknown, as of a scripted one."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:
+        return False
     return any(
         p.kind is p.VAR_KEYWORD or (p.name == name and p.kind is not p.POSITIONAL_ONLY) for p in parameters
     )

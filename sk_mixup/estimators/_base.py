@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
-import copy
 from functools import partial
 import inspect
 import math
@@ -111,6 +110,7 @@ from sk_mixup.estimators._options import (
     check_schedule,
     check_shared_options,
     check_sizes_known,
+    copy_module,
     explaining_refusal,
     list_arguments,
     list_options,
@@ -326,7 +326,7 @@ class MixupEstimator(MixupNetMixin):
         kwargs = self.get_params_for("module")
         check_sizes_known(self.module, kwargs)
         is_copied = isinstance(self.module, nn.Module) and "_before" in vars(self)
-        module = copy.deepcopy(self.module) if is_copied else self.module
+        module = copy_module(self.module) if is_copied else self.module
         with naming("module", module, "Give a class, and its arguments as module__<name>."):
             self.module_ = self.initialized_instance(module, kwargs)
         check_module("module", self.module_)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-import copy
 import fnmatch
 import inspect
 import math
@@ -21,7 +20,7 @@ from sk_mixup._tensors import to_host
 from sk_mixup._training.gan import Player
 from sk_mixup._validation import naming
 from sk_mixup.estimators._gan_options import GanOptions, get_optimizer_options
-from sk_mixup.estimators._options import check_module, explaining_refusal, list_arguments
+from sk_mixup.estimators._options import check_module, copy_module, explaining_refusal, list_arguments
 from sk_mixup.modules import MLP
 
 __all__ = ["BuiltGan", "build_parts", "check_nets", "evaluate", "get_placement", "get_players"]
@@ -77,7 +76,7 @@ def _build_net(
 ) -> nn.Module:
     """Return a new net; an instance is copied, a class is told its sizes unless options say otherwise."""
     if isinstance(net, nn.Module):
-        return type(net)(**options) if options else copy.deepcopy(net)
+        return type(net)(**options) if options else copy_module(net)
     known: dict[str, object] = {"in_features": in_features, "out_features": out_features}
     if inspect.isclass(net) and issubclass(net, MLP):
         known["hidden_layer_sizes"] = (512, 512, 512)

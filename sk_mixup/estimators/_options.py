@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+import copy
 import difflib
 from functools import cache
 import inspect
@@ -13,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 from skorch.utils import is_dataset
+import torch
 from torch import Tensor, nn
 
 from sk_mixup._validation import (
@@ -36,6 +38,7 @@ __all__ = [
     "check_shared_options",
     "check_sizes_known",
     "check_smoothing",
+    "copy_module",
     "explaining_refusal",
     "list_arguments",
     "list_options",
@@ -363,6 +366,15 @@ def check_shared_options(options: SharedOptions) -> None:
             f"torch_load_kwargs must be a dict or None; got {options.torch_load_kwargs!r}. Give options of "
             "torch.load by name."
         )
+
+
+def copy_module(module: nn.Module) -> nn.Module:
+    """Return a copy of a module, to be trained; of a scripted one too."""
+    with torch.no_grad():  # else the weights of a scripted one would be results of a computation
+        copied = copy.deepcopy(module)
+    for weight, given in zip(copied.parameters(), module.parameters(), strict=True):
+        weight.requires_grad_(given.requires_grad)
+    return copied
 
 
 @contextmanager

@@ -105,6 +105,10 @@ def crop_and_flip(padding: int = 4, *, flip: bool = True, fill: float | Sequence
     check_integer("padding", padding, low=0, hint="Use 4 for images of 32 x 32 pixels.")
     check_bool("flip", flip, hint="Use False for images that are not to be mirrored, such as digits.")
     values = tuple(fill) if isinstance(fill, Sequence) else (fill,)
+    if not values:
+        raise ValueError(
+            f"fill must hold a number for each channel; got {fill!r}. Give one for all, or each."
+        )
     for value in values:
         check_real("fill", value, low=-float("inf"), hint="Give a number, or one for each channel.")
     return _CropAndFlip(padding, flip, tuple(map(float, values)))
@@ -154,8 +158,19 @@ class _CropAndFlip:
         rows, columns = rows + top, columns + left
         inside = _lies_in(rows, height).unsqueeze(2) & _lies_in(columns, width).unsqueeze(1)
         place = rows.clamp(0, height - 1).unsqueeze(2) * width + columns.clamp(0, width - 1).unsqueeze(1)
-        fill = send(torch.tensor(self.fill), x.device, x.dtype).reshape(-1, 1, 1)
+        fill = send(self._cast_fill(x.dtype), x.device).reshape(-1, 1, 1)
         return torch.where(inside.unsqueeze(1), _take_pixels(x, place), fill)
+
+    def _cast_fill(self, dtype: torch.dtype) -> Tensor:
+        """Return the values of added pixels in the dtype of the images, or raise if it does not hold them."""
+        given = torch.tensor(self.fill, dtype=torch.float64)
+        fill = given.to(dtype)
+        if not dtype.is_floating_point and not torch.equal(fill.to(given.dtype), given):
+            raise ValueError(
+                f"fill must hold values of the dtype of the images; got fill={self.fill} for {dtype}. Change "
+                "it, or give images as float32."
+            )
+        return fill
 
 
 def _lies_in(place: Tensor, size: int) -> Tensor:

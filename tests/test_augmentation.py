@@ -181,12 +181,45 @@ def test_a_fit_repeats_with_the_seed(augment: Any) -> None:
         (lambda: crop_and_flip(1, fill=(0.0, "black")), TypeError, "fill must be"),
         (lambda: crop_and_flip(1)(torch.zeros(3, 4)), ValueError, r"images of shape .*; got shape \(3, 4\)"),
         (lambda: crop_and_flip(1, fill=(1, 2))(torch.zeros(1, 3, 4, 4)), ValueError, r"fill=\(1.0, 2.0\)"),
+        (
+            lambda: crop_and_flip(1, fill=[]),
+            ValueError,
+            r"fill must hold a number for each .*; got \[\]",
+        ),
+        (
+            lambda: crop_and_flip(1, fill=()),
+            ValueError,
+            r"fill must hold a number for each .*; got \(\)",
+        ),
         (lambda: per_image(flip)({"x": IMAGES}), TypeError, "a tensor of images; got dict"),
     ],
 )
 def test_what_cannot_be_done_is_refused(make: Callable[[], object], error: type, message: str) -> None:
     with pytest.raises(error, match=message):
         make()
+
+
+@pytest.mark.parametrize("n_fills", [1, 2])
+@pytest.mark.parametrize(
+    ("dtype", "held", "others"),
+    [
+        (torch.uint8, (0, 255), (300, -1, 0.5, float("inf"))),
+        (torch.int16, (-300, 300), (1e5, 0.5)),
+        (torch.float32, (-0.5, 300, float("inf")), ()),
+        (torch.float64, (0.1, 1e300), ()),
+    ],
+    ids=str,
+)
+def test_fill_is_a_value_that_images_hold(
+    dtype: torch.dtype, held: tuple[float, ...], others: tuple[float, ...], n_fills: int
+) -> None:
+    x = torch.ones(50, n_fills, 2, 2, dtype=dtype)
+    for value in held:
+        pixels = crop_and_flip(1, fill=[value] * n_fills)(x).unique()
+        assert set(pixels.tolist()) == {1, torch.tensor(value, dtype=dtype).item()}
+    for value in others:
+        with pytest.raises(ValueError, match=r"fill must hold values of the dtype of .*; got fill=\("):
+            crop_and_flip(1, fill=[value] * n_fills)(x)
 
 
 def test_images_of_several_shapes_are_refused() -> None:

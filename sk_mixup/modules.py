@@ -18,9 +18,9 @@ class MLP(nn.Module):
     Parameters
     ----------
     in_features : int
-        Number of features of an example.
+        Number of features of an example, at least 1.
     out_features : int
-        Number of outputs: classes, labels or targets.
+        Number of outputs, at least 1: classes, labels or targets.
     hidden_layer_sizes : sequence of int, default=(128, 128)
         Units of each hidden layer, a ReLU after each. The default is the network of
         [1]_, section 3.6. Empty for a linear model.
@@ -59,6 +59,8 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         check_real("dropout", dropout, low=0.0, high=1.0, hint="Use 0 for none.")
+        check_integer("in_features", in_features, low=1, hint="Give the number of features of an example.")
+        check_integer("out_features", out_features, low=1, hint="Give the number of outputs.")
         sizes = [in_features, *_as_sizes(hidden_layer_sizes), out_features]
         layers: list[nn.Module] = [nn.Flatten()]
         for n_in, n_out in pairwise(sizes):

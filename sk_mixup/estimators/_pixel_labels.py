@@ -192,4 +192,9 @@ class PixelLabels(ClassTargets):
         counts = y != self.ignored
         weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight)
         share = weight.reshape(-1, *(1,) * (y.ndim - 1)) * counts
+        if not np.any(share):
+            raise ValueError(
+                f"y must hold the label of a pixel that counts; got pixels to ignore alone, {self.ignored}, "
+                "or rows that weigh 0. Score rows with labels."
+            )
         return float(np.sum(share * (y_pred == y)) / np.sum(share))

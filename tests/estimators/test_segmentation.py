@@ -180,3 +180,16 @@ def test_maps_must_be_as_many_as_images(maps):
 def test_mixup_policy_draws_within_the_whole_set(maps):
     net = make_net(vicinity=Mixup(0.4, partners="dataset")).fit(*maps)
     assert np.isfinite(net.history[-1, "train_loss"])
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_score_without_a_pixel_that_counts_is_refused(maps, weighted):
+    x, y = maps
+    net = make_net(max_epochs=1).fit(x, y)
+    empty = np.full_like(y, IGNORED)
+    empty[0] = y[0] if weighted else IGNORED
+    given = (empty, (np.arange(len(y)) > 0).astype(float)) if weighted else (empty,)
+    with pytest.raises(
+        ValueError, match=r"y must hold the label of a pixel that counts; got .* alone, 7, or rows"
+    ):
+        net.score(x, *given)

@@ -8,7 +8,7 @@ from torch import Tensor
 __all__ = ["add_noise", "mix", "mix_pair", "mix_rows", "paste_boxes", "soft_targets", "swap_features"]
 
 
-def mix_pair(x: Tensor, x_partner: Tensor, lam: Tensor) -> Tensor:
+def mix_pair(x: Tensor, x_partner: Tensor, lam: Tensor | float) -> Tensor:
     """Interpolate each row with its partner.
 
     Computes ``lam * x + (1 - lam) * x_partner``, the virtual example of equation (1)
@@ -20,7 +20,7 @@ def mix_pair(x: Tensor, x_partner: Tensor, lam: Tensor) -> Tensor:
         Inputs or one-hot targets, of a floating dtype.
     x_partner : Tensor of shape (n, *features)
         The partner of each row of `x`.
-    lam : Tensor of shape () or (n,)
+    lam : Tensor of shape () or (n,), or float
         Weight of `x`, in [0, 1], of the dtype of `x`; a scalar serves the whole batch.
 
     Returns
@@ -30,6 +30,8 @@ def mix_pair(x: Tensor, x_partner: Tensor, lam: Tensor) -> Tensor:
 
     Raises
     ------
+    TypeError
+        If `x` or `x_partner` is no tensor, or not of a floating dtype.
     ValueError
         If `lam` is neither a scalar nor one value per row, or if the shape of `x_partner` is
         not that of `x`.
@@ -59,6 +61,8 @@ def mix_pair(x: Tensor, x_partner: Tensor, lam: Tensor) -> Tensor:
     tensor([[0.2500, 0.5000],
             [0.7500, 1.5000]])
     """
+    _check_tensors(x=x, x_partner=x_partner)
+    _check_floating(x)
     if x_partner.shape != x.shape:
         raise ValueError(
             f"x_partner must have the shape of x; got shape {tuple(x_partner.shape)} for x of shape "
@@ -87,6 +91,8 @@ def mix(rows: Tensor, lam: Tensor) -> Tensor:
 
     Raises
     ------
+    TypeError
+        If an argument is no tensor.
     ValueError
         If `lam` does not hold one weight per example.
 
@@ -110,6 +116,7 @@ def mix(rows: Tensor, lam: Tensor) -> Tensor:
     >>> mix(torch.tensor([[[1.0]], [[2.0]], [[4.0]]]), torch.tensor([[0.5], [0.25], [0.25]]))
     tensor([[2.]])
     """
+    _check_tensors(rows=rows, lam=lam)
     if lam.shape != rows.shape[:2]:
         raise ValueError(
             f"lam must hold one weight per example; got lam of shape {tuple(lam.shape)} for rows of shape "
@@ -147,7 +154,7 @@ def mix_rows(x: Tensor, index: Tensor, lam: Tensor) -> Tensor:
     Raises
     ------
     TypeError
-        If `x` is not of a floating dtype.
+        If `x` is not of a floating dtype, or an argument is no tensor.
     ValueError
         If `lam` does not hold one weight per index.
 
@@ -171,10 +178,11 @@ def mix_rows(x: Tensor, index: Tensor, lam: Tensor) -> Tensor:
     tensor([[0.2500, 0.5000],
             [1.0000, 2.0000]])
     """
+    _check_tensors(x=x, index=index, lam=lam)
     if not x.is_floating_point():
         raise TypeError(
-            f"X must be of a floating dtype to be mixed; got {x.dtype}. Convert it, for example in "
-            "augment=, or use alpha=0."
+            f"X must be of a floating dtype to be mixed; got {x.dtype}. Give X as float32, mix a hidden "
+            "layer by ManifoldMixup, or use alpha=0."
         )
     if lam.shape != index.shape:
         raise ValueError(
@@ -215,6 +223,8 @@ def paste_boxes(x: Tensor, x_partner: Tensor, box: Tensor) -> Tensor:
 
     Raises
     ------
+    TypeError
+        If an argument is no tensor.
     ValueError
         If the shapes do not agree.
 
@@ -233,6 +243,7 @@ def paste_boxes(x: Tensor, x_partner: Tensor, box: Tensor) -> Tensor:
     tensor([[[[0., 1., 1.],
               [0., 0., 0.]]]])
     """
+    _check_tensors(x=x, x_partner=x_partner, box=box)
     if x.ndim != 4 or x_partner.shape != x.shape or box.shape != (4, len(x)):
         raise ValueError(
             f"x must hold images of shape (n, channels, height, width), with a partner and a box each; got "
@@ -269,6 +280,8 @@ def swap_features(x: Tensor, x_partner: Tensor, swapped: Tensor) -> Tensor:
 
     Raises
     ------
+    TypeError
+        If an argument is no tensor.
     ValueError
         If the shapes do not agree.
 
@@ -284,6 +297,7 @@ def swap_features(x: Tensor, x_partner: Tensor, swapped: Tensor) -> Tensor:
     >>> swap_features(torch.zeros(1, 3), torch.ones(1, 3), torch.tensor([[False], [True], [True]]))
     tensor([[0., 1., 1.]])
     """
+    _check_tensors(x=x, x_partner=x_partner, swapped=swapped)
     if x.ndim != 2 or x_partner.shape != x.shape or swapped.shape != x.T.shape:
         raise ValueError(
             "x must be a table of shape (n, n_features), with a partner and a column of swapped for each; "
@@ -293,7 +307,7 @@ def swap_features(x: Tensor, x_partner: Tensor, swapped: Tensor) -> Tensor:
     return torch.where(swapped.T, x_partner, x)
 
 
-def add_noise(x: Tensor, noise: Tensor, std: Tensor) -> Tensor:
+def add_noise(x: Tensor, noise: Tensor, std: Tensor | float) -> Tensor:
     """Add to each row its noise.
 
     Computes ``x + std * noise``: the Gaussian vicinity of [1]_, for standard normal noise.
@@ -304,7 +318,7 @@ def add_noise(x: Tensor, noise: Tensor, std: Tensor) -> Tensor:
         Inputs, of a floating dtype.
     noise : Tensor of shape (n, *features)
         Numbers from a standard normal distribution.
-    std : Tensor of shape () or (n,)
+    std : Tensor of shape () or (n,), or float
         Standard deviation of the noise, of the dtype of `x`.
 
     Returns
@@ -314,6 +328,8 @@ def add_noise(x: Tensor, noise: Tensor, std: Tensor) -> Tensor:
 
     Raises
     ------
+    TypeError
+        If `x` or `noise` is no tensor, or not of a floating dtype.
     ValueError
         If the shapes do not agree.
 
@@ -330,6 +346,8 @@ def add_noise(x: Tensor, noise: Tensor, std: Tensor) -> Tensor:
     tensor([[1.5000],
             [0.7500]])
     """
+    _check_tensors(x=x, noise=noise)
+    _check_floating(x)
     if noise.shape != x.shape:
         raise ValueError(
             f"noise must have the shape of x; got shape {tuple(noise.shape)} for x of shape "
@@ -355,6 +373,11 @@ def soft_targets(labels: Tensor, share: Tensor, n_classes: int) -> Tensor:
     target : Tensor of shape (n, n_classes)
         A new tensor of the dtype and on the device of `share`.
 
+    Raises
+    ------
+    TypeError
+        If `labels` or `share` is no tensor.
+
     Examples
     --------
     >>> import torch
@@ -362,12 +385,27 @@ def soft_targets(labels: Tensor, share: Tensor, n_classes: int) -> Tensor:
     >>> soft_targets(torch.tensor([[0], [2]]), torch.tensor([[0.75], [0.25]]), 3)
     tensor([[0.7500, 0.0000, 0.2500]])
     """
+    _check_tensors(labels=labels, share=share)
     target = torch.zeros(labels.shape[1], n_classes, dtype=share.dtype, device=share.device)
     return target.scatter_add(1, labels.T, share.T)
 
 
-def _per_row(name: str, lam: Tensor, x: Tensor) -> Tensor:
+def _check_tensors(**tensors: object) -> None:
+    for name, value in tensors.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"{name} must be a torch.Tensor; got {type(value).__name__}. Convert it by torch.as_tensor."
+            )
+
+
+def _check_floating(x: Tensor) -> None:
+    if not x.is_floating_point():
+        raise TypeError(f"x must be of a floating dtype; got {x.dtype}. Convert it by x.float().")
+
+
+def _per_row(name: str, lam: Tensor | float, x: Tensor) -> Tensor:
     """View `lam` so that it broadcasts along the features of `x`."""
+    lam = lam if isinstance(lam, Tensor) else x.new_tensor(lam)
     if lam.ndim == 0:
         return lam
     if lam.shape != x.shape[:1]:

@@ -133,7 +133,7 @@ class AddNoise(Operation):
     def apply(self, x: Tensor, values: Tensor, sources: Sources) -> Tensor:
         """Return the inputs with their noise; see :meth:`Operation.apply`."""
         if not x.is_floating_point():
-            raise TypeError(f"X must be of a floating dtype for noise; got {x.dtype}. Convert it.")
+            raise TypeError(f"X must be of a floating dtype for noise; got {x.dtype}. Give X as float32.")
         return add_noise(x, self._draw(x, sources), values.to(x.dtype))
 
     def _draw(self, x: Tensor, sources: Sources) -> Tensor:

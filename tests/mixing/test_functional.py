@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from sk_mixup.mixing import add_noise, draw_boxes, mix, mix_pair, mix_rows, paste_boxes
+from sk_mixup.mixing import (
+    add_noise,
+    draw_boxes,
+    mix,
+    mix_pair,
+    mix_rows,
+    paste_boxes,
+    soft_targets,
+    swap_features,
+)
 from tests.helpers.reference import mix_row, noisy_row, paste_row
 
 SHAPES = [(1, 1), (4, 3), (5, 2, 3), (2, 3, 4, 4)]
@@ -279,3 +288,50 @@ def test_add_noise_rejects_noise_of_other_shape():
 def test_add_noise_rejects_wrong_std():
     with pytest.raises(ValueError, match=r"std must be a scalar or hold one value per row .* shape \(3,\)"):
         add_noise(torch.zeros(5, 3), torch.zeros(5, 3), torch.zeros(3))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("share", [0, 1, 0.25, np.float64(0.25)], ids=repr)
+@pytest.mark.parametrize("function", [mix_pair, add_noise])
+def test_number_serves_all_rows_as_a_tensor_does(function, share, dtype):
+    x, other = draw((4, 2, 3), 1, dtype), draw((4, 2, 3), 2, dtype)
+    expected = function(x, other, torch.tensor(share, dtype=dtype))
+    assert torch.equal(function(x, other, share), expected)
+    assert torch.equal(torch.func.vmap(lambda a, b: function(a, b, share))(x, other), expected)
+
+
+TENSORS = {
+    mix_pair: {"x": torch.zeros(4, 2), "x_partner": torch.zeros(4, 2)},
+    mix: {"rows": torch.zeros(2, 4, 2), "lam": torch.full((2, 4), 0.5)},
+    mix_rows: {
+        "x": torch.zeros(4, 2),
+        "index": torch.zeros(2, 3, dtype=torch.int64),
+        "lam": torch.full((2, 3), 0.5),
+    },
+    paste_boxes: {"x": IMAGE, "x_partner": IMAGE, "box": torch.zeros(4, 4, dtype=torch.int64)},
+    swap_features: {
+        "x": torch.zeros(4, 2),
+        "x_partner": torch.zeros(4, 2),
+        "swapped": torch.zeros(2, 4, dtype=torch.bool),
+    },
+    add_noise: {"x": torch.zeros(4, 2), "noise": torch.zeros(4, 2)},
+    soft_targets: {"labels": torch.zeros(2, 4, dtype=torch.int64), "share": torch.full((2, 4), 0.5)},
+}
+LAST = {mix_pair: {"lam": 0.5}, add_noise: {"std": 0.5}, soft_targets: {"n_classes": 3}}
+PAIRS = [(function, name) for function, tensors in TENSORS.items() for name in tensors]
+
+
+@pytest.mark.parametrize("form", [lambda t: t.numpy(), lambda t: t.tolist()], ids=["array", "list"])
+@pytest.mark.parametrize(("function", "name"), PAIRS)
+def test_functions_name_what_is_no_tensor(function, name, form):
+    given = TENSORS[function] | LAST.get(function, {})
+    function(**given)
+    with pytest.raises(TypeError, match=rf"{name} must be a torch\.Tensor; got (ndarray|list)\. Convert"):
+        function(**given | {name: form(given[name])})
+
+
+@pytest.mark.parametrize("function", [mix_pair, add_noise])
+def test_integers_are_neither_mixed_nor_noisy(function):
+    x = torch.ones(4, 2, dtype=torch.int64)
+    with pytest.raises(TypeError, match=r"x must be of a floating dtype; got torch\.int64\."):
+        function(x, x, 0.5)

@@ -116,7 +116,7 @@ from sk_mixup.estimators._options import (
     list_options,
     refuse_arrays,
 )
-from sk_mixup.estimators._outputs import check_is_tensor, check_output
+from sk_mixup.estimators._outputs import check_is_tensor, check_output, explaining_shape
 from sk_mixup.estimators._persistence import (
     File,
     Learned,
@@ -787,7 +787,9 @@ class MixupEstimator(MixupNetMixin):
             pair: tuple[object, object] = dataset.take(np.zeros(2, dtype=np.int64))[:2]
         else:
             pair = self._make_reader(dataset).read_first(dataset, n_copies=2)
-        output = self._infer_unseen(self._cast_inputs(pair[0]))
+        x = self._cast_inputs(pair[0])
+        with explaining_shape(x):
+            output = self._infer_unseen(x)
         check_output(output, pair[1], self._targets, self.criterion_, self._get_predict_nonlinearity())
 
     def _infer_unseen(self, x: object) -> object:

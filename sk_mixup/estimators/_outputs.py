@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from torch import Tensor, nn
 
@@ -10,7 +11,7 @@ from sk_mixup._warning import warn_user
 from sk_mixup.estimators._links import Link
 from sk_mixup.estimators._targets import Targets, is_own
 
-__all__ = ["check_is_tensor", "check_output"]
+__all__ = ["check_is_tensor", "check_output", "explaining_shape"]
 
 
 def check_is_tensor(output: object, criterion: nn.Module) -> None:
@@ -22,6 +23,21 @@ def check_is_tensor(output: object, criterion: nn.Module) -> None:
         "logits alone, such as `.logits` of a Hugging Face output, or override get_loss; a criterion of "
         "your own may take a tuple, whose first entry is what is predicted."
     )
+
+
+@contextmanager
+def explaining_shape(x: object) -> Iterator[None]:
+    """Say what a module was given where it raises inside: torch's error has neither its name nor X's."""
+    try:
+        yield
+    except RuntimeError as error:
+        shape = getattr(x, "shape", None)
+        if shape is not None:
+            error.add_note(
+                f"module must take rows of X; got this error for a batch of shape {tuple(shape)}. "
+                "Build the module for that shape, or reshape X."
+            )
+        raise
 
 
 def check_output(

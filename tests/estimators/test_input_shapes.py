@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from sk_mixup import MixupClassifier
-from tests.helpers.nets import LEARN
+from tests.helpers.datasets import make_tensor_dataset
+from tests.helpers.nets import ESTIMATORS, LEARN
 
 pytestmark = pytest.mark.usefixtures("warn_always")
 
@@ -177,3 +178,15 @@ def test_mapping_takes_weights_and_options(blobs: Any, options: dict[str, Any]) 
     X = {"values": blobs.X, "kind": blobs.X[:, :4]}
     net = MixupClassifier(TwoInputs, max_epochs=2, **options)
     assert net.fit(X, blobs.y, sample_weight=np.arange(60) % 3).predict(X).shape == (60,)
+
+
+@pytest.mark.parametrize("owner", ESTIMATORS)
+@pytest.mark.parametrize("form", ["array", "data set"])
+@pytest.mark.parametrize("module", [nn.Linear(7, 3), nn.Sequential(nn.Conv2d(5, 3, 1))], ids=["line", "maps"])
+def test_module_for_other_inputs_is_named_with_their_shape(
+    blobs: Any, module: nn.Module, form: str, owner: Any
+) -> None:
+    y = blobs.y if owner is MixupClassifier else blobs.y.astype(np.float32)
+    data = (blobs.X, y) if form == "array" else (make_tensor_dataset(blobs.X, y),)
+    with pytest.raises(RuntimeError, match=r"module must take rows of X; got .* a batch of shape \(2, 5\)"):
+        owner(module, **LEARN).fit(*data)

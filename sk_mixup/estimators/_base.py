@@ -105,6 +105,7 @@ from sk_mixup.estimators._options import (
     check_fit_options,
     check_known,
     check_module,
+    check_one_smoothing,
     check_options_of,
     check_prefixes,
     check_schedule,
@@ -345,6 +346,7 @@ class MixupEstimator(MixupNetMixin):
         if "reduction" in given and getattr(criterion, "__module__", "") == nn.modules.loss.__name__:
             check_choice("criterion__reduction", given["reduction"], ("mean", "sum", "none", "batchmean"))
         own = self._targets.get_criterion_options(criterion, self.label_smoothing)
+        check_one_smoothing(own, given)
         kwargs = own | {key: value for key, value in given.items() if key != "ignore_index" or key not in own}
         hint = "Give a class such as torch.nn.CrossEntropyLoss, and its arguments as criterion__<name>."
         with naming("criterion", criterion, hint):

@@ -32,6 +32,7 @@ __all__ = [
     "check_fit_options",
     "check_known",
     "check_module",
+    "check_one_smoothing",
     "check_options_of",
     "check_prefixes",
     "check_schedule",
@@ -392,6 +393,16 @@ def explaining_refusal(optimizer: object, options: Mapping[str, object]) -> Iter
 def check_smoothing(label_smoothing: object) -> None:
     """Raise unless the smoothing of labels is a share."""
     check_real("label_smoothing", label_smoothing, low=0.0, high=1.0, hint="Use 0 for hard labels.")
+
+
+def check_one_smoothing(own: Mapping[str, object], given: Mapping[str, object]) -> None:
+    """Raise if the options of a criterion smooth labels otherwise than `label_smoothing` does."""
+    name, share = "label_smoothing", own.get("label_smoothing")
+    if share is not None and given.get(name, share) != share:
+        raise ValueError(
+            f"criterion__label_smoothing must not differ from label_smoothing; got {given[name]!r} beside "
+            f"{share!r}. Remove one of them."
+        )
 
 
 def check_sizes_known(module: object, kwargs: Mapping[str, object]) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from sk_mixup import MixupClassifier, MixupGAN, MixupRegressor
+from tests.helpers.architectures import PROBLEMS, make_rows
 from tests.helpers.datasets import Items
 from tests.helpers.nets import QUICK
 
@@ -223,3 +224,37 @@ def test_fit_parameter_that_the_module_does_not_take() -> None:
     X = np.ones((12, 4), "f")
     with pytest.raises(TypeError, match=r"speed must be among the arguments of TakesInput\.forward"):
         MixupClassifier(TakesInput, max_epochs=1).fit(X, np.arange(12) % 2, speed=1)
+
+
+# -- labels that are smoothed ------------------------------------------------------------
+
+SMOOTHED = {
+    "codes": (make_rows("mlp"), PROBLEMS["classes"].y, {}),
+    "soft": (make_rows("mlp"), np.full((45, 3), 1 / 3), {}),
+    "pixels": (
+        make_rows("convolution"),
+        np.arange(45 * 16).reshape(45, 4, 4) % 3,
+        {"module": nn.Conv2d(2, 3, 1)},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SMOOTHED)
+@pytest.mark.parametrize("own", [0, 0.1, 0.3])
+def test_labels_are_smoothed_by_one_option(kind: str, own: float) -> None:
+    X, y, options = SMOOTHED[kind]
+    net = MixupClassifier(**QUICK, **options, label_smoothing=0.2, criterion__label_smoothing=own)
+    with pytest.raises(ValueError, match=rf"criterion__label_smoothing must not differ .*; got {own} b"):
+        net.fit(X, y)
+
+
+@pytest.mark.parametrize("kind", SMOOTHED)
+def test_smoothing_of_the_criterion_is_that_of_the_estimator(kind: str) -> None:
+    X, y, options = SMOOTHED[kind]
+    torch.manual_seed(0)
+    both = {"label_smoothing": 0.2}, {"criterion__label_smoothing": 0.2}
+    nets = [
+        MixupClassifier(**QUICK, **options, **own).fit(X, y) for own in (both[0], both[1], both[0] | both[1])
+    ]
+    for net in nets[1:]:
+        torch.testing.assert_close(net.module_.state_dict(), nets[0].module_.state_dict())

@@ -188,9 +188,9 @@ class Loading:
         """Draw the plan batch by batch, for an iterator whose order is not ours."""
         batches = map(self.read, iterator)
         if isinstance(policy, ERM):  # what is no pair is for a step of the user's own
-            yield from _join_single_rows(batches)
+            yield from _join_last_row(batches)
             return
-        for loaded in _join_single_rows(map(unpack_data, batches)):
+        for loaded in _join_last_row(map(unpack_data, batches)):
             x, y = (to_tensor(part, self.device) for part in loaded)
             shape = tuple(x.shape[1:]) if isinstance(x, Tensor) else None
             of_batch = facts.of_batch(shape, is_dense=y.ndim > 2)
@@ -222,17 +222,30 @@ def make_iterator(
         return make(dataset, **options)
 
 
-def _join_single_rows(iterator: Iterable[Any]) -> Iterator[Any]:
-    """Join a batch of one row to the batch before it; by itself it has no partner."""
-    held: Any = None
-    for loaded in iterator:
-        if held is not None and is_pair(loaded) and get_len(loaded[1]) == 1:
-            held = (join_features(held[0], loaded[0]), torch.cat([held[1], loaded[1]]))
-            continue
-        if held is not None:
-            yield held
-        held = loaded if is_pair(loaded) else None
-        if held is None:
-            yield loaded
-    if held is not None:
-        yield held
+def _join_last_row(batches: Iterable[Any]) -> Iterator[Any]:
+    """Join a last batch of one row to a larger one before it, as `batch_bounds` does.
+
+    Alone it has no partner, and batch normalisation cannot take it.
+    """
+    held: list[Any] = []  # a batch, and a single row that came after it
+    for loaded in batches:
+        if len(held) == 2 or not _has_one_row(loaded):
+            yield from held
+            held = []
+        held.append(loaded)
+    if len(held) == 2 and not _has_one_row(held[0]) and _list_shapes(held[0]) == _list_shapes(held[1]):
+        held = [join_features(*held)]
+    yield from held
+
+
+def _has_one_row(loaded: object) -> bool:
+    return is_pair(loaded) and loaded[1].shape[:1] == (1,)
+
+
+def _list_shapes(loaded: object) -> object:
+    """Return the shape of a row, of each part; what is no tensor is like nothing else."""
+    if isinstance(loaded, Mapping):
+        return {name: _list_shapes(part) for name, part in loaded.items()}
+    if isinstance(loaded, tuple | list):
+        return [_list_shapes(part) for part in loaded]
+    return loaded.shape[1:] if isinstance(loaded, Tensor) else object()

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, IterableDataset, Subset
 from sk_mixup._data.storage import Rows, SparseRows
 from sk_mixup._data.virtual_examples import find_layers
 from sk_mixup._random import unseen_draws
+from sk_mixup._skorch.dataset_items import to_array
 from sk_mixup.mixing import RowFacts
 from sk_mixup.mixing.plan import INPUT
 
@@ -32,15 +33,17 @@ class MixedNet(Protocol):
     def _find_layers(self, wanted: str | tuple[str, ...]) -> tuple[str, ...]: ...
 
 
-def make_facts(net: MixedNet, dataset: object, labels: object, *, orders_rows: bool) -> RowFacts:
+def make_facts(
+    net: MixedNet, dataset: object, labels: object, whole: object, *, orders_rows: bool
+) -> RowFacts:
     """Return what a policy may ask about the rows of a training set.
 
-    `labels` are targets that the data set does not hold itself. With `orders_rows` the rows come in an order
-    of the iterator's.
+    `labels` are targets that the data set does not hold itself, those of `whole`, which it was split off.
+    With `orders_rows` the rows come in an order of the iterator's.
     """
     return RowFacts(
-        labels=lambda: net._get_class_codes(_get_all_targets(dataset, labels)),
-        targets=lambda: net._get_real_targets(_get_all_targets(dataset, labels, as_given=True)),
+        labels=lambda: net._get_class_codes(_get_all_targets(dataset, labels, whole)),
+        targets=lambda: net._get_real_targets(_get_all_targets(dataset, labels, whole, as_given=True)),
         inputs=lambda: _get_inputs(dataset),
         shape=lambda: _find_shape(dataset, EXAMPLE) or vars(net).get("_shape_in"),
         layers=net._find_layers,
@@ -87,17 +90,23 @@ def check_distances(targets: np.ndarray | None) -> np.ndarray:
     return targets
 
 
-def _get_all_targets(dataset: Any, labels: Any, *, as_given: bool = False) -> np.ndarray | None:
+def _get_all_targets(
+    dataset: object, labels: object, whole: object, *, as_given: bool = False
+) -> np.ndarray | None:
     """Return the targets of all rows, codes or as the user gave them; None if they are not at hand."""
     if isinstance(dataset, Rows):
-        targets: Any = dataset.y if as_given else dataset.get_targets()
-    elif isinstance(dataset, Subset) and labels is not None:
-        targets = labels[np.asarray(dataset.indices)]
-    else:
-        targets = labels
-    if targets is None or isinstance(dataset, IterableDataset) or len(targets) != get_len(dataset):
+        return to_array(dataset.y if as_given else dataset.get_targets())
+    if labels is None or isinstance(dataset, IterableDataset):
         return None
-    return targets.numpy(force=True) if isinstance(targets, Tensor) else np.asarray(targets)
+    targets = _take_rows(to_array(labels), dataset, whole)
+    return targets if targets.shape[:1] == (get_len(dataset),) else None
+
+
+def _take_rows(labels: np.ndarray, dataset: object, whole: object) -> np.ndarray:
+    """Return the labels of the rows that a split has left of a whole data set, given those of all."""
+    if dataset is whole or not isinstance(dataset, Subset):
+        return labels
+    return _take_rows(labels, dataset.dataset, whole)[np.asarray(dataset.indices)]
 
 
 def _find_shape(dataset: Any, part: int) -> tuple[int, ...] | None:

@@ -320,7 +320,7 @@ class MixupNetMixin(MixedSteps):
         forward_params = get_forward_params(self, self._find_forward(), fit_params)
         refuse_values_of_rows(self, self._find_forward(), forward_params, X)
         with keeping_loaders(self):
-            facts = self.get_facts(train, y)
+            facts = self.get_facts(train, y, X)
             self.get_policy().check(facts)
             run = {"train": train, "valid": valid, "facts": facts, "fit_params": forward_params}
             with without_callbacks(self, is_early_stopping):
@@ -515,9 +515,13 @@ class MixupNetMixin(MixedSteps):
         finally:
             self._criteria = criteria
 
-    def get_facts(self, dataset: Any, labels: Any = None) -> RowFacts:
-        """Return what a policy may ask of a training set; `labels` are targets that it does not hold."""
-        return make_facts(self, dataset, labels, orders_rows=self._get_loading(dataset).orders_rows)
+    def get_facts(self, dataset: Any, labels: object = None, whole: object = None) -> RowFacts:
+        """Return what a policy may ask of a training set.
+
+        `labels` are targets that it does not hold: those of `whole`, the data set that it was split off.
+        """
+        orders_rows = self._get_loading(dataset).orders_rows
+        return make_facts(self, dataset, labels, whole, orders_rows=orders_rows)
 
     def _get_class_codes(self, targets: np.ndarray | None) -> np.ndarray:
         """Return one class per row; rows of several labels belong together if all agree."""

@@ -591,10 +591,10 @@ class MixupEstimator(MixupNetMixin):
             self._targets.encode_yielded(targets)
         return valid
 
-    def get_facts(self, dataset: object, labels: object = None) -> RowFacts:
+    def get_facts(self, dataset: object, labels: object = None, whole: object = None) -> RowFacts:
         """Return what a policy may ask of a training set; see :class:`MixupNetMixin`."""
         labels = self._targets.decode_given(labels) if isinstance(labels, FoundTargets) else labels
-        return super().get_facts(dataset, labels)
+        return super().get_facts(dataset, labels, whole)
 
     def _get_read(self, dataset: object) -> Callable[[object], object]:
         if holds_codes(dataset):

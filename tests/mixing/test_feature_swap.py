@@ -389,9 +389,9 @@ def test_held_out_rows_are_not_looked_at() -> None:
     seen = []
 
     class Net(type(net)):  # type: ignore[misc]
-        def get_facts(self, dataset: Any, labels: Any = None) -> Any:
+        def get_facts(self, dataset: Any, *labels: Any) -> Any:
             seen.append(len(dataset))
-            return super().get_facts(dataset, labels)
+            return super().get_facts(dataset, *labels)
 
     Net(**net.get_params(deep=False)).fit(X, y)
     assert seen == [30]

@@ -11,7 +11,6 @@ from skorch import NeuralNetClassifier
 from skorch.dataset import Dataset as SkorchDataset
 from skorch.dataset import get_len
 from skorch.utils import is_dataset, to_device
-import torch
 from torch import Tensor
 
 from sk_mixup._data.batches import RowSlices
@@ -236,8 +235,7 @@ class MixupNetMixin(MixedSteps):
         rejoin_scheduler()
         with seeded_torch(draw_seed(self.generator_), alone=True):
             super().initialize()
-        if self.autocast == "float16":  # only now it is known where a net without a device of its own is
-            self.scaler_ = torch.amp.GradScaler(self._torch_device.type)
+        self._set_scaler()
         return self
 
     def _make_generator(self) -> np.random.Generator:
@@ -303,6 +301,7 @@ class MixupNetMixin(MixedSteps):
         self.check_training_readiness()
         self._check_reduction()
         self._set_memory_format()  # the option may have been set since
+        self._set_scaler()
         n_done, epochs = len(self.history), self.max_epochs if epochs is None else epochs
         self._n_epochs_before, self._n_epochs_now = n_done, epochs
         split_params = get_split_params(self, _routing_method, fit_params)

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from skorch import NeuralNet
 from skorch.dataset import get_len, unpack_data
-from skorch.utils import TeeGenerator, to_tensor
+from skorch.utils import to_tensor
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.loss import _Loss
@@ -20,6 +20,7 @@ from sk_mixup._data.storage import Rows, map_features
 from sk_mixup._data.virtual_examples import mixing_again, mixing_at
 from sk_mixup._skorch.dataset_items import cast_floats, split_pair
 from sk_mixup._skorch.facts import find_net_layers
+from sk_mixup._skorch.loss_scaling import LossScaler, check_optimizers
 from sk_mixup._skorch.overriding import find_overridden
 from sk_mixup._skorch.runner import find_own_step
 from sk_mixup._training.ambient_autocast import find_region
@@ -92,7 +93,7 @@ class MixedSteps(NeuralNet):
     augment: Callable[[Tensor], Tensor] | None
     autocast: str | None
     channels_last: bool
-    scaler_: torch.amp.GradScaler | None
+    scaler_: LossScaler | None
     get_policy: Callable[[], Vicinity]
     # Of the weights of rows as they were given; they are kept with the mean 1.
     _mean_weight = 1.0
@@ -170,20 +171,11 @@ class MixedSteps(NeuralNet):
 
     def train_step(self, batch: Any, **fit_params: object) -> dict[str, Any]:
         """Do one optimisation step; see ``skorch.NeuralNet.train_step``."""
-        if self.scaler_ is None:
-            try:
-                step: dict[str, Any] = super().train_step(batch, **fit_params)
-            except RuntimeError as error:
-                self._refuse_augmented(batch, error)
-                raise
-            return step
-        self._zero_grad_optimizer()
-        step = self.train_step_single(batch, **fit_params)
-        self.scaler_.unscale_(self.optimizer_)
-        named = TeeGenerator(self.get_all_learnable_params())
-        self.notify("on_grad_computed", named_parameters=named, batch=batch, training=True)
-        self.scaler_.step(self.optimizer_)
-        self.scaler_.update()
+        try:
+            step: dict[str, Any] = super().train_step(batch, **fit_params)
+        except RuntimeError as error:
+            self._refuse_augmented(batch, error)
+            raise
         return step
 
     def _refuse_augmented(self, batch: object, error: RuntimeError) -> None:
@@ -228,10 +220,33 @@ class MixedSteps(NeuralNet):
     def _find_layers(self, wanted: str | tuple[str, ...]) -> tuple[str, ...]:
         return find_net_layers(self, wanted)
 
+    def _list_optimizers(self) -> list[torch.optim.Optimizer]:
+        return [getattr(self, f"{name}_") for name in self._optimizers]
+
+    def _set_scaler(self) -> None:
+        """Scale losses if the option says so, which may have been set since."""
+        if self.autocast != "float16":
+            self.scaler_ = None
+            return
+        check_optimizers(self._list_optimizers())
+        if self.scaler_ is None:
+            # Only a module that is built tells where a net without a device of its own is.
+            self.scaler_ = LossScaler(self._torch_device.type)
+        self.scaler_.end_step()
+
     def _descend_from(self, loss: Tensor) -> None:
         """Compute the gradients of a loss."""
-        scaled = loss if self.scaler_ is None else self.scaler_.scale(loss)
-        torch.autograd.backward(scaled)
+        if self.scaler_ is None:
+            torch.autograd.backward(loss)
+        else:
+            self.scaler_.descend(loss, self._list_optimizers())
+
+    def _step_optimizer(self, step_fn: Callable[[], object] | None) -> None:
+        """Step with each optimizer; see ``skorch.NeuralNet``."""
+        if self.scaler_ is None:
+            super()._step_optimizer(step_fn)
+        else:
+            self.scaler_.step_each(self._list_optimizers(), step_fn)
 
     def validation_step(self, batch: object, **fit_params: object) -> dict[str, Any]:
         """Compute the loss of one batch as it is: never mixed, never augmented."""

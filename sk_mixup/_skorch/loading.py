@@ -27,7 +27,7 @@ from sk_mixup.mixing import ERM, RowFacts, Vicinity
 __all__ = ["FitLoaders", "Loading", "is_made_by_net", "keeping_loaders", "make_iterator"]
 
 # What our own iterators understand of a DataLoader's options; the rest needs a DataLoader.
-PLAN_OPTIONS = {"batch_size", "shuffle", "drop_last"}
+PLAN_OPTIONS = {"batch_size", "shuffle", "drop_last", "generator"}
 WORKER_OPTIONS = {"num_workers", "pin_memory", "persistent_workers", "prefetch_factor", "timeout"}
 
 
@@ -159,6 +159,8 @@ class Loading:
         processes: Processes,
     ) -> PlannedBatches | PlannedLoader:
         """Draw the plan of an epoch and return its batches."""
+        if (own := self.options.get("generator")) is not None:
+            generator = np.random.default_rng(_draw_seed_of_torch(own))
         plan = processes.draw_plan(
             policy,
             generator,
@@ -210,7 +212,8 @@ def make_iterator(
     size: Any = options.get("batch_size", batch_size)
     if iterator is DataLoader and isinstance(dataset, Rows) and not options.keys() - PLAN_OPTIONS:
         return RowSlices(dataset, len(dataset) if size == -1 else size)
-    if inspect.isclass(iterator) and issubclass(iterator, DataLoader):
+    is_loader = inspect.isclass(iterator) and issubclass(iterator, DataLoader)
+    if is_loader and _takes_generator(iterator):
         options.setdefault("generator", NetGenerator())
     if iterator is DataLoader:
         options.setdefault("collate_fn", join_items)
@@ -219,7 +222,25 @@ def make_iterator(
         del options["batch_size"]
     make = NetLoader if iterator is DataLoader else iterator
     with naming(name, iterator, "Use torch.utils.data.DataLoader."):
-        return make(dataset, **options)
+        loader: Any = make(dataset, **options)
+    if is_loader and "generator" not in options and loader.generator is None:
+        loader.generator = NetGenerator()  # else it would draw seeds of workers from torch's global one
+    return loader
+
+
+def _takes_generator(iterator: Callable[..., object]) -> bool:
+    parameters = inspect.signature(iterator).parameters.values()
+    return any(part.name == "generator" or part.kind is part.VAR_KEYWORD for part in parameters)
+
+
+def _draw_seed_of_torch(generator: object) -> int:
+    """Draw a seed from a generator of the user's own, which decides all that an epoch draws."""
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(
+            f"iterator_train__generator must be a torch.Generator or None; got {generator!r}. Set "
+            "random_state for an order that can be repeated."
+        )
+    return int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
 
 
 def _join_last_row(batches: Iterable[Any]) -> Iterator[Any]:

@@ -1,6 +1,6 @@
 """The loaders of a fit: each is made once, and a user's own orders rows anew in each epoch."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import os
 import pickle
 from typing import Any
@@ -12,9 +12,9 @@ from skorch.callbacks import Callback
 from skorch.dataset import ValidSplit
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, RandomSampler
+from torch.utils.data import DataLoader, Dataset, RandomSampler, TensorDataset
 
-from sk_mixup import MixupNetMixin
+from sk_mixup import MixupNetMixin, MixupRegressor
 
 N = 12
 X = np.arange(N, dtype=np.float32)[:, None]
@@ -46,9 +46,9 @@ class Net(MixupNetMixin, NeuralNetRegressor):
         return super().get_iterator(dataset, training=training)
 
 
-def make(seed: int = 0, **options: Any) -> Any:
+def make(seed: int = 0, owner: Any = Net, **options: Any) -> Any:
     quick = {"alpha": 0, "max_epochs": 3, "batch_size": N, "train_split": None, "verbose": 0, "lr": 0.0}
-    return Net(**{"module": Seen, **quick, **options, "random_state": seed})
+    return owner(**{"module": Seen, **quick, **options, "random_state": seed})
 
 
 def list_orders(net: Any) -> list[tuple[float, ...]]:
@@ -92,14 +92,103 @@ def test_order_without_shuffling_is_that_of_the_rows() -> None:
     assert orders == [tuple(X[:, 0])] * 3
 
 
-def test_generator_of_the_users_own_decides() -> None:
-    def fit(seed: int) -> list[tuple[float, ...]]:
-        generator = torch.Generator().manual_seed(5)
-        options: dict[str, Any] = {"iterator_train": OwnLoader, "iterator_train__shuffle": True}
-        return list_orders(make(seed, **options, iterator_train__generator=generator).fit(X, X))
+class Estimator(MixupRegressor):
+    """A regressor of this library, with the arguments of skorch's."""
 
-    assert fit(0) == fit(1)
-    assert len(set(fit(0))) == 3
+    def __init__(self, module: Any, **options: Any) -> None:
+        options |= {"lr": 1e-30, "early_stopping": False, "standardize_targets": False}
+        super().__init__(module, **options)
+
+    def fit(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
+        return super().fit(X, None if y is None else y.ravel(), **fit_params)
+
+
+FORMS: dict[str, Callable[[], tuple[Any, Any]]] = {
+    "arrays": lambda: (X, X),
+    "tensors": lambda: (torch.as_tensor(X), torch.as_tensor(X)),
+    "Dataset": lambda: (TensorDataset(torch.as_tensor(X), torch.as_tensor(X)), None),
+}
+OWN: dict[str, Any] = {"iterator_train": OwnLoader, "iterator_train__shuffle": True}
+
+
+@pytest.mark.parametrize("options", [{}, {"iterator_train__num_workers": 1}, OWN], ids=str)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("owner", [Net, Estimator])
+def test_generator_of_the_users_own_decides(owner: Any, form: str, options: dict[str, Any]) -> None:
+    def fit(seed: int, of_generator: int) -> list[tuple[float, ...]]:
+        generator = torch.Generator().manual_seed(of_generator)
+        net = make(seed, owner, **options, iterator_train__generator=generator)
+        return list_orders(net.fit(*FORMS[form]()))
+
+    orders = fit(0, 5)
+    assert orders == fit(1, 5)
+    assert len({*orders, *fit(0, 6)}) == 6
+
+
+@pytest.mark.parametrize("alpha", [0, 1])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("owner", [Net, Estimator])
+def test_generator_goes_on_from_fit_to_fit(owner: Any, form: str, alpha: float) -> None:
+    generator = torch.Generator().manual_seed(5)
+    nets = [make(0, owner, alpha=alpha, iterator_train__generator=generator) for _ in range(2)]
+    orders = [order for net in nets for order in list_orders(net.fit(*FORMS[form]()))]
+    assert len(set(orders)) == 6
+
+
+@pytest.mark.parametrize("name", ["iterator_train", "iterator_valid"])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("owner", [Net, Estimator])
+def test_no_generator_is_none_given(owner: Any, form: str, name: str) -> None:
+    given = make(0, owner, **{f"{name}__generator": None}).fit(*FORMS[form]())
+    assert list_orders(given) == list_orders(make(0, owner).fit(*FORMS[form]()))
+
+
+@pytest.mark.parametrize("generator", [5, np.random.default_rng(0)], ids=["int", "numpy"])
+def test_generator_of_another_kind_is_refused(generator: Any) -> None:
+    with pytest.raises(TypeError, match=r"iterator_train__generator must be a torch\.Generator"):
+        make(iterator_train__generator=generator).fit(X, X)
+
+
+class Narrow(DataLoader):
+    """A loader with few arguments."""
+
+    def __init__(self, dataset: Any, batch_size: int = 4) -> None:
+        super().__init__(dataset, batch_size)
+
+
+class NarrowShuffled(DataLoader):
+    """A loader with few arguments, and an order of its own."""
+
+    def __init__(self, dataset: Any, batch_size: int = 4) -> None:
+        super().__init__(dataset, batch_size, shuffle=True)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("owner", [Net, Estimator])
+def test_loader_need_not_take_a_generator(owner: Any, form: str) -> None:
+    net = make(0, owner, iterator_train=Narrow, iterator_valid=Narrow, batch_size=5).fit(*FORMS[form]())
+    assert list_orders(net) == [tuple(X[k : k + 5, 0]) for k in (0, 5, 10)] * 3
+    np.testing.assert_allclose(net.predict(X), make(0, owner).fit(X, X).predict(X))  # nothing is learned
+
+
+@pytest.mark.parametrize("alpha", [0, 1])
+@pytest.mark.parametrize("owner", [Net, Estimator])
+def test_seed_decides_in_what_order_such_a_loader_serves(owner: Any, alpha: float) -> None:
+    orders = []
+    for seed in (0, 1, 0):
+        torch.manual_seed(seed + 7 * len(orders))
+        orders.append(list_orders(make(seed, owner, alpha=alpha, iterator_train=NarrowShuffled).fit(X, X)))
+    assert len({*orders[0], *orders[1]}) == 6
+    assert orders[0] == orders[2]
+
+
+@pytest.mark.parametrize("loader", [DataLoader, OwnLoader, Narrow])
+@pytest.mark.parametrize("owner", [Net, Estimator])
+def test_global_generator_is_left_alone(owner: Any, loader: Any) -> None:
+    before = torch.get_rng_state()
+    net = make(0, owner, iterator_train=loader, iterator_valid=loader).fit(X, X)
+    net.predict(FORMS["Dataset"]()[0])
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 class FromWorker(Dataset):

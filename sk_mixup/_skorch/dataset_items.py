@@ -125,7 +125,7 @@ def split_inputs(loaded: object) -> tuple[object, object]:
     return (loaded[0], None) if isinstance(loaded, tuple | list) and len(loaded) == 1 else split_pair(loaded)
 
 
-def check_one_target(y: object) -> None:
+def check_one_target(y: object, remedy: str = "override get_loss") -> None:
     """Raise if what torch joined of targets are several parts, which are no rows of one array."""
     if isinstance(y, Mapping):
         found = f"a dict with the keys {', '.join(map(repr, y))}"
@@ -135,7 +135,7 @@ def check_one_target(y: object) -> None:
         return
     raise ValueError(
         f"X must be a Dataset of pairs (x, y) in which y is a number, a string or one array; got {found}. "
-        "Return several values of a row as a tensor, or override get_loss."
+        f"Return several values of a row as a tensor, or {remedy}."
     )
 
 

@@ -9,7 +9,7 @@ import inspect
 from typing import Any, TypeVar
 
 import numpy as np
-from skorch.dataset import get_len, unpack_data
+from skorch.dataset import get_len
 from skorch.utils import to_tensor
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from sk_mixup._data.batches import PlannedBatches, PlannedLoader, RowSlices, SentPlan, is_pair, join_features
 from sk_mixup._data.storage import Rows
 from sk_mixup._random import draw_seed
-from sk_mixup._skorch.dataset_items import join_items
+from sk_mixup._skorch.dataset_items import check_one_target, join_items, split_pair
 from sk_mixup._skorch.datasets import refuse_weights
 from sk_mixup._skorch.processes import Processes
 from sk_mixup._validation import naming
@@ -175,7 +175,14 @@ class Loading:
         loader = self.loaders.get(dataset, "planned", lambda: self._make_loader(dataset))
         # The seed of its workers; without one, each epoch would have the same.
         loader.generator.manual_seed(draw_seed(processes.spawn(generator)))
-        return PlannedLoader(loader, plan, self.device, self.dtype, self.read)
+        read = self.read if plan.is_plain else self._read_to_mix
+        return PlannedLoader(loader, plan, self.device, self.dtype, read)
+
+    def _read_to_mix(self, loaded: object) -> Any:
+        """Return a pair whose targets can be mixed, or raise."""
+        x, y = split_pair(self.read(loaded))
+        check_one_target(y, "leave rows unmixed, by alpha=0 and no vicinity")
+        return x, y
 
     def _make_loader(self, dataset: Dataset[object]) -> DataLoader[object]:
         """Return a loader that waits for the rows of a plan."""
@@ -188,11 +195,10 @@ class Loading:
         self, iterator: Iterable[Any], policy: Vicinity, facts: RowFacts, generator: np.random.Generator
     ) -> Iterator[Any]:
         """Draw the plan batch by batch, for an iterator whose order is not ours."""
-        batches = map(self.read, iterator)
         if isinstance(policy, ERM):  # what is no pair is for a step of the user's own
-            yield from _join_last_row(batches)
+            yield from _join_last_row(map(self.read, iterator))
             return
-        for loaded in _join_last_row(map(unpack_data, batches)):
+        for loaded in _join_last_row(map(self._read_to_mix, iterator)):
             x, y = (to_tensor(part, self.device) for part in loaded)
             shape = tuple(x.shape[1:]) if isinstance(x, Tensor) else None
             of_batch = facts.of_batch(shape, is_dense=y.ndim > 2)

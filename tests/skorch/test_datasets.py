@@ -5,13 +5,16 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.model_selection import GroupKFold, cross_val_score
+from skorch import NeuralNet
 from skorch.dataset import Dataset, ValidSplit
 from skorch.helper import SliceDataset, predefined_split
-from torch import Tensor
-from torch.utils.data import Subset
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Subset
 
-from sk_mixup import MixupClassifier, MixupRegressor
-from tests.helpers.datasets import Pairs, Stream, make_tensor_dataset
+from sk_mixup import MixupClassifier, MixupNetMixin, MixupRegressor
+from sk_mixup.mixing import GaussianNoise
+from tests.helpers.datasets import Items, Pairs, Stream, make_tensor_dataset
 from tests.helpers.nets import Make, Net, Sum, get_accuracy
 
 DATASETS = {
@@ -160,3 +163,59 @@ def test_held_out_set_with_labels_is_coded(blobs: Any) -> None:
     net = MixupClassifier(max_epochs=30, lr=0.02, train_split=split, random_state=0)
     net.fit(blobs.X[30:], names[30:])
     assert net.history[-1, "valid_acc"] > 0.6
+
+
+# -- targets of several parts ------------------------------------------------------------
+
+
+def get_own_loss(self: Any, y_pred: Tensor, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
+    """Score a class by the first part, and weigh it by the second."""
+    first, second = y_true.values() if isinstance(y_true, dict) else y_true
+    return (nn.functional.cross_entropy(y_pred, first, reduction="none") * second).mean()
+
+
+PARTS: dict[str, Any] = {
+    "tuple": lambda code: (code, 0.5),
+    "list": lambda code: [torch.tensor(code), torch.tensor(0.5)],
+    "dict": lambda code: {"code": code, "weight": 0.5},
+}
+SERVED: dict[str, tuple[Any, dict[str, Any]]] = {
+    "rows": (lambda items: items, {}),
+    "own loader": (lambda items: items, {"iterator_train": type("OwnLoader", (DataLoader,), {})}),
+    "stream": (Stream, {}),
+}
+
+
+def make_of_parts(base: type, **options: Any) -> Any:
+    torch.manual_seed(0)
+    given = {"criterion": nn.CrossEntropyLoss, "train_split": None, "batch_size": 4, "lr": 0.1, "verbose": 0}
+    owner: Any = type("Own", (base,), {"get_loss": get_own_loss})
+    return owner(nn.Linear(5, 3), **{**given, "max_epochs": 2, **options})
+
+
+class MixedNet(MixupNetMixin, NeuralNet):
+    """A net of skorch's that mixes."""
+
+
+@pytest.mark.parametrize("served", SERVED)
+@pytest.mark.parametrize("parts", PARTS)
+def test_targets_of_several_parts_are_trained_on_unmixed(parts: str, served: str) -> None:
+    wrap, options = SERVED[served]
+    items = wrap(Items(12, lambda row: (torch.arange(row, row + 5.0) / 12, PARTS[parts](row % 3))))
+    in_order = {"iterator_train__shuffle": False} if served == "rows" else {}
+    net = make_of_parts(MixedNet, alpha=0, **options, **in_order)
+    theirs = make_of_parts(NeuralNet, **options).fit(items, None)
+    assert net.fit(items, None).history[:, "train_loss"] == pytest.approx(theirs.history[:, "train_loss"])
+
+
+@pytest.mark.parametrize(
+    "mixing", [{"alpha": 1}, {"alpha": 1, "warmup_epochs": 1}, {"vicinity": GaussianNoise()}]
+)
+@pytest.mark.parametrize("served", SERVED)
+@pytest.mark.parametrize("parts", PARTS)
+def test_targets_of_several_parts_are_not_mixed(parts: str, served: str, mixing: dict[str, Any]) -> None:
+    wrap, options = SERVED[served]
+    items = wrap(Items(12, lambda row: (torch.arange(row, row + 5.0) / 12, PARTS[parts](row % 3))))
+    net = make_of_parts(MixedNet, **mixing, **options)
+    with pytest.raises(ValueError, match=r"or one array; got a .* leave rows unmixed, by alpha=0"):
+        net.fit(items, None)

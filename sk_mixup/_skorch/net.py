@@ -36,7 +36,7 @@ from sk_mixup._skorch.facts import check_distances, make_facts, number_classes
 from sk_mixup._skorch.fit_params import get_forward_params, get_split_params, refuse_values_of_rows
 from sk_mixup._skorch.loading import FitLoaders, Loading, is_made_by_net, keeping_loaders, make_iterator
 from sk_mixup._skorch.loss_checks import describe_nonfinite, find_negative, is_bounded, refuse_negative
-from sk_mixup._skorch.options import cast_weights, check_mixing_options, warn_unused_options
+from sk_mixup._skorch.options import cast_weights, check_mixing_options, set_options, warn_unused_options
 from sk_mixup._skorch.overriding import STEPS, check_bases, find_overridden
 from sk_mixup._skorch.processes import Processes
 from sk_mixup._skorch.runner import choose_evaluator, choose_trainer, train_fast, validate_fast
@@ -223,6 +223,14 @@ class MixupNetMixin(MixedSteps):
     @property
     def _default_callbacks(self) -> list[tuple[str, Any]]:
         return [(name, quicken(callback)) for name, callback in super()._default_callbacks]
+
+    def set_params(self, **params: object) -> Self:
+        """Set options; see ``skorch.NeuralNet.set_params``. A net that is initialized keeps them, too."""
+        if self.initialized_:
+            set_options(self, params, super().set_params)
+        else:
+            super().set_params(**params)
+        return self
 
     def check_mixing_options(self) -> None:
         """Raise if an option of mixing, storage or precision breaks its rule."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import inspect
 from typing import Protocol
 
 import numpy as np
+from skorch import NeuralNet
 from skorch.callbacks import Callback
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,7 @@ __all__ = [
     "check_callbacks",
     "check_graph_device",
     "check_mixing_options",
+    "set_options",
     "warn_unused_options",
 ]
 
@@ -46,6 +48,8 @@ WEIGHTED = (
     nn.BCELoss,
     nn.BCEWithLogitsLoss,
 )
+# Parts of a net that are made where they are needed.
+MADE_ANEW = ("iterator_train", "iterator_valid", "dataset")
 # What a vicinity brings itself.
 MIXUP_OPTIONS = ("alpha", "lam_per", "n_mixed", "partners")
 
@@ -138,6 +142,29 @@ def _check_vicinity(vicinity: object) -> None:
             f"vicinity must be None or a policy of sk_mixup.mixing; got {vicinity!r}. Give an "
             "instance, such as GaussianNoise(0.1)."
         )
+
+
+def set_options(net: NeuralNet, params: Mapping[str, object], set_by_skorch: Callable[..., object]) -> None:
+    """Set options of an initialized net: they hold at once and in later fits, or nothing is changed.
+
+    skorch sets those of an optimizer in the one at hand only, and refuses the optimizer's class and those
+    of iterators.
+    """
+    parts = (*MADE_ANEW, *net._optimizers)
+    of_groups = [name for name in params if "__param_groups__" in name]  # of the optimizer at hand
+    kept = {name for name in params if name.split("__")[0] in parts} - set(of_groups)
+    before = dict(vars(net))
+    try:
+        for name in kept:
+            setattr(net, name, params[name])
+        if kept & set(net._optimizers):
+            net._initialize_optimizer()
+        rest = [name for name in params if name not in kept or net._is_virtual_param(name)]
+        set_by_skorch(**{name: params[name] for name in rest})
+    except Exception:
+        net.__dict__.clear()
+        net.__dict__.update(before)
+        raise
 
 
 def warn_unused_options(options: MixingOptions) -> None:

@@ -1,0 +1,141 @@
+"""Options that are set on a fitted net hold at once, in later fits, in `get_params` and in clones."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from skorch import NeuralNetClassifier
+from skorch.dataset import Dataset
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from sk_mixup import MixupClassifier, MixupNetMixin, MixupRegressor, SemiSupervisedMixupClassifier
+from tests.helpers.nets import Net, get_weights, is_equal
+
+N = 40
+X = np.random.default_rng(0).normal(size=(N, 5)).astype(np.float32)
+CODES = np.arange(N) % 3
+
+
+class Mixed(MixupNetMixin, NeuralNetClassifier):
+    """A classifier of skorch's that mixes."""
+
+
+class OwnLoader(DataLoader):
+    """A loader of the user's own."""
+
+
+class OwnDataset(Dataset):
+    """A data set of the user's own."""
+
+
+OWNERS: dict[str, tuple[type, dict[str, Any]]] = {
+    "net": (Mixed, {"module": Net, "criterion": nn.CrossEntropyLoss, "train_split": None, "verbose": 0}),
+    "classifier": (MixupClassifier, {"early_stopping": False}),
+    "regressor": (MixupRegressor, {"early_stopping": False}),
+    "semi-supervised": (SemiSupervisedMixupClassifier, {"early_stopping": False}),
+}
+
+
+def make(name: str, **options: Any) -> Any:
+    owner, own = OWNERS[name]
+    given = {"lr": 0.01, "batch_size": 8, "optimizer": torch.optim.AdamW, "max_epochs": 2, "random_state": 0}
+    return owner(**{**own, **given, **options})
+
+
+def fit(net: Any, name: str) -> Any:
+    return net.fit(X, X[:, 0] if name == "regressor" else CODES)
+
+
+OF_OPTIMIZERS: list[dict[str, Any]] = [
+    {"optimizer__weight_decay": 5.0},
+    {"optimizer__lr": 0.5},
+    {"optimizer": torch.optim.SGD},
+    {"optimizer": torch.optim.SGD, "optimizer__momentum": 0.9},
+    {"optimizer__momentum": 0.9, "lr": 0.1, "optimizer": torch.optim.SGD},
+]
+OPTIONS: list[dict[str, Any]] = [
+    *OF_OPTIMIZERS,
+    {"iterator_train__shuffle": False},
+    {"iterator_train__batch_size": 5},
+    {"iterator_train__batch_size": 5, "optimizer__weight_decay": 5.0},
+    {"iterator_train": OwnLoader},
+    {"dataset": OwnDataset},
+]
+CASES = [(name, options) for name in OWNERS for options in OPTIONS]
+CASES = [(name, options) for name, options in CASES if name != "semi-supervised" or options in OF_OPTIMIZERS]
+
+
+@pytest.mark.parametrize(("name", "options"), CASES, ids=str)
+def test_later_fit_is_that_of_a_net_made_so(name: str, options: dict[str, Any]) -> None:
+    net = fit(make(name), name)
+    plain = get_weights(net)
+    fit(net.set_params(**options), name)
+    expected = get_weights(fit(make(name, **options), name))
+    assert is_equal(get_weights(net), expected)
+    assert is_equal(get_weights(fit(clone(net), name)), expected)
+    assert is_equal(plain, expected) == ("dataset" in options)
+    assert {key: net.get_params()[key] for key in options} == options
+
+
+@pytest.mark.parametrize(("name", "options"), CASES, ids=str)
+def test_training_goes_on_with_an_option(name: str, options: dict[str, Any]) -> None:
+    net = fit(make(name), name)
+    before = get_weights(net)
+    net.set_params(**options)
+    assert is_equal(get_weights(net), before)
+    if not options.keys() & {"optimizer", "optimizer__weight_decay", "optimizer__lr"}:
+        return
+    expected = fit(make(name, **options), name).optimizer_
+    assert type(net.optimizer_) is type(expected)
+    for ours, theirs in zip(net.optimizer_.param_groups, expected.param_groups, strict=True):
+        assert {**ours, "params": []} == {**theirs, "params": []}
+        assert [part.shape for part in ours["params"]] == [part.shape for part in theirs["params"]]
+    net.partial_fit(X, X[:, 0] if name == "regressor" else CODES)
+    assert not is_equal(get_weights(net), before)
+
+
+@pytest.mark.parametrize("name", ["net", "classifier"])
+def test_batches_of_a_prediction_follow_an_option(name: str) -> None:
+    net = fit(make(name, dataset=OwnDataset), name).set_params(iterator_valid__batch_size=7)
+    assert [len(output) for output in net.forward_iter(X)] == [7, 7, 7, 7, 7, 5]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("name", ["net", "classifier"])
+def test_option_is_set_through_a_pipeline_and_a_search(name: str, options: dict[str, Any]) -> None:
+    pipeline = Pipeline([("scale", StandardScaler()), ("net", make(name))]).fit(X, CODES)
+    within = {f"net__{key}": value for key, value in options.items()}
+    search = GridSearchCV(make(name), {"alpha": [0.5]}, cv=2).fit(X, CODES)
+    nets = pipeline.set_params(**within)["net"], search.best_estimator_.set_params(**options)
+    assert all({key: net.get_params()[key] for key in options} == options for net in nets)
+    expected = Pipeline([("scale", StandardScaler()), ("net", make(name, **options))]).fit(X, CODES)
+    assert is_equal(get_weights(pipeline.fit(X, CODES)["net"]), get_weights(expected["net"]))
+    assert is_equal(get_weights(fit(nets[1], name)), get_weights(fit(make(name, alpha=0.5, **options), name)))
+
+
+@pytest.mark.parametrize("name", OWNERS)
+def test_group_of_weights_is_changed_at_hand_only(name: str) -> None:
+    net = fit(make(name), name)
+    before, weights = net.get_params().keys(), get_weights(net)
+    net.set_params(optimizer__param_groups__0__lr=0.3)
+    assert net.optimizer_.param_groups[0]["lr"] == 0.3
+    assert net.get_params().keys() == before
+    assert is_equal(get_weights(fit(net, name)), weights)
+
+
+@pytest.mark.parametrize("options", [{"optimizer": torch.optim.SGD}, {"optimizer": 5, "lr": 1.0}], ids=str)
+@pytest.mark.parametrize("name", OWNERS)
+def test_refused_option_leaves_the_net_as_it_was(name: str, options: dict[str, Any]) -> None:
+    net = fit(make(name, optimizer__betas=(0.9, 0.99)), name)
+    before, optimizer = net.get_params(deep=False), net.optimizer_
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'betas'|not callable"):
+        net.set_params(**options, max_epochs=7, alpha=0.9)  # SGD takes no betas
+    assert net.get_params(deep=False) == before
+    assert net.optimizer_ is optimizer
+    net.partial_fit(X, X[:, 0] if name == "regressor" else CODES)

@@ -98,7 +98,7 @@ from sk_mixup.estimators._integers import (
     refuse_mixed_codes,
     take_two,
 )
-from sk_mixup.estimators._labels import as_class_array, as_target_array, check_given
+from sk_mixup.estimators._labels import as_class_array, as_target_array, check_given, refuse_classes
 from sk_mixup.estimators._links import Link
 from sk_mixup.estimators._members import average_losses
 from sk_mixup.estimators._options import (
@@ -644,6 +644,7 @@ class MixupEstimator(MixupNetMixin):
         TypeError, ValueError
             If an option or the data break a rule; the message names it.
         """
+        refuse_classes(fit_params)
         self.check_training_readiness()
         self.check_options()
         check_schedule(self.warmup_epochs, self.cooldown_epochs, self.max_epochs)
@@ -699,6 +700,18 @@ class MixupEstimator(MixupNetMixin):
         self : object
             The fitted estimator.
         """
+        return self._go_on(X, y, classes, sample_weight, fit_params)
+
+    def _go_on(
+        self,
+        X: object,
+        y: object,
+        classes: Sequence[object] | None,
+        sample_weight: object,
+        fit_params: Mapping[str, object],
+    ) -> Self:
+        """Do what ``partial_fit`` does."""
+        refuse_classes(fit_params)
         self.check_training_readiness()
         self.check_options()
         if self.epochs_per_partial_fit is not None:

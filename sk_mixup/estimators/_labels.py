@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime
 from numbers import Real
 
@@ -11,7 +11,7 @@ import numpy as np
 from sk_mixup._tensors import to_host
 from sk_mixup._validation import is_missing
 
-__all__ = ["as_class_array", "as_target_array", "check_given"]
+__all__ = ["as_class_array", "as_target_array", "check_given", "refuse_classes"]
 
 
 def check_given(y: object, owner: str) -> None:
@@ -20,6 +20,15 @@ def check_given(y: object, owner: str) -> None:
         raise ValueError(
             f"y must be given: {owner} requires y to be passed, but the target y is None. Pass labels, or a "
             "Dataset of pairs as X."
+        )
+
+
+def refuse_classes(fit_params: Mapping[str, object]) -> None:
+    """Raise if `classes` came with the keywords of a call, where skorch takes it and looks no further."""
+    if "classes" in fit_params:
+        raise TypeError(
+            f"classes must be an option of a classifier, or an argument of its partial_fit; got "
+            f"{fit_params['classes']!r} in another call. Leave it out."
         )
 
 

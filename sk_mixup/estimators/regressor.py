@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, Literal, NoReturn
+from typing import ClassVar, Literal, NoReturn, Self
 
 import numpy as np
 from sklearn.utils import Tags
@@ -331,6 +331,28 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
         if prefix != "criterion" or not isinstance(self._targets, ValuesOfOneUnit):
             return params
         return self._targets.scale_constant(self.criterion, params)
+
+    def partial_fit(  # type: ignore[override]  # scikit-learn's third argument, where skorch has `classes`
+        self, X: object, y: object = None, sample_weight: object = None, **fit_params: object
+    ) -> Self:
+        """Train for ``epochs_per_partial_fit`` more epochs, or ``max_epochs``, without starting anew.
+
+        As in skorch, one call runs ``max_epochs`` epochs over the rows it is given; with
+        ``epochs_per_partial_fit=1`` it visits them once, as scikit-learn's estimators do, and
+        ``max_epochs`` stays that of :meth:`fit`. All rows are trained on: no
+        rows are held out for early stopping, which is for :meth:`fit`.
+
+        Parameters
+        ----------
+        X, y, sample_weight, **fit_params
+            As in :meth:`fit`.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        return self._go_on(X, y, None, sample_weight, fit_params)
 
     def predict(self, X: object) -> np.ndarray:
         """Predict the targets of each row.

@@ -16,7 +16,15 @@ from sk_mixup._warning import warn_user
 from sk_mixup.estimators._members import average_members, spread_members
 from sk_mixup.estimators._targets import ClassWeight, Targets
 
-__all__ = ["BINARY", "ClassTargets", "check_probabilities", "is_softmax", "list_classes", "score_by_net"]
+__all__ = [
+    "BINARY",
+    "ClassTargets",
+    "check_probabilities",
+    "is_softmax",
+    "list_classes",
+    "name_columns",
+    "score_by_net",
+]
 
 # Criteria that labels are smoothed for, and whose output has an entropy.
 SMOOTHED = (nn.CrossEntropyLoss, nn.BCEWithLogitsLoss)
@@ -31,7 +39,7 @@ class ClassTargets(Targets):
     Attributes
     ----------
     classes : ndarray of shape (n_classes,) or None
-        The labels, sorted; None before anything is learned.
+        The labels, sorted or in the order of the columns of y; None before anything is learned.
     temperature : float
         What logits are divided by for predictions.
     """
@@ -182,8 +190,8 @@ def check_probabilities(output: Tensor, criterion: nn.Module) -> None:
 def list_classes(labels: np.ndarray, given: np.ndarray | None) -> np.ndarray:
     """Return all labels, those that are given or those that are there."""
     known = labels if given is None else given
-    if not _are_codes(labels, known):  # else they stand in the order of the codes
-        known = np.unique(known)
+    # Those that codes stand for are in the order of the codes.
+    known = _check_differ(known) if _are_codes(labels, known) else np.unique(known)
     if len(known) < 2:
         name = "y" if given is None else "classes"
         raise ValueError(
@@ -191,6 +199,29 @@ def list_classes(labels: np.ndarray, given: np.ndarray | None) -> np.ndarray:
             "another, or give `classes`."
         )
     return known
+
+
+def name_columns(n_columns: int, given: np.ndarray | None) -> np.ndarray:
+    """Return the labels of the columns of y, in their order: those that are given, or numbers."""
+    if given is None:
+        return np.arange(n_columns)
+    if len(given) != n_columns:
+        raise ValueError(
+            f"classes must name one label for each column of y; got {len(given)} for {n_columns} columns. "
+            "Name them all, or give y a column of zeros for each label that no row has."
+        )
+    return _check_differ(given)
+
+
+def _check_differ(classes: np.ndarray) -> np.ndarray:
+    """Return labels that are told apart by their places, or raise if two are the same."""
+    labels, counts = np.unique(classes, return_counts=True)
+    if counts.max() > 1:
+        raise ValueError(
+            f"classes must name each label once where it tells their order; got "
+            f"{labels[counts > 1].tolist()[0]!r} {counts.max()} times. Give each a name of its own."
+        )
+    return classes
 
 
 def _are_codes(y: np.ndarray, classes: np.ndarray) -> bool:

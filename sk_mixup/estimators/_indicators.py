@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sk_mixup._skorch.dataset_items import to_array
 from sk_mixup._training.losses import INDICATORS, Loss, LossOptions, find_loss
-from sk_mixup.estimators._class_targets import BINARY, ClassTargets, check_probabilities
+from sk_mixup.estimators._class_targets import BINARY, ClassTargets, check_probabilities, name_columns
 from sk_mixup.estimators._inputs import get_input_dtype
 from sk_mixup.estimators._links import SIGMOID, keep, takes_probabilities
 from sk_mixup.estimators._targets import TargetOptions
@@ -50,15 +50,8 @@ class Indicators(ClassTargets):
 
     @classmethod
     def learn(cls, y: np.ndarray, options: TargetOptions) -> Self:
-        """Remember the number of columns, or the labels that are given."""
-        n_columns = y.shape[1]
-        classes = np.arange(n_columns) if options.classes is None else np.unique(options.classes)
-        if len(classes) != n_columns:
-            raise ValueError(
-                f"classes must name one label for each column of y; got {len(classes)} for {n_columns} "
-                "columns. Name them all, or give y a column of zeros for each label that no row has."
-            )
-        return cls(classes)
+        """Take the labels of the columns that are given, in their order, or number them."""
+        return cls(name_columns(y.shape[1], options.classes))
 
     def describe(self) -> str:
         """Return in words what y must be."""

@@ -88,6 +88,8 @@ def _as_array(y: object) -> np.ndarray:
 def as_class_array(classes: object) -> np.ndarray | None:
     """Return the labels that the option `classes` names, in its order; None where it names none.
 
+    A set, which has no order, is sorted.
+
     Raises
     ------
     TypeError, ValueError
@@ -101,6 +103,7 @@ def as_class_array(classes: object) -> np.ndarray | None:
     labels = as_target_array(given, "classes").ravel()
     if labels.dtype.kind == "O" and not all(isinstance(label, str) for label in labels):
         raise ValueError(f"classes must hold labels of one type; got {classes!r}. Give numbers or strings.")
+    labels = np.sort(labels) if isinstance(classes, set | frozenset) else labels
     return labels if len(labels) else None
 
 

@@ -19,7 +19,7 @@ from sk_mixup._training.losses import (
     find_loss,
 )
 from sk_mixup._training.mixed_targets import mix_columns
-from sk_mixup.estimators._class_targets import ClassTargets, is_softmax, score_by_net
+from sk_mixup.estimators._class_targets import ClassTargets, is_softmax, name_columns, score_by_net
 from sk_mixup.estimators._inputs import get_input_dtype
 from sk_mixup.estimators._links import SIGMOID, SOFTMAX, keep, takes_probabilities
 from sk_mixup.estimators._targets import TargetOptions
@@ -55,15 +55,8 @@ class SoftLabels(ClassTargets):
 
     @classmethod
     def learn(cls, y: np.ndarray, options: TargetOptions) -> Self:
-        """Take the classes that are given, or number the columns."""
-        given = options.classes
-        classes = np.arange(y.shape[1]) if given is None or len(given) == 0 else np.asarray(given)
-        if len(classes) != y.shape[1]:
-            raise ValueError(
-                f"classes must name the {y.shape[1]} columns of y, which holds soft labels; got "
-                f"{classes.tolist()}. Leave the argument out."
-            )
-        return cls(classes)
+        """Take the labels of the columns that are given, in their order, or number them."""
+        return cls(name_columns(y.shape[1], options.classes))
 
     def describe(self) -> str:
         """Return in words what y must be."""

@@ -170,7 +170,8 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
 
     classes : sequence, default=None
         All labels, where the training rows may lack some. A `Dataset` is then not read for its
-        labels beforehand; it may yield their positions here where they are strings.
+        labels beforehand; it may yield their positions here where they are strings. Of several labels
+        per row, and of soft labels, the name of each column of `y`, in that order.
 
     iterator_train : type, default=DataLoader
         Serves the training batches. With the default, whole arrays stay on the device and
@@ -240,7 +241,8 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Labels seen in fit, sorted; column j of ``predict_proba`` is ``classes_[j]``.
+        Labels seen in fit, sorted, or the names of the columns of `y`, in their order; column j of
+        ``predict_proba`` is ``classes_[j]``.
 
     n_features_in_ : int
         Number of features seen in fit.

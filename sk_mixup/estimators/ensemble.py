@@ -56,7 +56,8 @@ class MixupEnsembleClassifier(MixupEnsemble):
         Probabilities of the rows of `X` in fit, each by the member that held it out; NaN for none.
 
     classes_ : ndarray of shape (n_classes,)
-        Labels seen in fit, sorted; column j of ``predict_proba`` is ``classes_[j]``.
+        Labels seen in fit, sorted, or the names of the columns of `y`, in their order; column j of
+        ``predict_proba`` is ``classes_[j]``.
 
     n_features_in_ : int
         Number of features seen in fit.
@@ -109,7 +110,7 @@ class MixupEnsembleClassifier(MixupEnsemble):
 
     @property
     def classes_(self) -> np.ndarray:
-        """Labels seen in fit, sorted; column j of ``predict_proba`` is ``classes_[j]``."""
+        """Labels seen in fit; column j of ``predict_proba`` is ``classes_[j]``."""
         return self._first.classes_
 
     @property

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
-from sk_mixup import MixupClassifier, MixupNetMixin
+from sk_mixup import MixupClassifier, MixupEnsembleClassifier, MixupNetMixin
 
 X = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
 LABELS = (X > 0.2).astype(np.int64)
@@ -72,6 +72,40 @@ def test_later_chunks_and_held_out_rows_are_checked_too() -> None:
     net = MixupClassifier(**QUICK).fit(X, LABELS)
     with pytest.raises(ValueError, match="y must hold 0 and 1"):
         net.partial_fit(X, 2 * LABELS)
+
+
+# -- names of the columns ----------------------------------------------------------------
+
+NAMED: dict[str, Callable[..., Any]] = {
+    "option": lambda names, y: MixupClassifier(**QUICK, classes=names).fit(X, y),
+    "partial_fit": lambda names, y: MixupClassifier(**QUICK).partial_fit(X, y, classes=names),
+    "dataset": lambda names, y: MixupClassifier(**QUICK, classes=names).fit(*FORMS["pairs"](y)),
+    "ensemble": lambda names, y: MixupEnsembleClassifier(
+        n_members=2, random_state=0, estimator__max_epochs=2, estimator__classes=names
+    ).fit(X, y),
+}
+
+
+@pytest.mark.parametrize("names", [["z", "y", "x"], [30, 10, 20], np.array([2.5, 0.5, 1.5])], ids=str)
+@pytest.mark.parametrize("way", NAMED)
+def test_names_stand_in_the_order_of_the_columns(way: str, names: Any) -> None:
+    net, sorted_ones = NAMED[way](names, LABELS), NAMED[way](sorted(names), LABELS)
+    assert net.classes_.tolist() == list(names)
+    proba = net.predict_proba(X)
+    np.testing.assert_array_equal(proba, sorted_ones.predict_proba(X))  # a name changes no column
+    np.testing.assert_array_equal(net.predict(X), proba > 0.5)
+
+
+def test_a_set_of_names_is_sorted() -> None:
+    for names in ({"z", "y", "x"}, frozenset({"x", "z", "y"})):
+        assert NAMED["option"](names, LABELS).classes_.tolist() == ["x", "y", "z"]
+
+
+@pytest.mark.parametrize("y", [LABELS, 0.8 * np.eye(3)[LABELS.argmax(axis=1)] + 0.2 / 3], ids=["0-1", "soft"])
+@pytest.mark.parametrize("way", [way for way in NAMED if way != "dataset"])
+def test_a_name_for_two_columns_is_refused(way: str, y: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"classes must name each label once.*; got 'b' 2 times"):
+        NAMED[way](["b", "a", "b"], y)
 
 
 # -- what no check of targets has seen ---------------------------------------------------

@@ -121,7 +121,7 @@ def test_names_of_classes_are_those_of_the_columns(tmp_path: Any) -> None:
     other = make_net(classes=["c", "a", "b"])
     other.load_params(f_params=tmp_path / "net", use_safetensors=True)
     np.testing.assert_array_equal(other.predict(X), net.predict(X))
-    with pytest.raises(ValueError, match="classes must name the 3 columns of y"):
+    with pytest.raises(ValueError, match="classes must name one label for each column of y; got 2 for 3"):
         make_net(classes=["a", "b"]).fit(X, SOFT)
 
 

@@ -10,17 +10,17 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
-from sklearn.model_selection import GroupKFold
 from sklearn.utils import Tags, get_tags
-from sklearn.utils.validation import _num_samples, check_consistent_length, check_is_fitted
+from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sk_mixup._random import draw_seed, make_generator
 from sk_mixup._skorch.dataset_items import to_array
 from sk_mixup._validation import check_integer, check_names
 from sk_mixup.estimators._base import MixupEstimator
-from sk_mixup.estimators._holdout import HeldOutPart, divide_rows
+from sk_mixup.estimators._holdout import HeldOutPart
 from sk_mixup.estimators._inputs import check_weights, count_rows, is_mapping
 from sk_mixup.estimators._labels import as_target_array
+from sk_mixup.estimators._parts import Parts
 from sk_mixup.estimators._prediction import in_namespace_of
 from sk_mixup.estimators._stacked_nets import predict_each
 from sk_mixup.estimators._temperature import HeldOutScores, find_temperature
@@ -106,7 +106,7 @@ class MixupEnsemble(BaseEstimator):
             Weight of each row, at least 0.
         groups : array-like of shape (n_samples,), default=None
             Rows of one group, such as of one patient, are held out together. Classes are then not shared
-            out uniformly.
+            out uniformly. Not used where no rows are held out; a `train_split` of your own is given them.
 
         Returns
         -------
@@ -125,12 +125,15 @@ class MixupEnsemble(BaseEstimator):
         params = {} if sample_weight is None else {"sample_weight": sample_weight}
         held_out_by = None
         if template.early_stopping and template.train_split == "auto":
-            n_parts = n_members if n_members > 1 else max(2, round(1 / template.validation_fraction))
-            held_out_by = params["held_out_by"] = _divide(X, y, sample_weight, groups, n_parts, generator)
+            n_samples = count_rows(X) if is_mapping(X) else _num_samples(X)
+            weight = check_weights(sample_weight, n_samples)
+            counts = np.ones(n_samples, dtype=bool) if weight is None else weight > 0
+            parts = Parts(n_members, template.validation_fraction, generator)
+            held_out_by = params["held_out_by"] = parts.draw(y, counts, groups)
             for number, member in enumerate(members):
                 # Few rows are enough: what chance does to one member evens out among many.
                 member.train_split, member.early_stopping = HeldOutPart(number), True
-        elif groups is not None:
+        elif groups is not None and callable(template.train_split):
             params["groups"] = groups
         scores: list[HeldOutScores] = []
         for member in members:
@@ -263,66 +266,3 @@ class _Collector:
     def __call__(self, scores: HeldOutScores) -> float:
         self.scores.append(scores)
         return 1.0
-
-
-def _divide(
-    X: object,
-    y: object,
-    sample_weight: object,
-    groups: object,
-    n_parts: int,
-    generator: np.random.Generator,
-) -> np.ndarray:
-    """Return the part of each row, in which each class and each group is as it should be."""
-    n_samples = count_rows(X) if is_mapping(X) else _num_samples(X)
-    weight = check_weights(sample_weight, n_samples)
-    counts = np.ones(n_samples, dtype=bool) if weight is None else weight > 0
-    if groups is not None:
-        return _divide_groups(groups, n_samples, n_parts, generator)
-    if counts.sum() < n_parts:
-        raise ValueError(
-            "n_members must be at most the number of rows with a weight, as each is held out by one member; "
-            f"got {n_parts} members for n_samples={counts.sum()}. Lower it, or set "
-            "estimator__early_stopping=False."
-        )
-    keys = [~counts]
-    if y is not None:
-        targets = as_target_array(y)
-        check_consistent_length(targets, counts)
-        keys.append(_number_labels(targets))
-    return divide_rows(keys, n_parts, generator)
-
-
-def _divide_groups(
-    groups: object, n_samples: int, n_parts: int, generator: np.random.Generator
-) -> np.ndarray:
-    labels = as_target_array(groups, "groups")
-    if labels.shape != (n_samples,):
-        raise ValueError(
-            f"groups must hold one group per row; got shape {labels.shape} for {n_samples} rows. Give an "
-            f"array of shape ({n_samples},)."
-        )
-    if len(np.unique(labels)) < n_parts:
-        raise ValueError(
-            f"n_members must be at most the number of groups, each held out by one member; got {n_parts} "
-            f"for {len(np.unique(labels))} groups. Lower it, or leave groups out."
-        )
-    folds = GroupKFold(n_parts, shuffle=True, random_state=draw_seed(generator))
-    part = np.empty(n_samples, dtype=np.int64)
-    for number, (_, held_out) in enumerate(folds.split(labels, groups=labels)):
-        part[held_out] = number
-    return part
-
-
-def _number_labels(y: np.ndarray) -> np.ndarray:
-    """Return a number for each row: that of its label, or labels; of soft ones, of the most probable."""
-    is_column = y.ndim == 1 or y.shape[1:] == (1,)
-    if y.ndim > 2:
-        return np.zeros(len(y), dtype=np.int64)
-    if not is_column and y.dtype.kind == "f":
-        return np.asarray(y.argmax(axis=1))
-    try:
-        axis = None if is_column else 0
-        return np.unique(y, axis=axis, return_inverse=True)[1].ravel()
-    except TypeError:  # labels that have no order are refused by the members
-        return np.zeros(len(y), dtype=np.int64)

@@ -29,6 +29,7 @@ __all__ = [
     "count_held_out",
     "count_trainable",
     "divide_rows",
+    "draw_held_out",
     "is_known_few",
     "may_stop_by",
     "watches_validation",
@@ -162,11 +163,34 @@ def divide_rows(keys: Sequence[np.ndarray], n_parts: int, generator: np.random.G
     >>> np.bincount(divide_rows([y], 2, np.random.default_rng(0))[y == 1])
     array([1, 1])
     """
-    n_samples = len(keys[0])
-    order = np.lexsort((generator.permutation(n_samples), *reversed(keys)))
-    part = np.empty(n_samples, dtype=np.int64)
-    part[order] = np.arange(n_samples) % n_parts
+    order = _order_rows(keys, generator)
+    part = np.empty(len(order), dtype=np.int64)
+    part[order] = np.arange(len(order)) % n_parts
     return part
+
+
+def draw_held_out(keys: Sequence[np.ndarray], n_valid: int, generator: np.random.Generator) -> np.ndarray:
+    """Return which rows are held out: so many, drawn as :func:`divide_rows` deals rows out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sk_mixup.estimators._holdout import draw_held_out
+    >>> y = np.array([0, 0, 0, 0, 1, 1])
+    >>> is_held_out = draw_held_out([y], 3, np.random.default_rng(0))
+    >>> np.bincount(y[is_held_out])
+    array([2, 1])
+    """
+    order = _order_rows(keys, generator)
+    is_held_out = np.zeros(len(order), dtype=bool)
+    # As far apart as they can be.
+    is_held_out[order[(2 * np.arange(n_valid) + 1) * len(order) // (2 * n_valid)]] = True
+    return is_held_out
+
+
+def _order_rows(keys: Sequence[np.ndarray], generator: np.random.Generator) -> np.ndarray:
+    """Return the rows in the order of the keys, the first of which counts most, else at random."""
+    return np.lexsort((generator.permutation(len(keys[0])), *reversed(keys)))
 
 
 def may_stop_by(valid: object, stopping: Stopping) -> bool:
@@ -183,13 +207,13 @@ def is_known_few(train: object, valid: object, split: object) -> bool:
     return not may_stop_by(valid, "auto")
 
 
-def count_held_out(n_samples: int, validation_fraction: float) -> int:
-    """Return how many rows are held out, or raise if none is left to train on."""
+def count_held_out(n_samples: int, validation_fraction: float, units: str = "rows") -> int:
+    """Return how many rows, or other units, are held out, or raise if none is left to train on."""
     n_valid = math.ceil(n_samples * validation_fraction)
     if n_valid >= n_samples:
         raise ValueError(
-            f"validation_fraction must leave rows to train on; got {validation_fraction!r} for "
-            f"{n_samples} rows. Lower it, or set early_stopping=False."
+            f"validation_fraction must leave {units} to train on; got {validation_fraction!r} for "
+            f"{n_samples} {units}. Lower it, or set early_stopping=False."
         )
     return n_valid
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 import pickle
 from typing import Any
+import warnings
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +24,7 @@ from torch.utils.data import Subset, TensorDataset
 
 from sk_mixup import MixupClassifier, MixupEnsembleClassifier, MixupEnsembleRegressor, MixupRegressor
 from sk_mixup._skorch.default_callbacks import _compute_accuracy
-from sk_mixup.estimators._holdout import divide_rows
+from sk_mixup.estimators._holdout import divide_rows, draw_held_out
 from tests.helpers.stacking import stacked
 
 QUICK = {"n_members": 3, "random_state": 0, "estimator__max_epochs": 3, "estimator__lr": 0.01}
@@ -119,6 +120,15 @@ def test_a_seed_gives_one_ensemble_and_leaves_the_global_generators(
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(1, 9), st.integers(0, 5))
+def test_draw_held_out_shares_out_classes(labels: list[int], n_valid: int, seed: int) -> None:
+    y, n_valid = np.array(labels), min(n_valid, len(labels))
+    is_held_out = draw_held_out([y], n_valid, np.random.default_rng(seed))
+    assert is_held_out.sum() == n_valid
+    counts = np.bincount(y)
+    assert np.all(np.abs(np.bincount(y[is_held_out], minlength=len(counts)) - counts * n_valid / len(y)) < 2)
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(1, 9), st.integers(0, 5))
 def test_divide_rows_shares_out_rows_and_classes(labels: list[int], n_parts: int, seed: int) -> None:
     y = np.array(labels)
     part = divide_rows([y], n_parts, np.random.default_rng(seed))
@@ -191,6 +201,84 @@ def test_a_single_member_predicts_what_it_held_out(line: Any) -> None:
     np.testing.assert_array_equal(np.isnan(model.oof_prediction_), ~is_known)
     error = np.square(model.oof_prediction_ - line.y)[is_known].mean()
     np.testing.assert_allclose(model.residual_variance_, error)
+
+
+@pytest.mark.parametrize("fraction", [0.03, 0.1, 0.4, 0.7, 0.9])
+@pytest.mark.parametrize("is_weighted", [False, True], ids=["plain", "weighted"])
+@pytest.mark.parametrize(("owner", "data"), CASES)
+def test_a_single_member_holds_out_as_many_rows_as_a_lone_net(
+    owner: Any, data: str, is_weighted: bool, fraction: float, request: pytest.FixtureRequest
+) -> None:
+    table = request.getfixturevalue(data)
+    weight = np.arange(len(table.X)) % 3 if is_weighted else None
+    counts = np.ones(len(table.X), dtype=bool) if weight is None else weight > 0
+    options = {"max_epochs": 1, "random_state": 0, "validation_fraction": fraction, "early_stopping": True}
+    with warnings.catch_warnings(action="ignore"):  # of few rows
+        alone = MEMBERS[owner](**options).fit(table.X, table.y, sample_weight=weight)
+    named = {f"estimator__{name}": value for name, value in options.items()}
+    model = owner(n_members=1, random_state=0, **named).fit(table.X, table.y, sample_weight=weight)
+    held_out = (model.held_out_by_ == 0) & counts
+    assert held_out.sum() == np.ceil(fraction * counts.sum())
+    sizes = [sum(net.history[-1, "batches", :, "valid_batch_size"]) for net in (alone, model.estimators_[0])]
+    assert sizes == [held_out.sum()] * 2
+    np.testing.assert_array_equal(
+        np.isfinite(get_oof(model)).reshape(len(counts), -1).all(axis=1), held_out | ~counts
+    )
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.4, 0.7])
+def test_a_single_member_holds_out_each_class_by_its_share(blobs: Any, fraction: float) -> None:
+    model = MixupEnsembleClassifier(**QUICK, estimator__validation_fraction=fraction).set_params(n_members=1)
+    held_out = model.fit(blobs.X, blobs.y).held_out_by_ == 0
+    counts = np.bincount(blobs.y[held_out], minlength=3)
+    np.testing.assert_allclose(counts, fraction * np.bincount(blobs.y), atol=1)
+
+
+@pytest.mark.parametrize(("owner", "data"), BOTH)
+@pytest.mark.parametrize("fraction", [0.1, 0.4, 0.7])
+def test_a_single_member_holds_out_its_share_of_the_groups(
+    owner: Any, data: str, fraction: float, request: pytest.FixtureRequest
+) -> None:
+    table, groups = request.getfixturevalue(data), np.array(list("abcde"))[np.arange(60) // 12]
+    model = owner(**QUICK, estimator__validation_fraction=fraction).set_params(n_members=1)
+    model.fit(table.X, table.y, groups=groups)
+    held_out = groups[model.held_out_by_ == 0]
+    assert len(set(held_out)) == np.ceil(fraction * 5)
+    assert len(held_out) == 12 * len(set(held_out))
+    with pytest.raises(ValueError, match=r"validation_fraction must leave groups .* for 1 groups"):
+        model.fit(table.X, table.y, groups=np.zeros(60))
+
+
+@pytest.mark.parametrize("n_rows", [2, 9])
+def test_a_single_member_is_trained_on_few_rows(line: Any, n_rows: int) -> None:
+    model = MixupEnsembleRegressor(**QUICK).set_params(n_members=1).fit(line.X[:n_rows], line.y[:n_rows])
+    assert sorted(model.held_out_by_) == [-1] * (n_rows - 1) + [0]
+    with pytest.raises(ValueError, match=r"validation_fraction must leave rows to train on; got 0\.9 for 9"):
+        model.set_params(estimator__validation_fraction=0.9).fit(line.X[:9], line.y[:9])
+
+
+@pytest.mark.parametrize("options", [{"early_stopping": False}, {"train_split": None}], ids=str)
+@pytest.mark.parametrize(("owner", "data"), BOTH)
+def test_groups_change_nothing_where_no_rows_are_held_out(
+    owner: Any, data: str, options: dict[str, Any], request: pytest.FixtureRequest
+) -> None:
+    table = request.getfixturevalue(data)
+    model = owner(**QUICK, **{f"estimator__{name}": value for name, value in options.items()})
+    grouped = clone(model).fit(table.X, table.y, groups=np.arange(60) // 6)
+    np.testing.assert_array_equal(predict(grouped, table.X), predict(model.fit(table.X, table.y), table.X))
+
+
+def test_a_split_of_the_users_own_is_given_the_groups(blobs: Any) -> None:
+    seen = []
+
+    def split(dataset: Any, y: Any = None, *, groups: Any) -> Any:
+        seen.append(groups)
+        return split_by(groups == 0)(dataset)
+
+    groups = np.arange(60) // 6
+    MixupEnsembleClassifier(**QUICK, estimator__train_split=split).fit(blobs.X, blobs.y, groups=groups)
+    assert len(seen) == 3
+    assert all(np.array_equal(given, groups) for given in seen)
 
 
 @pytest.mark.parametrize("options", [{"early_stopping": False}, {"train_split": None}], ids=str)

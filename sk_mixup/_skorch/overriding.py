@@ -27,9 +27,9 @@ PLAIN_MODULES = ("skorch.net", "skorch.classifier", "skorch.regressor")
 
 
 def is_foreign(method: object) -> bool:
-    """Whether a method is neither this library's nor one of skorch's plain nets'."""
+    """Whether a method, or a property, is neither this library's nor one of skorch's plain nets'."""
     # Where its code stands: a decorator may have given it another's name and module.
-    owner = getattr(method, "__globals__", {}).get("__name__", "")
+    owner = getattr(getattr(method, "fget", method), "__globals__", {}).get("__name__", "")
     return owner not in PLAIN_MODULES and not owner.startswith("sk_mixup.")
 
 

@@ -67,7 +67,7 @@ def _get_bias(layer: nn.Linear) -> Tensor:
 
 
 def predict_each(nets: Sequence[MixupEstimator], X: object, *, log: bool = False) -> Iterator[np.ndarray]:
-    """Yield what nets predict for parts of X, in order: arrays of shape (n_nets, n, ...).
+    """Yield what nets predict for parts of X, in order: float64 arrays of shape (n_nets, n, ...).
 
     Nets that are fitted alike are predicted as one where they are plain multilayer perceptrons, else one
     after the other: the same but for rounding.
@@ -87,7 +87,7 @@ def predict_each(nets: Sequence[MixupEstimator], X: object, *, log: bool = False
     elif log:
         stack = None
     if stack is None:
-        yield np.stack([to_array(_predict(net, X, log)) for net in nets])
+        yield np.stack([to_array(_predict(net, X, log)) for net in nets]).astype(np.float64, copy=False)
         return
     for output in stack.forward_iter(X):
         array = _read(stack, output.transpose(0, 1).flatten(0, 1), link, log)

@@ -25,6 +25,8 @@ from torch.utils.data import Subset, TensorDataset
 from sk_mixup import MixupClassifier, MixupEnsembleClassifier, MixupEnsembleRegressor, MixupRegressor
 from sk_mixup._skorch.default_callbacks import _compute_accuracy
 from sk_mixup.estimators._holdout import divide_rows, draw_held_out
+from sk_mixup.estimators._stacked_nets import _stack
+from sk_mixup.modules import MLP
 from tests.helpers.stacking import stacked
 
 QUICK = {"n_members": 3, "random_state": 0, "estimator__max_epochs": 3, "estimator__lr": 0.01}
@@ -78,8 +80,9 @@ def test_members_equal_single_nets_with_their_seeds_and_parts(
     ]
     for net in singles:  # a member's temperature is that of all
         net._targets = net._targets.at(model.estimators_[0]._targets.temperature)
-    expected = np.mean([predict(net, table.X) for net in singles], axis=0)
-    np.testing.assert_allclose(predict(model, table.X), expected, rtol=0, atol=1e-9)
+    X = table.X.astype(np.float64)  # by rows of float32 a regressor predicts in float32
+    expected = np.mean([predict(net, X) for net in singles], axis=0)
+    np.testing.assert_allclose(predict(model, X), expected, rtol=0, atol=1e-9)
     for member, net in zip(model.estimators_, singles, strict=True):
         np.testing.assert_allclose(member.history[:, "valid_loss"], net.history[:, "valid_loss"], atol=1e-9)
 
@@ -293,6 +296,7 @@ def test_members_that_hold_nothing_out_leave_no_oof(blobs: Any, options: dict[st
 
 # -- prediction --------------------------------------------------------------------------
 
+TANH = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 1))
 MODULES = {
     "default": {},
     "dropout": {"estimator__module__dropout": 0.5},
@@ -310,6 +314,61 @@ def test_prediction_is_the_mean_of_the_members_row_by_row(blobs: Any, module: st
     np.testing.assert_allclose(np.exp(model.predict_log_proba(blobs.X)), proba, rtol=0, atol=1e-6)
     alone = np.concatenate([model.predict_proba(blobs.X[row : row + 1]) for row in range(60)])
     np.testing.assert_allclose(alone, proba, rtol=0, atol=0 if module != "tanh" else 1e-7)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("module", ["default", "dropout", "tanh"])
+@pytest.mark.parametrize(("owner", "data"), CASES)
+def test_members_predict_as_one_what_each_predicts_in_double_precision(
+    owner: Any, data: str, module: str, dtype: Any, request: pytest.FixtureRequest
+) -> None:
+    table = request.getfixturevalue(data)
+    n_outputs = {"binary": 2, "line": 1, "plane": 2}.get(data, 3)
+    tanh = {"estimator__module": nn.Sequential(*TANH[:2], nn.Linear(8, n_outputs))}
+    options = tanh if module == "tanh" else MODULES[module]
+    model, X = owner(**QUICK, **options).fit(table.X, table.y), table.X.astype(dtype)
+    assert (_stack(model.estimators_) is None) == (module == "tanh")
+    members = np.stack([predict(net, X) for net in model.estimators_])
+    assert model.predict_members(X).dtype == predict(model, X).dtype == np.float64
+    np.testing.assert_allclose(model.predict_members(X), members, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(predict(model, X), members.mean(axis=0, dtype=np.float64), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("module", [MLP, TANH], ids=["as one", "one by one"])
+def test_variances_of_large_targets_are_those_of_small_ones(line: Any, dtype: Any, module: Any) -> None:
+    """Squares of 1e30 are beyond float32."""
+    small, large = (
+        MixupEnsembleRegressor(**QUICK, estimator__module=module)
+        .fit(line.X, line.y * unit)
+        .predict_uncertainty(line.X.astype(dtype))
+        for unit in (1.0, 2.0**100)
+    )
+    for expected, found in zip(small, large, strict=True):
+        np.testing.assert_allclose(found / 2.0**200, expected, rtol=1e-4, atol=1e-9)
+
+
+class Shifted(MixupRegressor):
+    """Predicts in a way of its own."""
+
+    def predict(self, X: Any) -> np.ndarray:
+        return super().predict(X) + 1
+
+
+class Ranked(MixupRegressor):
+    """Has a property in the place of a method of this library's."""
+
+    @property
+    def predict_proba(self) -> Any:
+        return self.predict
+
+
+@pytest.mark.parametrize("member", [Shifted, Ranked])
+def test_what_a_subclass_predicts_is_asked_of_each_member(line: Any, member: Any) -> None:
+    model = MixupEnsembleRegressor(member(max_epochs=2), n_members=2, random_state=0).fit(line.X, line.y)
+    assert _stack(model.estimators_) is None
+    expected = np.mean([net.predict(line.X) for net in model.estimators_], axis=0)
+    np.testing.assert_allclose(model.predict(line.X), expected, rtol=0, atol=1e-6)
 
 
 def test_uncertainty_is_that_of_scipy(blobs: Any, line: Any, multilabel: Any) -> None:

@@ -693,7 +693,8 @@ class MixupEstimator(MixupNetMixin):
         X, y, sample_weight, **fit_params
             As in :meth:`fit`.
         classes : array-like of shape (n_classes,), default=None
-            All labels that will occur; needed in the first call if `y` lacks some.
+            All labels that will occur; needed in the first call if `y` lacks some, and the same in
+            later ones, where it may be left out.
 
         Returns
         -------
@@ -717,6 +718,9 @@ class MixupEstimator(MixupNetMixin):
         if self.epochs_per_partial_fit is not None:
             check_schedule(self.warmup_epochs, self.cooldown_epochs, self.max_epochs)
         reset = not self.initialized_ or not self._has_seen_data
+        named = None if reset else as_class_array(classes)
+        if named is not None:
+            self._targets.check_same_classes(named)
         given = X
         with self._unchanged_if_refused():
             X, y, weight = self._check_training_data(X, y, sample_weight, reset=reset, classes=classes)

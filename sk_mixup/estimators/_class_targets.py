@@ -45,6 +45,8 @@ class ClassTargets(Targets):
     """
 
     criterion: ClassVar[type[nn.Module]] = nn.CrossEntropyLoss
+    # Whether classes are the names of the columns of y, in their order.
+    names_columns: ClassVar[bool] = False
 
     classes: np.ndarray | None = None
     temperature: float = field(default=1.0, kw_only=True)
@@ -59,6 +61,15 @@ class ClassTargets(Targets):
         """The classes, of which there must be some."""
         assert self.classes is not None, "learned before it is asked for"
         return self.classes
+
+    def check_same_classes(self, given: np.ndarray) -> None:
+        """Raise if other classes are given than those that were learned."""
+        ordered = given if self.names_columns else np.unique(given)
+        if not np.array_equal(given, self.known) and not np.array_equal(ordered, self.known):
+            raise ValueError(
+                f"classes must be the same as in the first call, {self.known.tolist()}; got "
+                f"{given.tolist()}. Leave the argument out, or train a new estimator for other classes."
+            )
 
     def weigh_classes(self, codes: np.ndarray, class_weight: ClassWeight) -> np.ndarray | None:
         """Raise where classes have weights: there is no class of a row."""

@@ -30,6 +30,7 @@ class Indicators(ClassTargets):
 
     unsuited = (nn.NLLLoss, nn.MultiMarginLoss, nn.MultiLabelMarginLoss)
     criterion: ClassVar[type[nn.Module]] = nn.BCEWithLogitsLoss
+    names_columns = True
 
     @classmethod
     def accepts(cls, y: np.ndarray) -> bool:

@@ -38,6 +38,7 @@ class SoftLabels(ClassTargets):
     """
 
     scoring = staticmethod(score_by_net)
+    names_columns = True
 
     @classmethod
     def accepts(cls, y: np.ndarray) -> bool:

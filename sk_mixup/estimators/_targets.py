@@ -97,6 +97,9 @@ class Targets(ABC):
     def learn(cls, y: np.ndarray, options: TargetOptions) -> Self:
         """Return what is to be known of checked targets."""
 
+    def check_same_classes(self, given: np.ndarray) -> None:  # noqa: B027
+        """Raise if other classes are given than those that were learned."""
+
     @classmethod  # noqa: B027
     def warn_of_weights_alone(cls) -> None:
         """Warn if a net that has seen no y cannot predict by its weights alone."""

@@ -16,18 +16,25 @@ __all__ = ["describe_nonfinite", "find_negative", "is_bounded", "refuse_negative
 # logarithms of probabilities to which it has added the dtype's eps.
 BOUNDED = (nn.CrossEntropyLoss, nn.BCEWithLogitsLoss, nn.BCELoss)
 SLACK = -1e-5
+# What to do about losses that are not finite.
+HINTS = {
+    "train": "Scale the inputs (for example with StandardScaler), lower lr (now {lr}), or clip gradients "
+    "with skorch.callbacks.GradientNormClipping.",
+    "valid": "Look for values far from all others in the rows that are held out, scale the inputs (for "
+    "example with StandardScaler), or lower lr (now {lr}).",
+}
 
 
-def describe_nonfinite(rows: Sequence[Mapping[str, float]], epoch: int, lr: float) -> str:
-    """Return in words which loss of an epoch is the first that is NaN or infinite; '' if all are finite."""
-    losses = [row["train_loss"] for row in rows if "train_loss" in row]
+def describe_nonfinite(rows: Sequence[Mapping[str, float]], prefix: str, epoch: int, lr: float) -> str:
+    """Return in words which loss of an epoch is the first that is NaN or infinite; '' if all are finite.
+
+    Of held-out batches those without a weight, as all their targets are ignored, have no loss.
+    """
+    name = f"{prefix}_loss"
+    losses = [row[name] for row in rows if name in row and row.get("valid_batch_weight", 1)]
     if math.isfinite(sum(losses)):
         return ""
-    hint = (
-        f"Scale the inputs (for example with StandardScaler), lower lr (now {lr}), or clip gradients with "
-        "skorch.callbacks.GradientNormClipping."
-    )
-    return describe_nonfinite_loss("train_loss", losses, epoch, hint)
+    return describe_nonfinite_loss(name, losses, epoch, HINTS[prefix].format(lr=lr))
 
 
 def is_bounded(criterion: object, *, is_classifier: bool) -> bool:

@@ -376,12 +376,13 @@ class MixupNetMixin(MixedSteps):
                 step_fn=self.train_step,
                 **fit_params,
             )
-            self._check_losses()
+            self._check_losses("train")
             with exclusive_section():
                 iterator = None if valid is None else self._get_validation_batches(valid)
                 self.run_single_epoch(
                     iterator, training=False, prefix="valid", step_fn=self.validation_step, **fit_params
                 )
+                self._check_losses("valid")
                 stopped = self._end_epoch(sets)
             if self._processes.agree(stopped):
                 return True
@@ -417,12 +418,13 @@ class MixupNetMixin(MixedSteps):
         """Who wants to be called within an epoch."""
         return Watchers(self, self.callbacks_, self._scores_after_epochs)
 
-    def _check_losses(self) -> None:
+    def _check_losses(self, prefix: str) -> None:
+        """Raise, or warn, where the losses of a pass are none that training or a choice can go by."""
         rows, epoch = self.history[-1]["batches"], self.history[-1]["epoch"]
-        if message := describe_nonfinite(rows, epoch, self.lr):
-            self._on_nonfinite_loss(message)
-        lowest = find_negative(rows)
-        if lowest < 0 and self._has_bounded_loss():
+        message = describe_nonfinite(rows, prefix, epoch, self.lr)
+        if message and (prefix == "train" or not describe_nonfinite(rows, "train", epoch, self.lr)):
+            self._on_nonfinite_loss(message, prefix)
+        if prefix == "train" and (lowest := find_negative(rows)) < 0 and self._has_bounded_loss():
             refuse_negative(lowest, epoch, self.criterion_)
 
     def _has_bounded_loss(self) -> bool:
@@ -430,10 +432,10 @@ class MixupNetMixin(MixedSteps):
         criterion, is_classifier = vars(self).get("criterion_"), isinstance(self, NeuralNetClassifier)
         return is_bounded(criterion, is_classifier=is_classifier) and not find_overridden(self, STEPS)
 
-    def _on_nonfinite_loss(self, message: str) -> None:
+    def _on_nonfinite_loss(self, message: str, prefix: str) -> None:
         """Say so, once a fit: a skorch net goes on."""
         is_first = len(self.history) == self._n_epochs_before + 1
-        if is_first or not describe_nonfinite(self.history[-2]["batches"], 0, self.lr):
+        if is_first or not describe_nonfinite(self.history[-2]["batches"], prefix, 0, self.lr):
             warn_user(message)
 
     def choose_trainer(self, batches: object, fit_params: Mapping[str, object]) -> Trainer | str:

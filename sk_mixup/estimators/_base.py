@@ -901,11 +901,11 @@ class MixupEstimator(MixupNetMixin):
             for batch in map(as_batch, self._get_validation_batches(dataset)):
                 yield batch, self.evaluation_step(batch)
 
-    def _on_nonfinite_loss(self, message: str) -> None:
+    def _on_nonfinite_loss(self, message: str, prefix: str) -> None:
         """Raise, unless the criterion is the user's own, who may mean it."""
         if type(self.criterion_) is self._targets.criterion:
             raise ValueError(message)
-        super()._on_nonfinite_loss(message)
+        super()._on_nonfinite_loss(message, prefix)
 
     # -- losses --------------------------------------------------------------------------
 

@@ -82,6 +82,7 @@ def find_temperature(scores: HeldOutScores) -> float:
     The loss is the weighted sum of NLL in nats, of weights whose mean is 1, and ``log(T)² / (2 * 0.3²)``: the
     posterior mode of T, whose prior is log-normal. Without the prior this is the temperature scaling of
     Guo et al. 2017, "On Calibration of Modern Neural Networks", https://arxiv.org/abs/1706.04599.
+    Rows with a logarithm that is not finite are left out.
 
     Examples
     --------
@@ -91,17 +92,18 @@ def find_temperature(scores: HeldOutScores) -> float:
     >>> round(find_temperature(HeldOutScores(log_proba, right, np.ones(100))), 3)
     1.647
     """
-    total = scores.weight.sum()
-    if not total > 0:
+    is_known = np.isfinite(scores.log_proba).all(axis=1)
+    log_proba, targets, weight = scores.log_proba[is_known], scores.targets[is_known], scores.weight[is_known]
+    if not weight.sum() > 0:
         return 1.0
-    weight = scores.weight * (np.count_nonzero(scores.weight) / total)
-    aimed = weight @ (scores.targets * scores.log_proba).sum(axis=1)
+    weight = weight * (np.count_nonzero(weight) / weight.sum())
+    aimed = weight @ (targets * log_proba).sum(axis=1)
 
     def compute_slope(s: float) -> float:
         """Return the derivative of the loss by the logarithm of 1 / T."""
         power = np.exp(s)
-        given = softmax(power * scores.log_proba, axis=1)
-        return float(power * (weight @ (given * scores.log_proba).sum(axis=1) - aimed) + s / PRIOR**2)
+        given = softmax(power * log_proba, axis=1)
+        return float(power * (weight @ (given * log_proba).sum(axis=1) - aimed) + s / PRIOR**2)
 
     if compute_slope(-WIDEST) >= 0 or compute_slope(WIDEST) <= 0:
         return float(np.exp(WIDEST if compute_slope(-WIDEST) >= 0 else -WIDEST))

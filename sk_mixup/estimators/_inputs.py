@@ -39,6 +39,8 @@ __all__ = [
 ]
 
 
+# So many numbers of a file are looked at at once.
+PART = 2**20
 # Smaller weights, relative to the largest, have products that float32 cannot hold.
 SMALLEST_RATIO = 1e-18
 
@@ -89,7 +91,19 @@ def check_mapping(X: Mapping[str, object]) -> dict[str, np.ndarray]:
     for name, values in arrays.items():
         if values.dtype.kind == "f":
             assert_all_finite(values, input_name=f"X[{name!r}]")
+            check_range(values, f"X[{name!r}]")
     return arrays
+
+
+@np.errstate(over="ignore")
+def check_range(values: np.ndarray, name: str) -> None:
+    """Raise if finite numbers, which become inputs batch by batch, are too large for these; part by part."""
+    dtype = np.dtype(get_input_dtype())
+    if values.dtype.kind != "f" or values.dtype.itemsize <= dtype.itemsize or not values.size:
+        return
+    n_rows = max(1, PART * len(values) // values.size)
+    for start in range(0, len(values), n_rows):
+        assert_all_finite(values[start : start + n_rows].astype(dtype), input_name=name)
 
 
 def refuse_arguments(
@@ -170,18 +184,18 @@ def validate_rows(
     ensure_min_samples : int
         How many there must be.
     """
-    keeps_integers = takes_integers and not sparse.issparse(X)
+    keeps_integers, stays = takes_integers and not sparse.issparse(X), stays_on_host(X, storage)
     checked = validate_data(
         estimator,
         read_list(to_host(X)) if keeps_integers else to_host(X),
         reset=reset,
         accept_sparse="csr",
         allow_nd=True,
-        dtype="numeric"
-        if stays_on_host(X, storage)
-        else [get_input_dtype(), *(INTEGERS if keeps_integers else [])],
+        dtype="numeric" if stays else [get_input_dtype(), *(INTEGERS if keeps_integers else [])],
         ensure_min_samples=ensure_min_samples,
     )
+    if stays:
+        check_range(checked, "X")
     return check_whole(checked) if takes_integers and not reset and checked.dtype.kind == "f" else checked
 
 

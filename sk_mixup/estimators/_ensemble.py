@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 import math
 from typing import Any, ClassVar, NamedTuple, Self
@@ -79,13 +79,28 @@ class MixupEnsemble(BaseEstimator):
         return {**super().get_params(deep), **self._member_options}
 
     def set_params(self, **params: object) -> Self:
-        """Set options; those of the members are ``estimator__<name>``, also where `estimator` is None."""
+        """Set options; those of the members are ``estimator__<name>``, also where `estimator` is None.
+
+        As in scikit-learn, a new `estimator` brings its own: of those set before none is left.
+        """
         own = {*self._get_param_names(), *self._member_options}
         check_names(type(self).__name__, (name for name in params if not name.startswith(PREFIX)), own)
+        nested = {name: value for name, value in params.items() if name not in self._get_param_names()}
+        options = nested if "estimator" in params else {**self._member_options, **nested}
+        if nested:
+            self._make_member(params.get("estimator", self.estimator), options)  # an unknown name is refused
         for name in self._get_param_names():
-            setattr(self, name, params.pop(name, getattr(self, name)))
-        self._member_options = {**self._member_options, **params}
+            setattr(self, name, params.get(name, getattr(self, name)))
+        self._member_options = options
         return self
+
+    def _make_member(self, given: object, options: Mapping[str, object]) -> MixupEstimator:
+        """Return an unfitted member like the one that is given, with options."""
+        member: MixupEstimator = self.member() if given is None else clone(given)
+        named = {
+            name.removeprefix(PREFIX): value for name, value in options.items() if name.startswith(PREFIX)
+        }
+        return member.set_params(**named)
 
     def __sklearn_tags__(self) -> Tags:
         """Return the estimator tags: those of a member."""
@@ -153,18 +168,14 @@ class MixupEnsemble(BaseEstimator):
 
     def _make_template(self) -> MixupEstimator:
         """Return an unfitted member, whose options are checked."""
-        given = self.member() if self.estimator is None else self.estimator
-        if not isinstance(given, self.member):
+        if not isinstance(self.estimator, self.member | None):
             raise TypeError(
-                f"estimator must be a {self.member.__name__} or None; got {given!r}. Give one, "
+                f"estimator must be a {self.member.__name__} or None; got {self.estimator!r}. Give one, "
                 "unfitted, or its options as estimator__<name>."
             )
         unknown = (name for name in self._member_options if not name.startswith(PREFIX))
         check_names(type(self).__name__, unknown, self._get_param_names())
-        template: MixupEstimator = clone(given)
-        template.set_params(
-            **{name.removeprefix(PREFIX): value for name, value in self._member_options.items()}
-        )
+        template = self._make_member(self.estimator, self._member_options)
         template.check_options()
         return template
 

@@ -14,8 +14,10 @@ from scipy import sparse
 from scipy.stats import entropy
 from sklearn import config_context
 from sklearn.base import clone, is_classifier
+from sklearn.ensemble import BaggingClassifier
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import GridSearchCV
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 import torch
@@ -406,6 +408,71 @@ def test_options_of_members_are_given_in_any_way(blobs: Any) -> None:
         MixupEnsembleClassifier(estimator__alhpa=3).fit(blobs.X, blobs.y)
     with pytest.raises(TypeError, match="estimator must be a MixupClassifier"):
         MixupEnsembleClassifier(MixupRegressor()).fit(blobs.X, blobs.y)
+
+
+@pytest.mark.parametrize(("owner", "data"), BOTH)
+@pytest.mark.parametrize("in_constructor", [False, True], ids=["set", "constructed"])
+def test_a_new_estimator_brings_its_own_options(
+    owner: Any, data: str, in_constructor: bool, request: pytest.FixtureRequest
+) -> None:
+    """As scikit-learn's meta-estimators do; of what was set before nothing is left."""
+    table, member = request.getfixturevalue(data), MEMBERS[owner]
+    options = {"n_members": 2, "random_state": 0}
+    old = {"estimator__alpha": 1.0, "estimator__max_epochs": 5}
+    peer = BaggingClassifier(MLPClassifier()).set_params(estimator__alpha=1.0)
+    assert peer.set_params(estimator=MLPClassifier(alpha=0.3)).get_params()["estimator__alpha"] == 0.3
+    model = (
+        owner(member(alpha=0.7), **options, **old)
+        if in_constructor
+        else owner(member(), **options).set_params(**old)
+    )
+    for found in (model, clone(model)):
+        assert found.get_params()["estimator__alpha"] == 1.0
+        assert (
+            found.set_params(estimator=member(alpha=0.3, max_epochs=2)).get_params()["estimator__alpha"]
+            == 0.3
+        )
+        assert clone(found).get_params()["estimator__max_epochs"] == 2
+        found.fit(table.X, table.y)
+        assert {(net.alpha, len(net.history)) for net in found.estimators_} == {(0.3, 2)}
+    both = model.set_params(estimator__alpha=0.9, estimator=member(max_epochs=2)).fit(table.X, table.y)
+    assert {net.alpha for net in both.estimators_} == {0.9}
+    assert {net.alpha for net in model.set_params(estimator=None).fit(table.X, table.y).estimators_} == {0.2}
+
+
+@pytest.mark.parametrize("owner", MEMBERS)
+@pytest.mark.parametrize("given", [False, True])
+def test_options_that_a_member_has_not_are_refused_at_once(owner: Any, given: bool) -> None:
+    model = owner(MEMBERS[owner](alpha=0.7) if given else None)
+    for name, match in {
+        "estimator__alhpa": "Did you mean 'alpha'",
+        "estimator__foo": "Invalid parameter 'foo'",
+    }.items():
+        with pytest.raises(ValueError, match=match):
+            model.set_params(n_members=3, **{name: 1})
+    assert model.n_members == 8
+    assert model.get_params(deep=False) == clone(model).get_params(deep=False) | {
+        "estimator": model.estimator
+    }
+    model.set_params(estimator__module__hidden_layer_sizes=(4,))
+    assert model.get_params()["estimator__module__hidden_layer_sizes"] == (4,)
+
+
+@pytest.mark.parametrize("owner", MEMBERS)
+def test_parameters_that_are_set_again_change_nothing(owner: Any) -> None:
+    model = owner(MEMBERS[owner](alpha=0.7), estimator__lr=0.5)
+    before = model.get_params(deep=False)
+    again = owner().set_params(**before)
+    assert again.get_params(deep=False) == before
+    assert model.set_params(**before).get_params(deep=False) == before
+
+
+def test_a_search_over_estimators_and_their_options(blobs: Any) -> None:
+    grid = {"estimator": [MixupClassifier(max_epochs=1, alpha=alpha) for alpha in (0.3, 0.6)]}
+    model = MixupEnsembleClassifier(n_members=2, random_state=0, estimator__alpha=9.0)
+    search = GridSearchCV(model, [grid, {"estimator__alpha": [0.5], "estimator__max_epochs": [1]}], cv=2)
+    best = search.fit(blobs.X, blobs.y).best_estimator_
+    assert {net.alpha for net in best.estimators_} <= {0.3, 0.5, 0.6}
 
 
 def test_a_search_under_stacked_trains_all_members_of_all_ensembles_as_one(

@@ -14,7 +14,7 @@ from sk_mixup._data.storage import Rows
 from sk_mixup._skorch.datasets import SkorchRows
 from sk_mixup.estimators._inputs import is_mapping
 from sk_mixup.estimators._row_labels import Labels
-from sk_mixup.estimators._targets import ClassWeight, TargetOptions
+from sk_mixup.estimators._targets import ClassWeight, TargetOptions, check_length
 
 __all__ = [
     "UNLABELED",
@@ -129,21 +129,21 @@ class PartialLabels(Labels):
         if by_class is not None:
             weight = np.ones(len(codes)) if weight is None else weight.copy()
             weight[labeled] *= by_class[codes[labeled]]
-        if weight is not None and not weight[labeled].any():
-            raise ValueError(
-                "sample_weight must hold a weight above 0 for a labelled row; got only zeros there. Remove "
-                "the argument, or leave the labels out."
-            )
+        _check_counts(weight, labeled)
         return weight
 
     def score(self, y: object, y_pred: np.ndarray, sample_weight: object = None) -> float:
         """Return the accuracy among the labelled rows."""
         y = np.asarray(column_or_1d(y))
+        check_length(y, len(y_pred))
         labeled = find_labeled(y)
         if not labeled.any():
             raise ValueError("y must hold labelled rows to score; got only -1. Score labelled rows.")
-        weight = None if sample_weight is None else np.asarray(sample_weight)[labeled]
-        return float(np.average(y_pred[labeled] == y[labeled], weights=weight))
+        weight = None if sample_weight is None else np.asarray(sample_weight)
+        _check_counts(weight, labeled)
+        return super().score(
+            _to_plain(y[labeled]), y_pred[labeled], None if weight is None else weight[labeled]
+        )
 
 
 def find_labeled(y: np.ndarray) -> np.ndarray:
@@ -174,6 +174,15 @@ def find_labeled(y: np.ndarray) -> np.ndarray:
     if y.dtype.kind == "O":
         return np.array([not _is_marker(label) for label in y], dtype=bool)
     return np.asarray(y != UNLABELED) if y.dtype.kind in "biuf" else np.ones(len(y), dtype=bool)
+
+
+def _check_counts(weight: np.ndarray | None, labeled: np.ndarray) -> None:
+    """Raise unless a labelled row counts."""
+    if weight is not None and not weight[labeled].any():
+        raise ValueError(
+            "sample_weight must hold a weight above 0 for a labelled row; got only zeros there. Remove "
+            "the argument, or leave the labels out."
+        )
 
 
 def _is_marker(label: object) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import io
+from itertools import product
 from pathlib import Path
 import pickle
 import random
@@ -15,6 +16,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn.base import clone
+from sklearn.metrics import accuracy_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -245,6 +247,51 @@ def test_score_leaves_out_unlabelled_rows(partly: Any) -> None:
     assert net.score(X, y, sample_weight=weight) == expected
     with pytest.raises(ValueError, match="y must hold labelled rows to score; got only -1"):
         net.score(X, np.full(60, -1))
+
+
+NAMES = np.array(["a", "b", "c"], dtype=object)
+
+
+@pytest.mark.parametrize("names", [False, True], ids=["numbers", "names"])
+@pytest.mark.parametrize("form", ["int", "float", "object", "column"])
+def test_score_is_the_accuracy_of_labels_in_any_form(partly: Any, names: bool, form: str) -> None:
+    X, y = partly
+    labels = np.where(y == -1, -1, NAMES[y]) if names else y
+    net, known = make_net().fit(X, labels), y != -1
+    given = {"float": y.astype(float), "object": y.astype(object), "column": y[:, None]}.get(form, y)
+    if names:
+        given = labels[:, None] if form == "column" else labels
+    weight = np.arange(60) % 5
+    for weights in (None, weight):
+        own = accuracy_score(
+            labels[known].tolist(),
+            net.predict(X[known]).tolist(),
+            sample_weight=None if weights is None else weights[known],
+        )
+        assert net.score(X, given, weights) == pytest.approx(own)
+
+
+@pytest.mark.parametrize("names", [False, True], ids=["numbers", "names"])
+def test_score_refuses_labels_of_another_kind_as_the_classifier_does(
+    partly: Any, blobs: Any, names: bool
+) -> None:
+    X, y = partly
+    own, others = (NAMES[blobs.y], blobs.y) if names else (blobs.y, NAMES[blobs.y])
+    refused = others, blobs.y + 0.5
+    nets = make_net().fit(X, np.where(y == -1, -1, own)), MixupClassifier(max_epochs=1).fit(X, own)
+    for net, labels in product(nets, refused):
+        with pytest.raises(ValueError, match=r"Mix of label input types|can't handle a mix"):
+            net.score(X, labels)
+
+
+def test_score_refuses_lengths_and_weights_that_do_not_fit(partly: Any) -> None:
+    X, y = partly
+    net = make_net().fit(X, y)
+    for rows in (5, 59):
+        with pytest.raises(ValueError, match=rf"inconsistent numbers of samples: \[60, {rows}\]"):
+            net.score(X, y[:rows])
+    with pytest.raises(ValueError, match="sample_weight must hold a weight above 0 for a labelled row"):
+        net.score(X, y, (y == -1).astype(float))
 
 
 # -- what is learned ---------------------------------------------------------------------

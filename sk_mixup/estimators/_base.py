@@ -231,6 +231,16 @@ class MixupEstimator(MixupNetMixin):
     def _params_to_validate(self) -> set[str]:
         return set(self._get_param_names()) - set(self._get_option_names())
 
+    def _get_params_callbacks(self, deep: bool = True) -> dict[str, object]:
+        """Return the options of callbacks but those that were set, which stand among the net's own."""
+        own = [name for name in vars(self) if name.startswith("callbacks__")]
+        params: dict[str, object] = super()._get_params_callbacks(deep=deep)
+        return {
+            key: value
+            for key, value in params.items()
+            if not any(key == name or key.startswith(f"{name}__") for name in own)
+        }
+
     # An option may be a module, such as one of transforms for `augment`: skorch would take it for a
     # component that is set at the wrong time.
     def _check_settable_attr(self, name: str, attr: object) -> None:

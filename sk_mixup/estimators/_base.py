@@ -422,9 +422,11 @@ class MixupEstimator(MixupNetMixin):
 
     def _weigh(self, codes: np.ndarray, sample_weight: object) -> np.ndarray | None:
         """Return one weight per row, those of its class included; None where all rows count alike."""
-        self._by_class = self._targets.weigh_classes(codes, self.class_weight)
+        given = check_weights(sample_weight, len(codes))
+        counted = codes if given is None else codes[given > 0]
+        self._by_class = self._targets.weigh_classes(counted, self.class_weight)
         with np.errstate(over="ignore"):
-            weight = self._targets.weigh(codes, check_weights(sample_weight, len(codes)), self._by_class)
+            weight = self._targets.weigh(codes, given, self._by_class)
         adds = self.get_params_for("criterion").get("reduction") == "sum"
         is_even = weight is None or (not adds and np.all(weight == weight[0]))
         return None if weight is None or is_even else check_spread(weight)

@@ -428,6 +428,46 @@ def test_class_weight_equals_a_sample_weight_by_class(
     np.testing.assert_allclose(by_class.predict_proba(blobs.X), expected_proba, rtol=0, atol=1e-11)
 
 
+UNLIKE = np.repeat([0, 1, 2], [30, 20, 10])
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("weight", [1.0, 0.5 + np.arange(60) % 3], ids=["0-1", "other"])
+@pytest.mark.parametrize("names", [np.arange(3), np.array(["a", "b", "c"])], ids=["numbers", "names"])
+@pytest.mark.parametrize("dropped", [np.s_[::4], np.s_[:20], np.s_[30:50]], ids=str)
+def test_balanced_classes_are_counted_without_rows_of_weight_zero(
+    blobs: Any, dropped: slice, names: np.ndarray, weight: Any
+) -> None:
+    weight, y = weight * np.ones(60), names[UNLIKE]
+    weight[dropped] = 0
+    kept, options = weight > 0, {**EXACT, "classes": names, "class_weight": "balanced"}
+    weighted = MixupClassifier(**options).fit(blobs.X, y, sample_weight=weight)
+    removed = MixupClassifier(**options).fit(blobs.X[kept], y[kept], sample_weight=weight[kept])
+    np.testing.assert_allclose(
+        weighted.predict_proba(blobs.X), removed.predict_proba(blobs.X), rtol=0, atol=1e-11
+    )
+    counts = np.bincount(UNLIKE[kept], minlength=3)
+    own = np.where(counts, kept.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1)), 1.0)
+    by_hand = MixupClassifier(**options | {"class_weight": None}).fit(
+        blobs.X, y, sample_weight=weight * own[UNLIKE]
+    )
+    np.testing.assert_allclose(
+        weighted.predict_proba(blobs.X), by_hand.predict_proba(blobs.X), rtol=0, atol=1e-11
+    )
+
+
+@pytest.mark.usefixtures("float64")
+def test_balanced_classes_are_counted_among_labelled_rows_that_have_a_weight(blobs: Any) -> None:
+    y, weight = np.where(np.arange(60) % 2, UNLIKE, -1), np.ones(60)
+    weight[:20] = 0
+    options = {"max_epochs": 3, "random_state": 0, "early_stopping": False, "class_weight": "balanced"}
+    weighted = SemiSupervisedMixupClassifier(**options).fit(blobs.X, y, sample_weight=weight)
+    removed = SemiSupervisedMixupClassifier(**options).fit(blobs.X[20:], y[20:])
+    np.testing.assert_allclose(
+        weighted.predict_proba(blobs.X), removed.predict_proba(blobs.X), rtol=0, atol=1e-11
+    )
+
+
 def test_class_weight_and_sample_weight_multiply(blobs: Any) -> None:
     weight = _draw_weights(len(blobs.X), 1)
     options = {"max_epochs": 3, "random_state": 0}

@@ -230,8 +230,8 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
         `target_std_` plus `target_mean_`.
 
     target_mean_, target_std_ : ndarray of shape (n_outputs,)
-        By the weights of the rows, of the first call of ``partial_fit`` or of each ``fit``; only
-        where targets were standardised.
+        By the weights of the rows, of the first call of ``partial_fit`` or of each ``fit``, but with
+        ``warm_start`` of the first one; only where targets were standardised.
 
     See Also
     --------

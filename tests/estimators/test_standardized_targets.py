@@ -429,3 +429,14 @@ def test_a_bounded_module_is_refused(end: nn.Module, scaled: bool) -> None:
 def test_the_option_is_true_or_false(value: Any) -> None:
     with pytest.raises(TypeError, match="standardize_targets must be"):
         make_net(standardize_targets=value).fit(X, TABLE)
+
+
+def test_a_warm_start_keeps_mean_and_spread_of_the_first_fit() -> None:
+    rows = np.random.default_rng(0).normal(size=(40, 3))
+    net = MixupRegressor(max_epochs=1, warm_start=True).fit(rows, rows[:, 0])
+    first = net.target_mean_, net.target_std_
+    np.testing.assert_allclose(first, [rows[:, :1].mean(axis=0), rows[:, :1].std(axis=0)])
+    net.fit(rows, 9 + 5 * rows[:, 0])
+    np.testing.assert_array_equal((net.target_mean_, net.target_std_), first)
+    net.set_params(warm_start=False).fit(rows, 9 + 5 * rows[:, 0])
+    np.testing.assert_allclose(net.target_mean_, 9 + 5 * first[0])

@@ -284,3 +284,13 @@ def test_members_keep_nothing_of_the_search() -> None:
     model.set_params(estimator__calibrate=False).fit(X, y)
     assert {member.temperature_ for member in model.estimators_} == {1.0}
     assert all("_find_temperature" not in vars(member) for member in model.estimators_)
+
+
+def test_partial_fit_leaves_the_temperature_of_an_earlier_fit() -> None:
+    rows, y = np.random.default_rng(0).normal(size=(200, 4)), np.arange(200) % 3
+    net = MixupClassifier(max_epochs=2, random_state=0)
+    assert net.partial_fit(rows, y).temperature_ == 1
+    found = net.fit(rows, y).temperature_
+    assert found != 1
+    assert net.partial_fit(rows, y).temperature_ == found
+    assert net.set_params(early_stopping=False).fit(rows, y).temperature_ == 1

@@ -25,7 +25,7 @@ def check_given(y: object, owner: str) -> None:
 
 def refuse_classes(fit_params: Mapping[str, object]) -> None:
     """Raise if `classes` came with the keywords of a call, where skorch takes it and looks no further."""
-    if "classes" in fit_params:
+    if fit_params.get("classes") is not None:
         raise TypeError(
             f"classes must be an option of a classifier, or an argument of its partial_fit; got "
             f"{fit_params['classes']!r} in another call. Leave it out."

@@ -333,7 +333,13 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
         return self._targets.scale_constant(self.criterion, params)
 
     def partial_fit(  # type: ignore[override]  # scikit-learn's third argument, where skorch has `classes`
-        self, X: object, y: object = None, sample_weight: object = None, **fit_params: object
+        self,
+        X: object,
+        y: object = None,
+        sample_weight: object = None,
+        *,
+        classes: None = None,
+        **fit_params: object,
     ) -> Self:
         """Train for ``epochs_per_partial_fit`` more epochs, or ``max_epochs``, without starting anew.
 
@@ -346,13 +352,15 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
         ----------
         X, y, sample_weight, **fit_params
             As in :meth:`fit`.
+        classes : None
+            For classifiers only; skorch's nets all have it.
 
         Returns
         -------
         self : object
             The fitted estimator.
         """
-        return self._go_on(X, y, None, sample_weight, fit_params)
+        return self._go_on(X, y, None, sample_weight, {"classes": classes, **fit_params})
 
     def predict(self, X: object) -> np.ndarray:
         """Predict the targets of each row.

@@ -4,6 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn import config_context
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.metadata_routing import get_routing_for_object
 from torch import nn
 
 from sk_mixup import MixupClassifier, MixupRegressor, SemiSupervisedMixupClassifier
@@ -113,3 +116,19 @@ def test_classes_of_a_fit_stay_those_of_a_later_call(owner: Any) -> None:
 def test_classes_are_refused_where_they_would_be_ignored(owner: Any, method: str) -> None:
     with pytest.raises(TypeError, match=r"classes must be an option of a classifier.*got \[0, 1, 2\]"):
         getattr(owner(**OWN), method)(X, CODES, classes=[0, 1, 2])
+
+
+def test_weights_are_routed_to_a_regressor_as_to_others() -> None:
+    """skorch tells scikit-learn that `classes` of partial_fit is no metadata, and must find it there."""
+    with config_context(enable_metadata_routing=True):
+        net = (
+            MixupRegressor(**OWN)
+            .set_partial_fit_request(sample_weight=True)
+            .set_fit_request(sample_weight=True)
+        )
+        routed = make_pipeline("passthrough", net).fit(X, X[:, 0], sample_weight=WEIGHT)
+        assert get_routing_for_object(net).consumes("partial_fit", ["sample_weight", "classes"]) == {
+            "sample_weight"
+        }
+    plain = MixupRegressor(**OWN).fit(X, X[:, 0], WEIGHT)
+    np.testing.assert_array_equal(routed.predict(X), plain.predict(X))

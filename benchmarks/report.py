@@ -27,8 +27,6 @@ VERDICT, RECORDED = "verdict", "RECORDED.md"
 EARLIER = dict.fromkeys(
     (
         "ablation-cpu-cpu",
-        "adversarial-cpu-cpu",
-        "between-cpu-cpu",
         "corrupted-cpu-cpu",
         "corrupted-tables-cpu-cpu",
         "gan-cpu-cpu",

@@ -149,6 +149,8 @@ def draw_errors(document: Row) -> Figure:
         lowest.tick_params(labelbottom=True)
     for ax in axes[:, 0]:
         ax.set_ylabel("error, %")
+    axes[0, 0].set_xticks(sorted({row["eps"] for row in rows}))  # of all panels
+    axes[0, 0].xaxis.set_major_formatter("{x:g}")
     figure.suptitle(_describe(document, problem, first["n_seeds"]))
     figure.legend(handles=_make_legend(rows), loc="outside lower center", ncols=3, frameon=False)
     return figure
@@ -177,8 +179,7 @@ def _draw_panel(ax: Axes, clean: Sequence[Row], attacked: Sequence[Row], box: st
             ax.fill_between(eps, low, high, color=looks["color"], alpha=0.15, linewidth=0)
     for method, value in zip(COLORS, PUBLISHED.get((box, attacked[0]["attack"]), [[]])[0], strict=False):
         ax.plot(PAPER_EPS, value, **_get_diamond(method))
-    ax.set(ylim=(0, 103), xticks=sorted({row["eps"] for row in [*clean, *attacked]}))
-    ax.xaxis.set_major_formatter("{x:g}")
+    ax.set_ylim(0, 103)
     tidy(ax)
 
 

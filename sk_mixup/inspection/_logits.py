@@ -86,7 +86,7 @@ class Logits(nn.Module):
     def _compute(self, x: Tensor) -> object:
         """Return what the module does, as logits; of several outputs the first, as in skorch."""
         device, dtype = self.get_device_and_dtype()
-        output = self.module(x.to(device=device, dtype=dtype))
+        output = self.module(x.to(device=device, dtype=dtype).clone())  # which it may change in place
         output = output[0] if isinstance(output, tuple) else output
         if not isinstance(output, Tensor):
             return output

@@ -21,6 +21,7 @@ from sk_mixup import (
     MixupRegressor,
     SemiSupervisedMixupClassifier,
 )
+from sk_mixup.inspection import adversarial_examples, between_curves, robustness_curve
 from tests.helpers.sampling import each_pair
 
 N_FEATURES = 6
@@ -164,6 +165,20 @@ def test_a_module_is_asked_twice_that_returns_more_than_rows():
     np.testing.assert_array_equal(X, before)
     for mine, right in zip(own, expected, strict=True):
         np.testing.assert_array_equal(mine, right)
+
+
+def test_modules_are_inspected_as_out_of_place():
+    X, y = make_rows("table", 90), np.arange(90) % 3
+    before = X.copy()
+    found = []
+    for in_place in (True, False):
+        net = make_net(MixupClassifier, in_place=in_place).fit(X, y)
+        curves = between_curves(net, X, y, n_pairs=20, random_state=0)
+        moved = adversarial_examples(net, X, y, eps=0.1, attack="pgd", random_state=0)
+        found.append([curves.misses, curves.gradient_norm, moved, robustness_curve(net, X, y).error])
+    np.testing.assert_array_equal(X, before)
+    for own, expected in zip(*found, strict=True):
+        np.testing.assert_array_equal(own, expected)
 
 
 SCORES = ("train_loss", "valid_loss", "train_score")

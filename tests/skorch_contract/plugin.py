@@ -16,9 +16,13 @@ test fails, add ``--runxfail``.
 """
 
 from collections.abc import Callable
+from functools import partial
+from itertools import count
 import os
 from pathlib import Path
 import tempfile
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -104,6 +108,16 @@ def base_of_all_nets(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
     """Leave skorch's base class where a test puts a mock on it that is meant for all nets."""
     if "save_params_mock" in request.fixturenames:
         monkeypatch.setattr(skorch, "NeuralNet", NeuralNet)
+
+
+SECONDS = count()
+
+
+@pytest.fixture(autouse=True)
+def clock_that_goes_on(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each run of a flaky test a seed of its own: skorch takes the second, which all five runs share."""
+    if getattr(request.module, "time", None) is time:
+        monkeypatch.setattr(request.module, "time", SimpleNamespace(time=partial(next, SECONDS)))
 
 
 def read_expected_failures(path: Path) -> dict[str, str]:

@@ -87,8 +87,9 @@ class MixupEnsemble(BaseEstimator):
         check_names(type(self).__name__, (name for name in params if not name.startswith(PREFIX)), own)
         nested = {name: value for name, value in params.items() if name not in self._get_param_names()}
         options = nested if "estimator" in params else {**self._member_options, **nested}
-        if nested:
-            self._make_member(params.get("estimator", self.estimator), options)  # an unknown name is refused
+        given = params.get("estimator", self.estimator)
+        if nested and (given is None or isinstance(given, self.member)):  # fit refuses others
+            self._make_member(given, options)  # an unknown name is refused
         for name in self._get_param_names():
             setattr(self, name, params.get(name, getattr(self, name)))
         self._member_options = options

@@ -101,7 +101,7 @@ SEVERAL_VALUES = {
 
 
 def write_parquet(folder: Path, frame: pd.DataFrame) -> Path:
-    pytest.importorskip("pyarrow")
+    pytest.importorskip("pyarrow", reason="only Parquet needs it")
     frame.to_parquet(folder / "t.parquet")
     return folder / "t.parquet"
 

@@ -10,7 +10,7 @@ from torch import nn
 from sk_mixup._validation import describe_nonfinite_loss
 from sk_mixup._warning import warn_user
 
-__all__ = ["describe_nonfinite", "find_negative", "is_bounded", "refuse_negative"]
+__all__ = ["describe_batch_loss", "describe_nonfinite", "find_negative", "is_bounded", "refuse_negative"]
 
 # Cross-entropies, and how far below zero rounding may bring the loss of a row: skorch gives NLLLoss the
 # logarithms of probabilities to which it has added the dtype's eps.
@@ -23,6 +23,21 @@ HINTS = {
     "valid": "Look for values far from all others in the rows that are held out, scale the inputs (for "
     "example with StandardScaler), or lower lr (now {lr}).",
 }
+
+
+def describe_batch_loss(criterion: object, *, is_own: bool) -> str:
+    """Return in words who gives no losses of rows, a `get_loss` of the user's own or the criterion."""
+    name = type(criterion).__name__
+    if is_own and hasattr(criterion, "reduction"):
+        return (
+            "get_loss must return a loss for each row for lam_per='example' or weights; got one for the "
+            f"batch. Return what {name} gives with its reduction 'none', which it has then, or use "
+            "lam_per='batch' without weights."
+        )
+    return (
+        f"criterion must offer reduction='none' for lam_per='example' or weights; got {name} without "
+        "it. Use lam_per='batch' without weights, or give the criterion a `reduction` attribute."
+    )
 
 
 def describe_nonfinite(rows: Sequence[Mapping[str, float]], prefix: str, epoch: int, lr: float) -> str:

@@ -20,6 +20,7 @@ from sk_mixup._data.storage import Rows, map_features
 from sk_mixup._data.virtual_examples import mixing_again, mixing_at
 from sk_mixup._skorch.dataset_items import cast_floats, split_pair
 from sk_mixup._skorch.facts import find_net_layers
+from sk_mixup._skorch.loss_checks import describe_batch_loss
 from sk_mixup._skorch.loss_scaling import LossScaler, check_optimizers
 from sk_mixup._skorch.overriding import find_overridden
 from sk_mixup._skorch.runner import find_own_step
@@ -488,20 +489,6 @@ class MixedSteps(NeuralNet):
     ) -> Tensor:
         """Mix the losses of whole batches, for a criterion without losses per row."""
         if not self.get_policy().has_one_lam_per_batch or weight is not None:
-            raise ValueError(self._describe_batch_loss())
+            raise ValueError(describe_batch_loss(self.criterion_, is_own=self.is_overridden("get_loss")))
         losses = [self.get_loss(y_pred, y_k, X=x, training=training) for y_k in y]
         return (lam[:, 0] * torch.stack(losses)).sum()
-
-    def _describe_batch_loss(self) -> str:
-        """Return in words who gives no losses of rows, and what to do."""
-        owner, has_reduction = type(self.criterion_).__name__, hasattr(self.criterion_, "reduction")
-        if has_reduction and self.is_overridden("get_loss"):
-            return (
-                "get_loss must return a loss for each row for lam_per='example' or weights; got one for the "
-                f"batch. Return what {owner} gives with its reduction 'none', which it has then, or use "
-                "lam_per='batch' without weights."
-            )
-        return (
-            f"criterion must offer reduction='none' for lam_per='example' or weights; got {owner} without "
-            "it. Use lam_per='batch' without weights, or give the criterion a `reduction` attribute."
-        )

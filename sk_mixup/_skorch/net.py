@@ -377,6 +377,8 @@ class MixupNetMixin(MixedSteps):
                 **fit_params,
             )
             self._check_losses("train")
+            if policy.keeps_shares_positive:
+                self._check_signs()
             with exclusive_section():
                 iterator = None if valid is None else self._get_validation_batches(valid)
                 self.run_single_epoch(
@@ -424,11 +426,14 @@ class MixupNetMixin(MixedSteps):
         message = describe_nonfinite(rows, prefix, epoch, self.lr)
         if message and (prefix == "train" or not describe_nonfinite(rows, "train", epoch, self.lr)):
             self._on_nonfinite_loss(message, prefix)
-        if prefix == "train" and (lowest := find_negative(rows)) < 0 and self._has_bounded_loss():
-            refuse_negative(lowest, epoch, self.criterion_)
+
+    def _check_signs(self) -> None:
+        """Raise, or warn, where a loss is below zero that cannot be if targets are what they should be."""
+        lowest = find_negative(self.history[-1]["batches"])
+        if lowest < 0 and self._has_bounded_loss():
+            refuse_negative(lowest, self.history[-1]["epoch"], self.criterion_)
 
     def _has_bounded_loss(self) -> bool:
-        """Whether the loss cannot be below zero if targets are what they should be."""
         criterion, is_classifier = vars(self).get("criterion_"), isinstance(self, NeuralNetClassifier)
         return is_bounded(criterion, is_classifier=is_classifier) and not find_overridden(self, STEPS)
 

@@ -191,6 +191,8 @@ class Extrapolation(Vicinity):
     lam_per: LamPer = "example"
     partners: PartnersName | Partners = "batch"
 
+    keeps_shares_positive: ClassVar[bool] = False
+
     def __post_init__(self) -> None:
         check_weights(self.alpha, self.lam_per)
         as_partners(self.partners)

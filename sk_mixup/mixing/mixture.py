@@ -94,6 +94,11 @@ class Mixture(Vicinity):
         """Whether all examples of a mini-batch have the same weights."""
         return self.per == "batch" and all(vicinity.has_one_lam_per_batch for vicinity in self.vicinities)
 
+    @property
+    def keeps_shares_positive(self) -> bool:
+        """Whether no target has a share below 0 by any of the policies."""
+        return all(vicinity.keeps_shares_positive for vicinity in self.vicinities)
+
     def check(self, facts: RowFacts) -> None:
         """Raise if one of the policies does not fit the rows; see :meth:`Vicinity.check`."""
         for vicinity in self.vicinities:

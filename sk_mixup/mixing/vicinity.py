@@ -90,6 +90,11 @@ class Vicinity(ABC):
         """Whether all examples of a mini-batch have the same weights: if `lam_per` says so."""
         return getattr(self, "lam_per", "example") == "batch"
 
+    @property
+    def keeps_shares_positive(self) -> bool:
+        """Whether it is known that no target has a share below 0, so that cross-entropies stay above it."""
+        return is_ours(self)
+
     def may_mix_hidden(self, facts: RowFacts) -> bool:
         """Whether some mini-batches may be mixed inside the network."""
         return hasattr(self, "layers") and facts.find_layers(self.layers, repr(self)) != (INPUT,)

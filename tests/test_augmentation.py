@@ -17,13 +17,18 @@ from sk_mixup import MixupClassifier
 from sk_mixup.augmentation import crop_and_flip, per_image
 from tests.helpers.fake_cuda import Waiting
 from tests.helpers.nets import QUICK
+from tests.helpers.sampling import each_pair
 
 FORMATS = (torch.contiguous_format, torch.channels_last)
 
 
-@pytest.mark.parametrize("memory_format", FORMATS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize(("padding", "shape"), [(1, (3, 4, 5)), (2, (1, 3, 3)), (0, (2, 3, 4))])
+@each_pair(
+    {
+        "padding,shape": [(1, (3, 4, 5)), (2, (1, 3, 3)), (0, (2, 3, 4))],
+        "dtype": [torch.float32, torch.float64, torch.bfloat16],
+        "memory_format": FORMATS,
+    }
+)
 def test_crop_and_flip_gives_a_cut_of_the_padded_image(
     memory_format: torch.memory_format, dtype: torch.dtype, padding: int, shape: tuple[int, int, int]
 ) -> None:

@@ -20,6 +20,7 @@ import pytest
 from sk_mixup._compare.errors import UserError
 from sk_mixup._compare.problem import make_problem
 from sk_mixup._compare.reading import name_table, read_frame
+from tests.helpers.sampling import each_pair
 
 FRAME = pd.DataFrame(
     {
@@ -136,9 +137,13 @@ def test_another_encoding_is_read(tmp_path: Path) -> None:
     assert "wörter" in read_frame(tmp_path / "t.csv", "latin-1", "y")[0]
 
 
-@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
-@pytest.mark.parametrize("quoted", [csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])
-@pytest.mark.parametrize("name", ["size (m; w; h; d)", "a, b, c, d", "a|b|c|d", "a\tb\tc", 'a\nb;c,d,"e"|f'])
+@each_pair(
+    {
+        "name": ["size (m; w; h; d)", "a, b, c, d", "a|b|c|d", "a\tb\tc", 'a\nb;c,d,"e"|f'],
+        "quoted": [csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC],
+        "separator": [",", ";", "\t", "|"],
+    }
+)
 def test_separators_within_quoted_names_part_nothing(
     tmp_path: Path, name: str, separator: str, quoted: int
 ) -> None:
@@ -161,9 +166,13 @@ def test_long_fields_are_read(tmp_path: Path) -> None:
     assert read(tmp_path, {"text": words, "x": ["1", "2"]}, ",")[0]["text"].tolist() == words
 
 
-@pytest.mark.parametrize("stem", ["table", "2024.01", ".hidden", "v1.2.final", "a b"])
-@pytest.mark.parametrize("packed", ["", ".gz", ".BZ2", ".xz", ".zip"])
-@pytest.mark.parametrize("kind", ["", ".csv", ".TSV", ".txt", ".tab", ".parquet", ".pq"])
+@each_pair(
+    {
+        "kind": ["", ".csv", ".TSV", ".txt", ".tab", ".parquet", ".pq"],
+        "packed": ["", ".gz", ".BZ2", ".xz", ".zip"],
+        "stem": ["table", "2024.01", ".hidden", "v1.2.final", "a b"],
+    }
+)
 def test_only_endings_that_say_how_a_table_is_stored_leave_its_name(
     stem: str, kind: str, packed: str
 ) -> None:

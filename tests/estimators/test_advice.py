@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
 from sk_mixup import MixupClassifier, MixupGAN, MixupRegressor, SemiSupervisedMixupClassifier
+from tests.helpers.sampling import each_pair
 from tests.helpers.stacking import fit_stacked, stacked
 
 QUICK = {"max_epochs": 1, "early_stopping": False, "random_state": 0}
@@ -62,9 +63,13 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("n", [60, 3000])
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("spoil", [None, *SPOIL])
+@each_pair(
+    {
+        "spoil": [None, *SPOIL],
+        "form": FORMS,
+        "n": [60, 3000],
+    }
+)
 def test_a_column_far_from_unit_scale_is_named(tmp_path: Any, spoil: Any, form: str, n: int) -> None:
     X, y = _make_table(n)
     if spoil is not None:
@@ -139,9 +144,13 @@ DATASETS = {
 }
 
 
-@pytest.mark.parametrize("factor", [1, 1e3])
-@pytest.mark.parametrize("owner", [MixupClassifier, MixupRegressor])
-@pytest.mark.parametrize("form", [*DATASETS, "mapping"])
+@each_pair(
+    {
+        "form": [*DATASETS, "mapping"],
+        "owner": [MixupClassifier, MixupRegressor],
+        "factor": [1, 1e3],
+    }
+)
 def test_what_is_no_table_is_looked_at(form: str, owner: type, factor: float) -> None:
     X, y = _make_table()
     X = (X * [1, 1, factor, 1]).astype(np.float32)

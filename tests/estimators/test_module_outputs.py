@@ -12,6 +12,7 @@ from torch.utils.data import TensorDataset
 
 from sk_mixup import MixupClassifier, MixupRegressor
 from tests.helpers.nets import QUICK
+from tests.helpers.sampling import each_pair
 from tests.helpers.stacking import fit_stacked
 
 N_MEMBERS = 4
@@ -246,10 +247,14 @@ class Wrapping(nn.Module):
         return logits if self.only_training and not self.training else WRAPS[self.form](logits)
 
 
-@pytest.mark.parametrize("autocast", [None, "bfloat16"])
-@pytest.mark.parametrize("only_training", [False, True])
-@pytest.mark.parametrize("form", WRAPS)
-@pytest.mark.parametrize("alpha", [0.0, 0.4])
+@each_pair(
+    {
+        "alpha": [0.0, 0.4],
+        "form": WRAPS,
+        "only_training": [False, True],
+        "autocast": [None, "bfloat16"],
+    }
+)
 def test_what_is_no_tensor_is_refused_in_one_way(
     form: str, alpha: float, only_training: bool, autocast: str | None
 ) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 from sk_mixup import MixupClassifier, MixupEnsembleClassifier, MixupRegressor, SemiSupervisedMixupClassifier
 from sk_mixup.estimators import _inputs
 from tests.helpers.nets import Sum
+from tests.helpers.sampling import each_pair
 
 X = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float64)
 CODES = np.arange(40) % 3
@@ -48,9 +49,13 @@ def find_message(call: Callable[[], object]) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("value", [1e300, -1e39])
-@pytest.mark.parametrize("dtype", [np.float64, ">f8", np.longdouble])
-@pytest.mark.parametrize("owner", OWNERS)
+@each_pair(
+    {
+        "owner": OWNERS,
+        "dtype": [np.float64, ">f8", np.longdouble],
+        "value": [1e300, -1e39],
+    }
+)
 def test_they_are_refused_wherever_rows_are_kept(owner: str, dtype: Any, value: float, mapped: Any) -> None:
     rows, bad = X.astype(dtype), spoil(X, value).astype(dtype)
     places = [(bad, "device"), (bad, "host"), (mapped(bad), "auto")]

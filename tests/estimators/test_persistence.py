@@ -25,6 +25,7 @@ import torch
 
 from sk_mixup import MixupClassifier, MixupGAN, MixupRegressor
 from sk_mixup._compare.output import write_file
+from tests.helpers.sampling import each_pair
 
 QUICK = {
     "early_stopping": False,
@@ -650,9 +651,13 @@ DAMAGES = ["cut in the header", "cut after the header", "cut in the tensors", "l
 DAMAGES += ["other length", "no JSON", "other JSON"]
 
 
-@pytest.mark.parametrize("in_memory", [False, True])
-@pytest.mark.parametrize("how", DAMAGES)
-@pytest.mark.parametrize("owner", OWNERS)
+@each_pair(
+    {
+        "owner": OWNERS,
+        "how": DAMAGES,
+        "in_memory": [False, True],
+    }
+)
 def test_damaged_safetensors_are_refused_by_name_and_change_nothing(
     blobs: Any, tmp_path: Path, owner: type, how: str, in_memory: bool
 ) -> None:

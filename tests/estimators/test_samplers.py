@@ -21,6 +21,7 @@ from torch.utils.data import (
 
 from sk_mixup import MixupClassifier, MixupRegressor
 from tests.helpers.nets import QUICK
+from tests.helpers.sampling import each_pair
 
 N = 24
 NUMBERS = np.arange(N, dtype=np.float32)
@@ -59,9 +60,13 @@ def fit(net: Any, y: np.ndarray, form: str) -> Any:
     return net.fit(TensorDataset(torch.as_tensor(X), torch.as_tensor(y)))
 
 
-@pytest.mark.parametrize("form", ["arrays", "dataset"])
-@pytest.mark.parametrize("name", SAMPLERS)
-@pytest.mark.parametrize("owner", TARGETS)
+@each_pair(
+    {
+        "owner": TARGETS,
+        "name": SAMPLERS,
+        "form": ["arrays", "dataset"],
+    }
+)
 def test_a_sampler_is_refused_where_rows_are_held_out(owner: type, name: str, form: str) -> None:
     message = (
         r"iterator_train__(batch_)?sampler must not be given where rows of X are held out.*early_stopping"
@@ -80,10 +85,14 @@ def test_so_it_is_for_whoever_holds_rows_out(options: dict[str, Any]) -> None:
         make_net(MixupRegressor, "list", **options).fit(X, TARGETS[MixupRegressor])
 
 
-@pytest.mark.parametrize("form", ["arrays", "dataset"])
-@pytest.mark.parametrize("name", SAMPLERS)
-@pytest.mark.parametrize("owner", TARGETS)
-@pytest.mark.parametrize("way", ["no early stopping", "no split", "held out beforehand"])
+@each_pair(
+    {
+        "way": ["no early stopping", "no split", "held out beforehand"],
+        "owner": TARGETS,
+        "name": SAMPLERS,
+        "form": ["arrays", "dataset"],
+    }
+)
 def test_a_sampler_draws_the_rows_that_it_names(owner: type, name: str, form: str, way: str) -> None:
     y = TARGETS[owner]
     options: dict[str, Any] = {"early_stopping": way != "no early stopping"}

@@ -37,6 +37,7 @@ from sk_mixup.mixing import (
     Mixup,
 )
 from tests.helpers.sampling import share_checks
+from tests.helpers.stacking import fit_stacked
 
 ESTIMATORS = [MixupClassifier, MixupRegressor]
 DOCUMENTED = [
@@ -489,7 +490,8 @@ def _fit_many(owner: type, X: Any, y: Any, weight: Any = None, *, at: Any) -> np
     """Return the predictions of nets that differ in their seeds, one net a row."""
     options = {**EXACT, "alpha": 1.0, "max_epochs": 40}
     nets = [owner(**{**options, "random_state": seed}) for seed in range(100)]
-    scores = [_get_scores(net.fit(X, y, sample_weight=weight), at) for net in nets]
+    fitted = fit_stacked((net, X, y, {"sample_weight": weight}) for net in nets)
+    scores = [_get_scores(net, at) for net in fitted]
     return np.stack(scores).reshape(len(nets), len(at), -1)[:, :, -1]
 
 

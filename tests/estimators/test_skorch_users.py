@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sk_mixup import MixupClassifier, MixupNetMixin, MixupRegressor, SemiSupervisedMixupClassifier
+from tests.helpers.sampling import each_pair
 
 QUICK = {"max_epochs": 2, "early_stopping": False, "random_state": 0}
 
@@ -109,11 +110,18 @@ class OwnLoop(MixupNetMixin, NeuralNetClassifier):
     """A plain skorch net that mixes."""
 
 
-@pytest.mark.parametrize("method", ["fit", "partial_fit"])
-@pytest.mark.parametrize("early_stopping", [False, True])
-@pytest.mark.parametrize(
-    "make_values",
-    [np.ones, torch.ones, lambda n: [1.0] * n, lambda n: pd.Series([1.0] * n), lambda n: np.ones((n, 1))],
+@each_pair(
+    {
+        "make_values": [
+            np.ones,
+            torch.ones,
+            lambda n: [1.0] * n,
+            lambda n: pd.Series([1.0] * n),
+            lambda n: np.ones((n, 1)),
+        ],
+        "early_stopping": [False, True],
+        "method": ["fit", "partial_fit"],
+    }
 )
 def test_values_of_rows_beside_x_are_refused_but_not_in_x(
     blobs: Any, make_values: Any, early_stopping: bool, method: str

@@ -23,6 +23,7 @@ from tests.helpers.architectures import assert_same_nets
 from tests.helpers.datasets import Pairs, Stream, make_tensor_dataset
 from tests.helpers.nets import QUICK, Sum
 from tests.helpers.reference import swap_row
+from tests.helpers.sampling import each_pair
 from tests.helpers.vicinities import INF, Noted
 
 N = 30
@@ -268,9 +269,13 @@ def encode(options: dict[str, Any], scaled: bool, **kwargs: Any) -> tuple[Any, l
     return (StandardScaler().fit_transform(X) if scaled else X), groups
 
 
-@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, sparse.csc_array])
-@pytest.mark.parametrize("scaled", [True, False])
-@pytest.mark.parametrize("drop", [None, "if_binary", "first"])
+@each_pair(
+    {
+        "drop": [None, "if_binary", "first"],
+        "scaled": [True, False],
+        "form": [np.asarray, sparse.csr_matrix, sparse.csc_array],
+    }
+)
 def test_one_hot_columns_are_found(drop: Any, scaled: bool, form: Any) -> None:
     X, groups = encode({"drop": drop}, scaled)
     (number,) = set(range(X.shape[1])) - {j for group in groups for j in group}
@@ -409,9 +414,13 @@ TARGETS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("weights", ["equal", "mutual_info"])
-@pytest.mark.parametrize("owner", OWNERS)
-@pytest.mark.parametrize("kind", TARGETS)
+@each_pair(
+    {
+        "kind": TARGETS,
+        "owner": OWNERS,
+        "weights": ["equal", "mutual_info"],
+    }
+)
 def test_all_targets_are_taken(kind: str, owner: Any, weights: Any) -> None:
     estimator, y = TARGETS[kind]
     weights = "equal" if kind == "shares" else weights  # they have no class

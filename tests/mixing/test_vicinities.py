@@ -31,6 +31,7 @@ from sk_mixup.mixing import (
 )
 from sk_mixup.mixing.noise_source import NoiseSource
 from tests.helpers.reference import box_row
+from tests.helpers.sampling import each_pair
 from tests.helpers.vicinities import (
     BY_INFORMATION,
     FILLED_UP,
@@ -222,9 +223,13 @@ def begin(n_samples, seed=4):
     return generator
 
 
-@pytest.mark.parametrize("owner", [Mixup, ManifoldMixup, CutMix, Extrapolation])
-@pytest.mark.parametrize("alpha", [0.3, 2.0, INF])
-@pytest.mark.parametrize("batch_size", [4, 5])
+@each_pair(
+    {
+        "batch_size": [4, 5],
+        "alpha": [0.3, 2.0, INF],
+        "owner": [Mixup, ManifoldMixup, CutMix, Extrapolation],
+    }
+)
 def test_weights_are_drawn_row_by_row(owner, alpha, batch_size):
     plan, generator = draw(owner(alpha), 11, batch_size, 4), begin(11)
     lam = [0.5 if alpha == INF else generator.beta(alpha, alpha) for _ in range(11)]

@@ -16,6 +16,7 @@ from sk_mixup import MixupClassifier, MixupNetMixin, MixupRegressor
 from sk_mixup.mixing import GaussianNoise
 from tests.helpers.datasets import Items, Pairs, Stream, make_tensor_dataset
 from tests.helpers.nets import Make, Net, Sum, get_accuracy
+from tests.helpers.sampling import each_pair
 
 DATASETS = {
     "skorch": Dataset,
@@ -208,11 +209,13 @@ def test_targets_of_several_parts_are_trained_on_unmixed(parts: str, served: str
     assert net.fit(items, None).history[:, "train_loss"] == pytest.approx(theirs.history[:, "train_loss"])
 
 
-@pytest.mark.parametrize(
-    "mixing", [{"alpha": 1}, {"alpha": 1, "warmup_epochs": 1}, {"vicinity": GaussianNoise()}]
+@each_pair(
+    {
+        "parts": PARTS,
+        "served": SERVED,
+        "mixing": [{"alpha": 1}, {"alpha": 1, "warmup_epochs": 1}, {"vicinity": GaussianNoise()}],
+    }
 )
-@pytest.mark.parametrize("served", SERVED)
-@pytest.mark.parametrize("parts", PARTS)
 def test_targets_of_several_parts_are_not_mixed(parts: str, served: str, mixing: dict[str, Any]) -> None:
     wrap, options = SERVED[served]
     items = wrap(Items(12, lambda row: (torch.arange(row, row + 5.0) / 12, PARTS[parts](row % 3))))

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from sk_mixup import MixupClassifier, MixupRegressor, SemiSupervisedMixupClassifier
+from tests.helpers.sampling import each_pair
 
 N_TRAINED = 60
 X, CODES = make_classification(90, 6, n_informative=4, flip_y=0.2, weights=[0.7], random_state=3)
@@ -84,9 +85,13 @@ def _make_scorings(labels: Any) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("use_caching", [True, False])
-@pytest.mark.parametrize("kind", [EpochScoring, BatchScoring])
-@pytest.mark.parametrize("labels", LABELS)
+@each_pair(
+    {
+        "labels": LABELS,
+        "kind": [EpochScoring, BatchScoring],
+        "use_caching": [True, False],
+    }
+)
 def test_held_out_rows_are_scored_by_their_labels(
     labels: str, kind: type[Callback], use_caching: bool
 ) -> None:

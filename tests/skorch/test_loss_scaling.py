@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sk_mixup import MixupClassifier, MixupNetMixin, SemiSupervisedMixupClassifier
 from tests.helpers.nets import get_weights
+from tests.helpers.sampling import each_pair
 
 N = 32
 X = np.random.default_rng(0).normal(size=(N, 5)).astype(np.float32)
@@ -89,9 +90,13 @@ METHODS: dict[str, dict[str, Callable[..., Any]]] = {
 }
 
 
-@pytest.mark.parametrize("alpha", [0, 1])
-@pytest.mark.parametrize("methods", METHODS)
-@pytest.mark.parametrize("name", ["net", "classifier"])
+@each_pair(
+    {
+        "name": ["net", "classifier"],
+        "methods": METHODS,
+        "alpha": [0, 1],
+    }
+)
 def test_steps_are_those_in_full_precision(name: str, methods: str, alpha: float) -> None:
     owner = subclass(OWNERS[name], **METHODS[methods])
     nets = [make(owner, autocast, alpha=alpha).fit(X, CODES) for autocast in ("float16", None)]

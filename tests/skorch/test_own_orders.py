@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset, SequentialSampler
 from sk_mixup import MixupClassifier, MixupNetMixin
 from tests.helpers.datasets import Items, Stream, make_tensor_dataset
 from tests.helpers.nets import get_weights
+from tests.helpers.sampling import each_pair
 
 N = 12
 X = np.random.default_rng(0).normal(size=(N, 5)).astype(np.float32)
@@ -62,10 +63,14 @@ def list_sizes(net: Any, *data: Any) -> list[int]:
 EXPECTED = {1: [1] * N, 3: [3] * 4, 5: [5, 5, 2], 11: [N], N: [N]}
 
 
-@pytest.mark.parametrize("size", EXPECTED)
-@pytest.mark.parametrize("alpha", [0, 1])
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("name", OWNERS)
+@each_pair(
+    {
+        "name": OWNERS,
+        "order": ORDERS,
+        "alpha": [0, 1],
+        "size": EXPECTED,
+    }
+)
 def test_batches_are_as_large_as_those_of_our_own_order(
     name: str, order: str, alpha: float, size: int
 ) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pytest
 from skorch import NeuralNetClassifier, NeuralNetRegressor
 from skorch.dataset import ValidSplit
 from skorch.helper import predefined_split
@@ -15,6 +14,7 @@ from torch.utils.data import Dataset, Subset
 from sk_mixup import MixupClassifier, MixupNetMixin, MixupRegressor
 from sk_mixup.mixing import KernelPartners
 from tests.helpers.datasets import Items
+from tests.helpers.sampling import each_pair
 
 N, N_CLASSES = 60, 3
 CLASSES = np.random.default_rng(0).permutation(np.arange(N) % N_CLASSES)
@@ -88,9 +88,13 @@ SPLITS: dict[str, Callable[[Dataset], Any]] = {
 GIVEN = [(name, True) for name in OWNERS] + [("classifier", False), ("regressor", False)]
 
 
-@pytest.mark.parametrize("split", SPLITS)
-@pytest.mark.parametrize("wrap", WRAPS)
-@pytest.mark.parametrize(("name", "gives_y"), GIVEN)
+@each_pair(
+    {
+        "name,gives_y": GIVEN,
+        "wrap": WRAPS,
+        "split": SPLITS,
+    }
+)
 def test_partners_are_of_the_same_class(name: str, gives_y: bool, wrap: str, split: str) -> None:
     owner, make, options = OWNERS[name]
     pairs = Items(N, make)

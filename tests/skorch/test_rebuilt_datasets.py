@@ -17,6 +17,7 @@ from torch.utils.data import ConcatDataset, Subset
 
 from sk_mixup import MixupClassifier, MixupNetMixin, MixupRegressor
 from tests.helpers.nets import Sum, get_weights
+from tests.helpers.sampling import each_pair
 
 N, N_TRAIN = 90, 60
 X = np.random.default_rng(0).normal(size=(N, 3)).astype(np.float32)
@@ -137,9 +138,13 @@ FORMS: dict[str, Callable[[np.ndarray], Any]] = {
 }
 
 
-@pytest.mark.parametrize("storage", ["auto", "host"])
-@pytest.mark.parametrize("part", [take, take_twice, None])
-@pytest.mark.parametrize("form", FORMS)
+@each_pair(
+    {
+        "form": FORMS,
+        "part": [take, take_twice, None],
+        "storage": ["auto", "host"],
+    }
+)
 def test_scoring_is_given_what_the_user_gave(form: str, part: Split | None, storage: str) -> None:
     given, seen = FORMS[form](np.resize(X, (N, 5))), []
 

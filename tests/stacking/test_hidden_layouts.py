@@ -7,13 +7,18 @@ import pytest
 
 from sk_mixup import MixupClassifier, MixupRegressor
 from sk_mixup.mixing import ManifoldMixup
+from tests.helpers.sampling import each_pair
 from tests.helpers.stacking import fit_stacked
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("owner", [MixupClassifier, MixupRegressor])
-@pytest.mark.parametrize("sizes", [(2,), (16,), (128,), (16, 16), (8, 32, 16)])
-@pytest.mark.parametrize("n_nets", [2, 3])
+@each_pair(
+    {
+        "n_nets": [2, 3],
+        "sizes": [(2,), (16,), (128,), (16, 16), (8, 32, 16)],
+        "owner": [MixupClassifier, MixupRegressor],
+    }
+)
 def test_stacked_hidden_mixing_equals_single_fits(
     owner: type[MixupClassifier | MixupRegressor], sizes: tuple[int, ...], n_nets: int
 ) -> None:

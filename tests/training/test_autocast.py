@@ -87,9 +87,13 @@ def test_region_round_fits_trains_on_the_weights_of_each_step(
     assert_same_nets(*nets)
 
 
-@pytest.mark.parametrize("architecture", ["mlp", "tanh", "convolution"])
-@pytest.mark.parametrize("problem", ["classes", "targets"])
-@pytest.mark.parametrize("way", ["stack", "one by one", "joblib"])
+@each_pair(
+    {
+        "way": ["stack", "one by one", "joblib"],
+        "problem": ["classes", "targets"],
+        "architecture": ["mlp", "tanh", "convolution"],
+    }
+)
 @pytest.mark.filterwarnings("ignore:stacked")
 def test_region_round_many_fits_reaches_each_of_them(architecture: str, problem: str, way: str) -> None:
     X, y = make_rows(architecture), PROBLEMS[problem].y

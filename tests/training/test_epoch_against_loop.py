@@ -43,7 +43,7 @@ from tests.helpers.architectures import (
 )
 from tests.helpers.nets import QUICK
 from tests.helpers.reference import mix_row, noisy_row, normal_rows, paste_row, swap_row
-from tests.helpers.sampling import cover_pairs
+from tests.helpers.sampling import cover_pairs, each_pair
 from tests.helpers.vicinities import FILLED_UP, INF, VICINITIES, Noted, fits
 
 N = 21  # 2 batches of 8 and one of 5
@@ -208,9 +208,13 @@ def test_options_of_the_iterator_equal_a_slow_loop(float64: None, name: str, opt
     assert_equals_slow_loop(name, "tanh", "classes", **prefixed)
 
 
-@pytest.mark.parametrize("layer", ["0", "1", "2"])
-@pytest.mark.parametrize("owner", [ManifoldMixup, FeatureInterpolation, FeatureExtrapolation])
-@pytest.mark.parametrize("partners", ["batch", "dataset"])
+@each_pair(
+    {
+        "partners": ["batch", "dataset"],
+        "owner": [ManifoldMixup, FeatureInterpolation, FeatureExtrapolation],
+        "layer": ["0", "1", "2"],
+    }
+)
 def test_each_layer_is_mixed_where_it_stands(
     monkeypatch: pytest.MonkeyPatch, float64: None, owner: Any, layer: str, partners: str
 ) -> None:

@@ -49,7 +49,7 @@ FOLDS = [slice(0, 45), slice(5, 45), slice(3, 36), slice(20, 40)]
 QUICK: dict[str, Any] = {"early_stopping": False, "max_epochs": 3, "lr": 0.02, "batch_size": 16}
 
 
-pytestmark = pytest.mark.usefixtures("stack_two")
+pytestmark = [pytest.mark.usefixtures("stack_two"), pytest.mark.slow]
 
 
 def fit_both(jobs: list[tuple[Any, ...]], **options: Any) -> tuple[list[Any], list[Any]]:
@@ -95,7 +95,6 @@ def make_jobs(
 FOUR: list[dict[str, Any]] = [{}] * 4
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "problem"),
     # Each architecture with one kind of targets, and one of each way of training with all.
@@ -113,7 +112,6 @@ MIXED = [*zip(("mlp", "dropout") * 3, PROBLEMS, strict=True)]
 MIXED += [(name, "classes") for name in ("dropout", "tanh", "convolution", "normed")]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("architecture", "problem"), MIXED)
 def test_each_net_of_a_stack_mixes_in_its_own_way(
     float64: None, stacks: list[int], architecture: str, problem: str
@@ -142,7 +140,6 @@ OPTIMIZERS: list[tuple[Any, list[dict[str, Any]]]] = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("optimizer", "options", "architecture"),
     [(*case, name) for case, name in zip(OPTIMIZERS, cycle(ONE_OF_EACH), strict=False)],
@@ -210,7 +207,6 @@ OPTIONS = [(name, group) for name in ("mlp", "dropout") for group in GROUPS]
 OPTIONS += [("normed", group) for group in ("batch_size", "drop_last", "early_stopping", "plain_epochs")]
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:early_stopping must find")
 @pytest.mark.parametrize(("architecture", "group"), OPTIONS)
 def test_each_net_of_a_stack_has_its_own_options(
@@ -230,7 +226,6 @@ def test_nets_of_a_stack_stop_early_at_different_epochs(float64: None, stacks: l
     assert stacks == [n for n in left if n > 1]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("problem", PROBLEMS)
 @pytest.mark.parametrize("architecture", ONE_OF_EACH)
 def test_some_nets_of_a_stack_have_weighted_rows(
@@ -479,7 +474,6 @@ def make_module_jobs(module: Any, n: int = 4, **options: Any) -> list[tuple[Any,
     ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"optimizer__weight_decay": 0.1}, SGD], ids=["adam", "sgd"])
 @pytest.mark.parametrize("name", MODULES)
 def test_any_module_in_a_stack_equals_a_single_one(
@@ -569,7 +563,6 @@ def make_mixed_jobs() -> list[tuple[Any, ...]]:
     return jobs
 
 
-@pytest.mark.slow
 def test_nets_of_many_kinds_at_once_equal_single_ones(float64: None, stacks: list[int]) -> None:
     assert_equal(*fit_both(make_mixed_jobs()))
     assert max(stacks) > 1
@@ -708,7 +701,6 @@ def draw_jobs(draw: Any) -> list[tuple[Any, ...]]:
     return jobs
 
 
-@pytest.mark.slow
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(jobs=draw_jobs())
 def test_any_nets_together_equal_single_ones(float64: None, jobs: list[tuple[Any, ...]]) -> None:

@@ -40,7 +40,7 @@ X, Y = make_rows("mlp"), PROBLEMS["classes"].y
 KINDS = ["mlp", "tanh", "normed", "dropout", "channels_last"]
 
 
-pytestmark = pytest.mark.usefixtures("stack_two")
+pytestmark = [pytest.mark.usefixtures("stack_two"), pytest.mark.slow]
 
 
 def make_jobs(architecture: str, **options: Any) -> list[tuple[Any, Any, Any]]:

@@ -25,6 +25,8 @@ from sk_mixup.mixing import ManifoldMixup
 from tests.helpers.architectures import draw_batches, find_trainer, get_tensors
 from tests.helpers.sampling import each_pair
 
+pytestmark = pytest.mark.slow
+
 SMALL: dict[str, Any] = {"max_epochs": 1, "early_stopping": False, "batch_size": 16}
 READING = {"item", "tolist", "__float__", "__int__", "__bool__", "cpu"}
 
@@ -106,7 +108,6 @@ def run_second(epochs: list[Epoch]) -> tuple[list[str], list[str]]:
     return run(epochs)
 
 
-@pytest.mark.slow
 def test_a_step_of_200_default_nets_takes_few_operations() -> None:
     epochs = make_epochs(200, "classes", OPTIONS["default"], n=500)
     seen, reads = run_second(epochs)

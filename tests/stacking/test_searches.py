@@ -75,7 +75,7 @@ def make_regressor(**options: Any) -> MixupRegressor:
 # -- what holds for every test -----------------------------------------------------------
 
 
-pytestmark = pytest.mark.usefixtures("stack_two")
+pytestmark = [pytest.mark.usefixtures("stack_two"), pytest.mark.slow]
 
 
 @pytest.fixture(autouse=True)

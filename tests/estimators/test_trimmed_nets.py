@@ -6,9 +6,9 @@ import pickle
 from typing import Any
 
 import numpy as np
+import pytest
 from sklearn.datasets import load_wine
 from sklearn.preprocessing import scale
-from skops import io as sio
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor
 import torch
 from torch import nn
@@ -74,11 +74,19 @@ MADE: dict[str, tuple[Callable[..., Any], dict[str, Any], Any]] = {
     "skorch's bits": (MixedBinaryNet, {"module": nn.Linear(N_FEATURES, 1)}, (CODES > 0).astype(np.float32)),
     "skorch's numbers": (MixedRegressor, {"module": nn.Linear(N_FEATURES, 1)}, COUNTS),
 }
+
+
+def _through_skops(net: Any) -> Any:
+    sio = pytest.importorskip("skops.io")
+    written = sio.dumps(net)
+    return sio.loads(written, trusted=sio.get_untrusted_types(data=written))
+
+
 WAYS: dict[str, Callable[[Any], Any]] = {
     "itself": lambda net: net,
     "copy": copy.deepcopy,
     "pickle": lambda net: pickle.loads(pickle.dumps(net)),
-    "skops": lambda net: sio.loads(sio.dumps(net), trusted=sio.get_untrusted_types(data=sio.dumps(net))),
+    "skops": _through_skops,
 }
 METHODS = ("predict", "predict_proba", "predict_log_proba", "forward")
 

@@ -116,7 +116,7 @@ test-lowest:
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet --upgrade pip
 	.venv-lowest/bin/python -m pip install --quiet -c constraints-lowest.txt -e ".[test]"
-	.venv-lowest/bin/python -m pytest sk_mixup tests --ignore=tests/benchmarks
+	$(subst $(BIN),.venv-lowest/bin,$(PYTEST)) sk_mixup tests --ignore=tests/benchmarks
 
 clean:
 	rm -rf .venv .venv-lowest build docs/generated docs/look/node_modules

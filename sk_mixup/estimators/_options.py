@@ -374,7 +374,7 @@ def copy_module(module: nn.Module) -> nn.Module:
     with torch.no_grad():  # else the weights of a scripted one would be results of a computation
         copied = copy.deepcopy(module)
     for weight, given in zip(copied.parameters(), module.parameters(), strict=True):
-        weight.requires_grad_(given.requires_grad)
+        weight.requires_grad = given.requires_grad
     return copied
 
 
@@ -410,9 +410,8 @@ def check_sizes_known(module: object, kwargs: Mapping[str, object]) -> None:
     if not inspect.isclass(module):
         return
     parameters = inspect.signature(module).parameters
-    if "in_features" not in parameters or parameters["in_features"].default is not inspect.Parameter.empty:
-        return
-    missing = [f"module__{key}" for key in ("in_features", "out_features") if key not in kwargs]
+    needed = [key for key in ("in_features", "out_features") if key in parameters and key not in kwargs]
+    missing = [f"module__{key}" for key in needed if parameters[key].default is inspect.Parameter.empty]
     if missing:
         raise ValueError(
             f"{' and '.join(missing)} must be given to initialize without data, or with X that is no one "

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from torch import Tensor, nn
+from torch.nn.modules.loss import _Loss
 
 from sk_mixup._warning import warn_user
+from sk_mixup.estimators._class_targets import ClassTargets
 from sk_mixup.estimators._links import Link
 from sk_mixup.estimators._targets import Targets, is_own
 
@@ -61,10 +63,20 @@ def check_output(
     check_is_tensor(output, criterion)
     if not isinstance(output, Tensor):
         return
-    targets.check_output(output, criterion)
+    targets.check_output(_find_logits(output, targets, criterion, link), criterion)
     targets.check_sizes(output, y)
     if isinstance(link, Link) and link.looks_applied(output):
         _warn_of_probabilities(criterion, is_default=type(criterion) is targets.criterion)
+
+
+def _find_logits(
+    output: Tensor, targets: Targets, criterion: nn.Module, link: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Return what must have a column for each class: what a link of the user's makes for such a loss."""
+    is_known = isinstance(link, Link) or isinstance(criterion, _Loss)
+    if is_known or not isinstance(targets, ClassTargets):
+        return output
+    return targets.read(output.detach().cpu(), link)
 
 
 def _warn_of_probabilities(criterion: nn.Module, *, is_default: bool) -> None:

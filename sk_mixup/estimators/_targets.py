@@ -480,12 +480,17 @@ def is_own(criterion: nn.Module) -> bool:
 
 def _warn_unless_by_rows(criterion: nn.Module, output: Tensor, n_columns: int) -> None:
     """Warn if the loss of several rows is not that of each: they may be broadcast against each other."""
-    values = torch.linspace(-1, 2, 5 * output[0].numel()).to(output).reshape(5, *output.shape[1:])
-    y = torch.linspace(2, -1, 5 * n_columns).to(output).reshape(5, n_columns)
-    with torch.no_grad():
-        losses = torch.stack([criterion(values[k : k + 1], y[k : k + 1]) for k in range(5)])
-        loss = criterion(values, y)
-    if loss.ndim or any(torch.isclose(loss, total) for total in (losses.mean(), losses.sum())):
+    # Positive numbers and counts, of which distributions of most kinds have a likelihood.
+    values = torch.linspace(0.5, 5.5, 5 * output[0].numel()).to(output).reshape(5, *output.shape[1:])
+    y = torch.arange(5 * n_columns, 0, -1).to(output).reshape(5, n_columns)
+    try:
+        with torch.no_grad():
+            losses = torch.stack([criterion(values[k : k + 1], y[k : k + 1]) for k in range(5)])
+            loss = criterion(values, y)
+    except Exception:  # of whatever kind: it may refuse numbers that the module never returns
+        return
+    totals = losses.mean(), losses.sum()
+    if loss.ndim or any(torch.isclose(loss, total, equal_nan=True) for total in totals):
         return
     warn_user(
         f"criterion {type(criterion).__name__} must compute the loss of each row by itself; got a loss of 5 "

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
@@ -212,11 +213,131 @@ def test_rows_that_are_broadcast_against_each_other_are_pointed_out() -> None:
         net.fit(X, VALUES[:, 0])
 
 
+class Spread(nn.Module):
+    """A mean, or a shape, and what is never below 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, spread = self.line(x).split(1, dim=1)
+        return torch.cat([mean, F.softplus(spread) + 0.1], dim=1)
+
+
+def likelihood_of(a: Tensor, b: Tensor, y: Tensor, kind: str) -> Tensor:
+    if kind == "variance":
+        return F.gaussian_nll_loss(a, y, b, reduction="none")
+    if kind == "logarithm":
+        return ((y - a) ** 2 / b + b.log()) / 2
+    if kind == "beta":
+        return -torch.distributions.Beta(F.softplus(a), b).log_prob(y)
+    return -torch.distributions.Normal(a, b**0.5).log_prob(y) - 0.5 * np.log(2 * np.pi)
+
+
+class Likelihood(nn.Module):
+    """Negative logarithm of a density whose parameters the module gives: defined for some numbers only."""
+
+    def __init__(self, kind: str, reduction: str = "mean") -> None:
+        super().__init__()
+        self.kind, self.reduction = kind, reduction
+
+    def forward(self, output: Tensor, y: Tensor) -> Tensor:
+        losses = likelihood_of(output[:, :1], output[:, 1:], y, self.kind)
+        return losses if self.reduction == "none" else losses.mean()
+
+
+@pytest.mark.parametrize("kind", ["variance", "logarithm", "density", "beta"])
+@pytest.mark.parametrize("options", [{}, {"alpha": 0.4, "early_stopping": True}], ids=str)
+def test_densities_of_which_the_module_gives_the_parameters_are_trained(
+    kind: str, options: dict[str, Any]
+) -> None:
+    y = np.linspace(0.1, 0.9, 24)
+    given = OPTIONS | {"alpha": 0, "lr": 1e-9, "batch_size": -1} | options
+    net = MixupRegressor(Spread, criterion=Likelihood, criterion__kind=kind, **given).fit(X, y)
+    if not options:
+        a, b = (column.numpy() for column in net.module_(torch.tensor(X)).detach().double().split(1, dim=1))
+        expected = (np.square(y[:, None] - a) / b + np.log(b)) / 2
+        if kind == "beta":
+            expected = -stats.beta(np.logaddexp(0, a), b).logpdf(y[:, None])
+        assert net.loss_curve_[-1] == pytest.approx(expected.mean(), rel=1e-4)
+
+
 def test_wider_heads_are_refused_for_criteria_of_torch() -> None:
     with pytest.raises(
         ValueError, match=r"module must return 1 outputs per row; got an output of shape \(2, 3\)"
     ):
         MixupRegressor(nn.Linear(5, 3), **OPTIONS).fit(X, VALUES[:, 0])
+
+
+# -- losses and links of the user's own --------------------------------------------------
+
+
+class Ordered(nn.Module):
+    """Binary cross-entropies of being beyond each class but the last: a logit fewer than classes."""
+
+    def __init__(self, reduction: str = "mean") -> None:
+        super().__init__()
+        self.reduction = reduction
+
+    def forward(self, output: Tensor, y: Tensor) -> Tensor:
+        beyond = (y[:, None] > torch.arange(output.shape[1])).to(output)
+        losses = F.binary_cross_entropy_with_logits(output, beyond, reduction="none").sum(dim=1)
+        return losses if self.reduction == "none" else losses.mean()
+
+
+def link_ordered(output: Tensor) -> Tensor:
+    beyond = F.pad(output.sigmoid(), (1, 0), value=1.0)
+    return beyond - F.pad(beyond[:, 1:], (0, 1))
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("options", [{}, {"alpha": 0.4, "early_stopping": True}], ids=str)
+def test_a_link_of_the_users_own_may_take_fewer_outputs_than_classes(
+    n_classes: int, options: dict[str, Any]
+) -> None:
+    y, module = LABELS % n_classes, nn.Linear(5, n_classes - 1)
+    given = {**OPTIONS, "alpha": 0, "lr": 1e-9, "batch_size": -1, "criterion": Ordered, **options}
+    net = MixupClassifier(module, predict_nonlinearity=link_ordered, **given).fit(X, y)
+    logits = net.module_(torch.tensor(X)).detach().double().numpy()
+    beyond = np.pad(1 / (1 + np.exp(-logits)), [(0, 0), (1, 1)])
+    beyond[:, 0] = 1
+    np.testing.assert_allclose(net.predict_proba(X), beyond[:, :-1] - beyond[:, 1:], atol=1e-6)
+    if not options:
+        signs = np.where(y[:, None] > np.arange(n_classes - 1), 1, -1)
+        expected = np.logaddexp(0, -signs * logits).sum(axis=1).mean()
+        assert net.loss_curve_[-1] == pytest.approx(expected, rel=1e-4)
+    with pytest.raises(ValueError, match=f"module must return {n_classes} logits per row"):
+        MixupClassifier(module, **given).fit(X, y)
+    with pytest.raises(ValueError, match=f"module must return {n_classes} logits per row"):
+        MixupClassifier(module, predict_nonlinearity=torch.sigmoid, **given).fit(X, y)
+
+
+# -- what is built by the data -----------------------------------------------------------
+
+
+class OfWidth(nn.Linear):
+    """A module that is told one of its sizes by the data, and knows the other."""
+
+    def __init__(self, in_features: int, n_classes: int = 3) -> None:
+        super().__init__(in_features, n_classes)
+
+
+def test_a_class_may_take_the_width_of_its_inputs_alone() -> None:
+    net = MixupClassifier(OfWidth, **OPTIONS).fit(X, LABELS)
+    plain = MixupClassifier(nn.Linear, **OPTIONS).fit(X, LABELS)
+    np.testing.assert_array_equal(net.predict_proba(X), plain.predict_proba(X))
+    with pytest.raises(ValueError, match="module__in_features must be given to initialize without data"):
+        MixupClassifier(OfWidth, **OPTIONS).initialize()
+    with pytest.raises(ValueError, match="module__in_features and module__out_features must be given"):
+        MixupClassifier(nn.Linear, **OPTIONS).initialize()
+
+
+def test_a_lazy_module_takes_its_width_from_the_data() -> None:
+    module = nn.Sequential(nn.LazyLinear(3))
+    net = MixupClassifier(module, **OPTIONS).fit(X, LABELS)
+    assert net.module_[0].weight.shape == (3, 5)
+    assert isinstance(module[0], nn.LazyLinear)  # a copy was trained
 
 
 # -- what is no tensor -------------------------------------------------------------------

@@ -27,10 +27,10 @@ ROUNDING = 10 * np.finfo(np.float64).eps
 # A prediction must tell values apart that differ by so many standard deviations.
 RESOLUTION = 1e-3
 # Operations after which a module is still what comes before them, in other units or of another shape.
-AFFINE = ("Add", "Sub", "Mul", "Div", "View", "Reshape", "UnsafeView", "Squeeze", "Unsqueeze", "ToCopy")
+AFFINE = ("Add", "Sub", "Mul", "Div", "View", "ReshapeAlias", "UnsafeView", "Squeeze", "Unsqueeze", "ToCopy")
 # What no training can bring out of a range.
 BOUNDED = (
-    *("Sigmoid", "Softplus", "Relu", "Tanh", "Exp", "Softmax", "Hardtanh", "Clamp"),
+    *("Sigmoid", "Softplus", "Relu", "Tanh", "Exp", "Softmax", "Hardtanh", "Clamp", "ClampMin", "ClampMax"),
     *("Abs", "Pow", "Elu", "Gelu", "Silu"),
 )
 
@@ -189,10 +189,10 @@ def _find_bound(output: Tensor) -> str:
     node = output.grad_fn
     while node is not None:
         name = node.name().partition("Backward")[0]
-        if name.startswith(BOUNDED):
+        if name in BOUNDED:
             return name
         parents = [parent for parent, _ in node.next_functions if parent is not None]
-        if not name.startswith(AFFINE) or len(parents) != 1:
+        if name not in AFFINE or len(parents) != 1:
             return ""
         node = parents[0]
     return ""

@@ -425,6 +425,26 @@ def test_a_bounded_module_is_refused(end: nn.Module, scaled: bool) -> None:
     make_net(module=module, standardize_targets=False).fit(X, TABLE[:, 0])
 
 
+class Copied(nn.Linear):
+    """One number of a row for both columns."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).expand(-1, 2)
+
+
+FROZEN = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2).requires_grad_(False))
+
+
+@pytest.mark.parametrize(
+    "module", [Copied(4, 1), FROZEN, nn.Linear(4, 2)], ids=["copied", "frozen", "linear"]
+)
+def test_a_module_of_any_range_is_trained(module: nn.Module) -> None:
+    y = TABLE[:, :2]
+    net = make_net(module=module, alpha=0).fit(X, y)
+    expected = net.module_(torch.tensor(X)).detach().numpy() * y.std(axis=0) + y.mean(axis=0)
+    np.testing.assert_allclose(net.predict(X), expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("value", ["yes", 1, None])
 def test_the_option_is_true_or_false(value: Any) -> None:
     with pytest.raises(TypeError, match="standardize_targets must be"):

@@ -184,7 +184,8 @@ def _check_class_weight(given: Mapping[object, float] | str, classes: list[objec
         check_choice("class_weight", given, ("balanced",))
         return
     unknown = [label for label in given if label not in classes]
-    if unknown:
+    # As in scikit-learn: rows of a fold or a stream may lack a class, but then all others have a weight.
+    if unknown and not all(label in given for label in classes):
         raise ValueError(
             f"class_weight must name classes among {classes}; got {unknown[0]!r}. Use the labels in y."
         )

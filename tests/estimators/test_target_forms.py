@@ -197,6 +197,20 @@ def test_classes_wider_than_y_are_weighed(class_weight: Any, kept: Any) -> None:
         np.testing.assert_array_equal(net.predict_proba(X), plain.predict_proba(X))
 
 
+@pytest.mark.parametrize("form", [CODES % 2, np.array(["a", "b"])[CODES % 2], CODES % 2 == 1], ids=str)
+@pytest.mark.parametrize("owner", [MixupClassifier, SemiSupervisedMixupClassifier])
+def test_weights_may_name_a_class_that_y_lacks_if_all_others_have_one(owner: type, form: Any) -> None:
+    first, second = np.unique(form).tolist()
+    options = ONCE if owner is MixupClassifier else {**ONCE, "classes": [first, second]}
+    nets = [
+        owner(**options, class_weight={first: 2.0, second: 3.0, **more}).fit(X, form)
+        for more in ({}, {"absent": 9.0})
+    ]
+    np.testing.assert_array_equal(*(net.predict_proba(X) for net in nets))
+    with pytest.raises(ValueError, match=r"class_weight must name classes among .*; got 'absent'"):
+        owner(**options, class_weight={first: 2.0, "absent": 9.0}).fit(X, form)
+
+
 @pytest.mark.parametrize("n", [2, 4])
 def test_classes_of_indicators_name_each_column(n: int) -> None:
     with pytest.raises(ValueError, match=rf"classes must name one label for each column of y; got {n} for 3"):

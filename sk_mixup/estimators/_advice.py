@@ -88,7 +88,8 @@ def warn_input(learner: Learner, module: nn.Module | None, given: object, X: obj
         What was made of it; of a Dataset whose type does not tell its arrays, the first inputs.
     """
     owner = type(learner).__name__
-    _warn_codes(given, owner)
+    if not _embeds(module):
+        _warn_codes(given, owner)
     if not _takes_plain(module):
         return
     names = getattr(learner, "feature_names_in_", None)
@@ -103,6 +104,12 @@ def warn_input(learner: Learner, module: nn.Module | None, given: object, X: obj
                 f"deviation {std:.2g} in {where}. {_how_to_scale(part, owner if is_table else '')}"
             )
             return
+
+
+def _embeds(module: nn.Module | None) -> bool:
+    """Whether codes of categories are what a module is made for."""
+    parts = () if module is None else module.modules()
+    return any(isinstance(part, nn.Embedding | nn.EmbeddingBag) for part in parts)
 
 
 def _takes_plain(module: nn.Module | None) -> bool:

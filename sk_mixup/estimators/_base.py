@@ -772,9 +772,10 @@ class MixupEstimator(MixupNetMixin):
         warn_out_of_reach()
 
     def _advise_on_input(self, given: object, X: object, codes: object) -> None:
-        module = None if self._takes_integers else vars(self).get("module_")
+        if self._takes_integers:  # which are meant to be codes
+            return
         inputs = getattr(codes, "inputs", None)  # beside targets that were read
-        warn_input(self, module, given, X if inputs is None else inputs)
+        warn_input(self, vars(self).get("module_"), given, X if inputs is None else inputs)
 
     @contextmanager
     def _unchanged_if_refused(self) -> Iterator[None]:

@@ -275,6 +275,33 @@ def test_codes_of_categories_in_a_frame_are_named(values: Any, is_code: bool) ->
     assert ["column 'kind'" in text and "OneHotEncoder" in text for text in found] == [True] * is_code
 
 
+class OneHot(nn.Linear):
+    """A layer of codes, without an embedding."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(nn.functional.one_hot(x, 3).flatten(1).float())
+
+
+class Beside(nn.Module):
+    """Takes numbers, and codes among them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line, self.words = nn.Linear(4, 2), nn.Embedding(3, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.line(x[:, :4]) + self.words(x[:, 4].long())
+
+
+@pytest.mark.parametrize("module", [nn.EmbeddingBag(3, 2), OneHot(15, 2), Beside()], ids=type)
+def test_codes_are_meant_for_a_module_that_embeds_them(module: nn.Module) -> None:
+    X, y = _make_table()
+    codes = pd.DataFrame(np.random.default_rng(0).integers(3, size=(60, 5)))
+    if isinstance(module, Beside):
+        codes[[0, 1, 2, 3]] = X
+    assert not _find_warnings(lambda: MixupClassifier(module, alpha=0, **QUICK).fit(codes, y))
+
+
 @pytest.mark.parametrize(
     "values",
     [

@@ -79,11 +79,11 @@ from sk_mixup.estimators._inputs import (
     FoundTargets,
     check_has_rows,
     check_mapping,
-    check_spread,
     check_weights,
     count_rows,
     get_input_dtype,
     is_mapping,
+    limit_spread,
     read_plain_rows,
     refuse_arguments,
     refuse_weights_of_dataset,
@@ -429,7 +429,7 @@ class MixupEstimator(MixupNetMixin):
             weight = self._targets.weigh(codes, given, self._by_class)
         adds = self.get_params_for("criterion").get("reduction") == "sum"
         is_even = weight is None or (not adds and np.all(weight == weight[0]))
-        return None if weight is None or is_even else check_spread(weight)
+        return None if weight is None or is_even else limit_spread(weight)
 
     def _check_dataset(
         self, dataset: Dataset[object], y: object, learner: TargetLearner
@@ -642,7 +642,8 @@ class MixupEstimator(MixupNetMixin):
             Targets. Needed unless `X` is a Dataset, for which they go to `train_split` only.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each row, at least 0; the loss is divided by the weights of the
-            rows that were mixed. Rows of weight 0 are left out.
+            rows that were mixed. Rows of weight 0 are left out, and others count for
+            1e-18 of the largest weight at least.
         **fit_params : dict
             Handed on to the module's ``forward`` and to ``train_split``, as in skorch.
 

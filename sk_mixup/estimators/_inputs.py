@@ -24,11 +24,11 @@ __all__ = [
     "FoundTargets",
     "check_has_rows",
     "check_mapping",
-    "check_spread",
     "check_weights",
     "count_rows",
     "get_input_dtype",
     "is_mapping",
+    "limit_spread",
     "read_finite",
     "read_plain_rows",
     "refuse_arguments",
@@ -41,7 +41,8 @@ __all__ = [
 
 # So many numbers of a file are looked at at once.
 PART = 2**20
-# Smaller weights, relative to the largest, have products that float32 cannot hold.
+# Smaller weights, relative to the largest, have products that float32 cannot hold. Beside others they count
+# for nothing: of a time that is over, say.
 SMALLEST_RATIO = 1e-18
 
 
@@ -229,7 +230,7 @@ def check_weights(sample_weight: object, n_samples: int) -> np.ndarray | None:
         )
     if not weight.any():
         raise ValueError("sample_weight must hold a weight above 0; got only zeros. Remove the argument.")
-    return _scale_down(weight)
+    return limit_spread(weight)
 
 
 def refuse_weights_of_dataset(sample_weight: object, class_weight: object) -> None:
@@ -261,12 +262,11 @@ def _read_weights(given: object) -> np.ndarray:
     )
 
 
-def check_spread(weight: np.ndarray) -> np.ndarray:
-    """Return weights, or raise unless they are finite and float32 can hold the product of any two."""
-    largest, least = weight.max(), weight[weight > 0].min()
-    if not (largest < np.inf and least / largest > SMALLEST_RATIO):
+def limit_spread(weight: np.ndarray) -> np.ndarray:
+    """Return weights of which float32 can hold the product of any two: raise those next to nothing."""
+    largest = weight.max()
+    if not largest < np.inf:
         raise ValueError(
-            "sample_weight, times class_weight, must be finite, and its values above 0 within 18 orders of "
-            f"magnitude; got values from {least:g} to {largest:g}. Use 0 for rows that do not count."
+            f"sample_weight, times class_weight, must be finite; got {largest}. Divide each by its largest."
         )
-    return _scale_down(weight)
+    return _scale_down(np.where(weight > 0, np.maximum(weight, SMALLEST_RATIO * largest), 0.0))

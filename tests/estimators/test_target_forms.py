@@ -286,22 +286,45 @@ def test_weights_in_every_form_train_the_same_net(owner: type, given: Any) -> No
     assert net.score(X, CODES, given) == pytest.approx(plain.score(X, CODES, BASE))
 
 
-@pytest.mark.parametrize(
-    ("weight", "options"),
-    [
-        (np.where(CODES == 0, 1e308, 1.0), {}),
-        (np.where(CODES == 0, 1e300, 1e-300), {}),
-        (np.where(CODES == 0, 1e200, 1.0), {"class_weight": {0: 1e200}}),
-    ],
-)
 @pytest.mark.parametrize("owner", [MixupClassifier, SemiSupervisedMixupClassifier])
-def test_weights_that_float32_cannot_multiply_are_refused_by_name(
-    owner: type, weight: Any, options: dict[str, Any]
-) -> None:
-    with pytest.raises(
-        ValueError, match=r"sample_weight, times class_weight, must be finite, and its values"
-    ):
-        owner(**ONCE, **options).fit(X, CODES, sample_weight=weight)
+def test_weights_whose_products_overflow_are_refused_by_name(owner: type) -> None:
+    with pytest.raises(ValueError, match="sample_weight, times class_weight, must be finite; got inf"):
+        owner(**ONCE, class_weight={0: 1e200}).fit(X, CODES, sample_weight=np.where(CODES == 0, 1e200, 1.0))
+
+
+SPREADS = {
+    "decay": 0.5 ** (20.0 * np.arange(24)),
+    "growth": 10.0 ** (12 * np.arange(24)),
+    "two": np.where(CODES == 0, 1e300, 1e-300),
+    "largest": np.where(CODES == 0, 1e308, 1.0),
+    "beside 0": np.where(CODES == 0, 1.0, np.where(CODES == 1, 0.0, 1e-30)),
+}
+
+
+@pytest.mark.parametrize("spread", SPREADS)
+@pytest.mark.parametrize("owner", [MixupClassifier, MixupRegressor])
+def test_weights_of_any_spread_count_as_they_are(owner: type, spread: str) -> None:
+    weight, y = SPREADS[spread], CODES.astype(int)
+    options = {**ONCE, "alpha": 0, "lr": 1e-9, "batch_size": -1, "module": nn.Linear}
+    if owner is MixupRegressor:
+        options["standardize_targets"] = False
+    net = owner(**options).fit(X, y, sample_weight=weight)
+    output = net.module_(torch.tensor(X)).detach().double().numpy()
+    if owner is MixupRegressor:
+        losses = np.square(output[:, 0] - y)
+    else:
+        losses = np.log(np.exp(output).sum(axis=1)) - output[np.arange(24), y]
+    share = weight / weight.max()
+    assert net.loss_curve_[-1] == pytest.approx(np.average(losses, weights=share), rel=1e-5)
+
+
+@pytest.mark.parametrize("spread", ["decay", "largest"])
+@pytest.mark.parametrize("owner", OWNERS)
+@pytest.mark.parametrize("options", [{}, {"early_stopping": True, "batch_size": 2}], ids=str)
+def test_weights_of_any_spread_are_mixed(owner: type, spread: str, options: dict[str, Any]) -> None:
+    net = owner(**{**QUICK, **options}).fit(X, CODES, sample_weight=SPREADS[spread])
+    losses = net.history[:, "train_loss"] + (net.history[:, "valid_loss"] if options else [])
+    assert np.isfinite(losses).all()
 
 
 @pytest.mark.parametrize("weight", [CODES * 1j, DAYS, ["1"] * 24, [None, "a"] * 12])

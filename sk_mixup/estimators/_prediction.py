@@ -107,7 +107,8 @@ class TablePredictor:
             output = (outputs[0] if len(outputs) == 1 else torch.cat(outputs))[: x.shape[0]]  # type: ignore[arg-type]
             return list(torch.split(output, self.get_batch_size(len(x)))) if self.in_batches else [output]
         batch_size = self.get_batch_size(len(x))
-        if any(len(part) != len(blocks[0]) for part in outputs[0]):  # not a row for each example
+        if any(getattr(part, "shape", ())[:1] != blocks[0].shape[:1] for part in outputs[0]):
+            # not a row for each example
             return self.evaluate([part.clone() for part in torch.split(x, batch_size)])
         columns = [torch.cat(column)[: len(x)] for column in zip(*outputs, strict=True)]
         return list(zip(*(torch.split(column, batch_size) for column in columns), strict=True))

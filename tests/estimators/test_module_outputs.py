@@ -401,6 +401,42 @@ def test_tuples_are_for_a_criterion_of_the_users_own() -> None:
     np.testing.assert_allclose(net.predict_proba(X), expected, rtol=1e-5)
 
 
+BESIDE = {
+    "number": lambda logits: logits.square().mean(),
+    "none": lambda logits: None,
+    "states": lambda logits: (logits[None], logits[None] + 1),
+    "weights": lambda logits: logits[:1],
+}
+
+
+class Beside(nn.Module):
+    """Returns something beside the logits that is no row for each example."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.line, self.kind = nn.Linear(5, 3), kind
+
+    def forward(self, x: Tensor) -> Any:
+        logits = self.line(x)
+        return logits, BESIDE[self.kind](logits)
+
+
+class OfLogits(nn.CrossEntropyLoss):
+    """A loss of the user's own, of the first entry alone."""
+
+    def forward(self, output: Any, y: Tensor) -> Tensor:
+        return super().forward(output[0], y)
+
+
+@pytest.mark.parametrize("kind", BESIDE)
+@pytest.mark.parametrize("options", [{}, {"autocast": "bfloat16"}], ids=str)
+def test_what_stands_beside_the_logits_need_not_be_rows(kind: str, options: dict[str, Any]) -> None:
+    net = MixupClassifier(Beside, module__kind=kind, criterion=OfLogits, calibrate=False, **OPTIONS | options)
+    net.fit(X, LABELS)
+    expected = torch.softmax(net.module_.line(torch.tensor(X)).detach().double(), dim=1)
+    np.testing.assert_allclose(net.predict_proba(X), expected, rtol=2e-2 if options else 1e-5)
+
+
 @pytest.mark.parametrize("shape", [(3, 1), (1, 1, 3), (2, 2)])
 @pytest.mark.parametrize("y", [LABELS, INDICATORS], ids=["labels", "indicators"])
 def test_other_shapes_are_refused_with_the_width_that_is_wanted(

@@ -31,7 +31,7 @@ AFFINE = ("Add", "Sub", "Mul", "Div", "View", "ReshapeAlias", "UnsafeView", "Squ
 # What no training can bring out of a range.
 BOUNDED = (
     *("Sigmoid", "Softplus", "Relu", "Tanh", "Exp", "Softmax", "Hardtanh", "Clamp", "ClampMin", "ClampMax"),
-    *("Abs", "Pow", "Elu", "Gelu", "Silu"),
+    *("Abs", "Pow", "Exp2", "Expm1", "Elu", "Gelu", "Silu"),
 )
 
 

@@ -136,8 +136,9 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
         Learning rate of the optimizer.
 
     max_epochs : int, default=200
-        Number of epochs, or the largest number with early stopping. Without early stopping, 50 were
-        better than 100 or 200 on public tables of 50 and 200 rows.
+        Number of epochs, or the largest number with early stopping. Of few rows `early_stopping='auto'`
+        mixes at most 50. Without early stopping, 50 were better than 100 or 200 on public tables of
+        50 and 200 rows.
 
     epochs_per_partial_fit : int, default=None
         Epochs of one call of ``partial_fit``; None for `max_epochs`, as in skorch. With a number,

@@ -32,7 +32,6 @@ EARLIER = dict.fromkeys(
         "gan-cpu-cpu",
         "imagenet-cpu-cpu",
         "search-cpu-cpu",
-        "speech-cpu-cpu",
         "speed-cpu-cpu",
         "tabular-cpu-cpu",
         "uci-cpu-cpu",

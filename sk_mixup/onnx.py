@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.base import ClassifierMixin, is_classifier
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 from skorch.utils import _identity
 import torch
@@ -81,11 +83,28 @@ def to_onnx(model: object, X: object, **options: object) -> ModelProto:
     import skl2onnx
 
     check_is_fitted(model)
-    if is_classifier(model):
-        options = {"options": {id(model): {"zipmap": False}}, **options}
+    given = options.pop("options", {id(model): {"zipmap": False}} if is_classifier(model) else None)
     rows = X if hasattr(X, "dtypes") else np.asarray(X)
     _check_rows(rows)
-    return skl2onnx.to_onnx(model, rows, **options)
+    joined = _join_columns(model, rows)
+    if isinstance(given, dict):
+        given = {id(joined) if key == id(model) else key: values for key, values in given.items()}
+    return skl2onnx.to_onnx(joined, rows, options=given, **options)
+
+
+def _join_columns(model: object, rows: object) -> object:
+    """Return a pipeline that gives its first step the columns of numbers of a frame as one array.
+
+    Of columns of several dtypes a scaler of skl2onnx's makes the dtype of the first: whole numbers of floats.
+    """
+    dtypes = list(getattr(rows, "dtypes", ()))
+    is_table = hasattr(rows, "iloc") and all(dtype.kind in "iuf" for dtype in dtypes)
+    if not isinstance(model, Pipeline) or not is_table:
+        return model
+    if any(isinstance(part, ColumnTransformer) for part in model.get_params().values()):  # it has their names
+        return model
+    join = ColumnTransformer([("columns", "passthrough", list(rows.columns))]).fit(rows)
+    return Pipeline([("sk_mixup_columns", join), *model.steps])
 
 
 def _check_rows(X: object) -> None:

@@ -12,8 +12,8 @@ import pytest
 from scipy.sparse import csr_array
 from sklearn.compose import make_column_transformer
 from sklearn.exceptions import NotFittedError
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
+from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.preprocessing import MinMaxScaler, Normalizer, OneHotEncoder, RobustScaler, StandardScaler
 import torch
 from torch import nn
 
@@ -159,6 +159,19 @@ def test_pipeline_of_a_frame_with_categories() -> None:
 def test_net_of_a_frame_takes_a_column_an_input() -> None:
     frame = _make_frame().drop(columns="kind")
     _assert_classifies_alike(MixupClassifier(**QUICK).fit(frame, CODES), frame)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "first",
+    [StandardScaler(), Normalizer(), FeatureUnion([("far", MinMaxScaler()), ("near", RobustScaler())])],
+    ids=["scaler", "rows", "union"],
+)
+def test_pipeline_of_a_frame_with_whole_numbers_first(first: Any, dtype: type) -> None:
+    frame = pd.DataFrame(X.astype(dtype), columns=list("abcd")).assign(a=np.arange(90) % 7)
+    pipeline = make_pipeline(first, MixupClassifier(**QUICK)).fit(frame, CODES)
+    _assert_classifies_alike(pipeline, frame)
+    _assert_classifies_alike(pipeline, frame, options={id(pipeline): {"zipmap": False}})
 
 
 # -- skl2onnx's own functions ------------------------------------------------------------

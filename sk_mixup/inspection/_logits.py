@@ -132,8 +132,10 @@ def find_slopes(total: Tensor, x: Tensor) -> Tensor | None:
 
 
 def as_frame_of(X: Any, values: np.ndarray) -> Any:
-    """Return values as a frame with the columns of X where X is one of pandas."""
-    return type(X)(values, columns=X.columns) if hasattr(X, "iloc") else values
+    """Return values as a frame with the columns of X where X is one of pandas or polars."""
+    if not hasattr(X, "columns") or not hasattr(X, "dtypes"):
+        return values
+    return type(X)(values, **{"columns" if hasattr(X, "iloc") else "schema": X.columns})
 
 
 @contextmanager

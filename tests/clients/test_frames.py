@@ -7,14 +7,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
+from sklearn.compose import make_column_transformer
 from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sk_mixup import MixupClassifier, MixupRegressor
+from sk_mixup.inspection import between_curves, robustness_curve
 from tests.clients.conftest import Rows
 
 COLUMNS = ["a", "b", "c", "d"]
+SHORT = {"n_pairs": 20, "n_points": 3, "random_state": 0}
 Make = Callable[[np.ndarray, np.ndarray], tuple[object, object]]
 
 
@@ -37,6 +40,10 @@ def as_pandas_of_arrow(X: np.ndarray, y: np.ndarray) -> tuple[object, object]:
     pytest.importorskip("pyarrow")
     backend = {"dtype_backend": "pyarrow"}
     return pd.DataFrame(X, columns=COLUMNS).convert_dtypes(**backend), pd.Series(y).convert_dtypes(**backend)
+
+
+def as_nullable(X: np.ndarray, y: np.ndarray) -> tuple[object, object]:
+    return pd.DataFrame(X, columns=COLUMNS).convert_dtypes(), pd.Series(y).convert_dtypes()
 
 
 @pytest.mark.parametrize("make", [as_polars, as_pyarrow, as_chunks, as_pandas_of_arrow])
@@ -65,6 +72,23 @@ def test_pipelines_are_cross_validated(iris: Rows, classifier: MixupClassifier, 
     expected = cross_val_predict(model, iris.X, iris.y, cv=3, method="predict_proba")
     found = cross_val_predict(model, *make(iris.X, iris.y), cv=3, method="predict_proba")
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [as_polars, as_pandas_of_arrow, as_nullable])
+def test_frames_are_inspected_under_the_names_of_their_columns(
+    iris: Rows, classifier: MixupClassifier, make: Make
+) -> None:
+    frame, targets = make(iris.X, iris.y)
+    scale = make_column_transformer((StandardScaler(), COLUMNS))
+    for model in (clone(classifier), make_pipeline(scale, clone(classifier))):
+        alike = clone(model).fit(pd.DataFrame(iris.X, columns=COLUMNS), iris.y)
+        model.fit(frame, targets)
+        expected = between_curves(alike, pd.DataFrame(iris.X, columns=COLUMNS), iris.y, **SHORT)
+        found = between_curves(model, frame, targets, **SHORT)
+        np.testing.assert_array_equal(found.misses, expected.misses)
+        # Of a pipeline the source has the inputs.
+        curve = robustness_curve(model, frame, targets, source=classifier.fit(frame, targets), eps=[0, 0.5])
+        assert curve.error[0] == pytest.approx(1 - model.score(frame, targets))
 
 
 @pytest.mark.parametrize("make", [as_polars, as_pyarrow, as_pandas_of_arrow])

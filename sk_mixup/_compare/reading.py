@@ -265,7 +265,7 @@ def _check_lines(text: str, separator: str) -> None:
         for row in reader:
             if row and not n_fields:
                 n_fields = len(row)
-                _check_header(row)
+                _check_header([name for name in row if name])  # pandas numbers those without a name
             if row and len(row) != n_fields:
                 raise UserError(
                     f"FILE must hold {n_fields} fields in each row, as in its header; got {len(row)} in line "

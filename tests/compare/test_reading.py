@@ -132,6 +132,15 @@ def test_parquet_with_names_in_several_parts_is_refused(
         read_frame(write_parquet(tmp_path, frame), "utf-8-sig", "y")
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_several_columns_may_have_no_name(tmp_path: Path, separator: str) -> None:
+    lines = ["", "x", "y", " ", ""], ["0", "1.5", "u", "", ""], ["1", "2.5", "v", "", ""]
+    (tmp_path / "t.csv").write_text("\n".join(map(separator.join, lines)))
+    read, _ = read_frame(tmp_path / "t.csv", "utf-8", "y")
+    assert read[["x", "y"]].to_numpy().tolist() == [[1.5, "u"], [2.5, "v"]]
+    assert len(set(read.columns)) == 5
+
+
 def test_another_encoding_is_read(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(to_text().decode().encode("latin-1"))
     assert "wörter" in read_frame(tmp_path / "t.csv", "latin-1", "y")[0]

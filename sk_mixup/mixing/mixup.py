@@ -160,7 +160,7 @@ def draw_lam(generator: np.random.Generator, alpha: float, size: int, n_mixed: i
     array([0.25, 0.25, 0.25, 0.25])
     """
     alpha = float(alpha)  # numpy draws with no large integer
-    if math.isinf(alpha):
+    if math.isinf(n_mixed * alpha):  # as is the sum that numpy divides by
         return np.full((n_mixed, size), 1.0 / n_mixed)
     if n_mixed == 2:
         lam = np.empty((2, size))

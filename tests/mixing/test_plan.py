@@ -192,6 +192,13 @@ def test_weights_follow_dirichlet(alpha, n_mixed):
     assert min(stats.kstest(row, marginal).pvalue for row in lam) > 1e-3
 
 
+@pytest.mark.parametrize("n_mixed", [2, 3, 7])
+@pytest.mark.parametrize("alpha", [1e10, 1e307, np.finfo(float).max])
+def test_huge_alpha_is_almost_the_plain_average(alpha, n_mixed):
+    lam = draw_lam(np.random.default_rng(0), alpha, 500, n_mixed)
+    np.testing.assert_allclose(lam, 1 / n_mixed, rtol=1e-3)
+
+
 def test_infinite_alpha_is_the_plain_average():
     assert np.all(draw(Mixup(alpha=np.inf, n_mixed=4), 12, 5).lam == 0.25)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+from numpy.typing import ArrayLike
 import torch
 from torch import Tensor
 
-from sk_mixup._tensors import send
+from sk_mixup._tensors import send, to_host
 from sk_mixup._validation import check_bool, check_integer, check_real
 
 __all__ = ["crop_and_flip", "per_image"]
@@ -62,7 +64,7 @@ def per_image(transform: Transform) -> Transform:
     return _PerImage(transform)
 
 
-def crop_and_flip(padding: int = 4, *, flip: bool = True, fill: float | Sequence[float] = 0.0) -> Transform:
+def crop_and_flip(padding: int = 4, *, flip: bool = True, fill: ArrayLike = 0.0) -> Transform:
     """Return what cuts each image at a random place and flips every other one, a whole batch at once.
 
     Each image is padded on all sides, cut to its size again, all places alike, and mirrored with
@@ -74,7 +76,7 @@ def crop_and_flip(padding: int = 4, *, flip: bool = True, fill: float | Sequence
         Pixels added on each side, at least 0.
     flip : bool, default=True
         Whether to mirror, left and right.
-    fill : float or sequence of float, default=0.0
+    fill : float or array-like of float, default=0.0
         Value of the pixels that are added, one for all channels or one for each. To pad raw images with
         black and to normalise them afterwards is to pad normalised images with ``-mean / std``.
 
@@ -104,7 +106,7 @@ def crop_and_flip(padding: int = 4, *, flip: bool = True, fill: float | Sequence
     """
     check_integer("padding", padding, low=0, hint="Use 4 for images of 32 x 32 pixels.")
     check_bool("flip", flip, hint="Use False for images that are not to be mirrored, such as digits.")
-    values = tuple(fill) if isinstance(fill, Sequence) else (fill,)
+    values = np.atleast_1d(np.asarray(to_host(fill), dtype=object)).tolist()
     if not values:
         raise ValueError(
             f"fill must hold a number for each channel; got {fill!r}. Give one for all, or each."

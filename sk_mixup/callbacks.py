@@ -238,7 +238,9 @@ def _check_known(name: str, labels: object, net: NeuralNet) -> None:
         known = np.isin(values, classes)
         rule = f"labels among the classes {classes.tolist()}"
     else:
-        known = values >= 0 if values.dtype.kind in "iub" else np.zeros(values.shape, dtype=bool)
+        # Floats are what skorch's NeuralNetBinaryClassifier is trained on.
+        is_number = values.dtype.kind in "iubf"
+        known = (values >= 0) & (values % 1 == 0) if is_number else np.zeros(values.shape, dtype=bool)
         rule = f"class codes 0, 1, 2, ... for {type(net).__name__}"
     if not known.all():
         raise ValueError(

@@ -227,6 +227,15 @@ def test_fill_is_a_value_that_images_hold(
             crop_and_flip(1, fill=[value] * n_fills)(x)
 
 
+@pytest.mark.parametrize("make", [np.array, torch.tensor, np.float32, lambda fill: fill[0]], ids=str)
+def test_fill_is_computed_with_any_library(make: Callable[[object], object]) -> None:
+    mean, std = [0.25, 0.5, 0.125], 0.5
+    fill: Any = make([-value / std for value in mean])
+    x = torch.ones(50, 3, 2, 2)
+    edges = crop_and_flip(3, fill=fill)(x).transpose(0, 1).flatten(1).amin(1)
+    np.testing.assert_array_equal(edges, np.broadcast_to(fill, 3))
+
+
 def test_images_of_several_shapes_are_refused() -> None:
     sizes = iter([1, 2, 1])
     with pytest.raises(ValueError, match=r"images of one shape; got \(1, 1, 1\) and \(1, 1, 2\)"):

@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from skorch import NeuralNetClassifier
+from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from skorch.history import History
 import torch
 from torch import nn
@@ -141,6 +141,17 @@ def test_bad_rows_raise_before_training(blobs: Any, given: Any, message: str) ->
     with pytest.raises(ValueError, match=message):
         net.fit(blobs.X, blobs.y)
     assert not net.initialized_
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int64, bool])
+def test_binary_net_of_skorch_is_watched_in_the_floats_it_is_trained_on(binary: Any, dtype: type) -> None:
+    corrupted = (binary.y ^ (np.arange(len(binary.y)) % 5 == 0)).astype(np.float32)
+    watch = MemorizationErrors(binary.X, corrupted.astype(dtype), binary.y.astype(dtype))
+    options = USER | {"criterion": nn.BCEWithLogitsLoss}
+    net = NeuralNetBinaryClassifier(nn.Linear(binary.X.shape[1], 1), callbacks=[watch], **options)
+    net.fit(binary.X, corrupted)
+    expected = count_errors(net, binary.X, corrupted, binary.y)
+    assert net.history[-1, NAMES[:2]] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("labels", [["a"] * 60, [-1] * 60, [0.5] * 60])

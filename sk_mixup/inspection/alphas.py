@@ -302,11 +302,11 @@ class AlphaDisplay:
 
 def _choose_measure(model: BaseEstimator, y: ArrayLike) -> Callable[..., dict[str, float]]:
     """Return what measures a model by default."""
+    if is_regressor(model):
+        return _measure_regressor
     kind = type_of_target(to_host(y), input_name="y")
     if is_classifier(model) and kind in ("binary", "multiclass"):
         return _measure_classifier
-    if is_regressor(model):
-        return _measure_regressor
     raise ValueError(
         f"scoring must be given but for regressors and classifiers of one label per row; got None for "
         f"{type(model).__name__} and {kind} targets. Name scores, such as scoring='neg_log_loss'."

@@ -79,13 +79,14 @@ def test_scores_of_a_classifier_are_those_of_cross_validation(blobs: Table) -> N
             np.testing.assert_allclose(actual, expected, rtol=1e-4)
 
 
-def test_scores_of_a_regressor_are_those_of_cross_validation(line: Table) -> None:
+@pytest.mark.parametrize("unit", [1.0, 1e30])
+def test_scores_of_a_regressor_are_those_of_cross_validation(line: Table, unit: float) -> None:
     model = MixupRegressor(**TINY)
-    cv = KFold(2)
-    found = compare_alphas(model, line.X, line.y, alphas=0.5, cv=cv)
+    cv, y = KFold(2), unit * line.y.astype(np.float64)
+    found = compare_alphas(model, line.X, y, alphas=0.5, cv=cv)
     names = {"rmse": "neg_root_mean_squared_error", "mae": "neg_mean_absolute_error"}
     for k, alpha in enumerate([0.0, 0.5]):
-        done = cross_validate(model.set_params(alpha=alpha), line.X, line.y, cv=cv, scoring=names)
+        done = cross_validate(model.set_params(alpha=alpha), line.X, y, cv=cv, scoring=names)
         for name in names:
             np.testing.assert_allclose(found.scores[name][:, k], -done[f"test_{name}"], rtol=1e-4)
 

@@ -1,11 +1,13 @@
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from benchmarks.speech.features import compute_spectrograms
 from benchmarks.speech.networks import SPEECH_NETWORKS, SpeechNet, make_lenet, make_vgg11
+from sk_mixup import MixupClassifier
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -56,3 +58,13 @@ def test_networks_of_waveforms_are_those_of_their_spectrograms(network: str) -> 
         logits = net(waves)
         torch.testing.assert_close(logits, same(compute_spectrograms(waves[:, 0])))
     assert logits.shape == (2, 5)
+
+
+@pytest.mark.parametrize("network", list(SPEECH_NETWORKS))
+def test_every_network_takes_a_step_of_mixup(network: str) -> None:
+    x = np.random.default_rng(0).normal(size=(3, 1, 160, 101)).astype(np.float32)
+    options = {"network": network, "width": 1, "out_features": 3}
+    net = MixupClassifier(SpeechNet, alpha=0.2, max_epochs=1, early_stopping=False, random_state=0)
+    net.set_params(**{f"module__{name}": value for name, value in options.items()}).fit(x, [0, 1, 2])
+    assert np.isfinite(net.predict_proba(x)).all()
+    assert np.isfinite(net.history[-1, "train_loss"])

@@ -93,18 +93,17 @@ def to_onnx(model: object, X: object, **options: object) -> ModelProto:
 
 
 def _join_columns(model: object, rows: object) -> object:
-    """Return a pipeline that gives its first step the columns of numbers of a frame as one array.
+    """Return a pipeline that gives a model, but a net itself, the columns of numbers of a frame as one array.
 
     Of columns of several dtypes a scaler of skl2onnx's makes the dtype of the first: whole numbers of floats.
     """
-    dtypes = list(getattr(rows, "dtypes", ()))
-    is_table = hasattr(rows, "iloc") and all(dtype.kind in "iuf" for dtype in dtypes)
-    if not isinstance(model, Pipeline) or not is_table:
+    is_table = hasattr(rows, "iloc") and all(dtype.kind in "iuf" for dtype in getattr(rows, "dtypes", ()))
+    parts = (model, *getattr(model, "get_params", dict)().values())
+    by_name = any(isinstance(part, ColumnTransformer) for part in parts)
+    if not is_table or by_name or isinstance(model, MixupEstimator):
         return model
-    if any(isinstance(part, ColumnTransformer) for part in model.get_params().values()):  # it has their names
-        return model
-    join = ColumnTransformer([("columns", "passthrough", list(rows.columns))]).fit(rows)
-    return Pipeline([("sk_mixup_columns", join), *model.steps])
+    join = ColumnTransformer([("all", "passthrough", list(getattr(rows, "columns", ())))]).fit(rows)
+    return Pipeline([("columns", join), ("model", model)])
 
 
 def _check_rows(X: object) -> None:

@@ -12,6 +12,7 @@ import pytest
 from scipy.sparse import csr_array
 from sklearn.compose import make_column_transformer
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, Normalizer, OneHotEncoder, RobustScaler, StandardScaler
 import torch
@@ -169,9 +170,10 @@ def test_net_of_a_frame_takes_a_column_an_input() -> None:
 )
 def test_pipeline_of_a_frame_with_whole_numbers_first(first: Any, dtype: type) -> None:
     frame = pd.DataFrame(X.astype(dtype), columns=list("abcd")).assign(a=np.arange(90) % 7)
-    pipeline = make_pipeline(first, MixupClassifier(**QUICK)).fit(frame, CODES)
-    _assert_classifies_alike(pipeline, frame)
-    _assert_classifies_alike(pipeline, frame, options={id(pipeline): {"zipmap": False}})
+    pipeline = make_pipeline(first, MixupClassifier(**QUICK))
+    for model in (pipeline, GridSearchCV(pipeline, {"mixupclassifier__alpha": [0.2]}, cv=2)):
+        _assert_classifies_alike(model.fit(frame, CODES), frame)
+        _assert_classifies_alike(model, frame, options={id(model): {"zipmap": False}})
 
 
 # -- skl2onnx's own functions ------------------------------------------------------------

@@ -353,6 +353,7 @@ class RobustnessDisplay:
             As :func:`robustness_curve`; if there is no model or no attack.
         """
         named = name_models("models", models)
+        attacks = (attacks,) if isinstance(attacks, str) else tuple(attacks)
         if not attacks:
             raise ValueError(f"attacks must not be empty; got {attacks!r}. Give at least one.")
         seed, strengths = _draw_seed(random_state), _check_eps(eps)
@@ -366,7 +367,7 @@ class RobustnessDisplay:
             eps=strengths,
             errors=np.stack(errors, axis=1),
             names=list(named),
-            attacks=tuple(attacks),
+            attacks=attacks,
             black_box=source is not None,
             top_k=top_k,
         )

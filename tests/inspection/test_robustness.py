@@ -536,6 +536,17 @@ def test_display_of_one_model(blobs: Any) -> None:
         plain.plot(ax=Figure().subplots(2))
 
 
+@pytest.mark.parametrize("attacks", ["pgd", ["pgd"], np.array(["pgd"])], ids=repr)
+def test_attacks_may_be_given_in_any_form(blobs: Any, attacks: Any) -> None:
+    net, axes = make_linear(), Figure().subplots()
+    drawn = RobustnessDisplay.from_estimators(
+        [net], blobs.X, blobs.y, attacks=attacks, random_state=0, ax=axes
+    )
+    expected = robustness_curve(net, blobs.X, blobs.y, attack="pgd", random_state=0).error
+    assert drawn.attacks == ("pgd",)
+    assert drawn.errors.tolist() == [[expected.tolist()]]
+
+
 def test_empty_displays_raise(blobs: Any) -> None:
     with pytest.raises(ValueError, match=r"models must hold at least 1 model; got \{\}"):
         RobustnessDisplay.from_estimators({}, blobs.X, blobs.y)

@@ -349,7 +349,10 @@ class BetweenDisplay:
 
 def _check_rows(X: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Check the examples and their labels."""
-    data = _fill_missing(to_host(X))
+    data: Any = to_host(X)
+    is_frame = hasattr(data, "iloc") and np.asarray(data).dtype.kind == "O"
+    if is_frame and {dtype.kind for dtype in np.ravel(data.dtypes)} <= set("fiub"):  # numbers or NA
+        data = data.to_numpy(np.float64, na_value=np.nan)
     if hasattr(data, "toarray") or np.asarray(data).dtype.kind not in "fiub":
         raise TypeError(
             f"X must be a dense array of numbers; got {type(X).__name__}. Convert it: mixing needs numbers."
@@ -361,14 +364,6 @@ def _check_rows(X: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError("X must be finite; got NaN or infinite values. Fill or remove them.")
     check_consistent_length(data, y)
     return data, check_labels("y", y)
-
-
-def _fill_missing(X: Any) -> object:
-    """Return NaN for NA in a frame whose columns hold numbers or NA: numpy makes objects of both."""
-    if not hasattr(X, "iloc") or np.asarray(X).dtype.kind != "O" or X.ndim != 2:
-        return X
-    is_table = {dtype.kind for dtype in X.dtypes} <= set("fiub")
-    return X.to_numpy(np.float64, na_value=np.nan) if is_table else X
 
 
 def _draw_pairs(n_samples: int, n_pairs: int, random_state: int | np.random.RandomState | None) -> np.ndarray:

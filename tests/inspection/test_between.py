@@ -299,6 +299,7 @@ class Columns:
         ({"X": np.zeros((1, 5)), "y": [0]}, ValueError, "X must hold at least 2 rows"),
         ({"X": np.zeros(60)}, ValueError, "X must hold at least 2 rows of features"),
         ({"X": np.full((60, 5), np.nan)}, ValueError, "X must be finite"),
+        ({"X": pd.DataFrame(np.full((60, 5), pd.NA), dtype="Float64")}, ValueError, "X must be finite"),
         ({"X": np.full((60, 5), "a")}, TypeError, "X must be a dense array of numbers; got ndarray"),
         ({"X": csr_array((60, 5))}, TypeError, "X must be a dense array of numbers; got csr_array"),
         ({"X": Columns()}, TypeError, "X must be a dense array of numbers; got Columns"),

@@ -228,6 +228,11 @@ def _measure(values: np.ndarray, target: np.ndarray, is_category: bool, is_class
         return 0.0  # no two rows to compare the numbers of
     # Few need it, and it loads much of scikit-learn.
     from sklearn.feature_selection import mutual_info_classif, mutual_info_regression
+    from sklearn.metrics import mutual_info_score
+    from sklearn.metrics.cluster import contingency_matrix
 
+    if is_category and is_class:  # counted here: for many categories scikit-learn 1.7 would warn
+        counts = contingency_matrix(values[:, 0], target)
+        return max(0.0, float(mutual_info_score(values[:, 0], target, contingency=counts)))
     measure = mutual_info_classif if is_class else mutual_info_regression
     return float(measure(values, target, discrete_features=is_category, random_state=0)[0])

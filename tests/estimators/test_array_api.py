@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 import torch
 
 from sk_mixup import MixupClassifier, MixupGAN, MixupRegressor, SemiSupervisedMixupClassifier
+from tests.helpers.versions import since_sklearn
 
 Convert = Callable[[np.ndarray], object]
 CLASSES = np.repeat([3, 5, 9], 20)
@@ -52,7 +53,12 @@ def check_is_like(values: object, expected: np.ndarray, like: object) -> None:
         (MixupRegressor(**SMALL), X[:, :2], ["predict"]),
         (SemiSupervisedMixupClassifier(**SMALL), UNLABELLED, ["predict", "predict_proba"]),
         (MixupGAN(max_epochs=1, steps_per_epoch=2, random_state=0), None, ["score_samples"]),
-        (make_pipeline(StandardScaler(), MixupClassifier(**SMALL)), CLASSES, ["predict", "predict_proba"]),
+        pytest.param(
+            make_pipeline(StandardScaler(), MixupClassifier(**SMALL)),
+            CLASSES,
+            ["predict", "predict_proba"],
+            marks=since_sklearn(1, 8),
+        ),
     ],
     ids=["classifier", "multilabel", "regressor", "two-outputs", "semi", "gan", "pipeline"],
 )
@@ -87,6 +93,7 @@ def test_names_stay_in_numpy() -> None:
     np.testing.assert_array_equal(net.predict(torch.tensor(X)), net.predict(X))
 
 
+@since_sklearn(1, 8)
 @pytest.mark.parametrize("method", ["predict", "predict_proba", "predict_log_proba"])
 def test_cross_val_predict_equals_numpy(convert: Convert, method: str) -> None:
     net = MixupClassifier(**SMALL)
@@ -104,6 +111,7 @@ def test_scores_equal_numpy(convert: Convert, net: BaseEstimator) -> None:
         np.testing.assert_allclose(scores, cross_val_score(net, X, y, cv=2), rtol=1e-6)
 
 
+@since_sklearn(1, 8)
 @pytest.mark.parametrize("ensemble", [True, False])
 def test_temperature_scaling_equals_numpy(convert: Convert, ensemble: bool) -> None:
     codes = np.unique(CLASSES, return_inverse=True)[1]  # scikit-learn 1.9 takes labels for codes there

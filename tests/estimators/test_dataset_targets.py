@@ -67,6 +67,8 @@ def _to_plain(target: Any) -> Any:
     return target.float().numpy() if isinstance(target, torch.Tensor) else target
 
 
+# torch 2.6 joins booleans of numpy in a way that numpy warns of.
+@pytest.mark.filterwarnings("ignore:In future, it will be an error for 'np.bool':DeprecationWarning")
 @ALPHAS
 @pytest.mark.parametrize("convert", [bool, np.bool_, torch.tensor], ids=["python", "numpy", "torch"])
 def test_booleans_are_two_classes(binary: Any, convert: Any, alpha: float) -> None:

@@ -27,9 +27,7 @@ from sk_mixup.inspection import (
     scale_temperature,
 )
 from tests.conftest import Table
-
-OLD = tuple(int(part) for part in sklearn.__version__.split(".")[:2]) < (1, 8)
-needs_scaling = pytest.mark.skipif(OLD, reason="scikit-learn 1.8 brings temperature scaling")
+from tests.helpers.versions import since_sklearn
 
 
 def draw_predictions(n_classes: int, n: int = 200, scale: float = 2.0, seed: int = 0) -> tuple[Any, Any]:
@@ -145,7 +143,7 @@ def test_reliability_curve_takes_probabilities_of_any_precision(dtype: Any) -> N
     np.testing.assert_allclose(curve.nll, log_loss(y, proba), atol=1e-2)
 
 
-@needs_scaling
+@since_sklearn(1, 8)
 @pytest.mark.parametrize("n_classes", [2, 3, 6])
 def test_fit_temperature_finds_the_least_likelihood_loss(n_classes: int) -> None:
     y, proba = draw_predictions(n_classes)
@@ -160,7 +158,7 @@ def test_fit_temperature_finds_the_least_likelihood_loss(n_classes: int) -> None
     assert 1.5 < temperature < 2.7  # the logits were drawn twice too large
 
 
-@needs_scaling
+@since_sklearn(1, 8)
 def test_fit_temperature_and_scale_temperature_are_those_of_scikit_learn() -> None:
     y, proba = draw_predictions(4)
     inputs = np.log(proba)
@@ -172,7 +170,7 @@ def test_fit_temperature_and_scale_temperature_are_those_of_scikit_learn() -> No
     np.testing.assert_allclose(scaled, calibrated.predict_proba(inputs), atol=1e-6)
 
 
-@needs_scaling
+@since_sklearn(1, 8)
 def test_fit_temperature_equals_its_closed_form() -> None:
     np.testing.assert_allclose(fit_temperature([0, 0, 0, 1], [[0.9, 0.1]] * 4), 2.0, rtol=1e-5)
     np.testing.assert_allclose(
@@ -180,7 +178,7 @@ def test_fit_temperature_equals_its_closed_form() -> None:
     )
 
 
-@needs_scaling
+@since_sklearn(1, 8)
 def test_fit_temperature_takes_rows_that_lack_a_class_and_zeros() -> None:
     y = np.array(["a", "c", "c", "a"])
     proba = np.array([[0.8, 0.1, 0.1], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.6, 0.2, 0.2]])
@@ -225,7 +223,7 @@ def test_scale_temperature_of_one_changes_nothing_and_none_changes_a_prediction(
     np.testing.assert_allclose(scale_temperature(proba, 1e9), 0.25, atol=1e-6)
 
 
-@needs_scaling
+@since_sklearn(1, 8)
 def test_display_draws_its_curves_before_and_after_scaling(blobs: Table) -> None:
     names = np.array(["x", "y", "z"])[blobs.y]
     model = GaussianNB().fit(blobs.X[::2], names[::2])

@@ -227,7 +227,7 @@ def test_fill_is_a_value_that_images_hold(
             crop_and_flip(1, fill=[value] * n_fills)(x)
 
 
-@pytest.mark.parametrize("make", [np.array, torch.tensor, np.float32, lambda fill: fill[0]], ids=str)
+@pytest.mark.parametrize("make", [np.array, torch.tensor, np.float32, lambda fill: fill[0]])
 def test_fill_is_computed_with_any_library(make: Callable[[object], object]) -> None:
     mean, std = [0.25, 0.5, 0.125], 0.5
     fill: Any = make([-value / std for value in mean])

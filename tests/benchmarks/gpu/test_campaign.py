@@ -155,6 +155,15 @@ def test_every_step_has_a_runner() -> None:
     assert [step.name for step in STEPS] == list(RUNNERS)
 
 
+@pytest.mark.parametrize("name", ["speed", "search", "corrupted", "speech"])
+def test_rehearsal_reads_what_is_typed(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    run_step(name, make_setting(tmp_path))
+    assert json.loads((tmp_path / f"{name}.json").read_text()) == {"status": "done", "records": []}
+    typed = capsys.readouterr().out
+    assert "preset='gpu'" in typed
+    assert "device='cpu'" in typed
+
+
 def lack_package(_: Setting) -> list[dict[str, Any]]:
     raise ModuleNotFoundError("No module named 'dcor'", name="dcor.energy")
 

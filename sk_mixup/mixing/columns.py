@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import Literal
 
+from joblib import parallel_config
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
@@ -235,4 +236,5 @@ def _measure(values: np.ndarray, target: np.ndarray, is_category: bool, is_class
         counts = contingency_matrix(values[:, 0], target)
         return max(0.0, float(mutual_info_score(values[:, 0], target, contingency=counts)))
     measure = mutual_info_classif if is_class else mutual_info_regression
-    return float(measure(values, target, discrete_features=is_category, random_state=0)[0])
+    with parallel_config("sequential"):  # else neighbours are sought in as many parts as nets are stacked
+        return float(measure(values, target, discrete_features=is_category, random_state=0)[0])

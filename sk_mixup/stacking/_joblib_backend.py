@@ -77,9 +77,14 @@ class StackedBackend(ParallelBackendBase):
         return max(2, self.max_nets)  # joblib takes 1 for a loop without a backend
 
     def configure(self, n_jobs: int | None = 1, parallel: Any = None, **options: Any) -> int:
-        """Return how many tasks may be begun at a time; each ``Parallel`` gets a backend of its own."""
+        """Return how many tasks may be begun at a time; each ``Parallel`` gets a backend of its own.
+
+        A call within a task that asks for threads is a loop over numbers, such as that of a forest or of
+        nearest neighbours, and trains no nets: it runs in its task.
+        """
         task = find_task()
-        if task is not None and task.in_section:  # nobody else may run
+        asks_for_threads = options.get("prefer") == "threads" or options.get("require") == "sharedmem"
+        if task is not None and (task.in_section or asks_for_threads):  # in a section nobody else may run
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
         if not self.is_own:
             own = copy.copy(self)

@@ -11,7 +11,8 @@ from torch.nn.modules.loss import _Loss
 from sk_mixup._warning import warn_user
 from sk_mixup.estimators._class_targets import ClassTargets
 from sk_mixup.estimators._links import Link
-from sk_mixup.estimators._targets import Targets, is_own
+from sk_mixup.estimators._own_losses import is_own
+from sk_mixup.estimators._targets import Targets
 
 __all__ = ["check_is_tensor", "check_output", "explaining_shape"]
 

@@ -15,7 +15,8 @@ from sk_mixup._training.averages import IGNORED
 from sk_mixup._training.mixed_targets import smooth_targets
 from sk_mixup.estimators._class_targets import ClassTargets, is_softmax, list_classes, score_by_net
 from sk_mixup.estimators._links import MAP_SIGMOID_COLUMNS, MAP_SOFTMAX, keep, takes_probabilities
-from sk_mixup.estimators._targets import TargetOptions, is_own
+from sk_mixup.estimators._own_losses import is_own
+from sk_mixup.estimators._targets import TargetOptions
 
 __all__ = ["PixelLabels"]
 

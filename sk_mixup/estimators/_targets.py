@@ -20,9 +20,9 @@ from sk_mixup._skorch.dataset_items import to_array
 from sk_mixup._training.averages import IGNORED
 from sk_mixup._training.losses import VALUES, Loss, LossOptions, find_loss
 from sk_mixup._training.mixed_targets import mix_columns
-from sk_mixup._warning import warn_user
 from sk_mixup.estimators._inputs import get_input_dtype, read_finite
 from sk_mixup.estimators._members import average_members, spread_members
+from sk_mixup.estimators._own_losses import is_own, warn_unless_by_rows
 
 __all__ = [
     "ClassWeight",
@@ -31,7 +31,6 @@ __all__ = [
     "TargetOptions",
     "Targets",
     "check_length",
-    "is_own",
 ]
 
 ClassWeight = Mapping[Any, float] | Literal["balanced"] | None
@@ -351,7 +350,7 @@ class RealValues(Targets):
             return
         shape = (len(output), self.n_columns)
         if is_own(criterion) and not self.count_members(output) and output.shape[1:] not in ((), shape[1:]):
-            _warn_unless_by_rows(criterion, output, self.n_columns)
+            warn_unless_by_rows(criterion, output, self.n_columns)
         self.align(output, output.new_zeros(shape), criterion, 0.0)
 
     def count_members(self, output: Tensor) -> int:
@@ -471,32 +470,6 @@ def _check_columns(output: Tensor, shape: tuple[int, ...]) -> Tensor:
             f"{tuple(output.shape)} for {shape[0]} rows. Set the width of its last layer to {shape[1]}."
         )
     return aligned
-
-
-def is_own(criterion: nn.Module) -> bool:
-    """Whether a criterion is none of torch's."""
-    return not type(criterion).__module__.startswith("torch.nn.")
-
-
-def _warn_unless_by_rows(criterion: nn.Module, output: Tensor, n_columns: int) -> None:
-    """Warn if the loss of several rows is not that of each: they may be broadcast against each other."""
-    # Positive numbers and counts, of which distributions of most kinds have a likelihood.
-    values = torch.linspace(0.5, 5.5, 5 * output[0].numel()).to(output).reshape(5, *output.shape[1:])
-    y = torch.arange(5 * n_columns, 0, -1).to(output).reshape(5, n_columns)
-    try:
-        with torch.no_grad():
-            losses = torch.stack([criterion(values[k : k + 1], y[k : k + 1]) for k in range(5)])
-            loss = criterion(values, y)
-    except Exception:  # of whatever kind: it may refuse numbers that the module never returns
-        return
-    totals = losses.mean(), losses.sum()
-    if loss.ndim or any(torch.isclose(loss, total, equal_nan=True) for total in totals):
-        return
-    warn_user(
-        f"criterion {type(criterion).__name__} must compute the loss of each row by itself; got a loss of 5 "
-        f"rows that is not the mean of theirs, for outputs of shape {tuple(values.shape)} and y of shape "
-        f"{tuple(y.shape)}. Look for rows that are broadcast against each other.",
-    )
 
 
 def _to_array(values: np.ndarray | Tensor) -> np.ndarray:

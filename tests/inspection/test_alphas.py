@@ -34,6 +34,7 @@ from sk_mixup.inspection import AlphaDisplay, compare_alphas
 from sk_mixup.mixing import CutMix
 from tests.conftest import Table
 
+# Slow: cross-validates each alpha, 8 s of CPU.
 pytestmark = pytest.mark.slow
 
 TINY = {"module__hidden_layer_sizes": (4,), "max_epochs": 1, "early_stopping": False, "random_state": 0}

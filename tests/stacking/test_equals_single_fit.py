@@ -49,6 +49,7 @@ FOLDS = [slice(0, 45), slice(5, 45), slice(3, 36), slice(20, 40)]
 QUICK: dict[str, Any] = {"early_stopping": False, "max_epochs": 3, "lr": 0.02, "batch_size": 16}
 
 
+# Slow: trains each net twice, 10 s of CPU.
 pytestmark = [pytest.mark.usefixtures("stack_two"), pytest.mark.slow]
 
 

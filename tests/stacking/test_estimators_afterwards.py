@@ -40,6 +40,7 @@ X, Y = make_rows("mlp"), PROBLEMS["classes"].y
 KINDS = ["mlp", "tanh", "normed", "dropout", "channels_last"]
 
 
+# Slow: trains each net twice and goes on, 11 s of CPU.
 pytestmark = [pytest.mark.usefixtures("stack_two"), pytest.mark.slow]
 
 

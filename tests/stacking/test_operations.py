@@ -25,6 +25,7 @@ from sk_mixup.mixing import ManifoldMixup
 from tests.helpers.architectures import draw_batches, find_trainer, get_tensors
 from tests.helpers.sampling import each_pair
 
+# Slow: traces stacks of many sizes, 7 s of CPU.
 pytestmark = pytest.mark.slow
 
 SMALL: dict[str, Any] = {"max_epochs": 1, "early_stopping": False, "batch_size": 16}

@@ -75,6 +75,7 @@ def make_regressor(**options: Any) -> MixupRegressor:
 # -- what holds for every test -----------------------------------------------------------
 
 
+# Slow: fits each search twice, 16 s of CPU.
 pytestmark = [pytest.mark.usefixtures("stack_two"), pytest.mark.slow]
 
 

@@ -29,7 +29,6 @@ EARLIER = dict.fromkeys(
         "corrupted-cpu-cpu",
         "corrupted-tables-cpu-cpu",
         "gan-cpu-cpu",
-        "imagenet-cpu-cpu",
         "search-cpu-cpu",
         "speed-cpu-cpu",
         "tabular-cpu-cpu",

@@ -114,7 +114,7 @@ def _read_parquet(path: Path) -> DataFrame:
     pandas = require("pandas")
     require("pyarrow")
     try:
-        frame: DataFrame = pandas.read_parquet(path, engine="pyarrow").reset_index(drop=True)
+        frame: DataFrame = pandas.read_parquet(path, engine="pyarrow")
     except (OSError, ValueError) as error:
         raise UserError(
             f"FILE must be Parquet by its name; got {_take_line(error)} Save it again."
@@ -123,6 +123,9 @@ def _read_parquet(path: Path) -> DataFrame:
         raise UserError(
             f"the columns of FILE must have one name each; got {frame.columns[0]}. Join its parts, as in a_b."
         )
+    # An index that has a name is a column, as it is in a CSV file of the same frame; others count the rows.
+    named = [k for k, name in enumerate(frame.index.names) if name is not None and name not in frame]
+    frame = frame.reset_index(named).reset_index(drop=True)
     frame = frame.set_axis(frame.columns.astype(str), axis=1)
     _check_header(list(frame.columns))
     _check_values(frame)

@@ -98,13 +98,15 @@ def describe_module(module: nn.Module) -> Hashable:
     """Return what two modules share that compute the same but for their weights.
 
     Types, options, shapes and sharing of all submodules, parameters and buffers. A TypeError says what
-    is hooked or cannot be compared.
+    is hooked, recurrent or cannot be compared.
     """
     first: dict[int, str] = {}
     parts: list[Hashable] = []
     for name, part in module.named_modules(remove_duplicate=False):
         if is_hooked(part):
             raise TypeError(f"{name or 'the module'} has hooks")
+        if isinstance(part, nn.RNNBase):  # which holds its weights in a list, too
+            raise TypeError(f"{name or 'the module'} is recurrent, a {type(part).__name__}")
         parts.append((first.setdefault(id(part), name), type(part)))
     for name, tensor in (
         *module.named_parameters(remove_duplicate=False),

@@ -75,7 +75,7 @@ class ClassTargets(Targets):
         """Raise where classes have weights: there is no class of a row."""
         if class_weight is not None:
             raise ValueError(
-                f"class_weight must be None for several labels per row; got {class_weight!r}. Use "
+                f"class_weight must be None for {self.describe()}; got {class_weight!r}. Use "
                 f"{'criterion__weight' if self.is_dense else 'sample_weight'}."
             )
         return None

@@ -45,7 +45,8 @@ class Indicators(ClassTargets):
         if not np.all(is_right := (y == 0) | (y == 1)):
             raise ValueError(
                 f"y must hold 0 and 1 for several labels per row; got {y[~is_right].tolist()[0]!r}. Write 1 "
-                "where a row has the label, as by (y > 0).astype(int), or use sklearn's MultiLabelBinarizer."
+                "where a row has the label, as by (y > 0).astype(int), or use sklearn's MultiLabelBinarizer; "
+                "for a label for each step of a sequence, add an axis: y[:, None]."
             )
         return y
 

@@ -115,6 +115,33 @@ def test_parquet_may_hold_any_single_values(tmp_path: Path, kind: str) -> None:
     assert notes == []
 
 
+INDICES: dict[str, tuple[pd.Index, list[str]]] = {
+    "rows": (pd.RangeIndex(2), []),
+    "kept-rows": (pd.Index([5, 9]), []),
+    "words": (pd.Index(["u", "v"]), []),
+    "named": (pd.Index(["u", "v"], name="id"), ["id"]),
+    "named-rows": (pd.RangeIndex(2, name="id"), ["id"]),
+    "times": (pd.date_range("2020", periods=2, name="when"), ["when"]),
+    "levels": (pd.MultiIndex.from_tuples([("u", 1), ("v", 2)], names=["k", None]), ["k"]),
+    "all-levels": (pd.MultiIndex.from_tuples([("u", 1), ("v", 2)], names=["k", "l"]), ["k", "l"]),
+    "of-a-column": (pd.Index(["u", "v"], name="c"), []),
+}
+
+
+@pytest.mark.parametrize("kind", INDICES)
+def test_parquet_keeps_an_index_with_a_name_as_csv_does(tmp_path: Path, kind: str) -> None:
+    index, named = INDICES[kind]
+    frame = pd.DataFrame({"c": [1.5, 2.5], "y": [0, 1]}, index=index)
+    found, _ = read_frame(write_parquet(tmp_path, frame), "utf-8-sig", "y")
+    assert list(found.columns) == [*named, "c", "y"]
+    assert found.index.tolist() == [0, 1]
+    for name in named:
+        assert found[name].tolist() == index.get_level_values(name).tolist()
+    if len(named) == index.nlevels:
+        frame.to_csv(tmp_path / "t.csv")
+        assert list(read_frame(tmp_path / "t.csv", "utf-8-sig", "y")[0].columns) == list(found.columns)
+
+
 @pytest.mark.parametrize("kind", SEVERAL_VALUES)
 def test_parquet_with_several_values_in_a_field_is_refused_by_the_column(tmp_path: Path, kind: str) -> None:
     values, seen = SEVERAL_VALUES[kind]

@@ -154,7 +154,7 @@ def test_saved_net_predicts_labels(maps, tmp_path):
     [
         ({"vicinity": CutMix()}, "must be given one label per image; got one per pixel"),
         ({"partners": "same_class"}, "partners must not be drawn by class for a label per pixel"),
-        ({"class_weight": "balanced"}, "class_weight must be None for several labels.*criterion__weight"),
+        ({"class_weight": "balanced"}, "class_weight must be None for a label per pixel;.*criterion__w"),
         ({"confidence_penalty": 0.1}, "confidence_penalty must be 0 for a label per pixel"),
         (
             {"module": nn.Sequential(nn.Flatten(), nn.Linear(64, 3))},

@@ -138,7 +138,7 @@ def test_rows_that_do_not_sum_to_one_are_refused() -> None:
         make_net().fit(X, 2 * SOFT)
     with pytest.raises(ValueError, match="y contains missing values"):
         make_net().fit(X, np.where(SOFT > 0.9, np.nan, SOFT))
-    with pytest.raises(ValueError, match="class_weight must be None"):
+    with pytest.raises(ValueError, match="class_weight must be None for rows of"):
         make_net(class_weight="balanced").fit(X, SOFT)
     with pytest.raises(ValueError, match="by class for soft labels"):
         make_net(alpha=0.4, partners="same_class").fit(X, SOFT)

@@ -365,9 +365,9 @@ class Averaged(Plain):
 
 
 class Recurrent(Plain):
-    def __init__(self) -> None:
+    def __init__(self, make: type[nn.RNNBase]) -> None:
         super().__init__()
-        self.cell = nn.GRU(8, 8, batch_first=True)
+        self.cell = make(8, 8, batch_first=True)
 
     def change(self, x: Tensor) -> Tensor:
         return self.cell(x[:, None])[0][:, 0]
@@ -410,7 +410,10 @@ SINGLE: list[tuple[str, Any, dict[str, Any]]] = [
     ("", MixupClassifier, {"module": Dropping}),
     ("", MixupClassifier, {"module": WholeChannels}),
     ("", MixupClassifier, {"module": Averaged}),
-    ("", MixupClassifier, {"module": Recurrent}),
+    *(
+        (f"cell is recurrent, a {make.__name__}", MixupClassifier, {"module": partial(Recurrent, make)})
+        for make in (nn.GRU, nn.LSTM, nn.RNN)
+    ),
     ("OwnOptimizer", MixupClassifier, {"optimizer": OwnOptimizer}),
     ("Adafactor", MixupClassifier, {"optimizer": torch.optim.Adafactor}),
     ("step has hooks", MixupClassifier, {"callbacks": [HookedOptimizer()]}),

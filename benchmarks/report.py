@@ -27,7 +27,6 @@ VERDICT, RECORDED = "verdict", "RECORDED.md"
 EARLIER = dict.fromkeys(
     (
         "corrupted-cpu-cpu",
-        "corrupted-tables-cpu-cpu",
         "gan-cpu-cpu",
         "search-cpu-cpu",
         "speed-cpu-cpu",

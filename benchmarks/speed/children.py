@@ -5,7 +5,8 @@ python -m benchmarks.speed.children growth 10000 20 3
 prints a record in JSON: 10,000 rows, fits of 20 epochs, three of them timed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import chain
 import json
 import sys
 from typing import Any
@@ -54,9 +55,16 @@ def _fit_first(contender: str) -> dict[str, Any]:
         return {"seconds": _time(fit) - _time(fit)}
 
 
-def _fit_with_threads(n_rounds: int, batch_size: int, epochs: int, *sizes: int) -> dict[str, Any]:
-    fits = make_fits(*make_table(*sizes), batch_size=batch_size, epochs=epochs)
-    return interleave({name: fits[name] for name in ("mixup", "sklearn")}, n_rounds)
+def _fit_with_threads(
+    n_rounds: int, n_samples: int, n_features: int, n_classes: int, *cases: int
+) -> dict[str, Any]:
+    """Return times by batch size; `cases` are batch sizes, each followed by the epochs of a fit."""
+    X, y = make_table(n_samples, n_features, n_classes)
+    seconds = {}
+    for size, epochs in zip(cases[::2], cases[1::2], strict=True):
+        fits = make_fits(X, y, batch_size=size, epochs=epochs)
+        seconds[str(size)] = interleave({name: fits[name] for name in ("mixup", "sklearn")}, n_rounds)
+    return seconds
 
 
 def measure_growth(sizes: tuple[int, ...], n_rows: int, n_rounds: int) -> list[dict[str, Any]]:
@@ -73,9 +81,12 @@ def measure_first_fits(n_rounds: int) -> dict[str, list[float]]:
     return seconds
 
 
-def measure_threads(n_rounds: int, batch_size: int, epochs: int, sizes: tuple[int, ...]) -> dict[str, Any]:
-    """Return times of fits where nothing has said how many threads there are to be."""
-    return _run("threads", n_rounds, batch_size, epochs, *sizes)
+def measure_threads(
+    n_rounds: int, sizes: tuple[int, int, int], epochs: Mapping[int, int]
+) -> dict[int, dict[str, list[float]]]:
+    """Return times of fits where nothing has said how many threads there are to be, by batch size."""
+    seconds = _run("threads", n_rounds, *sizes, *chain.from_iterable(epochs.items()))
+    return {size: seconds[str(size)] for size in epochs}
 
 
 def _run(*arguments: str | int) -> dict[str, Any]:

@@ -156,7 +156,7 @@ def list_groups(config: Config) -> list[tuple[str, str]]:
         "prediction": [f"wide/{n_rows}" for n_rows in config.predict_rows],
         "ensemble": [f"table/{size}" for size in ENSEMBLE_SIZES],
         "growth": ["wide"],
-        "threads": [f"abalone/{size}" for size in config.thread_batch_sizes],
+        "threads": ["abalone"],
         "first": ["fit"],
     }
     return [(part, case) for part, cases in groups.items() for case in cases]
@@ -222,10 +222,11 @@ def _measure_growth(config: Config, part: str, case: str) -> Iterable[dict[str, 
 
 
 def _measure_threads(config: Config, part: str, case: str) -> Iterable[dict[str, Any]]:
-    shape, size = (config.abalone_rows, *ABALONE), int(case.split("/")[1])
-    epochs = _count_epochs(config, shape[0], size)
-    seconds = measure_threads(config.rounds, size, epochs, shape)
-    return _make_records(part, case, seconds, epochs * count_batches(shape[0], size), "step")
+    n_rows = config.abalone_rows
+    epochs = {size: _count_epochs(config, n_rows, size) for size in config.thread_batch_sizes}
+    for size, seconds in measure_threads(config.rounds, (n_rows, *ABALONE), epochs).items():
+        n_steps = epochs[size] * count_batches(n_rows, size)
+        yield from _make_records(part, f"{case}/{size}", seconds, n_steps, "step")
 
 
 def _measure_first(config: Config, part: str, case: str) -> Iterable[dict[str, Any]]:

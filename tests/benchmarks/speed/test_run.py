@@ -133,7 +133,8 @@ def test_questions_without_a_ratio_are_not_drawn() -> None:
 def test_every_line_with_a_target_is_measured() -> None:
     groups = {*list_groups(Config()), *list_groups(Config(device="cuda"))}
     lines = {(line.part, line.case) for line in LINES}
-    assert lines - groups == {("memory", "wide")}  # measured with the growth
+    threads = {("threads", f"abalone/{size}") for size in Config().thread_batch_sizes}  # in one process
+    assert lines - groups == {("memory", "wide"), *threads}  # the former measured with the growth
 
 
 def test_a_process_of_its_own_is_told_no_number_of_threads(

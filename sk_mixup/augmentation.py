@@ -127,6 +127,11 @@ class _PerImage:
                 "its images in a function of your own."
             )
         images = [self.transform(image) for image in x]
+        for image in images:
+            if not isinstance(image, Tensor):
+                raise TypeError(
+                    f"transform must return a tensor; got {type(image).__name__}. Let its last step make one."
+                )
         shapes = sorted({tuple(image.shape) for image in images})
         if len(shapes) > 1:
             raise ValueError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
+from collections.abc import Iterable, Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
 from typing import Self
 
@@ -185,7 +185,9 @@ class Snapshots(Callback):
 
     def initialize(self) -> Self:
         """Check the options and forget an earlier training's samples."""
-        hint = "Give generator steps, such as 10, 100 and 1000."
+        hint = "Give generator steps, such as (10, 100, 1000)."
+        if not isinstance(self.iterations, Iterable) or isinstance(self.iterations, str):
+            raise TypeError(f"iterations must be several integers; got {self.iterations!r}. {hint}")
         for iteration in self.iterations:
             check_integer("iterations", iteration, low=1, hint=hint)
         check_integer("n_samples", self.n_samples, low=1, hint="Give how many samples to keep.")

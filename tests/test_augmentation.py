@@ -197,6 +197,8 @@ def test_a_fit_repeats_with_the_seed(augment: Any) -> None:
             r"fill must hold a number for each .*; got \(\)",
         ),
         (lambda: per_image(flip)({"x": IMAGES}), TypeError, "a tensor of images; got dict"),
+        (lambda: per_image(torch.Tensor.numpy)(IMAGES), TypeError, "must return a tensor; got ndarray"),
+        (lambda: per_image(lambda image: None)(IMAGES), TypeError, "must return a tensor; got NoneType"),
     ],
 )
 def test_what_cannot_be_done_is_refused(make: Callable[[], object], error: type, message: str) -> None:

@@ -400,6 +400,8 @@ def test_snapshots_go_on_in_partial_fit_and_start_anew_in_fit() -> None:
     [
         ({"iterations": (0,)}, ValueError, "iterations must be at least 1; got 0"),
         ({"iterations": (1.5,)}, TypeError, "iterations must be an integer; got 1.5"),
+        ({"iterations": 100}, TypeError, "iterations must be several integers; got 100"),
+        ({"iterations": "10"}, TypeError, "iterations must be several integers; got '10'"),
         ({"n_samples": 0}, ValueError, "n_samples must be at least 1"),
     ],
 )

@@ -1,7 +1,6 @@
 """Do many independent tasks in parallel, with a journal and a progress bar."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import takewhile
+from collections.abc import Callable, Iterator, Mapping
 import time
 from typing import Any
 import warnings
@@ -18,6 +17,7 @@ Worker = Callable[..., Any]
 Tasks = Mapping[str, tuple[Any, ...]]
 Join = Callable[..., int]
 Call = tuple[list[str], tuple[Any, ...]]
+End = tuple[Callable[[], float], float]
 
 
 class PostponedError(Exception):
@@ -34,6 +34,7 @@ def run_tasks(
     join: Join | None = None,
     until: float = float("inf"),
     is_partial: bool = False,
+    clock: Callable[[], float] = time.monotonic,
 ) -> list[dict[str, Any]]:
     """Return the record of every task, in their order; those that the journal holds are not done again.
 
@@ -45,14 +46,15 @@ def run_tasks(
     ``worker(*shared, repeats)`` then returns a dict whose lists have a ``repeat`` each, by which they
     are parted.
 
-    Once the monotonic clock has passed `until` no task is handed out any more. Those that were not have no
-    record where `is_partial` allows that; else what there is is shared, and :class:`PostponedError` raised.
+    Once the clock, which all processes share, has passed `until` no task is begun any more. Those that were
+    not have no record where `is_partial` allows that; else what there is is shared, and
+    :class:`PostponedError` raised.
     """
     records = {key: record for key, record in journal.read().items() if key in tasks}
     pending = {key: arguments for key, arguments in tasks.items() if key not in records}
     calls = _list_calls(pending, join)
     with tqdm(total=len(tasks), initial=len(records), desc=label, unit="fit") as bar:
-        for keys, found in _iterate_done(worker, calls, n_jobs, until):
+        for keys, found in _iterate_done(worker, calls, n_jobs, (clock, until)):
             for key in keys:
                 record = found if join is None else _take_repeat(found, tasks[key][-1])
                 journal.append(key, record)
@@ -86,19 +88,27 @@ def _list_calls(tasks: Tasks, join: Join | None) -> list[Call]:
 
 
 def _iterate_done(
-    worker: Worker, calls: list[Call], n_jobs: int, until: float
+    worker: Worker, calls: list[Call], n_jobs: int, end: End
 ) -> Iterator[tuple[list[str], Any]]:
-    """Yield the keys of each call and what it returned, as they end."""
+    """Yield the keys of each call that was begun in time and what it returned, as they end."""
     if not calls:
         return
     limit = joblib.cpu_count() if n_jobs == -1 else min(n_jobs, joblib.cpu_count())
     parallel = joblib.Parallel(n_jobs=min(limit, len(calls)), return_as="generator_unordered")
-    in_time: Iterable[Call] = takewhile(lambda _: time.monotonic() < until, calls)
-    yield from parallel(joblib.delayed(_run_call)(worker, *call) for call in in_time)
+    done = parallel(joblib.delayed(_run_call)(worker, end, *call) for call in calls)
+    yield from filter(None, done)
 
 
-def _run_call(worker: Worker, keys: list[str], arguments: tuple[Any, ...]) -> tuple[list[str], Any]:
-    """Run one call on one thread: at these sizes more threads only get in each other's way."""
+def _run_call(
+    worker: Worker, end: End, keys: list[str], arguments: tuple[Any, ...]
+) -> tuple[list[str], Any] | None:
+    """Run one call on one thread: at these sizes more threads only get in each other's way.
+
+    The time is looked at here: joblib hands calls out before a process is free.
+    """
+    clock, until = end
+    if clock() >= until:
+        return None
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

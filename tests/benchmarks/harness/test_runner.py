@@ -5,6 +5,7 @@ import re
 from typing import Any
 import warnings
 
+import joblib
 import numpy as np
 import pytest
 
@@ -47,6 +48,24 @@ def test_tasks_are_not_begun_when_the_time_is_up(tmp_path: Path) -> None:
     assert run_tasks(double, both, journal, is_partial=True, **late) == [{"twice": 6}]
     with pytest.raises(PostponedError, match=r"^1 of 2 are done; the same command goes on\.$"):
         run_tasks(double, both, journal, **late)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_no_task_is_begun_after_the_time_is_up(tmp_path: Path, n_jobs: int) -> None:
+    """Tasks are handed out before a process is free, and must not be begun when it is."""
+    begun: list[int] = []
+
+    def begin(number: int) -> dict[str, int]:
+        begun.append(number)
+        return {"number": number}
+
+    tasks, journal = {str(number): (number,) for number in range(9)}, Journal(tmp_path / "journal")
+    options: dict[str, Any] = {"n_jobs": n_jobs, "label": "test", "clock": lambda: float(len(begun))}
+    with joblib.parallel_config(backend="threading"):
+        records = run_tasks(begin, tasks, journal, until=3.0, is_partial=True, **options)
+        assert 3 <= len(begun) <= 2 + n_jobs  # two may look at the clock before either begins
+        assert sorted(record["number"] for record in records) == sorted(begun)
+        assert len(run_tasks(begin, tasks, journal, **options)) == len(begun) == 9
 
 
 def test_what_is_shared_goes_on_elsewhere(tmp_path: Path) -> None:

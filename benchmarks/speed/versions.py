@@ -148,7 +148,7 @@ def compare_versions(tree: Path, n_rounds: int, cases: Iterable[str]) -> list[di
         If there is no package in the tree, or it cannot do a case.
     """
     rows = []
-    with _opening({"this": ROOT, "other": tree}) as versions:
+    with _opening({"other": tree, "this": ROOT}) as versions:
         for case in cases:
             turns = {name: partial(version.run, case) for name, version in versions.items()}
             seconds = interleave(turns, n_rounds)

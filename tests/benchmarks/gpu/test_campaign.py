@@ -165,13 +165,13 @@ def test_rehearsal_reads_what_is_typed(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def lack_package(_: Setting) -> list[dict[str, Any]]:
-    raise ModuleNotFoundError("No module named 'dcor'", name="dcor.energy")
+    raise ModuleNotFoundError("No module named 'pandas'", name="pandas.core")
 
 
 @pytest.mark.parametrize(
     ("name", "runner", "reason"),
     [
-        ("gan", lack_package, "needs the package dcor.energy"),
+        ("gan", lack_package, "needs the package pandas.core"),
         ("cifar", RUNNERS["cifar"], "needs --data-dir or --download"),
     ],
 )

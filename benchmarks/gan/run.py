@@ -371,8 +371,8 @@ def _describe_training(config: Config) -> str:
 def _describe_scores(config: Config) -> str:
     return (
         f"{config.n_samples} samples are scored against as many fresh points. Energy distance: 2 E|X - Y| - "
-        f"E|X - X'| - E|Y - Y'|, by all pairs of different points, on average 0 for equal "
-        f"densities. A sample is near a mode within {N_STD:g} standard deviations; of the density's own "
+        "E|X - X'| - E|Y - Y'|, over all pairs of different points, on average 0 for equal densities. "
+        f"A sample is near a mode within {N_STD:g} standard deviations; of the density's own "
         f"points 98.9 % are. A mode is covered if at least {100 * MODE_SHARE:g} % of its fair share of the "
         "samples is near it; much of the literature is content with one sample. Means with Student's 95 % "
         "intervals over seeds, differences paired by seed."

@@ -14,7 +14,6 @@ import sys
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 from sklearn.base import clone
 
 from benchmarks.harness.command import ROOT, UserError
@@ -23,7 +22,7 @@ from benchmarks.harness.results import format_table
 from benchmarks.peers.contenders import ALPHA, SmallConvNet, make_images, make_net, make_table
 from sk_mixup import MixupRegressor, fit_stacked
 
-__all__ = ["CASES", "OtherVersion", "compare_versions"]
+__all__ = ["CASES", "VersionProcess", "compare_versions"]
 
 PACKAGE, SERVE, DONE = "sk_mixup", "--serve", "done"
 N_ROUNDS = 9
@@ -31,9 +30,8 @@ N_ROUNDS = 9
 TABLE, WIDE, FEW = (4177, 8, 28), (20_000, 54, 7), (64, 5, 3)
 
 
-@cache
-def _make_data(n_samples: int, n_features: int, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    return make_table(n_samples, n_features, n_classes)
+# Made once: what is timed is a fit, or a prediction.
+_make_data, _make_images = cache(make_table), cache(make_images)
 
 
 @cache
@@ -53,7 +51,7 @@ def _fit_regressor() -> None:
 
 
 def _fit_images() -> None:
-    make_net(SmallConvNet, ALPHA, max_epochs=2, batch_size=128).fit(*make_images(1024))
+    make_net(SmallConvNet, ALPHA, max_epochs=2, batch_size=128).fit(*_make_images(1024))
 
 
 def _fit_stack() -> None:
@@ -82,8 +80,8 @@ CASES: dict[str, Callable[[], None]] = {
 }
 
 
-class OtherVersion:
-    """A process that imports the package of another tree, and does what it is asked to."""
+class VersionProcess:
+    """A process that imports the package of a tree, and does what it is asked to."""
 
     def __init__(self, tree: Path, folder: Path) -> None:
         if not (tree / PACKAGE / "__init__.py").is_file():
@@ -117,13 +115,13 @@ class OtherVersion:
 
 
 @contextmanager
-def _opening(trees: Mapping[str, Path]) -> Iterator[dict[str, OtherVersion]]:
-    versions: dict[str, OtherVersion] = {}
+def _opening(trees: Mapping[str, Path]) -> Iterator[dict[str, VersionProcess]]:
+    versions: dict[str, VersionProcess] = {}
     with TemporaryDirectory() as folder:
         try:
             for name, tree in trees.items():
                 (own := Path(folder, name)).mkdir()
-                versions[name] = OtherVersion(tree, own)
+                versions[name] = VersionProcess(tree, own)
             yield versions
         finally:
             for version in versions.values():

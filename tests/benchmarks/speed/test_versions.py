@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.harness.command import ROOT, UserError
-from benchmarks.speed.versions import OtherVersion, compare_versions, main
+from benchmarks.speed.versions import VersionProcess, compare_versions, main
 
 
 @pytest.mark.slow  # two processes that import torch
@@ -23,7 +23,7 @@ def test_the_package_of_the_tree_is_imported_and_nothing_else(
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text(f"raise ImportError('{name} of the tree')")
     (folder := tmp_path / "links").mkdir()
-    version = OtherVersion(tmp_path, folder)
+    version = VersionProcess(tmp_path, folder)
     with pytest.raises(UserError, match="TREE must hold a version that can do 'fit of images'"):
         version.run("fit of images")
     version.close()

@@ -88,7 +88,7 @@ def warn_input(learner: Learner, module: nn.Module | None, given: object, X: obj
         What was made of it; of a Dataset whose type does not tell its arrays, the first inputs.
     """
     owner = type(learner).__name__
-    if not _embeds(module):
+    if _is_frame(given) and not _embeds(module):
         _warn_codes(given, owner)
     if not _takes_plain(module):
         return
@@ -115,9 +115,9 @@ def _embeds(module: nn.Module | None) -> bool:
 def _takes_plain(module: nn.Module | None) -> bool:
     """Whether the first layer takes inputs as they are; normalising and embedding layers do not."""
     for part in () if module is None else module.modules():
-        if any(True for _ in part.buffers(recurse=False)):  # such as a mean to subtract
+        if any(buffer is not None for buffer in part._buffers.values()):  # such as a mean to subtract
             return False
-        if next(part.children(), None) is None and not isinstance(part, PASSES_ON):
+        if not part._modules and not isinstance(part, PASSES_ON):
             return isinstance(part, TAKES_PLAIN)
     return False
 
@@ -243,8 +243,6 @@ def find_categories(X: object) -> np.ndarray | None:
 
 
 def _warn_codes(X: object, owner: str) -> None:
-    if not _is_frame(X):
-        return
     found = [name for name, column in _list_columns(X, _may_be_codes) if _looks_coded(column)]
     if found:
         warn_user(

@@ -24,7 +24,7 @@ from torch.utils.data import Dataset, IterableDataset
 from sk_mixup._data.batches import Batch
 from sk_mixup._data.storage import Rows
 from sk_mixup._files import whole_files
-from sk_mixup._random import draw_seed, make_generator, unseen_draws
+from sk_mixup._random import draw_seed, make_generator, unseen_draws, unseen_torch_draws
 from sk_mixup._skorch.dataset_items import (
     CODED,
     ItemReader,
@@ -830,7 +830,7 @@ class MixupEstimator(MixupNetMixin):
         rejoin_scheduler()
         self._set_training(False)
         # With gradients: what was computed last is asked for.
-        with unseen_draws(), torch.enable_grad(), self._get_autocast():
+        with unseen_torch_draws(), torch.enable_grad(), self._get_autocast():
             return self.infer(x)
 
     def _limit_mixed(self, n_epochs: int, train: object, valid: object) -> int:

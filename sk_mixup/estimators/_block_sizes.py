@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sk_mixup._data.storage import split_padded
 from sk_mixup._devices import LIMITS, get_limits
-from sk_mixup._random import unseen_draws
+from sk_mixup._random import unseen_torch_draws
 from sk_mixup._training.module_structure import describe_module, is_hooked
 from sk_mixup.modules import MLP
 
@@ -132,7 +132,7 @@ def _try_size(module: nn.Module, size: int, n_features: int, dtype: torch.dtype)
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(max(size, BLOCK_SIZE), n_features, generator=generator).to(dtype)
     try:
-        with unseen_draws(), torch.no_grad():
+        with unseen_torch_draws(), torch.no_grad():
             trial = copy.deepcopy(module).eval()
             for weight in trial.parameters():
                 weight.normal_(std=math.prod(weight.shape[1:]) ** -0.5, generator=generator)

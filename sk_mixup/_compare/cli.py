@@ -130,7 +130,11 @@ def _compare(options: Namespace) -> int:
         require(name)
     frame, doubts = read_frame(options.file, options.encoding, options.target)
     chosen = {"task": options.task, "most_rows": options.rows, "n_folds": options.folds, "seed": options.seed}
-    problem = make_problem(frame, options.target, **chosen)
+    try:
+        problem = make_problem(frame, options.target, **chosen)
+    except UserError:  # which a doubt may explain
+        print("".join(f"- {doubt}\n" for doubt in doubts), end="")
+        raise
     check_folder(options.out)
     other = "regression" if problem.is_classification else "classification"
     print(

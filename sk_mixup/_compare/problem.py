@@ -80,6 +80,7 @@ def make_problem(
     if not known.all():
         notes.append(f"{int((~known).sum())} of {len(known)} rows are left out: their {target!r} is missing.")
     X, values = frame.drop(columns=target)[known], values[known]
+    _refuse_dates(values)
     is_classification = _guess(values) if task is None else task == "classification"
     y = _encode_classes(values) if is_classification else _read_values(values)
     if len(y) > most_rows:
@@ -118,11 +119,20 @@ def _take_target(frame: DataFrame, target: str) -> Series:
 # -- the target --------------------------------------------------------------------------
 
 
+def _refuse_dates(values: Series) -> None:
+    """Raise for points in time and spans: their numbers depend on the unit that they are stored in."""
+    kind = require("pandas").api.types.infer_dtype(values)
+    if kind.startswith(("date", "time", "period")):
+        what = "durations" if kind.startswith("timedelta") else "dates or times"
+        raise UserError(
+            f"--target must name classes or numbers; got {what} in {values.name!r}. Name another, or store a "
+            "number, such as days."
+        )
+
+
 def _guess(values: Series) -> bool:
     """Whether values are classes."""
     types = require("pandas").api.types
-    if types.is_datetime64_any_dtype(values):
-        raise UserError(f"--target must name classes or numbers; got dates in {values.name!r}. Name another.")
     if types.is_bool_dtype(values) or not types.is_numeric_dtype(values):
         return True
     numbers = values.to_numpy(dtype=np.float64)
@@ -153,7 +163,7 @@ def _read_values(values: Series) -> NDArray[np.generic]:
     except (TypeError, ValueError) as error:
         raise UserError(
             f"--target must hold numbers for --task regression; got {values.iloc[0]!r} in {values.name!r}. "
-            "Use --task classification."
+            "Write numbers as 1234.5, or use --task classification for names of classes."
         ) from error
     _check_sizes("--target", values.name, numbers, "Remove such rows, or scale the column.")
     if np.all(numbers == numbers[0]):

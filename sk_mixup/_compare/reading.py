@@ -6,6 +6,7 @@ import bz2
 from collections import Counter
 from collections.abc import Callable
 import csv
+from functools import partial
 import gzip
 import io
 import lzma
@@ -55,7 +56,8 @@ def read_frame(path: Path, encoding: str, target: str) -> tuple[DataFrame, list[
     """Read a table with a header, and note which of its columns may be read otherwise than they are meant.
 
     A comma in a number is a decimal comma where commas do not part the fields, column by column. Columns that
-    look like numbers and hold anything else are text: ``1,234`` beside ``999``, ``1,234.50``, ``5%``.
+    look like numbers and hold anything else are text: ``1,234`` beside ``999``, ``1,234.50``, ``5%``; so are
+    ``1.234`` beside ``999`` where other columns have decimal commas.
 
     Parameters
     ----------
@@ -129,7 +131,9 @@ def _read_parquet(path: Path) -> DataFrame:
     frame = frame.set_axis(frame.columns.astype(str), axis=1)
     _check_header(list(frame.columns))
     _check_values(frame)
-    return frame
+    infer = pandas.api.types.infer_dtype
+    decimals = [name for name in frame if infer(frame[name], skipna=True) == "decimal"]
+    return frame.astype(dict.fromkeys(decimals, float))
 
 
 def _check_values(frame: DataFrame) -> None:
@@ -157,7 +161,7 @@ def _read_text(path: Path, kind: str, encoding: str, target: str) -> tuple[DataF
         separator = "\t" if kind in TABBED else _find_separator(text)
     _check_lines(text, separator)
     frame = _parse(text, separator)
-    notes = [] if separator == "," else _read_decimal_commas(frame)
+    notes = [] if separator == "," else _read_decimal_commas(frame, partial(_parse_words, text, separator))
     if target in _list_words(frame):
         words = _parse(text, separator, usecols=[target], dtype=str, keep_default_na=False)[target]
         notes += _restore_classes(frame, words)
@@ -180,9 +184,14 @@ def _find_separator(text: str) -> str:
     return max(SEPARATORS, key=header.count)
 
 
-def _read_decimal_commas(frame: DataFrame) -> list[str]:
-    """Make numbers of columns that are such with decimal commas throughout; note what may be thousands."""
+def _read_decimal_commas(frame: DataFrame, parse: Callable[[str], Series]) -> list[str]:
+    """Make numbers of columns that are such with decimal commas throughout; note what may be thousands.
+
+    `parse` returns a column as it stands in the file.
+    """
+    numeric = list(frame.select_dtypes("float"))
     unsure: dict[str, str] = {}
+    is_sure = False
     for name, words in _list_words(frame).items():
         with_comma = [word for word in words if "," in word]
         may_be_thousands = all(map(THOUSANDS.fullmatch, with_comma))
@@ -191,8 +200,26 @@ def _read_decimal_commas(frame: DataFrame) -> list[str]:
         if with_comma and all(map(DECIMAL_COMMA.fullmatch, words)) and (is_either or not may_be_thousands):
             frame[name] = frame[name].str.strip().str.replace(",", ".").astype(float)
             unsure |= {name: with_comma[0]} if is_either else {}
+            is_sure |= not is_either
     what = "read with decimal commas, which may be meant for thousands"
-    return _note(what, unsure, "Write thousands without commas.")
+    notes = _note(what, unsure, "Write thousands without commas.")
+    return notes + (_doubt_points(frame, numeric, parse) if is_sure else [])
+
+
+def _doubt_points(frame: DataFrame, names: list[str], parse: Callable[[str], Series]) -> list[str]:
+    """Keep as text what pandas took for decimals and may be thousands, beside columns with decimal commas."""
+    unsure: dict[str, str] = {}
+    for name in names:
+        words = parse(name).str.strip()
+        pointed = [word for word in words.dropna().unique() if "." in word]
+        if not pointed or not all(THOUSANDS.fullmatch(word.replace(".", ",")) for word in pointed):
+            continue
+        if len(pointed) == words.nunique():  # the same but for a factor
+            unsure[name] = pointed[0]
+        else:
+            frame[name] = words
+    what = "read with decimal points, which may be meant for thousands"
+    return _note(what, unsure, "Write thousands without points.")
 
 
 def _note_numbers_as_text(frame: DataFrame) -> list[str]:
@@ -201,7 +228,8 @@ def _note_numbers_as_text(frame: DataFrame) -> list[str]:
     for name, words in _list_words(frame).items():
         others = [word for word in words if not LIKE_NUMBER.fullmatch(word)]
         if len(others) < len(words) / 2:
-            odd = others or [word for word in words if not PLAIN.fullmatch(word)] or words
+            parted = [word for word in words if THOUSANDS.fullmatch(word.replace(".", ","))]
+            odd = others or [word for word in words if not PLAIN.fullmatch(word)] or parted or words
             found[name] = odd[0]
     what = "read as text, though most of it looks like numbers"
     return _note(what, found, "Write numbers as 1234.5, and nothing where one is missing.")
@@ -228,6 +256,12 @@ def _parse(text: str, separator: str, **others: object) -> DataFrame:
     except ValueError as error:  # pandas' own errors are such
         raise UserError(f"FILE must be a table; got {_take_line(error)} Mend the line.") from error
     return frame
+
+
+def _parse_words(text: str, separator: str, name: str) -> Series:
+    """Return a column as it stands in the file."""
+    words: Series = _parse(text, separator, usecols=[name], dtype=str)[name]
+    return words
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import DataLoader
 
 from sk_mixup._data.storage import Rows, map_features
@@ -31,6 +32,8 @@ __all__ = [
 
 Features = Tensor | Mapping[str, Tensor]
 Order = NDArray[np.int64] | Tensor
+# What stands for targets where there are not even None.
+MISSING = object()
 
 
 class Batch(tuple[Any, Tensor]):
@@ -64,20 +67,30 @@ class Batch(tuple[Any, Tensor]):
 
     def __new__(
         cls,
-        x: Features,
-        y: Tensor,
+        x: Any,
+        y: Any = MISSING,
         weight: Tensor | None = None,
         position: Tensor | None = None,
         lam: Tensor | None = None,
         variation: Variation = PLAIN,
     ) -> Batch:
         """Build the pair of clean examples and remember the rest."""
-        n = len(y) if position is None else position.shape[1]
-        clean = (x, y) if n == len(y) else (map_features(lambda t: t[:n], x), y[:n])
+        if y is MISSING:
+            raise TypeError(
+                "batch must be handed on as it is; got its clean pair alone, as skorch.utils.to_device makes "
+                "another of it, which would not be mixed. Leave that to `infer`, or use copy.copy."
+            )
+        n = None if position is None or position.shape[1] == len(y) else position.shape[1]
+        clean = (x, y) if n is None else (map_features(lambda t: t[:n], x), y[:n])
         batch = super().__new__(cls, clean)
         batch.loaded, batch.targets, batch.weight = x, y, weight
         batch.position, batch.lam, batch.variation = position, lam, variation
         return batch
+
+    def __reduce__(self) -> tuple[type[Batch], tuple[object, ...]]:
+        """Copy, and pickle, what the batch is mixed with too."""
+        varied = () if self.variation is PLAIN else (self.variation,)
+        return Batch, (self.loaded, self.targets, self.weight, self.position, self.lam, *varied)
 
     @property
     def hidden(self) -> HiddenMixing | None:
@@ -113,7 +126,8 @@ class Batch(tuple[Any, Tensor]):
         if self.hidden is not None:
             return self.loaded
         if (self.position is None or self.lam is None) and self.variation is PLAIN:
-            return map_features(lambda x: x[start:stop], self[0])
+            is_part = start > 0 or stop is not None
+            return map_features(lambda x: x[start:stop], self[0]) if is_part else self[0]
         index, lam = self._get_index()[:, start:stop], None if self.lam is None else self.lam[:, start:stop]
         return _vary(self.variation, self.loaded, index, lam, start, stop)
 
@@ -469,8 +483,17 @@ class PlannedLoader:
                 yield loaded
                 continue
             x, y = loaded
-            x = map_features(lambda t: send(t, device), x)
+            x = _send_known(x, device)
             yield self.sent.make_batch(x, send(y, device), None, number, number + 1)
+
+
+def _send_known(x: Any, device: torch.device) -> Any:
+    """Send tensors and arrays, however deep they lie; what else a loader yields is for the user's `infer`."""
+    if isinstance(x, Mapping):
+        return {name: _send_known(part, device) for name, part in x.items()}
+    if isinstance(x, list | tuple) and not isinstance(x, PackedSequence):
+        return [_send_known(part, device) for part in x]
+    return send(x, device) if isinstance(x, Tensor | np.ndarray | np.generic) else x
 
 
 def is_pair(loaded: object) -> TypeGuard[tuple[Features, Tensor]]:

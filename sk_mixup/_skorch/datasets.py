@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 import inspect
 import math
-from typing import Any, Self
+from typing import Any, Self, TypeGuard
 
 import numpy as np
 from scipy import sparse
@@ -24,6 +24,7 @@ __all__ = [
     "STORAGES",
     "Placement",
     "check_keeps_weights",
+    "check_lengths",
     "check_takes_weights",
     "is_mapped",
     "is_whole",
@@ -208,8 +209,12 @@ def scale_weights(weight: np.ndarray | None) -> tuple[np.ndarray | None, float]:
     return weight / mean, mean
 
 
+def _is_mapping(X: object) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(X, Mapping) and not sparse.issparse(X)
+
+
 def _list_arrays(X: Any) -> list[Any]:
-    return list(X.values()) if isinstance(X, Mapping) and not sparse.issparse(X) else [X]
+    return list(X.values()) if _is_mapping(X) else [X]
 
 
 def _is_numeric(values: object) -> bool:
@@ -223,6 +228,18 @@ def _is_dense(X: Any) -> bool:
 def is_whole(X: Any, y: object) -> bool:
     """Whether examples and targets are arrays of numbers, which can be kept as whole tensors."""
     return (sparse.issparse(X) or _is_dense(X)) and _is_numeric(y)
+
+
+def check_lengths(X: Any, y: Any) -> None:
+    """Raise unless the arrays of a mapping have as many rows, and there is a target for each."""
+    sizes = {name: array.shape[0] for name, array in X.items()} if _is_mapping(X) else {"": X.shape[0]}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(f"X must be a mapping of arrays of as many rows; got {sizes}. Give each row to all.")
+    n_rows = next(iter(sizes.values()), len(y))
+    if len(y) != n_rows:
+        raise ValueError(
+            f"y must hold a target for each row of X; got {len(y)} for {n_rows} rows. Give as many."
+        )
 
 
 def unwrap_subset(dataset: Any) -> Any:

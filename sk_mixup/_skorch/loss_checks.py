@@ -28,6 +28,11 @@ HINTS = {
 def describe_batch_loss(criterion: object, *, is_own: bool) -> str:
     """Return in words who gives no losses of rows, a `get_loss` of the user's own or the criterion."""
     name = type(criterion).__name__
+    if criterion is None:
+        return (
+            "criterion_ must be there for lam_per='example' or weights, for it gives losses of rows; got a "
+            "net whose criteria have other names. Use lam_per='batch' without weights, or that name."
+        )
     if is_own and hasattr(criterion, "reduction"):
         return (
             "get_loss must return a loss for each row for lam_per='example' or weights; got one for the "

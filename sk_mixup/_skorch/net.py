@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
+from types import MappingProxyType
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -19,6 +20,7 @@ from sk_mixup._skorch.dataset_items import ReadBatches, refuse_loader, split_inp
 from sk_mixup._skorch.datasets import (
     Placement,
     check_keeps_weights,
+    check_lengths,
     check_takes_weights,
     is_whole,
     refuse_weights,
@@ -37,7 +39,7 @@ from sk_mixup._skorch.fit_params import get_forward_params, get_split_params, re
 from sk_mixup._skorch.loading import FitLoaders, Loading, is_made_by_net, keeping_loaders, make_iterator
 from sk_mixup._skorch.loss_checks import describe_nonfinite, find_negative, is_bounded, refuse_negative
 from sk_mixup._skorch.options import cast_weights, check_mixing_options, set_options, warn_unused_options
-from sk_mixup._skorch.overriding import STEPS, check_bases, find_overridden
+from sk_mixup._skorch.overriding import STEPS, check_bases, find_overridden, list_below
 from sk_mixup._skorch.processes import Processes
 from sk_mixup._skorch.runner import choose_evaluator, choose_trainer, train_fast, validate_fast
 from sk_mixup._skorch.schedule import EpochLosses, Schedule
@@ -191,10 +193,13 @@ class MixupNetMixin(MixedSteps):
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         check_bases(cls, MixupNetMixin, trains_by_processes=cls._trains_by_processes)
+        cls._overridden_below = list_below(cls, MixupNetMixin)
 
     # -- components ----------------------------------------------------------------------
 
     _criteria: list[str]
+    # What nets of the user's own define behind the mixin among the bases.
+    _overridden_below: Mapping[str, str] = MappingProxyType({})
     _trains_by_processes = False
     # Epochs of the training that a call is a part of; None where it is a whole one.
     _n_planned: int | None = None
@@ -224,6 +229,15 @@ class MixupNetMixin(MixedSteps):
     def _default_callbacks(self) -> list[tuple[str, Any]]:
         return [(name, quicken(callback)) for name, callback in super()._default_callbacks]
 
+    # What augments may be a module: skorch would take it for a component that is set at the wrong time.
+    def _check_settable_attr(self, name: str, attr: object) -> None:
+        if name != "augment":
+            super()._check_settable_attr(name, attr)
+
+    def _register_attribute(self, name: str, attr: object, **kinds: bool) -> None:
+        if name != "augment":
+            super()._register_attribute(name, attr, **kinds)
+
     def set_params(self, **params: object) -> Self:
         """Set options; see ``skorch.NeuralNet.set_params``. A net that is initialized keeps them, too."""
         if self.initialized_:
@@ -245,6 +259,13 @@ class MixupNetMixin(MixedSteps):
             super().initialize()
         self._set_scaler()
         return self
+
+    def _initialize_module(self, reason: str | None = None) -> Any:
+        """Build the module; anew as an option of it was set, with weights that the net's seed decides."""
+        if reason is None:
+            return super()._initialize_module()
+        with seeded_torch(draw_seed(self.generator_), alone=True):
+            return super()._initialize_module(reason)
 
     def _make_generator(self) -> np.random.Generator:
         """Return what a fit draws from."""
@@ -385,12 +406,12 @@ class MixupNetMixin(MixedSteps):
                     iterator, training=False, prefix="valid", step_fn=self.validation_step, **fit_params
                 )
                 self._check_losses("valid")
-                stopped = self._end_epoch(sets)
+                stopped = self._end_epoch(sets, fit_params)
             if self._processes.agree(stopped):
                 return True
         return False
 
-    def _end_epoch(self, sets: dict[str, Any]) -> bool:
+    def _end_epoch(self, sets: dict[str, Any], fit_params: Mapping[str, object]) -> bool:
         """Call the callbacks; return whether one stops the training, in skorch's way."""
         try:
             self.notify("on_epoch_end", **sets)
@@ -464,6 +485,7 @@ class MixupNetMixin(MixedSteps):
         """Return the data as whole tensors on the device where that can be done."""
         refuse_loader(X)
         if self._keeps_whole(X, y):
+            check_lengths(X, y)
             return self._placement.make_rows(X, y, sample_weight)
         refuse_weights(sample_weight, "dataset")
         is_built = callable(self.dataset)  # skorch says itself what a Dataset that is built does not take

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
+from skorch import NeuralNet
 from skorch.hf import AccelerateMixin as SkorchAccelerateMixin
 
-__all__ = ["STEPS", "VALIDATION_STEPS", "check_bases", "find_overridden", "is_foreign"]
+__all__ = ["STEPS", "VALIDATION_STEPS", "check_bases", "find_overridden", "is_foreign", "list_below"]
 
 # What a subclass may override of a training step, and of one of validation.
 STEPS = (
@@ -21,8 +22,19 @@ STEPS = (
     "_augment_batch",
     "_step_optimizer",
     "_zero_grad_optimizer",
+    "get_train_step_accumulator",
 )
 VALIDATION_STEPS = ("validation_step", "infer", "get_batch_loss", "get_loss")
+# What a mixin does in place of the net's class, without calling it.
+REPLACED = (
+    "fit_loop",
+    "run_single_epoch",
+    "get_split_datasets",
+    "forward_iter",
+    "get_iterator",
+    "train_step_single",
+    "validation_step",
+)
 PLAIN_MODULES = ("skorch.net", "skorch.classifier", "skorch.regressor")
 
 
@@ -35,7 +47,22 @@ def is_foreign(method: object) -> bool:
 
 def find_overridden(net: object, names: Iterable[str]) -> str:
     """Return the first of these methods that is a subclass's, or was put on this very net; '' for none."""
-    return next((name for name in names if name in vars(net) or is_foreign(getattr(type(net), name))), "")
+    owner = type(net)
+    below: Collection[str] = getattr(owner, "_overridden_below", ())
+    found = (name for name in names if name in below or name in vars(net) or is_foreign(getattr(owner, name)))
+    return next(found, "")
+
+
+def list_below(owner: type, mixin: type) -> dict[str, str]:
+    """Return what nets of the user's own define, which stand behind the mixin among the bases, and which."""
+    behind = owner.__mro__[owner.__mro__.index(mixin) + 1 :]
+    own = [base for base in behind if issubclass(base, NeuralNet) and base.__module__ not in PLAIN_MODULES]
+    return {
+        name: base.__name__
+        for base in reversed(own)
+        for name, value in vars(base).items()
+        if is_foreign(value) and not base.__module__.startswith("sk_mixup.")
+    }
 
 
 def check_bases(owner: type, mixin: type, *, trains_by_processes: bool) -> None:
@@ -49,6 +76,13 @@ def check_bases(owner: type, mixin: type, *, trains_by_processes: bool) -> None:
         raise TypeError(
             f"{mixin.__name__} must stand before the net's class among the bases; got class {owner.__name__}"
             f"({names}). Write class {owner.__name__}({mixin.__name__}, {before[0].__name__})."
+        )
+    below = list_below(owner, mixin)
+    for name in below.keys() & set(REPLACED):
+        raise TypeError(
+            f"{mixin.__name__} must stand before a net that leaves {name} to skorch, for it has its own; got "
+            f"{below[name]}.{name}, which would never be called. Define {name} in {owner.__name__} and call "
+            f"super(), or derive {owner.__name__} from a plain net of skorch's."
         )
     if SkorchAccelerateMixin not in order:
         return

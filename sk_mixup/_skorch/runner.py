@@ -22,7 +22,7 @@ from sk_mixup._training.gan import GanBatches
 from sk_mixup._training.losses import Loss
 from sk_mixup._training.module import ModuleTrainer
 from sk_mixup._training.module_structure import find_levels, find_linear_layers
-from sk_mixup._training.optimizer_step import is_of_torch, is_plain_step
+from sk_mixup._training.optimizer_step import find_own_method, is_plain_step
 from sk_mixup._training.perceptron import PerceptronTrainer
 from sk_mixup._training.threads import find_most_threads
 from sk_mixup._training.trainer import HIDDEN, Trainer
@@ -198,8 +198,8 @@ def find_own_step(net: SkorchNet) -> str:
         return "LBFGS takes several evaluations a step"
     if not is_plain_step(net.optimizer_):
         return "the optimizer's step has hooks"
-    if not is_of_torch(net.optimizer_):
-        return f"{type(net.optimizer_).__name__} has a step of its own"
+    if own := find_own_method(net.optimizer_):
+        return f"{type(net.optimizer_).__name__} has a {own} of its own"
     name = find_overridden(net, STEPS)
     return f"{name} is overridden" if name else ""
 

@@ -25,7 +25,7 @@ from sk_mixup._skorch.loss_scaling import LossScaler, check_optimizers
 from sk_mixup._skorch.overriding import find_overridden
 from sk_mixup._skorch.runner import find_own_step
 from sk_mixup._training.ambient_autocast import find_region
-from sk_mixup._training.averages import COUNTED, count_targets, mix_losses
+from sk_mixup._training.averages import COUNTED, count_targets, has_own_forward, mix_losses
 from sk_mixup._training.losses import Loss
 from sk_mixup._training.trainer import Trainer
 from sk_mixup.mixing import Vicinity
@@ -74,9 +74,18 @@ def _takes_fused(optimizer: type) -> bool:
     return "fused" in inspect.signature(optimizer).parameters
 
 
-def can_fuse(optimizer: object, kwargs: Mapping[str, object], args: Sequence[Any]) -> bool:
-    """Whether the optimizer has a fused kernel for these parameters."""
+def can_fuse(
+    optimizer: object, kwargs: Mapping[str, object], args: Sequence[Any], *, is_recorded: bool = False
+) -> bool:
+    """Whether the optimizer has a fused kernel that does for these parameters what its other ones do.
+
+    Those of Adam and AdamW do. That of SGD leaves most numbers of half precision as they are on the CPU, and
+    breaks off where momentum begins later for some parameters than for others, as after a freeze; neither it
+    nor that of Adagrad takes sparse gradients. They are for steps that are recorded, which need them.
+    """
     if not isinstance(optimizer, type) or not _takes_fused(optimizer):
+        return False
+    if not is_recorded and not issubclass(optimizer, torch.optim.Adam | torch.optim.AdamW):
         return False
     if kwargs.keys() & {"fused", "foreach", "capturable", "differentiable"}:
         return False
@@ -110,11 +119,14 @@ class MixedSteps(NeuralNet):
 
     @property
     def float_dtype(self) -> torch.dtype:
-        """The floating dtype of the module's parameters."""
+        """The floating dtype of the module: of its first weight of several axes, for scales may differ."""
+        found: list[torch.dtype] = []
         for parameter in self._iterate_parameters():
             if parameter.is_floating_point():
-                return parameter.dtype
-        return torch.get_default_dtype()
+                found.append(parameter.dtype)
+                if parameter.ndim > 1:
+                    return parameter.dtype
+        return found[0] if found else torch.get_default_dtype()
 
     @property
     def _torch_device(self) -> torch.device:
@@ -146,9 +158,9 @@ class MixedSteps(NeuralNet):
         return self
 
     def get_params_for_optimizer(self, prefix: str, named_parameters: Any) -> Any:
-        """Return the optimizer's arguments; its fused kernel is used where there is one."""
+        """Return the optimizer's arguments; its fused kernel is used where that does the same."""
         args, kwargs = super().get_params_for_optimizer(prefix, named_parameters)
-        if can_fuse(getattr(self, prefix, None), kwargs, args):
+        if can_fuse(getattr(self, prefix, None), kwargs, args, is_recorded=self.cuda_graph):
             kwargs["fused"] = True
         return args, kwargs
 
@@ -264,6 +276,15 @@ class MixedSteps(NeuralNet):
             output = super().evaluation_step(batch, training=training)
         return self._to_full_precision(output)
 
+    def _predict_clean(self, batch: object, fit_params: Mapping[str, object]) -> Any:
+        """Return the module's output for a batch as it is, given what `forward` is given in the fit."""
+        if not fit_params:
+            return self.evaluation_step(batch)
+        self._set_training(False)
+        with torch.no_grad(), self._get_autocast():
+            output = self.infer(as_batch(batch)[0], **fit_params)
+        return self._to_full_precision(output)
+
     def _to_full_precision(self, output: Any) -> Any:
         is_unknown = isinstance(output, Tensor) and output.dtype == torch.bfloat16  # to numpy
         return to_float32(output) if is_unknown or self.autocast is not None else output
@@ -308,7 +329,12 @@ class MixedSteps(NeuralNet):
     def mix_inputs(self, batch: Batch) -> Any:
         """Return the inputs of the virtual examples of a batch."""
         x = batch.get_mixed_inputs()
-        return to_tensor(x, self.device) if batch.lam is None else x
+        if batch.lam is not None:
+            return x
+        try:
+            return to_tensor(x, self.device)
+        except TypeError:  # what only an `infer` of the user's own takes
+            return x
 
     def infer(self, x: Any, **fit_params: object) -> Any:
         """Return the module's output; see ``skorch.NeuralNet.infer``."""
@@ -357,9 +383,9 @@ class MixedSteps(NeuralNet):
 
     def _weighs_classes(self) -> bool:
         """Whether all targets of a batch may weigh 0; torch's own gradient is then NaN."""
-        criterion = vars(self).get("criterion_")
+        criterion: Any = vars(self).get("criterion_")
         is_weighed = isinstance(criterion, COUNTED) and criterion.weight is not None
-        return is_weighed and not self.is_overridden("get_loss")
+        return is_weighed and not self.is_overridden("get_loss") and not has_own_forward(criterion)
 
     def _compute_closed_form(self, y_pred: object, batch: Batch, training: bool) -> Tensor | None:
         """Return the loss of a batch as a fast epoch computes it, where no method is overridden."""
@@ -411,7 +437,7 @@ class MixedSteps(NeuralNet):
         -------
         loss : Tensor of shape ()
         """
-        if not hasattr(self.criterion_, "reduction"):
+        if not hasattr(vars(self).get("criterion_"), "reduction"):
             return self._mix_batch_losses(y_pred, y, lam, weight, x, training)
         losses = torch.stack([self.get_row_losses(y_pred, y_k, x=x, training=training) for y_k in y])
         if losses.shape[:2] != lam.shape:  # its `reduction` is not torch's
@@ -489,6 +515,7 @@ class MixedSteps(NeuralNet):
     ) -> Tensor:
         """Mix the losses of whole batches, for a criterion without losses per row."""
         if not self.get_policy().has_one_lam_per_batch or weight is not None:
-            raise ValueError(describe_batch_loss(self.criterion_, is_own=self.is_overridden("get_loss")))
+            criterion = vars(self).get("criterion_")  # a net may have others, under names of their own
+            raise ValueError(describe_batch_loss(criterion, is_own=self.is_overridden("get_loss")))
         losses = [self.get_loss(y_pred, y_k, X=x, training=training) for y_k in y]
         return (lam[:, 0] * torch.stack(losses)).sum()

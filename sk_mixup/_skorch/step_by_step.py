@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,8 +29,7 @@ class SteppedNet(Protocol):
     def get_share(self, batch: object, training: bool) -> Tensor | None:
         """Return what a batch's loss counts in the mean of an epoch."""
 
-    def evaluation_step(self, batch: object) -> object:
-        """Return the module's output for a batch, in evaluation mode."""
+    def _predict_clean(self, batch: object, fit_params: Mapping[str, object]) -> object: ...
 
     def _set_training(self, training: bool) -> None: ...
 
@@ -84,7 +83,7 @@ class StepByStep:
             step = self.step(batch, **self.fit_params)
             self.losses.record_last(step["loss"], _count_rows(batch), self._get_share(batch))
             if shows_predictions and getattr(batch, "lam", None) is not None:
-                step = {**step, "y_pred": self.net.evaluation_step(batch)}
+                step = {**step, "y_pred": self.net._predict_clean(batch, self.fit_params)}
                 self.net._set_training(True)
             self.net.notify("on_batch_end", batch=batch, training=self.training, **step)
 

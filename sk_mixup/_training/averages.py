@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+import copy
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +19,16 @@ __all__ = [
     "divide_safely",
     "get_binary_entropy",
     "get_divisors",
+    "has_own_forward",
     "mix_losses",
     "sum_batches",
+    "takes_mean_of_torch",
 ]
 
 IGNORED = -100  # torch's default of `ignore_index`, which is no class
 # Criteria whose mean is over the targets that are not ignored, by the weights of their classes.
 COUNTED = (nn.CrossEntropyLoss, nn.NLLLoss)
+OF_TORCH = tuple(kind.forward for kind in COUNTED)
 # A sum of fewer numbers is the same to the last bit by itself and beside others: torch shares out longer
 # ones among threads.
 SUMMED_IN_ORDER = 2**15
@@ -83,10 +88,63 @@ def count_targets(criterion: object, y: Tensor) -> Tensor | None:
     if not isinstance(criterion, COUNTED) or y.is_floating_point():
         return None
     counted = y != criterion.ignore_index
+    if has_own_forward(criterion):
+        differ = criterion.weight is not None or not bool(counted.all())
+        if not differ or not takes_mean_of_torch(criterion):
+            return None
     if criterion.weight is None:
         return counted
     codes = torch.where(counted, y, 0).to(criterion.weight.device, torch.int64)
     return criterion.weight[codes] * counted.to(criterion.weight.device)
+
+
+_OWN_MEANS: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+def takes_mean_of_torch(criterion: nn.CrossEntropyLoss | nn.NLLLoss) -> bool:
+    """Whether a criterion divides losses by what their targets count, as torch's two do.
+
+    A ``forward`` of the user's own, such as that of a focal loss, is tried once: it may average otherwise.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from sk_mixup._training.averages import takes_mean_of_torch
+    >>> class OfRows(nn.CrossEntropyLoss):
+    ...     def forward(self, x, y):
+    ...         return nn.functional.cross_entropy(x, y, weight=self.weight, reduction="none").mean()
+    >>> [takes_mean_of_torch(kind(torch.tensor([1.0, 3.0]))) for kind in (nn.CrossEntropyLoss, OfRows)]
+    [True, False]
+    """
+    if not has_own_forward(criterion):
+        return True
+    if criterion not in _OWN_MEANS:
+        _OWN_MEANS[criterion] = _try_mean(criterion)
+    return _OWN_MEANS[criterion]
+
+
+def has_own_forward(criterion: nn.CrossEntropyLoss | nn.NLLLoss) -> bool:
+    """Whether ``forward`` is none of torch's."""
+    return "forward" in vars(criterion) or type(criterion).forward not in OF_TORCH
+
+
+def _try_mean(criterion: nn.CrossEntropyLoss | nn.NLLLoss) -> bool:
+    """Compare the mean of a copy, for it may remember its calls, with that of its losses of rows."""
+    weight, generator = criterion.weight, torch.Generator().manual_seed(0)
+    like = torch.zeros(3) if weight is None else weight.detach().cpu()
+    output = torch.randn(3 * len(like), len(like), generator=generator).to(like.dtype)
+    y = torch.arange(len(output)) % len(like)
+    y[0] = criterion.ignore_index
+    counts = (y != criterion.ignore_index) * (1.0 if weight is None else like[y.clamp(0, len(like) - 1)])
+    try:
+        with torch.no_grad():
+            asked = copy.deepcopy(criterion).cpu()
+            mean = asked(output.log_softmax(dim=1), y)
+            asked.reduction = "none"
+            losses = asked(output.log_softmax(dim=1), y)
+            return bool(torch.allclose(mean, torch.where(counts > 0, losses, 0.0).sum() / counts.sum()))
+    except Exception:  # of whatever kind: it is code of the user's
+        return False
 
 
 def mix_losses(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import optimizer as _optimizer
 
-__all__ = ["FusedUpdate", "is_of_torch", "is_plain_step", "place_state"]
+__all__ = ["FusedUpdate", "find_own_method", "is_plain_step", "place_state"]
 
 # What an optimizer counts of a parameter in host memory.
 HOST_COUNTS = ("step", "mu_product")
@@ -152,9 +152,15 @@ def is_plain_step(optimizer: torch.optim.Optimizer) -> bool:
     return not any((*own, *shared))
 
 
-def is_of_torch(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether ``step`` is one of torch's: another may call its closure when, and as often as, it likes."""
-    return type(optimizer).step.__module__.startswith("torch.optim.")
+def find_own_method(optimizer: torch.optim.Optimizer) -> str:
+    """Return which of the two methods that a step calls is not torch's; '' for none.
+
+    Another ``step`` may call its closure when, and as often as, it likes.
+    """
+    if not type(optimizer).step.__module__.startswith("torch.optim."):
+        return "step"
+    own = vars(optimizer).get("zero_grad", type(optimizer).zero_grad)
+    return "" if own is torch.optim.Optimizer.zero_grad else "zero_grad"
 
 
 def _is_plain_group(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> bool:

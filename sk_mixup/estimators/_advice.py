@@ -222,7 +222,7 @@ def _how_to_scale(part: np.ndarray | sparse.sparray, owner: str) -> str:
 
 
 def _is_frame(X: object) -> bool:
-    return hasattr(X, "columns") and hasattr(X, "dtypes")
+    return hasattr(X, "columns") and hasattr(X, "dtypes") and hasattr(X, "__len__")  # a lazy one has no rows
 
 
 def _list_columns(frame: object, is_wanted: Callable[[str], bool] = bool) -> list[tuple[object, Column]]:

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback, EarlyStopping
 from skorch.dataset import Dataset as SkorchDataset
 from skorch.exceptions import NotInitializedError
-from skorch.utils import data_from_dataset, is_dataset, params_for, to_device
+from skorch.utils import data_from_dataset, is_dataset, multi_indexing, params_for, to_device
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset
@@ -241,8 +241,7 @@ class MixupEstimator(MixupNetMixin):
             if not any(key == name or key.startswith(f"{name}__") for name in own)
         }
 
-    # An option may be a module, such as one of transforms for `augment`: skorch would take it for a
-    # component that is set at the wrong time.
+    # Nor is any other option that is a module.
     def _check_settable_attr(self, name: str, attr: object) -> None:
         if name not in self._get_option_names():
             super()._check_settable_attr(name, attr)
@@ -319,7 +318,7 @@ class MixupEstimator(MixupNetMixin):
             return params
         accepted = list_arguments(self.module)
         n_inputs = math.prod(self._shape_in) if "_shape_in" in vars(self) else None
-        sizes = {"in_features": n_inputs, "out_features": self._n_outputs}
+        sizes = {"in_features": n_inputs, "out_features": self._targets.get_width(self._criterion_class)}
         known = {key: size for key, size in sizes.items() if key in accepted and size is not None}
         return {**known, **params}
 
@@ -677,7 +676,7 @@ class MixupEstimator(MixupNetMixin):
                 self.initialize()
             X = self._settle_integers(X) if reset else X
             self._n_planned = None
-            self._advise(given, X, y)
+            self._advise(given, X, y, weight)
             super().partial_fit(X, y, _routing_method="fit", sample_weight=weight, **fit_params)
             self._set_temperature()
         if self._stops_early:
@@ -742,7 +741,7 @@ class MixupEstimator(MixupNetMixin):
                 self.initialize()
             if reset:
                 X = self._settle_integers(X)
-                self._advise_on_input(given, X, y)
+                self._advise_on_input(given, X, y, weight)
             warn_out_of_reach()
             self._n_planned = None if self.epochs_per_partial_fit is None else self.max_epochs
             super().partial_fit(X, y, _routing_method="partial_fit", sample_weight=weight, **fit_params)
@@ -750,11 +749,11 @@ class MixupEstimator(MixupNetMixin):
 
     def _set_temperature(self) -> None:
         """Fit the temperature of predictions to the rows that early stopping held out; 1 without them."""
-        valid = self.__dict__.pop("_held_out", None)
+        held_out = self.__dict__.pop("_held_out", None)
         self._take_temperature(1.0)
         link = self._get_predict_nonlinearity()
-        if self.calibrate and valid is not None and isinstance(link, Link) and not self._dense:
-            scores = read_scores(self._evaluate_rows(valid), self._targets, link)
+        if self.calibrate and held_out is not None and isinstance(link, Link) and not self._dense:
+            scores = read_scores(self._evaluate_rows(*held_out), self._targets, link)
             self._take_temperature(self._find_temperature(scores))
 
     def _take_temperature(self, temperature: float) -> None:
@@ -767,15 +766,17 @@ class MixupEstimator(MixupNetMixin):
                 f"to keep its temperature; got {temperature:.3g}. Probabilities are those of the logits."
             )
 
-    def _advise(self, given: object, X: object, codes: object) -> None:
+    def _advise(self, given: object, X: object, codes: object, weight: np.ndarray | None) -> None:
         """Warn of what is allowed, and hardly meant."""
-        self._advise_on_input(given, X, codes)
+        self._advise_on_input(given, X, codes, weight)
         warn_out_of_reach()
 
-    def _advise_on_input(self, given: object, X: object, codes: object) -> None:
+    def _advise_on_input(self, given: object, X: object, codes: object, weight: np.ndarray | None) -> None:
         if self._takes_integers:  # which are meant to be codes
             return
         inputs = getattr(codes, "inputs", None)  # beside targets that were read
+        if weight is not None and not np.all(weight):  # rows that are left out
+            X = multi_indexing(X, np.flatnonzero(weight))
         warn_input(self, vars(self).get("module_"), given, X if inputs is None else inputs)
 
     @contextmanager
@@ -855,7 +856,7 @@ class MixupEstimator(MixupNetMixin):
             del self.__dict__["_before"]  # nothing is refused from here on; the memory is needed
         self._stops_early = stops = self._may_stop_early and may_stop_by(valid, self.early_stopping)
         if stops:
-            self._held_out = valid
+            self._held_out = valid, fit_params
         # Losses may be computed in codes; scores are those of labels.
         labelled = scored_by_labels(self.callbacks_, self._targets.decode)
         with labelled, without_callbacks(self, lambda name, _: name == "early_stopping" and not stops):
@@ -900,20 +901,22 @@ class MixupEstimator(MixupNetMixin):
         counted = Batch(batch.loaded, targets, batch.weight, batch.position, batch.lam, batch.variation)
         return self.get_batch_loss(y_pred * units, counted, training=training)
 
-    def _end_epoch(self, sets: dict[str, Any]) -> bool:
+    def _end_epoch(self, sets: dict[str, Any], fit_params: Mapping[str, object]) -> bool:
         """Call the callbacks; return whether one stops the training, in skorch's way."""
         scorings = find_caching_scorings(self.callbacks_, self.use_caching)
         if scorings:
-            pairs = self._evaluate_rows(sets["dataset_train"])
+            pairs = self._evaluate_rows(sets["dataset_train"], fit_params)
             show_trained_rows(scorings, ((batch[1], output) for batch, output in pairs))
-        stopped: bool = super()._end_epoch(sets)
+        stopped: bool = super()._end_epoch(sets, fit_params)
         return stopped
 
-    def _evaluate_rows(self, dataset: Dataset[object]) -> Iterator[tuple[Batch, object]]:
+    def _evaluate_rows(
+        self, dataset: Dataset[object], fit_params: Mapping[str, object]
+    ) -> Iterator[tuple[Batch, object]]:
         """Yield the batches of a data set, and the module's outputs."""
         with unseen_draws():
             for batch in map(as_batch, self._get_validation_batches(dataset)):
-                yield batch, self.evaluation_step(batch)
+                yield batch, self._predict_clean(batch, fit_params)
 
     def _on_nonfinite_loss(self, message: str, prefix: str) -> None:
         """Raise, unless the criterion is the user's own, who may mean it."""
@@ -1035,10 +1038,10 @@ class MixupEstimator(MixupNetMixin):
             return None
         rows = read_plain_rows(self, X, self.storage, reset=False)
         weight = next(self._iterate_parameters(), None)
-        if rows is None or weight is None or weight.device.type != "cpu" or not weight.is_floating_point():
+        if rows is None or weight is None or weight.device.type != "cpu":
             return None
         table = torch.from_numpy(rows if rows.flags.carray else np.require(rows, requirements=["C", "W"]))
-        return table if table.dtype == weight.dtype else table.to(weight.dtype)
+        return table.to(self.float_dtype)
 
     def _predict_table(self, parts: Iterable[Tensor], device: str) -> Iterator[Any]:
         module, in_batches = self._find_sole_module(), callable(self.predict_nonlinearity)
@@ -1344,6 +1347,9 @@ class MixupEstimator(MixupNetMixin):
         learned = Learned.read(header.learned, self._list_kinds(), type(self).__name__)
         if learned is None:
             return
+        named = as_class_array(self.classes)
+        if named is not None:
+            learned.targets.check_same_classes(named)
         forget_learned(self.__dict__)
         self.__dict__.update(learned.values)
         self._targets = learned.targets

@@ -14,7 +14,7 @@ from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sk_mixup._random import draw_seed, make_generator
-from sk_mixup._skorch.dataset_items import to_array
+from sk_mixup._skorch.dataset_items import find_exact_targets, to_array
 from sk_mixup._validation import check_integer, check_names
 from sk_mixup.estimators._base import MixupEstimator
 from sk_mixup.estimators._holdout import HeldOutPart
@@ -145,7 +145,8 @@ class MixupEnsemble(BaseEstimator):
             weight = check_weights(sample_weight, n_samples)
             counts = np.ones(n_samples, dtype=bool) if weight is None else weight > 0
             parts = Parts(n_members, template.validation_fraction, generator)
-            held_out_by = params["held_out_by"] = parts.draw(y, counts, groups)
+            targets = find_exact_targets(X) if y is None else y
+            held_out_by = params["held_out_by"] = parts.draw(targets, counts, groups)
             for number, member in enumerate(members):
                 # Few rows are enough: what chance does to one member evens out among many.
                 member.train_split, member.early_stopping = HeldOutPart(number), True
@@ -183,6 +184,7 @@ class MixupEnsemble(BaseEstimator):
     def _keep_oof(self, X: object, held_out_by: np.ndarray | None) -> None:
         """Predict the rows by those members that did not train on them."""
         self._oof: np.ndarray | None = None
+        self.__dict__.pop("held_out_by_", None)  # of an earlier fit
         if held_out_by is None:
             return
         self.held_out_by_ = np.where(held_out_by < len(self.estimators_), held_out_by, -1)

@@ -87,7 +87,7 @@ def _build_net(
 def _build_optimizer(
     build: Callable[..., torch.optim.Optimizer], net: nn.Module, options: dict[str, object]
 ) -> torch.optim.Optimizer:
-    """Return an optimizer of a net's weights, with a fused kernel where it has one.
+    """Return an optimizer of a net's weights, with a fused kernel where that does the same.
 
     Options in ``param_groups`` are patterns of names of weights, with options of theirs.
     """

@@ -131,5 +131,6 @@ def _refuse_missing(missing: Sequence[object] | np.ndarray, size: int, name: str
     if len(missing):
         raise ValueError(
             f"{name} must be known everywhere, but {name} contains missing values; got {len(missing)} of "
-            f"{size}, the first {missing[0]}. Leave those rows out."
+            f"{size}, the first {missing[0]}. Leave those rows out, or mark them by the class -1 in a "
+            "SemiSupervisedMixupClassifier, which learns from them too."
         )

@@ -13,6 +13,7 @@ from skorch.utils import is_dataset
 from sk_mixup._data.storage import Rows
 from sk_mixup._skorch.datasets import SkorchRows
 from sk_mixup.estimators._inputs import is_mapping
+from sk_mixup.estimators._labels import as_target_array
 from sk_mixup.estimators._row_labels import Labels
 from sk_mixup.estimators._targets import ClassWeight, TargetOptions, check_length
 
@@ -190,10 +191,8 @@ def _is_marker(label: object) -> bool:
 
 
 def _to_plain(labels: np.ndarray) -> np.ndarray:
-    """Return numbers in an array of numbers, also where they came as objects."""
-    if labels.dtype.kind == "O" and all(isinstance(label, Real) for label in labels):
-        return np.asarray(labels.tolist())
-    return labels
+    """Return numbers, or dates, in an array of such, also where they came as objects."""
+    return as_target_array(labels)
 
 
 def _check_classes(labels: np.ndarray, classes: np.ndarray | None, *, n_unlabeled: int) -> None:

@@ -75,6 +75,11 @@ class Labels(ClassTargets):
         """Return in words what y must be."""
         return "one label per row"
 
+    def get_width(self, criterion: object) -> int | None:
+        """Return the number of classes, or 1 for two classes by a binary criterion."""
+        is_binary = isinstance(criterion, type) and issubclass(criterion, BINARY)
+        return 1 if is_binary and self.n_outputs == 2 else self.n_outputs
+
     def encode(self, y: np.ndarray) -> np.ndarray:
         """Return the code of each label."""
         return self.encode_labels(y)

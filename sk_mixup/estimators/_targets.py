@@ -108,6 +108,10 @@ class Targets(ABC):
     def n_outputs(self) -> int | None:
         """Outputs of the module; None before anything is learned."""
 
+    def get_width(self, criterion: object) -> int | None:
+        """Return how many outputs a class of criteria wants of a module whose width is ours to choose."""
+        return self.n_outputs
+
     @abstractmethod
     def describe(self) -> str:
         """Return in words what y must be."""

@@ -150,7 +150,7 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
         before. On 50 and 200 rows of public tables 16, 32 and 64 had no clearly different test NLL.
 
     optimizer : type of torch.optim.Optimizer, default=Adam
-        The optimizer; its fused kernel is used where it has one. Options are
+        The optimizer; Adam and AdamW are run by their fused kernels. Options are
         ``optimizer__<name>``.
 
     criterion : {'auto'} or type of torch.nn.Module, default='auto'

@@ -73,11 +73,12 @@ class MixupEnsembleClassifier(MixupEnsemble):
 
     Notes
     -----
-    Each class is shared out uniformly among the parts. Of a class with fewer rows than members some parts
-    have none; a class with one row is unknown to the member that holds it out, though all have a
-    probability for it. There must be as many rows as members. `oof_predict_proba_` is what one member
-    predicts, so it is worse than the ensemble; and as early stopping chose the epoch by these rows, it is
-    slightly too good for a single member. Members stop early even by few rows, which a single net does not
+    Each class is shared out uniformly among the parts, those of a Dataset where its type tells its targets
+    (``TensorDataset``, and subsets and joined sets of such) or `y` is given, too. Of a class with fewer rows
+    than members some parts have none; a class with one row is unknown to the member that holds it out, though
+    all have a probability for it. There must be as many rows as members. `oof_predict_proba_` is what one
+    member predicts, so it is worse than the ensemble; and as early stopping chose the epoch by these rows, it
+    is slightly too good for a single member. Members stop early even by few rows, which a single net does not
     (``early_stopping='auto'``), because what chance does to one evens out among many.
 
     With ``early_stopping=False`` all members train on all rows, and with a `train_split` of their own they

@@ -122,7 +122,7 @@ class MixupGAN(BaseEstimator):
         ``discriminator_optimizer__lr`` set one of them.
 
     optimizer : type of torch.optim.Optimizer, default=Adam
-        Class of both optimizers; its fused kernel is used where it has one. Options are
+        Class of both optimizers; Adam and AdamW are run by their fused kernels. Options are
         ``optimizer__<name>`` for both, ``generator_optimizer__<name>`` and
         ``discriminator_optimizer__<name>`` for one.
 
@@ -212,6 +212,9 @@ class MixupGAN(BaseEstimator):
     >>> gan.sample(3, random_state=0).shape, gan.n_iter_
     ((3, 2), 10)
     """
+
+    # Size of the noise that the generator was built for.
+    _noise_in: int | None = None
 
     def __init__(
         self,
@@ -359,6 +362,7 @@ class MixupGAN(BaseEstimator):
         """Build nets and optimizers anew, the weights from `random_state`."""
         self.rng_ = make_generator(self.random_state)
         self.n_iter_, self.history_ = 0, History()
+        self._noise_in = self.noise_features
         rejoin_scheduler()
         with seeded_torch(draw_seed(self.rng_), alone=True):
             self.__dict__.update(build_parts(self, self._shape_in))
@@ -388,7 +392,8 @@ class MixupGAN(BaseEstimator):
         """
         check_is_fitted(self)
         check_integer("n_samples", n_samples, low=1, hint="Give how many examples to draw.")
-        shape = (n_samples, self.noise_features)
+        # The option may have been set since.
+        shape = (n_samples, self._noise_in or self.noise_features)
         noise = make_generator(random_state).standard_normal(shape, dtype=get_input_dtype())
         return evaluate(self.generator_, noise).reshape(n_samples, *self._shape_in)
 

@@ -115,7 +115,7 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
         before.
 
     optimizer : type of torch.optim.Optimizer, default=Adam
-        The optimizer; its fused kernel is used where it has one. Options are
+        The optimizer; Adam and AdamW are run by their fused kernels. Options are
         ``optimizer__<name>``.
 
     criterion : type of torch.nn.Module, default=MSELoss

@@ -366,8 +366,8 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
         check_is_array(X, type(self))
         return super()._check_training_data(X, y, sample_weight, **options)
 
-    def _advise(self, given: object, X: object, codes: object) -> None:
-        super()._advise(given, X, codes)
+    def _advise(self, given: object, X: object, codes: object, weight: np.ndarray | None) -> None:
+        super()._advise(given, X, codes, weight)
         if self.classes is None:
             warn_labels(self.classes_, int(np.sum(np.asarray(codes) == UNLABELED)), type(self).__name__)
 

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["AlphaDisplay", "compare_alphas"]
 
 N_FOLDS, N_REPEATS, N_INNER = 5, 2, 3
+# scikit-learn's mark of rows without a label. Where training rows had it and it is no class, it is meant so.
+UNLABELED = -1
 
 Scoring = str | Callable[..., object] | Sequence[str] | Mapping[str, object]
 Split = tuple[NDArray[np.intp], NDArray[np.intp]]
@@ -314,7 +316,13 @@ def _choose_measure(model: BaseEstimator, y: ArrayLike) -> Callable[..., dict[st
 
 
 def _measure_classifier(model: BaseEstimator, X: ArrayLike, y: ArrayLike) -> dict[str, float]:
-    curve = reliability_curve(y, model.predict_proba(X), labels=model.classes_)
+    labels = np.asarray(to_host(y))
+    labels = labels[:, 0] if labels.ndim == 2 else labels
+    known, p = np.asarray(to_host(model.classes_)), model.predict_proba(X)
+    if UNLABELED not in known.tolist():  # which then marks rows that cannot be scored
+        is_labeled = np.array([label != UNLABELED for label in labels.tolist()], dtype=bool)
+        labels, p = labels[is_labeled], p[is_labeled]
+    curve = reliability_curve(labels, p, labels=known)
     return {name: curve[name] for name in ("nll", "error", "ece")}
 
 

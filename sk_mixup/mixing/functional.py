@@ -63,6 +63,7 @@ def mix_pair(x: Tensor, x_partner: Tensor, lam: Tensor | float) -> Tensor:
     """
     _check_tensors(x=x, x_partner=x_partner)
     _check_floating(x)
+    _check_floating(x_partner, "x_partner")
     if x_partner.shape != x.shape:
         raise ValueError(
             f"x_partner must have the shape of x; got shape {tuple(x_partner.shape)} for x of shape "
@@ -377,6 +378,8 @@ def soft_targets(labels: Tensor, share: Tensor, n_classes: int) -> Tensor:
     ------
     TypeError
         If `labels` or `share` is no tensor.
+    ValueError
+        If their shapes differ.
 
     Examples
     --------
@@ -386,6 +389,11 @@ def soft_targets(labels: Tensor, share: Tensor, n_classes: int) -> Tensor:
     tensor([[0.7500, 0.0000, 0.2500]])
     """
     _check_tensors(labels=labels, share=share)
+    if labels.ndim != 2 or share.shape != labels.shape:
+        raise ValueError(
+            f"share must have the shape (k, n) of labels; got shape {tuple(share.shape)} for labels of shape "
+            f"{tuple(labels.shape)}. Give a share for each label."
+        )
     target = torch.zeros(labels.shape[1], n_classes, dtype=share.dtype, device=share.device)
     return target.scatter_add(1, labels.T, share.T)
 
@@ -398,9 +406,9 @@ def _check_tensors(**tensors: object) -> None:
             )
 
 
-def _check_floating(x: Tensor) -> None:
+def _check_floating(x: Tensor, name: str = "x") -> None:
     if not x.is_floating_point():
-        raise TypeError(f"x must be of a floating dtype; got {x.dtype}. Convert it by x.float().")
+        raise TypeError(f"{name} must be of a floating dtype; got {x.dtype}. Convert it by {name}.float().")
 
 
 def _per_row(name: str, lam: Tensor | float, x: Tensor) -> Tensor:

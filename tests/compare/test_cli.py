@@ -354,3 +354,14 @@ def test_ensembles_are_compared(
 ) -> None:
     assert run(write(table, tmp_path), *SHORT, "--ensemble", target=target) == 0
     assert "16 ensembles: 2 alphas in 2 splits, 3 within each" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("task", [[], ["--task", "regression"]])
+def test_doubts_about_the_target_are_said_where_it_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], task: list[str]
+) -> None:
+    frame = pd.DataFrame({"x": range(40), "target": [f"{k}.5%" for k in range(40)]})
+    assert main(["compare", str(write(frame, tmp_path)), "--target", "target", *SHORT, *task]) == 2
+    said = capsys.readouterr()
+    assert "read as text, though most of it looks like numbers: 'target' ('0.5%')" in said.out
+    assert "--target must hold" in said.err

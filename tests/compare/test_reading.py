@@ -326,6 +326,49 @@ def test_decimals_that_may_be_thousands_are_read_up_to_a_factor_and_named(tmp_pa
     assert "may be meant for thousands: 'a' ('1,234')." in notes[0]
 
 
+COMMAS = {"h": ["0,5", "1,25", "7"]}  # by which points are no decimals
+
+
+@pytest.mark.parametrize("words", [["1.234", "12.500", "999"], ["-1.234", "5", ""]])
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_points_beside_decimal_commas_are_no_decimals(
+    tmp_path: Path, words: list[str], separator: str
+) -> None:
+    frame, notes = read(tmp_path, {"price": words, **COMMAS}, separator)
+    assert frame["price"].fillna("").tolist() == words
+    np.testing.assert_array_equal(frame["h"], [0.5, 1.25, 7])
+    assert notes == [
+        f"read as text, though most of it looks like numbers: 'price' ({words[0]!r}). "
+        "Write numbers as 1234.5, and nothing where one is missing."
+    ]
+
+
+def test_points_that_may_be_thousands_are_read_up_to_a_factor_and_named(tmp_path: Path) -> None:
+    frame, notes = read(tmp_path, {"price": ["1.234", "12.500", "1.000"], **COMMAS}, ";")
+    np.testing.assert_array_equal(frame["price"] * 1000, [1234, 12500, 1000])
+    assert len(notes) == 1
+    assert "read with decimal points, which may be meant for thousands: 'price' ('1.234')." in notes[0]
+
+
+@pytest.mark.parametrize("words", [["1.234", "2.5", "999"], ["0.125", "3", "4"], ["1", "2", "3"]])
+def test_points_that_cannot_be_thousands_are_decimals(tmp_path: Path, words: list[str]) -> None:
+    frame, notes = read(tmp_path, {"price": words, **COMMAS}, ";")
+    np.testing.assert_array_equal(frame["price"], [float(word) for word in words])
+    assert notes == []
+
+
+def test_decimals_of_parquet_are_numbers(tmp_path: Path) -> None:
+    values = np.arange(40) / 4
+    columns = {"a": [Decimal(f"{value:.2f}") for value in values], "x": ["7", None] * 20}
+    columns["holes"] = [None, *columns["a"][1:]]
+    pd.DataFrame(columns).to_parquet(path := tmp_path / "t.parquet")
+    frame, _ = read_frame(path, "utf-8", "a")
+    np.testing.assert_array_equal(frame["a"], values)
+    np.testing.assert_array_equal(frame["holes"], [np.nan, *values[1:]])
+    assert frame["x"].dropna().tolist() == ["7"] * 20
+    assert not make_problem(frame, "a", **CHOSEN).is_classification
+
+
 def test_names_of_many_columns_stand_in_one_note(tmp_path: Path) -> None:
     _, notes = read(tmp_path, {f"p{k}": ["5%", "6%"] for k in range(8)}, ",")
     assert len(notes) == 1
@@ -415,3 +458,22 @@ def test_numbers_of_rows_without_a_name_are_left_out() -> None:
     frame = make_table(["a", "b"] * 30)
     frame.insert(0, "Unnamed: 0", np.arange(60))
     assert list(make_problem(frame, "target", **CHOSEN).X) == ["x"]
+
+
+@pytest.mark.parametrize("task", [None, "regression", "classification"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        pd.date_range("2024-01-05", periods=60),
+        pd.date_range("2024-01-05", periods=60, tz="UTC"),
+        [date(2024, 1, 1 + k % 28) for k in range(60)],
+        pd.to_timedelta(np.arange(60), unit="D"),
+        [timedelta(days=k) for k in range(60)],
+        [time(k % 24) for k in range(60)],
+        pd.period_range("2024-01", periods=60, freq="M"),
+    ],
+    ids=["dates", "zone", "days", "spans", "python-spans", "hours", "periods"],
+)
+def test_points_in_time_are_no_target(task: str | None, target: object) -> None:
+    with pytest.raises(UserError, match=r"--target must name .*; got (dates or times|durations) in"):
+        make_problem(make_table(target), "target", **{**CHOSEN, "task": task})

@@ -416,3 +416,28 @@ def test_stacked_fits_are_not_warned_of() -> None:
     X, y = _make_table()
     nets = [MixupClassifier(**QUICK) for _ in range(2)]
     assert not _find_warnings(lambda: fit_stacked((net, X, y) for net in nets))
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, pd.DataFrame, lambda X: {"X": X}])
+@pytest.mark.parametrize("owner", [MixupClassifier, MixupRegressor, SemiSupervisedMixupClassifier])
+def test_rows_that_are_left_out_are_not_looked_at(form: Callable[..., Any], owner: Any) -> None:
+    X, y = _make_table()
+    X[:5], weight = 1e6, np.ones(60)
+    X, codes = form(X), y
+    if isinstance(X, dict) and owner is SemiSupervisedMixupClassifier:
+        return  # which takes no mappings
+    options = QUICK | ({"module": _TakesMapping} if isinstance(X, dict) else {})
+    fit = owner(**options).fit
+    assert any("unit scale" in message for message in _find_warnings(lambda: fit(X, codes, weight)))
+    weight[:5] = 0
+    assert not any("unit scale" in message for message in _find_warnings(lambda: fit(X, codes, weight)))
+
+
+class _TakesMapping(nn.Module):
+    def __init__(self, out_features: int) -> None:
+        super().__init__()
+        self.linear = nn.LazyLinear(out_features)
+
+    def forward(self, X: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.linear(X)
+        return out

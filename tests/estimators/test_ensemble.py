@@ -22,7 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 import torch
 from torch import nn
-from torch.utils.data import Subset, TensorDataset
+from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
 from sk_mixup import MixupClassifier, MixupEnsembleClassifier, MixupEnsembleRegressor, MixupRegressor
 from sk_mixup._skorch.default_callbacks import _compute_accuracy
@@ -559,3 +559,29 @@ def test_accuracy_is_scikit_learns(dtypes: tuple[str, str], n_rows: int, seed: i
     generator = np.random.default_rng(seed)
     true, found = (generator.integers(0, 2, n_rows).astype(dtype) for dtype in dtypes)
     assert _compute_accuracy(true, found) == accuracy_score(true, found)
+
+
+def test_who_held_out_a_row_is_forgotten_where_none_does(blobs: Any) -> None:
+    model = MixupEnsembleClassifier(**QUICK).fit(blobs.X, blobs.y)
+    assert len(model.held_out_by_) == len(blobs.X)
+    model.set_params(estimator__early_stopping=False).fit(blobs.X[:20], blobs.y[:20])
+    assert not hasattr(model, "held_out_by_")
+    assert not hasattr(model, "oof_predict_proba_")
+
+
+@pytest.mark.filterwarnings("ignore:stacked. nets are trained one by one")
+@pytest.mark.parametrize("form", ["TensorDataset", "Subset", "ConcatDataset", "y beside"])
+@pytest.mark.parametrize("seed", range(5))
+def test_classes_of_a_dataset_are_shared_out_too(form: str, seed: int) -> None:
+    X, y = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32), np.zeros(60, dtype=int)
+    y[5:9] = 1
+    x, targets = torch.tensor(X), torch.tensor(y)
+    dataset: Any = TensorDataset(x, targets)
+    if form == "Subset":
+        dataset = Subset(TensorDataset(x.flip(0), targets.flip(0)), range(59, -1, -1))
+    if form == "ConcatDataset":
+        dataset = ConcatDataset([TensorDataset(x[:7], targets[:7]), TensorDataset(x[7:], targets[7:])])
+    model = MixupEnsembleClassifier(n_members=2, estimator__max_epochs=1, random_state=seed)
+    model.fit(dataset, y if form == "y beside" else None)
+    assert np.bincount(model.held_out_by_[y == 1]).tolist() == [2, 2]
+    assert np.bincount(model.held_out_by_).tolist() == [30, 30]

@@ -682,3 +682,13 @@ def test_methods_explain_wrong_arguments() -> None:
         gan.fit(X, sample_weight=np.ones(100))
     with pytest.raises(ValueError, match=r"Invalid parameter 'alhpa' for estimator MixupGAN\. Did you mean"):
         gan.set_params(alhpa=1)
+
+
+def test_noise_of_another_size_is_for_the_next_fit() -> None:
+    gan = MixupGAN(**TINY, noise_features=3).fit(X)
+    before = gan.sample(5, random_state=0)
+    gan.set_params(noise_features=5)
+    np.testing.assert_array_equal(gan.sample(5, random_state=0), before)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(gan)).sample(5, random_state=0), before)
+    again = MixupGAN(**TINY, noise_features=5).fit(X).sample(5, random_state=0)
+    np.testing.assert_array_equal(gan.fit(X).sample(5, random_state=0), again)

@@ -772,3 +772,21 @@ def test_search_in_a_stack_scores_as_without(partly: Any) -> None:
     with pytest.warns(UserWarning, match="trained one by one"), stacked():
         search = GridSearchCV(make_net(), grid, cv=2).fit(X, y)
     np.testing.assert_array_equal(search.predict_proba(X), expected.predict_proba(X))
+
+
+@pytest.mark.parametrize("mark", [None, np.nan, pd.NA, pd.NaT], ids=str)
+def test_missing_labels_are_refused_with_the_mark_to_write(mark: object) -> None:
+    y = np.array([0, 1, mark, 1], dtype=object)
+    with pytest.raises(ValueError, match="mark them by the class -1 in a SemiSupervisedMixupClassifier"):
+        SemiSupervisedMixupClassifier(**QUICK).fit(np.eye(4), y)
+
+
+def test_dates_are_labels_beside_the_mark() -> None:
+    X, days = np.random.default_rng(0).normal(size=(30, 3)), np.array(["2024-01-05", "2024-02-06"], "M8[D]")
+    codes = np.arange(30) % 3 - 1
+    y = np.array([-1 if code < 0 else days[code].item() for code in codes], dtype=object)
+    net = SemiSupervisedMixupClassifier(**QUICK).fit(X, y)
+    by_codes = SemiSupervisedMixupClassifier(**QUICK).fit(X, codes)
+    np.testing.assert_array_equal(net.classes_, days)
+    np.testing.assert_array_equal(net.predict_proba(X), by_codes.predict_proba(X))
+    np.testing.assert_array_equal(net.predict(X), days[by_codes.predict(X)])

@@ -29,7 +29,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 import torch
 
-from sk_mixup import MixupClassifier, MixupEnsembleClassifier, MixupRegressor
+from sk_mixup import (
+    MixupClassifier,
+    MixupEnsembleClassifier,
+    MixupRegressor,
+    SemiSupervisedMixupClassifier,
+)
 from sk_mixup.inspection import AlphaDisplay, compare_alphas
 from sk_mixup.mixing import CutMix
 from tests.conftest import Table
@@ -368,3 +373,24 @@ def test_display_makes_a_figure_with_the_verdict(rows: Table) -> None:
     assert display.figure_.get_suptitle().split() == found.verdict.split()
     with pytest.raises(ValueError, match=r"ax must hold 1 axes for AlphaDisplay.plot; got 2"):
         display.plot(Figure().subplots(1, 2))
+
+
+def test_unlabelled_rows_are_trained_on_and_not_scored(binary: Table) -> None:
+    y = np.where(np.arange(len(binary.y)) % 3, binary.y, -1)
+    net = SemiSupervisedMixupClassifier(max_epochs=2, random_state=0)
+    cv = StratifiedKFold(2, shuffle=True, random_state=0)
+    found = compare_alphas(net, binary.X, y, alphas=[1], cv=cv, inner_cv=2)
+    for split, (train, test) in enumerate(cv.split(binary.X, y)):
+        labelled = test[y[test] != -1]
+        for k, alpha in enumerate([0, 1]):
+            fitted = clone(net).set_params(alpha=alpha).fit(binary.X[train], y[train])
+            expected = log_loss(y[labelled], fitted.predict_proba(binary.X[labelled]), labels=fitted.classes_)
+            assert found.scores["nll"][split, k] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_column_of_labels_is_scored_as_labels(binary: Table) -> None:
+    net = MixupClassifier(max_epochs=1, early_stopping=False, random_state=0)
+    flat, column = (
+        compare_alphas(net, binary.X, y, alphas=[1], cv=2, inner_cv=2) for y in (binary.y, binary.y[:, None])
+    )
+    np.testing.assert_array_equal(flat.scores["nll"], column.scores["nll"])

@@ -335,3 +335,15 @@ def test_integers_are_neither_mixed_nor_noisy(function):
     x = torch.ones(4, 2, dtype=torch.int64)
     with pytest.raises(TypeError, match=r"x must be of a floating dtype; got torch\.int64\."):
         function(x, x, 0.5)
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (2, 3), (3, 2), (2,), (2, 2, 1)])
+def test_soft_targets_refuses_shares_of_another_shape(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="share must have the shape"):
+        soft_targets(torch.zeros(2, 2, dtype=torch.int64), torch.full(shape, 0.5), 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.uint8])
+def test_mix_pair_refuses_a_partner_that_is_not_floating(dtype: torch.dtype) -> None:
+    with pytest.raises(TypeError, match="x_partner must be of a floating dtype"):
+        mix_pair(torch.ones(2, 3), torch.ones(2, 3).to(dtype), 0.5)

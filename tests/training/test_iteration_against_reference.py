@@ -42,7 +42,8 @@ def train_plainly(X, y, criterion, n_outputs, optimizer, **options):
     torch.manual_seed(init_seed)
     module = MLP(D, n_outputs)
     torch.manual_seed(train_seed)
-    descent = optimizer(module.parameters(), fused=True, **options)
+    fused = optimizer is not torch.optim.SGD or None
+    descent = optimizer(module.parameters(), fused=fused, **options)
     x, y = torch.as_tensor(X, dtype=torch.get_default_dtype()), torch.as_tensor(y)
     for _ in range(EPOCHS):
         for batch in ERM()(generator.spawn(1)[0], N, BATCH):

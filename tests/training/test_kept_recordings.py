@@ -157,7 +157,7 @@ def test_what_cannot_be_described_is_recorded_in_each_epoch(graphs: type[Emulate
 @pytest.mark.parametrize(
     "options",
     [
-        {"optimizer": torch.optim.SGD, "optimizer__momentum": 0.9},
+        {"optimizer": torch.optim.SGD, "optimizer__momentum": 0.9, "optimizer__fused": True},
         {"optimizer": torch.optim.SGD, "optimizer__fused": False},
         {"optimizer": torch.optim.AdamW, "optimizer__amsgrad": True},
     ],

@@ -1,0 +1,157 @@
+"""Criteria of the user's own are called as they are; mixed losses are averaged as they average."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from skorch import NeuralNet, NeuralNetClassifier
+import torch
+from torch import Tensor, nn
+import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
+
+from sk_mixup import MixupClassifier, MixupNetMixin
+from sk_mixup.mixing import Partners
+
+X = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
+Y = np.random.default_rng(1).integers(0, 3, 30)
+WEIGHT = torch.tensor([1.0, 2.0, 5.0])
+WHOLE = {"batch_size": -1, "max_epochs": 3, "train_split": None, "verbose": 0, "lr": 0.1}
+
+
+class Net(MixupNetMixin, NeuralNetClassifier):
+    pass
+
+
+class Focal(nn.CrossEntropyLoss):
+    """A focal loss, averaged over the rows."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        losses = F.cross_entropy(input, target, self.weight, reduction="none", ignore_index=self.ignore_index)
+        losses = (1 - torch.exp(-losses)) ** 2 * losses
+        return losses if self.reduction == "none" else losses.mean()
+
+
+class Cooled(nn.CrossEntropyLoss):
+    """torch's own loss of other logits, and so its mean."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return super().forward(input / 3, target)
+
+
+class FocalOfLogs(nn.NLLLoss):
+    """The same of logarithms of probabilities."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        losses = F.nll_loss(input, target, self.weight, reduction="none")
+        return 2 * losses if self.reduction == "none" else 2 * losses.mean()
+
+
+@dataclass(frozen=True)
+class Itself(Partners):
+    """Mixes each example with itself: the loss is that of the example, and nothing may jump there."""
+
+    within_batch = True
+
+    def draw(self, generator: Any, bounds: Any, order: Any, facts: Any) -> Any:
+        return np.arange(len(order))
+
+
+def make_module(*layers: nn.Module) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3), *layers)
+
+
+CRITERIA: list[tuple[Any, dict[str, Any]]] = [
+    (nn.CrossEntropyLoss, {"weight": WEIGHT}),
+    (Focal, {"weight": WEIGHT}),
+    (Focal, {"ignore_index": 1}),
+    (Focal, {}),
+    (Cooled, {"weight": WEIGHT}),
+    (Cooled, {"weight": WEIGHT, "ignore_index": 2}),
+    (Cooled, {"label_smoothing": 0.1, "weight": WEIGHT}),
+    (FocalOfLogs, {"weight": WEIGHT}),
+]
+
+
+def fit(owner: Any, criterion: Any, options: dict[str, Any], **more: Any) -> Any:
+    layers = [nn.Softmax(dim=1)] if issubclass(criterion, nn.NLLLoss) else []
+    given = {f"criterion__{name}": value for name, value in options.items()}
+    more = {**WHOLE, "criterion": criterion, **given, **more}
+    if owner is MixupClassifier:
+        more |= {"early_stopping": False, "optimizer": torch.optim.SGD}
+    return owner(make_module(*layers), **more).fit(X, Y)
+
+
+def get_weights(net: Any) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in net.module_.parameters()])
+
+
+@pytest.mark.parametrize("owner", [Net, MixupClassifier])
+@pytest.mark.parametrize(("criterion", "options"), CRITERIA, ids=str)
+@pytest.mark.parametrize("mixing", [{"alpha": 0}, {"alpha": 1, "partners": Itself()}], ids=str)
+def test_trains_as_skorch_does_where_nothing_is_mixed(
+    owner: Any, criterion: Any, options: dict[str, Any], mixing: dict[str, Any]
+) -> None:
+    net = fit(owner, criterion, options, **mixing, random_state=0)
+    skorch_net = fit(NeuralNetClassifier, criterion, options)
+    np.testing.assert_allclose(net.history[:, "train_loss"], skorch_net.history[:, "train_loss"], rtol=1e-5)
+    torch.testing.assert_close(get_weights(net), get_weights(skorch_net), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("criterion", "options"), CRITERIA, ids=str)
+def test_validates_as_skorch_does(criterion: Any, options: dict[str, Any]) -> None:
+    def split(dataset: Any, y: Any = None, **_: Any) -> tuple[Any, Any]:
+        return dataset, dataset
+
+    net = fit(Net, criterion, options, alpha=0, random_state=0, train_split=split)
+    skorch_net = fit(NeuralNetClassifier, criterion, options, train_split=split)
+    np.testing.assert_allclose(net.history[:, "valid_loss"], skorch_net.history[:, "valid_loss"], rtol=1e-5)
+
+
+def test_a_criterion_is_asked_on_a_copy() -> None:
+    class Counting(Focal):
+        n_calls = 0
+
+        def forward(self, input: Tensor, target: Tensor) -> Tensor:
+            self.n_calls += 1
+            return super().forward(input, target)
+
+    net = fit(Net, Counting, {"weight": WEIGHT}, alpha=0)
+    assert net.criterion_.n_calls == net.max_epochs
+
+
+class TwoCriteria(MixupNetMixin, NeuralNet):
+    """Criteria under names of the user's own."""
+
+    def initialize_criterion(self) -> Any:
+        self.classes_loss_, self.size_loss_ = nn.CrossEntropyLoss(), nn.MSELoss()
+        return self
+
+    def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Any:
+        return self.classes_loss_(y_pred, y_true) + 0.1 * self.size_loss_(y_pred, torch.zeros_like(y_pred))
+
+
+@pytest.mark.parametrize("alpha", [0, 0.5, np.inf])
+def test_criteria_of_other_names_are_mixed_by_batch(alpha: float) -> None:
+    seen: list[Tensor] = []
+
+    class Noting(TwoCriteria):
+        def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Any:
+            loss = super().get_loss(y_pred, y_true, X=X, training=training)
+            seen.append(loss.detach())
+            return loss
+
+    options = {**WHOLE, "max_epochs": 1, "random_state": 0, "alpha": alpha, "lam_per": "batch"}
+    net = Noting(make_module(), nn.CrossEntropyLoss, **options).fit(X, Y)
+    loss = net.history[-1, "train_loss"]
+    assert len(seen) == (1 if alpha == 0 else 2)
+    assert min(seen) - 1e-6 <= loss <= max(seen) + 1e-6
+    if np.isinf(alpha):
+        assert loss == pytest.approx(float(sum(seen)) / 2, rel=1e-6)
+
+
+def test_criteria_of_other_names_have_no_losses_of_rows() -> None:
+    net = TwoCriteria(make_module(), nn.CrossEntropyLoss, **WHOLE, alpha=0.5)
+    with pytest.raises(ValueError, match="criterion_ must be there for lam_per='example'"):
+        net.fit(X, Y)

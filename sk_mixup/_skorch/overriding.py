@@ -78,7 +78,7 @@ def check_bases(owner: type, mixin: type, *, trains_by_processes: bool) -> None:
             f"({names}). Write class {owner.__name__}({mixin.__name__}, {before[0].__name__})."
         )
     below = list_below(owner, mixin)
-    for name in below.keys() & set(REPLACED):
+    for name in filter(below.__contains__, REPLACED):
         raise TypeError(
             f"{mixin.__name__} must stand before a net that leaves {name} to skorch, for it has its own; got "
             f"{below[name]}.{name}, which would never be called. Define {name} in {owner.__name__} and call "

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 
+from sk_mixup._random import unseen_torch_draws
+
 __all__ = [
     "COUNTED",
     "IGNORED",
@@ -137,7 +139,7 @@ def _try_mean(criterion: nn.CrossEntropyLoss | nn.NLLLoss) -> bool:
     y[0] = criterion.ignore_index
     counts = (y != criterion.ignore_index) * (1.0 if weight is None else like[y.clamp(0, len(like) - 1)])
     try:
-        with torch.no_grad():
+        with unseen_torch_draws(), torch.no_grad():
             asked = copy.deepcopy(criterion).cpu()
             mean = asked(output.log_softmax(dim=1), y)
             asked.reduction = "none"

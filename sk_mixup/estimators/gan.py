@@ -94,8 +94,9 @@ class MixupGAN(BaseEstimator):
         no lower bound: on a ring of eight Gaussians the samples of most nets ran away from the
         data at learning rates of 0.001 and more, with mixing mostly farther than without
         (``python -m benchmarks gan``).
-        'non-saturating' is ℓ(d(x̃), 1-λ), the discriminator's loss with targets swapped: for
-        ``alpha=0`` that of section 3 in [2]_.
+        'non-saturating' is ℓ(d(x̃), 1-λ), the discriminator's loss with targets swapped. For ``alpha=0``
+        its gradient is half of that of section 3 in [2]_, as the mean is over real rows, too: of no
+        account to Adam, and half a step of SGD.
 
     noise_features : int, default=2
         Number of independent standard normal inputs of the generator.
@@ -170,8 +171,8 @@ class MixupGAN(BaseEstimator):
 
     history_ : skorch.history.History
         ``discriminator_loss`` and ``generator_loss``, epoch by epoch and, in its batches, step
-        by step; the discriminator's is a mean over virtual examples, which is log 2 without mixing
-        where it can tell nothing.
+        by step. Both are means over virtual examples, real and generated; the discriminator's is log 2
+        without mixing where it can tell nothing.
 
     generator_, discriminator_ : torch.nn.Module
         The trained networks.

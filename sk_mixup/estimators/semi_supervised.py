@@ -53,10 +53,10 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
     Rows whose label is -1 are unlabelled, as in scikit-learn. Each step guesses targets for a
     mini-batch of them, mixes rows and targets, and lowers
 
-        ``cross_entropy(mixed labelled rows) + w(t) mean |softmax(f(x)) - q|^2``,
+        ``cross_entropy(mixed labelled rows) + w(t) mean |softmax(f(x)) - q|^2 / n_classes``,
 
     where x and q are the mixed unlabelled rows and their mixed guesses: interpolation
-    consistency training (ICT) [1]_, or MixMatch [2]_.
+    consistency training (ICT) [1]_, or MixMatch [2]_, whose equation (4) the second loss is.
 
     Parameters
     ----------
@@ -82,8 +82,9 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
     rampup_epochs : int or None, default=None
         Epochs in which w(t) rises to its largest value, counted from initialization: by
         ``exp(-5 (1 - t)^2)`` for 'ict', in a line for 'mixmatch', as in the papers. None is
-        half of `max_epochs`. With 0, the full weight from the start, the mean test error was
-        higher in 13 of 16 comparisons (8 cases in the notes, two methods), lower in one.
+        half of `max_epochs`, where the authors' runs of [1]_ take a quarter of theirs and [2]_ 1/64. With
+        0, the full weight from the start, the mean test error was higher in 13 of 16 comparisons (8 cases
+        in the notes, two methods), lower in one.
 
     ema_decay : float, default=0.99
         Decay of the average of the weights over the steps, in [0, 1); 0 predicts with the
@@ -228,7 +229,10 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
     so that training goes on from it as if nothing had happened; after :meth:`load_params`, and after early
     stopping, training goes on from the averaged ones.
 
-    Beyond [1]_, 'ict' mixes labelled rows with each other too, as the authors' own runs do.
+    Beyond [1]_, 'ict' mixes labelled rows with each other too, as the authors' own runs do. Those mix the
+    logits of guesses, and this the probabilities; over 6 seeds of digits, wine and iris logits changed the
+    test error by at most 0.4 points and never for the better beyond the noise. Their unlabelled rows hold the
+    labelled ones too, of which these do only where no row is marked -1.
     Guesses are made in eval mode, without dropout and with running statistics. Labelled and
     unlabelled rows go through the module as one batch.
 

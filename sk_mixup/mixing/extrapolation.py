@@ -52,7 +52,8 @@ class FeatureInterpolation(_FeatureStep):
     """A step from each example towards a near one of its class, the label kept [1]_.
 
     Each virtual example is ``x + lam (x' - x)`` with the target ``y``, where ``x'`` is one of
-    the ten nearest examples of the same class.
+    the ten nearest examples of the same class. It stands in the place of the example, where [1]_ adds it to
+    the training set.
 
     Parameters
     ----------
@@ -99,7 +100,8 @@ class FeatureExtrapolation(_FeatureStep):
     """A step from each example away from a near one of its class, the label kept [1]_.
 
     Each virtual example is ``x + lam (x - x')`` with the target ``y``, where ``x'`` is one of
-    the ten nearest examples of the same class.
+    the ten nearest examples of the same class. It stands in the place of the example, where [1]_ adds it to
+    the training set.
 
     Parameters
     ----------

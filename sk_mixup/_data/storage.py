@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import Dataset
 
 from sk_mixup._tensors import gather_rows, send, send_whole
@@ -62,7 +63,7 @@ def map_features(function: Callable[[A], B], x: A | Mapping[str, A]) -> B | dict
     """Apply `function` to a tensor, or to each tensor of a mapping or a list."""
     if isinstance(x, Mapping):
         return {name: function(value) for name, value in x.items()}
-    if isinstance(x, list | tuple):  # as a Dataset yields them; never whole arrays
+    if isinstance(x, list | tuple) and not isinstance(x, PackedSequence):  # of a Dataset; never whole arrays
         return [function(value) for value in x]  # type: ignore[return-value]
     return function(x)
 

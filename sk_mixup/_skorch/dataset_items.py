@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import suppress
 from dataclasses import dataclass
 from numbers import Number
 from typing import Any, NoReturn
@@ -35,6 +36,7 @@ __all__ = [
     "find_exact_targets",
     "holds_codes",
     "join_items",
+    "keep_stream",
     "refuse_loader",
     "split_inputs",
     "split_pair",
@@ -251,7 +253,7 @@ class ItemReader:
         """Return a batch of copies of the first pair."""
         with unseen_draws():
             try:
-                item = next(iter(dataset)) if isinstance(dataset, IterableDataset) else dataset[0]
+                item = dataset.peek() if isinstance(dataset, ResumedStream) else _read_item(dataset)
             except (IndexError, StopIteration):
                 _refuse_empty()
             return split_pair(self.collate([item] * n_copies))
@@ -276,6 +278,64 @@ class ItemReader:
                 inputs = x if inputs is None else inputs
                 targets.append(np.atleast_1d(to_array(y)))
         return np.concatenate(targets), inputs
+
+
+def _read_item(dataset: Dataset[object]) -> object:
+    return next(iter(dataset)) if isinstance(dataset, IterableDataset) else dataset[0]
+
+
+class ResumedStream(IterableDataset[object]):
+    """A stream that is looked at without a loss: its first pass goes on with the iterator that was begun.
+
+    Parameters
+    ----------
+    dataset : IterableDataset
+        The stream, which may hand the same iterator out again, as one that reads from a queue does.
+    """
+
+    def __init__(self, dataset: IterableDataset[object]) -> None:
+        self.dataset = dataset
+        self.begun: Iterator[object] | None = iter(dataset)
+        self.seen: list[object] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(vars(self)["dataset"], name)
+
+    def __iter__(self) -> Iterator[object]:
+        rest, self.begun = self.begun, None
+        return iter(self.dataset) if rest is None else self._go_on(rest)
+
+    def _go_on(self, rest: Iterator[object]) -> Iterator[object]:
+        yield from self.seen
+        with suppress(StopIteration):
+            while True:  # a loop over `rest` would ask for its iterator, and so might begin it anew
+                yield next(rest)
+
+    def peek(self) -> object:
+        """Return the first example."""
+        if not self.seen and self.begun is not None:
+            self.seen.append(next(self.begun))
+        return self.seen[0]
+
+
+class SizedStream(ResumedStream):
+    """One whose length is known."""
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+
+def keep_stream(dataset: Dataset[object], n_workers: int) -> Dataset[object]:
+    """Return a stream that hands the same iterator out again so that it can be looked at; others as they are.
+
+    Those that workers read are begun in each, and one that is begun anew loses nothing.
+    """
+    if n_workers or not isinstance(dataset, IterableDataset) or isinstance(dataset, ResumedStream):
+        return dataset
+    with unseen_draws():
+        if iter(dataset) is not iter(dataset):
+            return dataset
+        return SizedStream(dataset) if isinstance(dataset, Sized) else ResumedStream(dataset)
 
 
 def _refuse_empty() -> NoReturn:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 from scipy import sparse
 from skorch.dataset import get_len
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, Subset
 
@@ -24,7 +25,16 @@ EXAMPLE, TARGET = 0, 1  # the parts of what a data set yields
 
 
 class MixedNet(Protocol):
-    """A net that is asked about its targets and layers."""
+    """A net that is asked about its targets, inputs and layers."""
+
+    augment: Callable[[Tensor], object] | None
+
+    @property
+    def float_dtype(self) -> torch.dtype:
+        """The floating dtype of the module."""
+
+    @property
+    def _torch_device(self) -> torch.device: ...
 
     def _get_class_codes(self, targets: np.ndarray | None) -> np.ndarray: ...
 
@@ -45,7 +55,7 @@ def make_facts(
         labels=lambda: net._get_class_codes(_get_all_targets(dataset, labels, whole)),
         targets=lambda: net._get_real_targets(_get_all_targets(dataset, labels, whole, as_given=True)),
         inputs=lambda: _get_inputs(dataset),
-        shape=lambda: _find_shape(dataset, EXAMPLE) or vars(net).get("_shape_in"),
+        shape=lambda: _find_mixed_shape(net, dataset),
         layers=net._find_layers,
         column_names=getattr(net, "feature_names_in_", None),
         is_category=getattr(net, "_is_category", None),
@@ -67,7 +77,13 @@ def find_net_layers(net: object, wanted: str | tuple[str, ...]) -> tuple[str, ..
             "vicinity must mix inputs alone in a net without module_, where hidden layers are sought; "
             f"got layers {wanted!r}. Give the module that name in initialize_module."
         )
-    return find_layers(vars(net)["module_"], wanted)
+    module = vars(net)["module_"]
+    if hasattr(module, "_orig_mod") or isinstance(module, torch.jit.ScriptModule):
+        raise ValueError(
+            "module must not be compiled or scripted where hidden layers are mixed; got a "
+            f"{type(module).__name__}, which calls no hooks. Give the module as it was before."
+        )
+    return find_layers(module, wanted)
 
 
 def number_classes(targets: np.ndarray | None) -> np.ndarray:
@@ -107,6 +123,20 @@ def _take_rows(labels: np.ndarray, dataset: object, whole: object) -> np.ndarray
     if dataset is whole or not isinstance(dataset, Subset):
         return labels
     return _take_rows(labels, dataset.dataset, whole)[np.asarray(dataset.indices)]
+
+
+def _find_mixed_shape(net: MixedNet, dataset: object) -> tuple[int, ...] | None:
+    """Return the shape of one example as it is mixed: joined to batches, and augmented."""
+    seen = vars(net).get("_shape_in")  # of a batch, which a `collate_fn` may have changed
+    shape = (None if isinstance(dataset, Rows) else seen) or _find_shape(dataset, EXAMPLE) or seen
+    if net.augment is None or shape is None:
+        return shape
+    try:
+        with unseen_draws():
+            x = net.augment(torch.zeros(2, *shape, dtype=net.float_dtype, device=net._torch_device))
+    except Exception:  # of whatever kind: it is code of the user's, and runs later
+        return shape
+    return tuple(x.shape[1:]) if isinstance(x, Tensor) else shape
 
 
 def _find_shape(dataset: Any, part: int) -> tuple[int, ...] | None:

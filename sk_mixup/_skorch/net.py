@@ -59,6 +59,9 @@ from sk_mixup.stacking._scheduler import rejoin_scheduler
 
 __all__ = ["MixupNetMixin"]
 
+# Options of a DataLoader whose default is None; that they are there changes what the others mean.
+SAMPLERS = ("sampler", "batch_sampler")
+
 
 class MixupNetMixin(MixedSteps):
     """Give a skorch net the mixed training iteration.
@@ -277,8 +280,10 @@ class MixupNetMixin(MixedSteps):
         return vars(self).get("criterion")
 
     def get_params_for(self, prefix: str) -> dict[str, Any]:
-        """Return the options of a component; weights of classes are tensors."""
+        """Return the options of a component; weights of classes are tensors, and no sampler is none."""
         params: dict[str, Any] = super().get_params_for(prefix)
+        if prefix in ("iterator_train", "iterator_valid"):
+            return {key: value for key, value in params.items() if value is not None or key not in SAMPLERS}
         is_cast = prefix == "criterion"
         return cast_weights(self._criterion_class, params, self.float_dtype) if is_cast else params
 

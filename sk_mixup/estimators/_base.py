@@ -24,12 +24,13 @@ from torch.utils.data import Dataset, IterableDataset
 from sk_mixup._data.batches import Batch
 from sk_mixup._data.storage import Rows
 from sk_mixup._files import whole_files
-from sk_mixup._random import draw_seed, make_generator, unseen_draws, unseen_torch_draws
+from sk_mixup._random import draw_seed, make_generator, seeded_torch, unseen_draws, unseen_torch_draws
 from sk_mixup._skorch.dataset_items import (
     CODED,
     ItemReader,
     find_exact_targets,
     holds_codes,
+    keep_stream,
     refuse_loader,
     to_array,
 )
@@ -65,6 +66,7 @@ from sk_mixup.estimators._advice import (
     warn_input,
     warn_out_of_reach,
 )
+from sk_mixup.estimators._block_sizes import looks_at_batch
 from sk_mixup.estimators._codes import PairEncoder, TargetLearner
 from sk_mixup.estimators._holdout import (
     EPOCHS_OF_FEW,
@@ -211,6 +213,8 @@ class MixupEstimator(MixupNetMixin):
     _targets: Targets
     # An empty array of the namespace of X in fit, where scikit-learn dispatched on it.
     _like: object = None
+    # Whether the module returned a row of numbers for each of two examples, so far as it was looked at.
+    _gives_rows = True
     # Weight of each class of the rows that are trained on.
     _by_class: np.ndarray | None = None
     # Which columns of a data frame that is trained on hold categories.
@@ -396,6 +400,7 @@ class MixupEstimator(MixupNetMixin):
         self._like = find_like(X) if reset else self._like
         learner = self._make_learner(reset=reset, classes=classes, sample_weight=sample_weight)
         if is_dataset(X):
+            X = keep_stream(X, self.get_params_for("iterator_train").get("num_workers", 0))
             refuse_weights_of_dataset(sample_weight, self.class_weight)
             if reset:
                 forget_learned(self.__dict__)
@@ -491,7 +496,8 @@ class MixupEstimator(MixupNetMixin):
         if not self._takes_integers:
             return X
         x = self._make_reader(X).read_first(X, n_copies=2)[0] if is_dataset(X) else take_two(X)
-        self._takes_integers = find_taken(x, self.float_dtype, self._runs)
+        with seeded_torch(self._split_seed, alone=True):  # a lazy module draws its weights now
+            self._takes_integers = find_taken(x, self.float_dtype, self._runs)
         if self._takes_integers and self._mixes_inputs():
             refuse_mixed_codes(self.get_policy(), is_own=self.vicinity is not None)
         if not isinstance(X, np.ndarray) or stays_on_host(X, self.storage):
@@ -827,6 +833,7 @@ class MixupEstimator(MixupNetMixin):
         with explaining_shape(x):
             output = self._infer_unseen(x)
         check_output(output, pair[1], self._targets, self.criterion_, self._get_predict_nonlinearity())
+        self._gives_rows = isinstance(output, Tensor) and output.shape in ((2, self._n_outputs), (2,))
 
     def _infer_unseen(self, x: object) -> object:
         """Return the module's output, in eval mode, as if it had not been asked."""
@@ -989,6 +996,8 @@ class MixupEstimator(MixupNetMixin):
                 "targets; nets are stacked with CrossEntropyLoss for classes, BCEWithLogitsLoss for several "
                 "labels a row and MSELoss for real targets, averaged"
             )
+        if training and not self._gives_rows:
+            return "the module returns other than a row of numbers for each example"
         trainer = TrainingStep(
             self.module_,
             self.optimizer_,
@@ -1026,7 +1035,7 @@ class MixupEstimator(MixupNetMixin):
             check_has_rows(rows)
             yield from super().forward_iter(rows, training=training, device=device)
             return
-        if is_table(rows) and not training:
+        if is_table(rows) and not training and not looks_at_batch(vars(self).get("module_")):
             yield from self._predict_table(cut_rows(rows, TABLE_SIZE), device)
             return
         for x in cut_rows(rows, self._get_valid_batch_size(len(rows))):
@@ -1036,7 +1045,7 @@ class MixupEstimator(MixupNetMixin):
         """Return rows that need no more than a look; None for all others, which go by longer ways."""
         self._check_ready()
         is_plain = self._has_plain_dataset and not find_overridden(self, ("get_dataset", "get_iterator"))
-        if self._takes_integers or not is_plain:
+        if self._takes_integers or not is_plain or looks_at_batch(vars(self).get("module_")):
             return None
         rows = read_plain_rows(self, X, self.storage, reset=False)
         weight = next(self._iterate_parameters(), None)

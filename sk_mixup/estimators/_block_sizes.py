@@ -17,7 +17,7 @@ from sk_mixup._random import unseen_torch_draws
 from sk_mixup._training.module_structure import describe_module, is_hooked
 from sk_mixup.modules import MLP
 
-__all__ = ["BLOCK_SIZE", "split_table"]
+__all__ = ["BLOCK_SIZE", "looks_at_batch", "split_table"]
 
 # Float32 matrix products choose their kernel by the number of rows: rows predicted one by one differed
 # from rows predicted together by up to 3e-7. So a table is predicted in padded blocks of this size, ...
@@ -42,6 +42,22 @@ _OF_MODULES: WeakKeyDictionary[nn.Module, dict[Hashable, bool]] = WeakKeyDiction
 _OF_DESCRIPTIONS: dict[int, bool] = {}
 # The same of activations, by what they are and the dtype.
 _OF_ACTIVATIONS: dict[tuple[str, torch.dtype], bool] = {}
+
+
+_LOOKING: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+def looks_at_batch(module: nn.Module | None) -> bool:
+    """Whether rows are predicted by the rows beside them: by batch normalisation without running statistics.
+
+    Of such rows none may be padding.
+    """
+    if module is None:
+        return False
+    if module not in _LOOKING:
+        norms = (part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm))
+        _LOOKING[module] = any(part.running_mean is None for part in norms)
+    return _LOOKING[module]
 
 
 def split_table(x: Tensor, module: nn.Module | None) -> list[Tensor]:

@@ -107,7 +107,7 @@ class CutMix(Vicinity):
         share = (bottom - top) * (right - left) / (height * width)
         lam_x = np.stack([np.ones_like(share), np.zeros_like(share)])
         lam = np.stack([1 - share, share])
-        return Plan(bounds, order, place, lam, within_batch, lam_x, (PasteBoxes(box),))
+        return Plan(bounds, order, place, lam, within_batch, lam_x, (PasteBoxes(box, (height, width)),))
 
 
 def draw_boxes(generator: np.random.Generator, lam: Weights, height: int, width: int) -> Index:

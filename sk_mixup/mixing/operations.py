@@ -92,10 +92,20 @@ class PasteBoxes(Operation):
     ----------
     values : ndarray of shape (4, n_planned), dtype int64
         Top, bottom, left and right in pixels; bottom and right are excluded.
+    size : tuple of int or None, default=None
+        Height and width of the images that the rectangles were drawn for; None takes any.
     """
+
+    size: tuple[int, int] | None = None
 
     def apply(self, x: Tensor, values: Tensor, sources: Sources) -> Tensor:
         """Return the images with their rectangles; see :meth:`Operation.apply`."""
+        if self.size is not None and tuple(x.shape[2:]) != self.size:
+            raise ValueError(
+                f"X must hold images of one size for rectangles to have the shares of the labels; got "
+                f"{tuple(x.shape[2:])} pixels where rectangles were drawn for {self.size}. Resize, or crop, "
+                "them to one size in the Dataset or in `augment`."
+            )
         return paste_boxes(x, sources.gather(1), values)
 
 

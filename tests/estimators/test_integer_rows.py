@@ -162,3 +162,30 @@ def test_what_was_fitted_on_integers_may_be_fitted_on_floats() -> None:
     )
     rows = TOKENS / 20
     assert net.fit(rows, LABELS).predict(rows + 0.01).shape == (24,)
+
+
+class LazyScaled(nn.Module):
+    """Draws its weights where it sees a batch first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.LazyLinear(2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.linear(x / 255)
+        return out
+
+
+@pytest.mark.filterwarnings("ignore:X must be near unit scale")
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize("form", ["array", "Dataset"])
+def test_weights_of_a_lazy_module_follow_the_seed(method: str, form: str) -> None:
+    X = np.random.default_rng(0).integers(0, 256, (22, 6), dtype=np.uint8)
+    y = np.arange(22) % 2
+    weights = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        net = MixupClassifier(LazyScaled, max_epochs=1, early_stopping=False, random_state=0)
+        data = (X, y) if form == "array" else (TensorDataset(torch.tensor(X), torch.tensor(y)), None)
+        weights.append(getattr(net, method)(*data).module_.linear.weight.detach())
+    assert torch.equal(*weights)

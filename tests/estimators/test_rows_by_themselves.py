@@ -50,3 +50,24 @@ def test_squash_is_the_sigmoid_at_its_ends_too() -> None:
     found = squash(torch.from_numpy(logit)).numpy()
     np.testing.assert_allclose(found, expit(logit), rtol=1e-15)
     assert np.isnan(squash(torch.tensor([np.nan])).numpy()).all()
+
+
+@pytest.mark.parametrize("n_rows", [1, 5, 22, 300])
+@pytest.mark.parametrize("predict_by", [None, 7])
+def test_no_row_is_padding_where_the_module_looks_at_the_batch(n_rows: int, predict_by: int | None) -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(300, 4)).astype(np.float32), np.arange(300) % 2
+    torch.manual_seed(0)
+    norm = nn.BatchNorm1d(8, track_running_stats=False)
+    module = nn.Sequential(nn.Linear(4, 8), norm, nn.ReLU(), nn.Linear(8, 2))
+    options = {} if predict_by is None else {"iterator_valid__batch_size": predict_by}
+    net = MixupClassifier(
+        module, max_epochs=1, early_stopping=False, random_state=0, batch_size=30, **options
+    )
+    net.fit(X, y)
+    if n_rows % (predict_by or 30) == 1:
+        return  # torch takes no single row
+    parts = torch.tensor(X[:n_rows]).split(predict_by or 30)
+    with torch.no_grad():
+        expected = torch.cat([net.module_.eval()(part) for part in parts]).double().softmax(dim=1)
+    np.testing.assert_allclose(net.predict_proba(X[:n_rows]), expected.numpy(), atol=1e-6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf, nan
 from typing import Any
+import warnings
 
 import numpy as np
 import pytest
@@ -364,3 +365,14 @@ def test_callbacks_that_look_at_gradients_are_heard(vicinity: Any) -> None:
     net = make(vicinity, callbacks=clipped, optimizer=torch.optim.SGD).fit(TABLE, CODES)
     start = make(vicinity, max_epochs=0, optimizer=torch.optim.SGD).fit(TABLE, CODES)
     torch.testing.assert_close(get_tensors(net), get_tensors(start), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("change", [torch.jit.script, torch.compile])
+def test_hidden_layers_of_what_calls_no_hooks_are_refused(change: Any) -> None:
+    module = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is to go
+        changed = change(module)
+    net = MixupClassifier(changed, vicinity=ManifoldMixup(1.0), max_epochs=1, early_stopping=False)
+    with pytest.raises(ValueError, match="module must not be compiled or scripted"):
+        net.fit(np.zeros((8, 2), dtype=np.float32), np.arange(8) % 2)

@@ -438,3 +438,47 @@ def test_an_accumulator_of_one_s_own_is_asked_for() -> None:
 
     net = Counting(make_module(), early_stopping=False, **QUICK).fit(X, Y)
     assert net.n_calls == 15
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn, self.last = nn.GRU(4, 5, batch_first=True), nn.Linear(5, 3)
+
+    def forward(self, x: Any) -> Tensor:
+        out: Tensor = self.last(self.rnn(x)[1][0])
+        return out
+
+
+class Sequences(Dataset[Any]):
+    def __len__(self) -> int:
+        return len(X)
+
+    def __getitem__(self, number: int) -> Any:
+        return torch.tensor(X[: 1 + number % 5]), int(Y[number])
+
+
+def pack(items: list[Any]) -> Any:
+    x = nn.utils.rnn.pack_sequence([x for x, _ in items], enforce_sorted=False)
+    return x, torch.tensor([y for _, y in items])
+
+
+@pytest.mark.parametrize("owner", [Net, MixupClassifier])
+def test_packed_sequences_are_the_module_s(owner: Any) -> None:
+    options = QUICK | {f"iterator_{kind}__collate_fn": pack for kind in ("train", "valid")}
+    options |= {"criterion": nn.CrossEntropyLoss} if owner is Net else {"early_stopping": False}
+    options |= {"iterator_train__shuffle": False, "optimizer": torch.optim.SGD, "alpha": 0}
+    net = owner(Recurrent(), **options).fit(Sequences(), None)
+    module = Recurrent()
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    items = [Sequences()[number] for number in range(40)]
+    for _ in range(3):
+        for start in range(0, 40, 8):
+            x, y = pack(items[start : start + 8])
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(module(x), y).backward()
+            optimizer.step()
+    expected = torch.cat([p.detach().flatten() for p in module.parameters()])
+    torch.testing.assert_close(get_weights(net), expected, rtol=0, atol=1e-6)
+    assert net.predict_proba(Sequences()).shape == (40, 3)

@@ -17,7 +17,7 @@ def main() -> int:
     except ModuleNotFoundError as error:
         print(
             f"python -m benchmarks: error: the package {error.name} must be installed; got none. Run "
-            "pip install sk-mixup[benchmarks].",
+            "pip install '.[benchmarks]' in a clone.",
             file=sys.stderr,
         )
         return 2

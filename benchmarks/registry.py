@@ -16,7 +16,7 @@ def find_benchmarks(typed: str | None = None) -> tuple[Command, ...]:
     """
     files = (path for place in benchmarks.__path__ for path in Path(place).glob("*/run.py"))
     names = sorted({path.parent.name for path in files})
-    if (folder := (typed or "").replace("-", "_")) in names:
+    if "_" not in (typed or "") and (folder := (typed or "").replace("-", "_")) in names:
         names = [folder]
     commands: list[Command] = [import_module(f"benchmarks.{name}.run").COMMAND for name in names]
     return tuple(sorted(commands, key=lambda command: (command.order, command.name)))

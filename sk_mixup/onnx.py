@@ -136,7 +136,7 @@ def register_converters() -> None:
         from skl2onnx import update_registered_converter
     except ImportError as error:
         raise ImportError(
-            "skl2onnx must be installed to convert to ONNX; got none. Run pip install 'sk-mixup[onnx]'."
+            "skl2onnx must be installed to convert to ONNX; got none. Run pip install skl2onnx onnxruntime."
         ) from error
     of_classifiers = {"zipmap": [True, False, "columns"], "nocl": [True, False]}
     of_classifiers["output_class_labels"] = [False, True]

@@ -19,7 +19,7 @@ def check_package() -> None:
     if find_spec(PACKAGE) is None:
         raise UserError(
             f"The package {PACKAGE} must be installed for the attack {AUTOATTACK}; got none. "
-            "pip install sk-mixup[attacks], or name other --attacks."
+            "Run pip install '.[attacks]' in a clone, or name other --attacks."
         )
 
 

@@ -9,7 +9,7 @@ In the paper: section 3.5 and Table 3, with ResNet-101 on ImageNet; here on the 
 White box: each network is attacked by its own gradients. Black box: the examples are made with the
 gradients of ERM's network of another seed. FGSM, I-FGSM with ten equal steps as in the paper, and PGD
 (Madry et al. 2018) beside them, at several strengths, and AutoAttack (Croce and Hein 2020) by its package
-(``pip install sk-mixup[attacks]``), white box only. PGD and AutoAttack are the test of the claim: where FGSM
+(``pip install '.[attacks]'``), white box only. PGD and AutoAttack are the test of the claim: where FGSM
 fails and they do not, the gradients are masked and the network is no more robust.
 """
 

@@ -17,7 +17,7 @@ import pandas as pd
 import sklearn
 from sklearn.datasets import load_diabetes
 
-from benchmarks.data.tables import EMBEDDED_NAMES, check_names, load_tables
+from benchmarks.data.tables import EMBEDDED_NAMES, check_names, load_tables, refuse_empty
 from benchmarks.data.uci_download import fetch_tables
 from benchmarks.data.uci_files import SETS, find_missing, read_files
 from benchmarks.harness.command import UserError
@@ -96,6 +96,8 @@ def load_frames(
         names = [
             name for name in FRAME_NAMES if name in at_hand or _is_at_hand(name, data_dir, download=download)
         ]
+        if set(names) <= set(BUNDLED_FRAMES):
+            refuse_empty(data_dir, [name for name in FRAME_NAMES if name not in BUNDLED_FRAMES])
     return [
         _read_csv(name, *tables[name]) if name in tables else _wrap(name, data_dir, download=download)
         for name in names

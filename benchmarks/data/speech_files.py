@@ -204,7 +204,5 @@ def import_soundfile() -> ModuleType:
     try:
         import soundfile
     except ImportError:
-        raise UserError(
-            "speech must find the package soundfile. Run pip install 'sk-mixup[benchmarks]'."
-        ) from None
+        raise UserError("speech must find the package soundfile. Run pip install '.[benchmarks]'.") from None
     return soundfile

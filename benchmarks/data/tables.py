@@ -12,7 +12,7 @@ from sklearn import datasets
 
 from benchmarks.data.uci_download import fetch_tables
 from benchmarks.data.uci_files import UCI_SETS, find_missing, read_files
-from benchmarks.harness.command import BaseConfig
+from benchmarks.harness.command import BaseConfig, UserError
 from benchmarks.harness.rules import Known, Share, check_known
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "choose_smaller_tables",
     "load_tables",
     "needs_files",
+    "refuse_empty",
 ]
 
 EMBEDDED: Mapping[str, tuple[str, Callable[..., Any]]] = {
@@ -106,6 +107,16 @@ def check_names(names: Sequence[str], known: Sequence[str] = TABLE_NAMES) -> Non
 def needs_files(names: Sequence[str]) -> bool:
     """Return whether one of the sets of data can come from files; without names all that are at hand do."""
     return not names or not BUNDLED.issuperset(names)
+
+
+def refuse_empty(data_dir: Path | None, names: Sequence[str]) -> None:
+    """Raise :class:`UserError` for a folder that was given, and holds none of these sets of data."""
+    if data_dir is not None:
+        shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        raise UserError(
+            f"--data-dir must hold files of {shown}; got '{data_dir}', which holds none of them. Leave it "
+            "out for the sets that come with scikit-learn."
+        )
 
 
 def choose_smaller_tables(data_dir: Path | None, *, download: bool) -> tuple[str, ...]:

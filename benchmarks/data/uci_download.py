@@ -97,7 +97,7 @@ def _fetch(name: str) -> Arrays:
         features, labels = fetch(name)
     except ImportError:
         raise UserError(
-            "--download must find the package ucimlrepo. Run pip install 'sk-mixup[benchmarks]'."
+            "--download must find the package ucimlrepo. Run pip install '.[benchmarks]'."
         ) from None
     except Exception as error:
         # Each library has its own errors for a network that fails, from URLError to KeyError.

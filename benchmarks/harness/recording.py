@@ -9,6 +9,7 @@ from benchmarks.harness.rules import name_option
 __all__ = ["check_recording"]
 
 N_NAMED = 5
+UNFINISHED = "benchmarks/results/unfinished/"
 
 
 def check_recording(config: BaseConfig, preset: BaseConfig, root: Path) -> None:
@@ -41,7 +42,9 @@ def _check_tree(root: Path) -> None:
     top = run_git(root, "rev-parse", "--show-toplevel")
     if top is None or Path(top.strip()).resolve() != root.resolve():
         raise UserError(f"{rule}; got '{root}', which is not a checkout. Clone the repository.")
-    changed = [line[3:] for line in (run_git(root, "status", "--porcelain") or "").splitlines()]
+    lines = (run_git(root, "status", "--porcelain", "--untracked-files=all") or "").splitlines()
+    # Records of runs that have not ended are what such a run leaves, and goes on from.
+    changed = [line[3:] for line in lines if not line[3:].startswith(UNFINISHED)]
     if changed:
         more = f" and {len(changed) - N_NAMED} more" if len(changed) > N_NAMED else ""
         raise UserError(f"{rule}; got {', '.join(changed[:N_NAMED])}{more}. Commit or stash them.")

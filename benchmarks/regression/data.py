@@ -7,7 +7,7 @@ import numpy as np
 import sklearn
 from sklearn.datasets import load_diabetes
 
-from benchmarks.data.tables import Table, check_names
+from benchmarks.data.tables import Table, check_names, refuse_empty
 from benchmarks.data.uci_download import fetch_tables
 from benchmarks.data.uci_files import REGRESSION_SETS, SETS, find_missing, read_files
 
@@ -24,7 +24,10 @@ def choose_names(names: Sequence[str], data_dir: Path | None, *, download: bool)
     """Return the tables asked for; without names those at hand."""
     if names or (data_dir is None and not download):
         return tuple(names) or (EMBEDDED,)
-    return tuple(name for name in REGRESSION_NAMES if _is_at_hand(name, data_dir, download))
+    found = tuple(name for name in REGRESSION_NAMES if _is_at_hand(name, data_dir, download))
+    if found == (EMBEDDED,):
+        refuse_empty(data_dir, [name for name in REGRESSION_NAMES if name != EMBEDDED])
+    return found
 
 
 def _is_at_hand(name: str, data_dir: Path | None, download: bool) -> bool:

@@ -8,7 +8,7 @@ Not in the paper, which says in section 2 that mixup "introduces minimal computa
 Every ratio is of times taken in turns, in one run: a round times each contender once, the ratio
 is taken round by round, and its median and quartiles over the rounds are shown. All contenders
 train the same net (hidden layers 128, 128) with Adam on the same data, with nothing held out.
-timm and torchvision take part where they are installed (``pip install sk-mixup[peers]``).
+timm and torchvision take part where they are installed (``pip install '.[peers]'``).
 """
 
 from collections.abc import Iterable

@@ -18,5 +18,5 @@ def require(name: str) -> ModuleType:
         return import_module(name)
     except ModuleNotFoundError as error:
         raise UserError(
-            f'compare needs {name}, which is not installed. Run pip install "sk-mixup[compare]".'
+            f"compare needs {name}, which is not installed. Run pip install matplotlib pandas pyarrow skrub."
         ) from error

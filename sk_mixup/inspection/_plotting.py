@@ -26,7 +26,7 @@ def require(name: str, purpose: str) -> Any:
         if error.name is None or error.name.partition(".")[0] != package:
             raise
         raise ImportError(
-            f'{purpose} needs {package}, which is not installed. Run pip install "sk-mixup[inspection]".'
+            f"{purpose} needs {package}, which is not installed. Run pip install matplotlib."
         ) from error
 
 

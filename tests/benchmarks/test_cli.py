@@ -137,7 +137,7 @@ def test_entry_names_the_extra_that_is_missing(
     assert entry.main() == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "package tyro" in line
-    assert "pip install sk-mixup[benchmarks]" in line
+    assert "pip install '.[benchmarks]'" in line
 
 
 def test_entry_names_a_package_that_an_experiment_misses_late(

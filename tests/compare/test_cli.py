@@ -333,8 +333,7 @@ def test_package_that_is_missing_is_a_mistake(
     monkeypatch.setitem(sys.modules, name, None)
     assert run(path) == 2
     assert (
-        f'needs {name}, which is not installed. Run pip install "sk-mixup[compare]"'
-        in capsys.readouterr().err
+        f"needs {name}, which is not installed. Run pip install matplotlib pandas" in capsys.readouterr().err
     )
 
 

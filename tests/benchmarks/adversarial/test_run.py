@@ -336,7 +336,7 @@ def test_autoattack_needs_its_package(
     config = dataclasses.replace(
         TINY, models=targets[0].path.parent, out=tmp_path / "out", attacks=("autoattack",)
     )
-    with pytest.raises(UserError, match=r"pyautoattack must be installed .* pip install sk-mixup\[attacks\]"):
+    with pytest.raises(UserError, match=r"pyautoattack must be installed .* pip install '\.\[attacks\]'"):
         run(config)
 
 

@@ -143,7 +143,9 @@ def test_tasks_take_tables_whole_and_images_method_by_method() -> None:
 
 
 def test_choose_names_takes_cifar_where_its_files_are(tmp_path: Path) -> None:
-    assert choose_names((), None) == choose_names((), tmp_path) == ("digits",)
+    assert choose_names((), None) == ("digits",)
+    with pytest.raises(UserError, match="--data-dir must hold files of cifar10"):
+        choose_names((), tmp_path)
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
     (folder / "data_batch_1").touch()

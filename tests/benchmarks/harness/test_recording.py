@@ -145,3 +145,13 @@ def test_a_part_without_a_record_leaves_nothing(tmp_path: Path, capsys: pytest.C
     assert main(["uci", "--preset", "smoke", "--minutes", "0", "--out", str(tmp_path / "a")]) == 0
     assert "0 of " in capsys.readouterr().out
     assert not (tmp_path / "a").exists()
+
+
+def test_record_goes_on_from_what_such_a_run_has_left(checkout: Path) -> None:
+    folder = checkout / "benchmarks" / "results" / "unfinished"
+    folder.mkdir(parents=True)
+    (folder / "tiny.jsonl").write_text("{}\n")
+    check_recording(CONFIG, CONFIG, checkout)
+    (folder.parent / "tiny.json").write_text("{}\n")
+    with pytest.raises(UserError, match=r"got benchmarks/results/tiny\.json\. Commit"):
+        check_recording(CONFIG, CONFIG, checkout)

@@ -341,7 +341,9 @@ def test_inputs_have_the_dtype_of_the_weights(dtype: torch.dtype, owner: Any, da
 
 
 @pytest.mark.parametrize(
-    "again", [copy.copy, copy.deepcopy, lambda batch: pickle.loads(pickle.dumps(batch))], ids=str
+    "again",
+    [copy.copy, copy.deepcopy, lambda batch: pickle.loads(pickle.dumps(batch))],
+    ids=["copy", "deepcopy", "pickle"],
 )
 @pytest.mark.parametrize("alpha", [0, 0.7])
 def test_a_copy_of_a_batch_is_mixed_as_the_batch_is(again: Callable[[Any], Any], alpha: float) -> None:

@@ -67,8 +67,8 @@ class Batch(tuple[Any, Tensor]):
 
     def __new__(
         cls,
-        x: Any,
-        y: Any = MISSING,
+        x: object,
+        y: object = MISSING,
         weight: Tensor | None = None,
         position: Tensor | None = None,
         lam: Tensor | None = None,
@@ -80,10 +80,11 @@ class Batch(tuple[Any, Tensor]):
                 "batch must be handed on as it is; got its clean pair alone, as skorch.utils.to_device makes "
                 "another of it, which would not be mixed. Leave that to `infer`, or use copy.copy."
             )
-        n = None if position is None or position.shape[1] == len(y) else position.shape[1]
-        clean = (x, y) if n is None else (map_features(lambda t: t[:n], x), y[:n])
-        batch = super().__new__(cls, clean)
-        batch.loaded, batch.targets, batch.weight = x, y, weight
+        targets: Any = y  # anything where nothing is mixed
+        n = None if position is None or position.shape[1] == len(targets) else position.shape[1]
+        own: Any = (lambda t: t) if n is None else (lambda t: t[:n])
+        batch = super().__new__(cls, (x if n is None else map_features(own, x), own(targets)))
+        batch.loaded, batch.targets, batch.weight = x, targets, weight
         batch.position, batch.lam, batch.variation = position, lam, variation
         return batch
 
@@ -487,7 +488,7 @@ class PlannedLoader:
             yield self.sent.make_batch(x, send(y, device), None, number, number + 1)
 
 
-def _send_known(x: Any, device: torch.device) -> Any:
+def _send_known(x: object, device: torch.device) -> Any:
     """Send tensors and arrays, however deep they lie; what else a loader yields is for the user's `infer`."""
     if isinstance(x, Mapping):
         return {name: _send_known(part, device) for name, part in x.items()}

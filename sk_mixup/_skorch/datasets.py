@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass
 import inspect
 import math
@@ -230,9 +230,10 @@ def is_whole(X: Any, y: object) -> bool:
     return (sparse.issparse(X) or _is_dense(X)) and _is_numeric(y)
 
 
-def check_lengths(X: Any, y: Any) -> None:
+def check_lengths(X: object, y: Sized) -> None:
     """Raise unless the arrays of a mapping have as many rows, and there is a target for each."""
-    sizes = {name: array.shape[0] for name, array in X.items()} if _is_mapping(X) else {"": X.shape[0]}
+    parts: Mapping[str, Any] = X if _is_mapping(X) else {"": X}
+    sizes = {name: array.shape[0] for name, array in parts.items()}
     if len(set(sizes.values())) > 1:
         raise ValueError(f"X must be a mapping of arrays of as many rows; got {sizes}. Give each row to all.")
     n_rows = next(iter(sizes.values()), len(y))

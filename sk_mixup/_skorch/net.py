@@ -263,7 +263,7 @@ class MixupNetMixin(MixedSteps):
         self._set_scaler()
         return self
 
-    def _initialize_module(self, reason: str | None = None) -> Any:
+    def _initialize_module(self, reason: str | None = None) -> object:
         """Build the module; anew as an option of it was set, with weights that the net's seed decides."""
         if reason is None:
             return super()._initialize_module()

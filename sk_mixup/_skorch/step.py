@@ -276,7 +276,7 @@ class MixedSteps(NeuralNet):
             output = super().evaluation_step(batch, training=training)
         return self._to_full_precision(output)
 
-    def _predict_clean(self, batch: object, fit_params: Mapping[str, object]) -> Any:
+    def _predict_clean(self, batch: object, fit_params: Mapping[str, object]) -> object:
         """Return the module's output for a batch as it is, given what `forward` is given in the fit."""
         if not fit_params:
             return self.evaluation_step(batch)

@@ -22,6 +22,7 @@ from sk_mixup.estimators._inputs import is_mapping
 from sk_mixup.stacking._reach import find_missed
 
 __all__ = [
+    "choose_rows",
     "explaining_columns",
     "find_categories",
     "warn_best_is_first",
@@ -104,6 +105,13 @@ def warn_input(learner: Learner, module: nn.Module | None, given: object, X: obj
                 f"deviation {std:.2g} in {where}. {_how_to_scale(part, owner if is_table else '')}"
             )
             return
+
+
+def choose_rows(kept: np.ndarray, X: object) -> np.ndarray:
+    """Return some of these rows of arrays, few enough to be copied."""
+    width = max((math.prod(getattr(part, "shape", ())[1:]) for _, part in _list_arrays(X)), default=1)
+    n_chosen = max(min(MOST_ROWS, MOST_NUMBERS // (8 * max(width, 1))), 8)
+    return kept[:: -(-len(kept) // n_chosen)]
 
 
 def _embeds(module: nn.Module | None) -> bool:

@@ -58,7 +58,7 @@ from sk_mixup._training.trainer import Trainer
 from sk_mixup._validation import check_choice, check_names, naming
 from sk_mixup._warning import warn_user
 from sk_mixup.estimators._advice import (
-    MOST_ROWS,
+    choose_rows,
     explaining_columns,
     find_categories,
     warn_best_is_first,
@@ -783,8 +783,7 @@ class MixupEstimator(MixupNetMixin):
             return
         inputs = getattr(codes, "inputs", None)  # beside targets that were read
         if weight is not None and not np.all(weight):  # other rows are left out
-            kept = np.flatnonzero(weight)
-            X = multi_indexing(X, kept[:: max(len(kept) // MOST_ROWS, 1)])
+            X = multi_indexing(X, choose_rows(np.flatnonzero(weight), X))
         warn_input(self, vars(self).get("module_"), given, X if inputs is None else inputs)
 
     @contextmanager

@@ -375,6 +375,7 @@ def test_display_makes_a_figure_with_the_verdict(rows: Table) -> None:
         display.plot(Figure().subplots(1, 2))
 
 
+@pytest.mark.filterwarnings("ignore:stacked. nets are trained one by one")
 def test_unlabelled_rows_are_trained_on_and_not_scored(binary: Table) -> None:
     y = np.where(np.arange(len(binary.y)) % 3, binary.y, -1)
     net = SemiSupervisedMixupClassifier(max_epochs=2, random_state=0)
@@ -388,6 +389,7 @@ def test_unlabelled_rows_are_trained_on_and_not_scored(binary: Table) -> None:
             assert found.scores["nll"][split, k] == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:A column-vector y was passed")
 def test_a_column_of_labels_is_scored_as_labels(binary: Table) -> None:
     net = MixupClassifier(max_epochs=1, early_stopping=False, random_state=0)
     flat, column = (

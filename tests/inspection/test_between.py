@@ -425,7 +425,9 @@ def test_display_refuses_no_models_and_other_axes(blobs: Table) -> None:
 
 def test_display_names_the_extra_of_a_missing_matplotlib(blobs: Table, monkeypatch: Any) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match=r"BetweenDisplay needs matplotlib.*sk-mixup\[inspection\]"):
+    with pytest.raises(
+        ImportError, match=r"BetweenDisplay needs matplotlib, which is not installed. Run pip install"
+    ):
         BetweenDisplay.from_estimator(nn.Linear(5, 3), blobs.X, blobs.y)
 
 

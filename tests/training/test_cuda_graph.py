@@ -98,7 +98,7 @@ def test_graph_of_any_module_trains_as_the_step(
     "options",
     [
         {"optimizer": torch.optim.AdamW, "optimizer__amsgrad": True},
-        {"optimizer": torch.optim.SGD, "optimizer__momentum": 0.9},
+        {"optimizer": torch.optim.SGD, "optimizer__momentum": 0.9, "optimizer__fused": True},
         {"optimizer__param_groups": [("*bias", {"weight_decay": 0.1})]},
     ],
     ids=str,

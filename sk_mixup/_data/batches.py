@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import count, pairwise
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,11 +80,11 @@ class Batch(tuple[Any, Tensor]):
                 "batch must be handed on as it is; got its clean pair alone, as skorch.utils.to_device makes "
                 "another of it, which would not be mixed. Leave that to `infer`, or use copy.copy."
             )
-        targets: Any = y  # anything where nothing is mixed
+        loaded, targets = cast(tuple[Any, Any], (x, y))  # anything where nothing is mixed
         n = None if position is None or position.shape[1] == len(targets) else position.shape[1]
-        own: Any = (lambda t: t) if n is None else (lambda t: t[:n])
-        batch = super().__new__(cls, (x if n is None else map_features(own, x), own(targets)))
-        batch.loaded, batch.targets, batch.weight = x, targets, weight
+        clean = (loaded, targets) if n is None else (map_features(lambda t: t[:n], loaded), targets[:n])
+        batch = super().__new__(cls, clean)
+        batch.loaded, batch.targets, batch.weight = loaded, targets, weight
         batch.position, batch.lam, batch.variation = position, lam, variation
         return batch
 

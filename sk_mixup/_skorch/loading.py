@@ -24,10 +24,12 @@ from sk_mixup._skorch.processes import Processes
 from sk_mixup._validation import naming
 from sk_mixup.mixing import ERM, RowFacts, Vicinity
 
-__all__ = ["FitLoaders", "Loading", "is_made_by_net", "keeping_loaders", "make_iterator"]
+__all__ = ["SAMPLERS", "FitLoaders", "Loading", "is_made_by_net", "keeping_loaders", "make_iterator"]
 
 # What our own iterators understand of a DataLoader's options; the rest needs a DataLoader.
 PLAN_OPTIONS = {"batch_size", "shuffle", "drop_last", "generator"}
+# Options that name rows; that they are there changes what others mean. Their default is None.
+SAMPLERS = ("sampler", "batch_sampler")
 WORKER_OPTIONS = {"num_workers", "pin_memory", "persistent_workers", "prefetch_factor", "timeout"}
 
 
@@ -113,7 +115,7 @@ class Loading:
     @property
     def orders_rows(self) -> bool:
         """Whether the iterator has an order of its own."""
-        by_options = self.iterator is not DataLoader or bool(self._extras & {"sampler", "batch_sampler"})
+        by_options = self.iterator is not DataLoader or not self._extras.isdisjoint(SAMPLERS)
         return by_options or self.own is not None
 
     @property

@@ -36,7 +36,14 @@ from sk_mixup._skorch.default_callbacks import (
 )
 from sk_mixup._skorch.facts import check_distances, make_facts, number_classes
 from sk_mixup._skorch.fit_params import get_forward_params, get_split_params, refuse_values_of_rows
-from sk_mixup._skorch.loading import FitLoaders, Loading, is_made_by_net, keeping_loaders, make_iterator
+from sk_mixup._skorch.loading import (
+    SAMPLERS,
+    FitLoaders,
+    Loading,
+    is_made_by_net,
+    keeping_loaders,
+    make_iterator,
+)
 from sk_mixup._skorch.loss_checks import describe_nonfinite, find_negative, is_bounded, refuse_negative
 from sk_mixup._skorch.options import cast_weights, check_mixing_options, set_options, warn_unused_options
 from sk_mixup._skorch.overriding import STEPS, check_bases, find_overridden, list_below
@@ -58,9 +65,6 @@ from sk_mixup.mixing.partners import PartnersName
 from sk_mixup.stacking._scheduler import rejoin_scheduler
 
 __all__ = ["MixupNetMixin"]
-
-# Options of a DataLoader whose default is None; that they are there changes what the others mean.
-SAMPLERS = ("sampler", "batch_sampler")
 
 
 class MixupNetMixin(MixedSteps):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
-from functools import lru_cache, partial
-import inspect
+from functools import partial
 from typing import Any, Self
 
 from skorch import NeuralNet
@@ -27,6 +26,7 @@ from sk_mixup._skorch.runner import find_own_step
 from sk_mixup._training.ambient_autocast import find_region
 from sk_mixup._training.averages import COUNTED, count_targets, has_own_forward, mix_losses
 from sk_mixup._training.losses import Loss
+from sk_mixup._training.optimizer_step import can_fuse
 from sk_mixup._training.trainer import Trainer
 from sk_mixup.mixing import Vicinity
 
@@ -34,7 +34,6 @@ __all__ = [
     "AUTOCAST",
     "MixedSteps",
     "as_batch",
-    "can_fuse",
     "make_autocast",
     "to_float32",
 ]
@@ -67,30 +66,6 @@ def to_float32(output: object) -> object:
 def make_autocast(autocast: str, device: torch.device) -> Callable[[], AbstractContextManager[Any]]:
     """Return what makes the context of a forward pass in mixed precision."""
     return partial(torch.autocast, device.type, dtype=AUTOCAST[autocast])
-
-
-@lru_cache(maxsize=32)
-def _takes_fused(optimizer: type) -> bool:
-    return "fused" in inspect.signature(optimizer).parameters
-
-
-def can_fuse(
-    optimizer: object, kwargs: Mapping[str, object], args: Sequence[Any], *, is_recorded: bool = False
-) -> bool:
-    """Whether the optimizer has a fused kernel that does for these parameters what its other ones do.
-
-    Those of Adam and AdamW do. That of SGD leaves most numbers of half precision as they are on the CPU, and
-    breaks off where momentum begins later for some parameters than for others, as after a freeze; neither it
-    nor that of Adagrad takes sparse gradients. They are for steps that are recorded, which need them.
-    """
-    if not isinstance(optimizer, type) or not _takes_fused(optimizer):
-        return False
-    if not is_recorded and not issubclass(optimizer, torch.optim.Adam | torch.optim.AdamW):
-        return False
-    if kwargs.keys() & {"fused", "foreach", "capturable", "differentiable"}:
-        return False
-    parameters = [p for group in args[0] for p in group["params"]]
-    return all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
 
 
 class MixedSteps(NeuralNet):

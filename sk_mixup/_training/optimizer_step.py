@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+import inspect
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import optimizer as _optimizer
 
-__all__ = ["FusedUpdate", "find_own_method", "is_plain_step", "place_state"]
+__all__ = ["FusedUpdate", "can_fuse", "find_own_method", "is_plain_step", "place_state"]
 
 # What an optimizer counts of a parameter in host memory.
 HOST_COUNTS = ("step", "mu_product")
+
+
+@lru_cache(maxsize=32)
+def _takes_fused(optimizer: type) -> bool:
+    return "fused" in inspect.signature(optimizer).parameters
+
+
+def can_fuse(
+    optimizer: object, kwargs: Mapping[str, object], args: Sequence[Any], *, is_recorded: bool = False
+) -> bool:
+    """Whether the optimizer has a fused kernel that does for these parameters what its other ones do.
+
+    Those of Adam and AdamW do. That of SGD leaves most numbers of half precision as they are on the CPU, and
+    breaks off where momentum begins later for some parameters than for others, as after a freeze; neither it
+    nor that of Adagrad takes sparse gradients. They are for steps that are recorded, which need them.
+    """
+    if not isinstance(optimizer, type) or not _takes_fused(optimizer):
+        return False
+    if not is_recorded and not issubclass(optimizer, torch.optim.Adam | torch.optim.AdamW):
+        return False
+    if kwargs.keys() & {"fused", "foreach", "capturable", "differentiable"}:
+        return False
+    parameters = [p for group in args[0] for p in group["params"]]
+    return all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
 
 
 class FusedUpdate:

@@ -45,6 +45,7 @@ from sk_mixup._skorch.default_callbacks import (
     without_callbacks,
 )
 from sk_mixup._skorch.fit_params import get_split_params
+from sk_mixup._skorch.loading import SAMPLERS
 from sk_mixup._skorch.net import MixupNetMixin
 from sk_mixup._skorch.options import check_callbacks
 from sk_mixup._skorch.overriding import find_overridden
@@ -70,7 +71,6 @@ from sk_mixup.estimators._block_sizes import looks_at_batch
 from sk_mixup.estimators._codes import PairEncoder, TargetLearner
 from sk_mixup.estimators._holdout import (
     EPOCHS_OF_FEW,
-    SAMPLERS,
     HoldOut,
     count_held_out,
     count_trainable,
@@ -579,7 +579,7 @@ class MixupEstimator(MixupNetMixin):
     def _split(self, dataset: Any, y: np.ndarray | None, params: Mapping[str, object]) -> tuple[Any, Any]:
         is_watched = watches_validation(self.callbacks_, dict(self._default_callbacks))
         options = self.get_params_for("iterator_train")
-        sampler = next((name for name in SAMPLERS if options.get(name) is not None), "")
+        sampler = next((name for name in SAMPLERS if name in options), "")
         hold_out = HoldOut(
             self.train_split,
             self.validation_fraction,

@@ -15,9 +15,9 @@ from torch import nn
 
 from sk_mixup._data.storage import split_padded
 from sk_mixup._random import unseen_draws
-from sk_mixup._skorch.step import can_fuse
 from sk_mixup._tensors import to_host
 from sk_mixup._training.gan import Player
+from sk_mixup._training.optimizer_step import can_fuse
 from sk_mixup._validation import naming
 from sk_mixup.estimators._gan_options import GanOptions, get_optimizer_options
 from sk_mixup.estimators._options import check_module, copy_module, explaining_refusal, list_arguments

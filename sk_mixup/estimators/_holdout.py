@@ -22,7 +22,6 @@ from sk_mixup.estimators._targets import Targets
 __all__ = [
     "EPOCHS_OF_FEW",
     "FEWEST_HELD_OUT",
-    "SAMPLERS",
     "HeldOutPart",
     "HoldOut",
     "Stopping",
@@ -39,9 +38,6 @@ __all__ = [
 Stopping = bool | Literal["auto"]
 # By fewer rows early stopping goes by chance, and so many epochs on all rows are better.
 FEWEST_HELD_OUT, EPOCHS_OF_FEW = 10, 50
-
-# Options of a training iterator that name rows by their numbers.
-SAMPLERS = ("sampler", "batch_sampler")
 
 
 @dataclass(frozen=True)

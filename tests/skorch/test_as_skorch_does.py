@@ -159,7 +159,6 @@ def test_what_forward_is_given_holds_for_clean_rows_too(module: type[nn.Module],
     net = owner(module(), alpha=0.5, random_state=0, callbacks=[noting], **QUICK, **options)
     net.fit(X, Y, scale=2.0)
     assert len(noting.gaps) == 15
-    # Of the net after the step, whose weights are others: nowhere near the factor of 2.
     assert max(noting.gaps) < 1e-5
 
 
@@ -182,9 +181,17 @@ def test_scores_of_training_rows_are_given_what_forward_is_given(owner: Any, use
 
 
 def test_a_schedule_by_batches_is_followed() -> None:
-    schedule = LRScheduler("CyclicLR", base_lr=0.01, max_lr=0.1, step_every="batch")
-    net = Net(Scaled(), alpha=0.5, callbacks=[schedule], **PLAIN).fit(X, Y, scale=2.0)
-    assert np.isfinite(net.history[:, "train_loss"]).all()
+    schedule = {"base_lr": 0.01, "max_lr": 0.1, "step_size_up": 4, "step_every": "batch"}
+    nets = [
+        owner(Scaled(), callbacks=[LRScheduler("CyclicLR", **schedule)], **PLAIN, **options)
+        for owner, options in ((Net, {"alpha": 0.5}), (NeuralNetClassifier, {}))
+    ]
+    rates, by_skorch = (
+        [row["event_lr"] for epoch in net.fit(X, Y, scale=2.0).history for row in epoch["batches"]]
+        for net in nets
+    )
+    assert len(set(rates)) > 3
+    np.testing.assert_allclose(rates, by_skorch)
 
 
 def test_a_temperature_is_that_of_what_was_trained() -> None:

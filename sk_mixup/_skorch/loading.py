@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from sk_mixup._data.batches import PlannedBatches, PlannedLoader, RowSlices, SentPlan, is_pair, join_features
+from sk_mixup._data.batches import PlannedBatches, RowSlices, SentPlan, is_pair, join_features
+from sk_mixup._data.planned_loader import PlannedLoader
 from sk_mixup._data.storage import Rows
 from sk_mixup._random import draw_seed
 from sk_mixup._skorch.dataset_items import check_one_target, join_items, split_pair

@@ -6,7 +6,8 @@ from scipy import sparse
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from sk_mixup._data.batches import Batch, PlannedBatches, PlannedLoader, RowSlices
+from sk_mixup._data.batches import Batch, PlannedBatches, RowSlices
+from sk_mixup._data.planned_loader import PlannedLoader
 from sk_mixup._data.storage import HostRows, Rows, SparseRows
 from sk_mixup._skorch.loading import Loading
 from sk_mixup._skorch.processes import Processes

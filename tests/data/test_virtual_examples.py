@@ -16,7 +16,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from sk_mixup import MixupClassifier, MixupNetMixin, MixupRegressor
-from sk_mixup._data.batches import PlannedBatches, PlannedLoader
+from sk_mixup._data.batches import PlannedBatches
+from sk_mixup._data.planned_loader import PlannedLoader
 from sk_mixup._data.storage import HostRows, Rows
 from sk_mixup._training.trainer import Trainer
 from sk_mixup.mixing import GaussianNoise, KernelPartners, ManifoldMixup, Mixup, NeighborPartners

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from sk_mixup import AccelerateMixin, MixupClassifier, MixupNetMixin, MixupRegressor
-from sk_mixup._data.batches import PlannedLoader
+from sk_mixup._data.planned_loader import PlannedLoader
 from sk_mixup._skorch import distributed as _parallel
 from sk_mixup._skorch.sharding import shard_order
 from tests.helpers import ddp_worker as worker

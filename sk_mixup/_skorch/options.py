@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 import inspect
 from typing import Protocol
 
@@ -33,6 +34,7 @@ __all__ = [
     "check_graph_device",
     "check_mixing_options",
     "set_options",
+    "unchanged_on_error",
     "warn_unused_options",
 ]
 
@@ -153,17 +155,24 @@ def set_options(net: NeuralNet, params: Mapping[str, object], set_by_skorch: Cal
     parts = (*MADE_ANEW, *net._optimizers)
     of_groups = [name for name in params if "__param_groups__" in name]  # of the optimizer at hand
     kept = {name for name in params if name.split("__")[0] in parts} - set(of_groups)
-    before = dict(vars(net))
-    try:
+    with unchanged_on_error(net):
         for name in kept:
             setattr(net, name, params[name])
         if kept & set(net._optimizers):
             net._initialize_optimizer()
         rest = [name for name in params if name not in kept or net._is_virtual_param(name)]
         set_by_skorch(**{name: params[name] for name in rest})
+
+
+@contextmanager
+def unchanged_on_error(estimator: object) -> Iterator[None]:
+    """Leave an estimator as it was if what is new is refused."""
+    before = dict(vars(estimator))
+    try:
+        yield
     except Exception:
-        net.__dict__.clear()
-        net.__dict__.update(before)
+        vars(estimator).clear()
+        vars(estimator).update(before)
         raise
 
 

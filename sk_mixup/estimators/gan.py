@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Self, SupportsIndex
 
 import numpy as np
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sk_mixup._random import draw_seed, make_generator, seeded_torch
+from sk_mixup._skorch.options import unchanged_on_error
 from sk_mixup._tensors import to_host
 from sk_mixup._validation import check_integer
 from sk_mixup.estimators._advice import warn_input, warn_out_of_reach
@@ -321,7 +321,7 @@ class MixupGAN(BaseEstimator):
             raise TypeError(f"fit must be given X alone; got {sorted(fit_params)} too. Leave them out.")
         check_gan_options(self)
         fresh = (starts_anew and not self.warm_start) or not get_players(self)
-        with _unchanged_on_error(self):
+        with unchanged_on_error(self):
             rows = self._check_rows(X, reset=fresh, min_samples=2 if starts_anew else 1)
             if fresh:
                 self._initialize()
@@ -443,7 +443,7 @@ class MixupGAN(BaseEstimator):
             Whether it is a safetensors file.
         """
         check_gan_options(self)
-        with _unchanged_on_error(self):
+        with unchanged_on_error(self):
             learned = read_header(f_params).learned if use_safetensors else None
             if learned is not None:
                 check_kind(learned, ["none"], type(self).__name__)
@@ -493,15 +493,3 @@ class MixupGAN(BaseEstimator):
         tags.input_tags.three_d_array = True
         tags.target_tags.required = False
         return tags
-
-
-@contextmanager
-def _unchanged_on_error(estimator: object) -> Iterator[None]:
-    """Leave an earlier fit as it was if what is new is refused."""
-    before = dict(estimator.__dict__)
-    try:
-        yield
-    except Exception:
-        estimator.__dict__.clear()
-        estimator.__dict__.update(before)
-        raise

@@ -6,7 +6,7 @@ import textwrap
 from typing import Any, Protocol, TypeVar
 
 from benchmarks.harness.claims import format_claim
-from benchmarks.harness.command import BaseConfig, Command, is_seeds
+from benchmarks.harness.command import BaseConfig, Command, UserError, is_seeds
 from benchmarks.harness.figures import render
 from benchmarks.harness.journal import Journal, hash_identity
 from benchmarks.harness.paired_differences import fill_columns
@@ -19,6 +19,8 @@ from benchmarks.harness.results import (
     format_tables,
     make_document,
     pack_records,
+    read_result,
+    unpack_records,
     write_results,
 )
 from benchmarks.harness.runner import Join, Tasks, Worker, run_tasks
@@ -32,6 +34,7 @@ __all__ = [
     "make_stem",
     "name_run",
     "open_journal",
+    "refuse_less",
     "run_experiment",
 ]
 
@@ -82,6 +85,7 @@ def run_experiment(
     data = [table.describe() for table in tables]
     places = {entry["dataset"]: place for place, entry in enumerate(data)}
     stem = make_stem(command.name, config, embedded=config.data_dir is None and not config.download)
+    refuse_less(stem, config, dataset=places)
     journal = open_journal(stem, config, data={entry["dataset"]: entry["sha256"] for entry in data})
     # The largest first, so that no core is left alone with a long task at the end.
     tasks = make_tasks(sorted(tables, key=lambda table: -table.size))
@@ -174,6 +178,24 @@ def open_journal(stem: str, config: BaseConfig, *, by_repeat: bool = True, **fac
         return Journal(**find_paths(run), shared=find_shared(run, config))
     run = name_run(stem, config, **facts, n_seeds=config.n_seeds)
     return Journal(find_paths(run)["path"])
+
+
+def refuse_less(stem: str, config: BaseConfig, **names: Iterable[str]) -> None:
+    """Raise :class:`UserError` where a recorded run lacks what the result that it would replace has.
+
+    `names` are those that the run will have, by column of its records.
+    """
+    path = config.out / f"{stem}.json"
+    if not config.record or not path.exists():
+        return
+    records = unpack_records(read_result(path)["records"])
+    for column, own in names.items():
+        lacking = sorted({record[column] for record in records} - set(own))
+        if lacking:
+            raise UserError(
+                f"--record must keep each {column} of the result that it replaces; got none for "
+                f"{', '.join(map(str, lacking))}. Supply what they need, or remove '{path}' first."
+            )
 
 
 def find_shared(run: Path, config: BaseConfig) -> Path | None:

@@ -1,9 +1,10 @@
 """The contenders: each at its own defaults, behind the preprocessing that its documentation recommends."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
@@ -32,6 +33,7 @@ __all__ = [
     "Contender",
     "Job",
     "find_missing_contenders",
+    "list_packages",
     "prepare",
 ]
 
@@ -74,6 +76,13 @@ def find_missing_contenders() -> dict[str, str]:
     if not hasattr(sk_mixup, "MixupEnsembleClassifier"):
         missing[ENSEMBLE] = "MixupEnsembleClassifier"
     return missing
+
+
+def list_packages(names: Iterable[str]) -> list[str]:
+    """Return name and version of the packages that these contenders are made with, skrub among them."""
+    packages = {package for name in names for package in CONTENDERS[name].packages}
+    prepared = {"skrub"} if find_spec("skrub") is not None else set()
+    return [f"{package} {version(package)}" for package in sorted(packages | prepared)]
 
 
 def prepare(model: BaseEstimator) -> Pipeline:

@@ -25,12 +25,26 @@ import torch
 
 from benchmarks.data.frames import BUNDLED_FRAMES, FRAME_NAMES, REPORT, Frame, load_frames
 from benchmarks.harness.command import BaseConfig, Command, UserError
-from benchmarks.harness.experiment import KEPT, conclude, list_records, make_stem, name_run
+from benchmarks.harness.experiment import (
+    KEPT,
+    conclude,
+    find_shared,
+    list_records,
+    make_stem,
+    name_run,
+    refuse_less,
+)
 from benchmarks.harness.fitting import CLIP, derive_seed, make_folds
 from benchmarks.harness.journal import Journal
 from benchmarks.harness.rules import Count, Known, Several, Within
 from benchmarks.harness.runner import run_tasks
-from benchmarks.tabular.contenders import CONTENDERS, SLOW_FOR_CATBOOST, Job, find_missing_contenders
+from benchmarks.tabular.contenders import (
+    CONTENDERS,
+    SLOW_FOR_CATBOOST,
+    Job,
+    find_missing_contenders,
+    list_packages,
+)
 from benchmarks.tabular.summary import draw_ranks, summarise, tabulate
 from sk_mixup.inspection import reliability_curve
 
@@ -115,12 +129,18 @@ def run(config: Config) -> int:
     alike = replace(config, datasets=(), contenders=(), noise=(), large_rows=1, slow_rows=1)
     path = name_run(stem, alike, seeds=(0,)).with_suffix(".jsonl")
     path = path.parent / KEPT / path.name
-    journal = Journal(path, kept=path)
+    journal = Journal(path, kept=path, shared=find_shared(path.with_suffix(""), config))
     tasks = make_tasks(config, tables, names)
     if config.measured_only:
         tasks = {key: tasks[key] for key in journal.read() if key in tasks}
     if not tasks:
         raise UserError(f"--contenders must name one that can be run; got {', '.join(config.contenders)}.")
+    refuse_less(
+        stem,
+        config,
+        dataset=[table.name for _, table, *_ in tasks.values()],
+        contender=[name for *_, name, _, _ in tasks.values()],
+    )
     groups = run_tasks(compare, tasks, journal, n_jobs=config.n_jobs, label=COMMAND.name, until=config.end)
     return conclude(
         COMMAND,
@@ -133,6 +153,7 @@ def run(config: Config) -> int:
             config, {name: missing[name] for name in config.contenders if name in missing}
         ),
         summarise=partial(summarise, test_ratio=1 / (config.n_folds - 1)),
+        is_complete=not config.measured_only,
     )
 
 
@@ -242,6 +263,7 @@ def score_targets(_: Any, predicted: np.ndarray, y: np.ndarray, test: np.ndarray
 
 def describe_protocol(config: Config, missing: dict[str, str]) -> str:
     """Return what was done, in words, to stand before the numbers."""
+    used = ", ".join(list_packages(name for name in config.contenders if name not in missing))
     left_out = "".join(f" {name} was not run ({package} is not here)." for name, package in missing.items())
     return (
         "Every contender at its own defaults. Behind skrub's tabular_pipeline, which encodes, imputes and "
@@ -259,7 +281,7 @@ def describe_protocol(config: Config, missing: dict[str, str]) -> str:
         "(the CRPS of a point) in standard deviations of the table's targets. Seconds are of CPU time, "
         f"threads of each: {config.threads}. Differences have 95 % intervals of the corrected resampled "
         f"t-test (Nadeau and Bengio 2003).{left_out} TabPFN leads small tables in TabArena and was not run: "
-        "its weights are not to be had here."
+        f"its weights are not to be had here. Packages: {used or 'none'}."
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.cli import main
 from benchmarks.harness.command import BaseConfig, Command, UserError
-from benchmarks.harness.experiment import conclude, open_journal
+from benchmarks.harness.experiment import conclude, open_journal, refuse_less
 from benchmarks.harness.figures import make_figure
 from benchmarks.harness.recording import check_recording
 from benchmarks.harness.runner import run_tasks
@@ -139,6 +139,18 @@ def test_a_recorded_run_goes_on_in_another_clone(
     results = clone / "benchmarks" / "results"
     assert not list((results / "unfinished").iterdir())
     assert json.loads((results / "tiny.json").read_text())["records"]["rows"] == [[0], [1]]
+
+
+def test_record_keeps_what_the_result_has_that_it_replaces(checkout: Path) -> None:
+    config = replace(CONFIG, record=True, out=checkout / "benchmarks" / "results")
+    refuse_less("tiny", config, value=[])  # there is none yet
+    assert main(["tiny", "--record"], benchmarks=[TINY], root=checkout) == 0
+    refuse_less("tiny", config, value=[2, 1, 0])
+    refuse_less("tiny", replace(config, record=False), value=[])
+    with pytest.raises(UserError, match=r"--record must keep each value .* got none for 1\. Supply"):
+        refuse_less("tiny", config, value=[0])
+    with pytest.raises(UserError, match=r"got none for 0, 1\."):
+        refuse_less("tiny", config, value=[])
 
 
 def test_a_part_without_a_record_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

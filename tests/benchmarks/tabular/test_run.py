@@ -1,4 +1,5 @@
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from sklearn.metrics import brier_score_loss, log_loss, root_mean_squared_error
 from benchmarks.data.frames import BUNDLED_FRAMES, REPORT, Frame
 from benchmarks.harness.command import UserError
 from benchmarks.harness.fitting import derive_seed, make_folds
+from benchmarks.harness.runner import PostponedError
 from benchmarks.tabular import contenders
 from benchmarks.tabular.contenders import (
     CONTENDERS,
@@ -21,6 +23,7 @@ from benchmarks.tabular.contenders import (
     Contender,
     Job,
     find_missing_contenders,
+    list_packages,
 )
 from benchmarks.tabular.run import PRESETS, Config, compare, make_tasks, run, spoil_labels
 from benchmarks.tabular.summary import (
@@ -166,6 +169,15 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     assert find_missing_contenders()["CatBoost"] == "catboost"
 
 
+def test_packages_are_named_with_their_versions() -> None:
+    pytest.importorskip("skrub")
+    pytest.importorskip("tabm")
+    assert list_packages([DUMMY, "TabM with mixup"]) == [
+        f"skrub {version('skrub')}",
+        f"tabm {version('tabm')}",
+    ]
+
+
 def test_ranks_are_over_folds_that_all_have() -> None:
     records = make_records(**{OURS: [0.1, 0.2, 0.3], DUMMY: [0.2, 0.1, 0.4], "TabM-D": [0.3, 0.3]})
     rows = {
@@ -246,3 +258,21 @@ def test_a_run_goes_on_with_more_contenders_and_repeats(
     assert "forest" in (tmp_path / "tabular-embedded-smoke-cpu.csv").read_text()
     with pytest.raises(UserError, match="must name one that can be run"):
         run(replace(config, contenders=(OURS,), measured_only=True))
+
+
+def test_a_recorded_run_drops_no_contender_and_goes_on_elsewhere(tmp_path: Path) -> None:
+    one = replace(PRESETS["smoke"], preset="cpu", datasets=("iris",), out=tmp_path / "a", contenders=(DUMMY,))
+    run(replace(one, seeds_small=2))
+    recorded = replace(one, record=True)
+    with pytest.raises(UserError, match=r"--record must keep each contender .* got none for linear"):
+        run(replace(recorded, contenders=("forest",)))
+    work = {"out": tmp_path / "b", "record": True, "noise": (0,)}
+    with pytest.raises(PostponedError, match="0 of 1 are done"):
+        run(replace(one, minutes=0, work=tmp_path / "here", **work))
+    run(replace(one, work=tmp_path / "here", **work))
+    run(replace(one, seeds_small=2, measured_only=True, work=tmp_path / "here", **work))
+    (shared,) = (tmp_path / "b" / "unfinished").iterdir()
+    with pytest.raises(PostponedError, match="1 of 2 are done"):
+        run(replace(one, seeds_small=2, minutes=0, work=tmp_path / "there", **work))
+    run(replace(one, seeds_small=2, work=tmp_path / "there", **work))
+    assert not shared.exists()

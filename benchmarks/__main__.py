@@ -24,6 +24,9 @@ def main() -> int:
     except BrokenPipeError:  # `| head` has read enough; what is still to be written must not fail anew
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # a full disk, a name that is too long, a folder that others may not read
+        print(f"python -m benchmarks: error: {error}. The same command goes on.", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

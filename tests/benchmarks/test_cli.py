@@ -151,6 +151,17 @@ def test_entry_names_a_package_that_an_experiment_misses_late(
     assert "package matplotlib must be installed" in capsys.readouterr().err
 
 
+def test_entry_names_what_the_system_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "toy", "--preset", "smoke", "--out", 300 * "a"])
+    assert entry.main() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "File name too long" in line
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("device", ["meta", "warp", "privateuseone", "cpu:x", ""])
 @pytest.mark.parametrize("name", NAMES)
 def test_device_that_cannot_compute_is_refused(

@@ -299,7 +299,12 @@ class ResumedStream(IterableDataset[object]):
         self.seen: list[object] = []
 
     def __getattr__(self, name: str) -> object:
-        return getattr(vars(self)["dataset"], name)
+        if "dataset" not in vars(self):  # a copy that is being made
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"dataset": self.dataset, "begun": None, "seen": []}  # an iterator cannot be copied
 
     def __iter__(self) -> Iterator[object]:
         rest, self.begun = self.begun, None
@@ -328,7 +333,8 @@ class SizedStream(ResumedStream):
 def keep_stream(dataset: Dataset[object], n_workers: int) -> Dataset[object]:
     """Return a stream that hands the same iterator out again so that it can be looked at; others as they are.
 
-    Those that workers read are begun in each, and one that is begun anew loses nothing.
+    Those that workers read are begun in each. A generator is taken for one that is begun anew: if it reads
+    from a source that all passes share, that loses what was looked at.
     """
     if n_workers or not isinstance(dataset, IterableDataset) or isinstance(dataset, ResumedStream):
         return dataset

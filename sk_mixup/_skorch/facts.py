@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+import copy
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +18,7 @@ from sk_mixup._data.storage import Rows, SparseRows
 from sk_mixup._data.virtual_examples import find_layers
 from sk_mixup._random import unseen_draws
 from sk_mixup._skorch.dataset_items import to_array
+from sk_mixup._skorch.loading import Loading
 from sk_mixup.mixing import RowFacts
 from sk_mixup.mixing.plan import INPUT
 
@@ -25,16 +28,9 @@ EXAMPLE, TARGET = 0, 1  # the parts of what a data set yields
 
 
 class MixedNet(Protocol):
-    """A net that is asked about its targets, inputs and layers."""
+    """A net that is asked about its inputs, targets and layers."""
 
-    augment: Callable[[Tensor], object] | None
-
-    @property
-    def float_dtype(self) -> torch.dtype:
-        """The floating dtype of the module."""
-
-    @property
-    def _torch_device(self) -> torch.device: ...
+    augment: Callable[[object], object] | None
 
     def _get_class_codes(self, targets: np.ndarray | None) -> np.ndarray: ...
 
@@ -43,24 +39,22 @@ class MixedNet(Protocol):
     def _find_layers(self, wanted: str | tuple[str, ...]) -> tuple[str, ...]: ...
 
 
-def make_facts(
-    net: MixedNet, dataset: object, labels: object, whole: object, *, orders_rows: bool
-) -> RowFacts:
-    """Return what a policy may ask about the rows of a training set.
+def make_facts(net: MixedNet, dataset: object, labels: object, whole: object, loading: Loading) -> RowFacts:
+    """Return what a policy may ask about the rows of a training set, which are served by `loading`.
 
     `labels` are targets that the data set does not hold itself, those of `whole`, which it was split off.
-    With `orders_rows` the rows come in an order of the iterator's.
     """
+    is_stream = loading.orders_rows or isinstance(dataset, IterableDataset)
     return RowFacts(
         labels=lambda: net._get_class_codes(_get_all_targets(dataset, labels, whole)),
         targets=lambda: net._get_real_targets(_get_all_targets(dataset, labels, whole, as_given=True)),
         inputs=lambda: _get_inputs(dataset),
-        shape=lambda: _find_mixed_shape(net, dataset),
+        shape=lambda: _find_shape_in(net, dataset) if is_stream else _find_mixed_shape(net, dataset, loading),
         layers=net._find_layers,
         column_names=getattr(net, "feature_names_in_", None),
         is_category=getattr(net, "_is_category", None),
         is_dense=lambda: getattr(net, "_dense", False) or len(_find_shape(dataset, TARGET) or ()) > 1,
-        is_stream=orders_rows or isinstance(dataset, IterableDataset),
+        is_stream=is_stream,
     )
 
 
@@ -81,7 +75,7 @@ def find_net_layers(net: object, wanted: str | tuple[str, ...]) -> tuple[str, ..
     if hasattr(module, "_orig_mod") or isinstance(module, torch.jit.ScriptModule):
         raise ValueError(
             "module must not be compiled or scripted where hidden layers are mixed; got a "
-            f"{type(module).__name__}, which calls no hooks. Give the module as it was before."
+            f"{type(module).__name__}, which may pass over hooks. Give the module as it was before."
         )
     return find_layers(module, wanted)
 
@@ -125,18 +119,22 @@ def _take_rows(labels: np.ndarray, dataset: object, whole: object) -> np.ndarray
     return _take_rows(labels, dataset.dataset, whole)[np.asarray(dataset.indices)]
 
 
-def _find_mixed_shape(net: MixedNet, dataset: object) -> tuple[int, ...] | None:
+def _find_shape_in(net: MixedNet, dataset: object) -> tuple[int, ...] | None:
+    """Return the shape of one example, before it is augmented."""
+    seen: tuple[int, ...] | None = vars(net).get("_shape_in")  # of a batch, as `collate_fn` has made it
+    return (None if isinstance(dataset, Rows) else seen) or _find_shape(dataset, EXAMPLE) or seen
+
+
+def _find_mixed_shape(net: MixedNet, dataset: object, loading: Loading) -> tuple[int, ...] | None:
     """Return the shape of one example as it is mixed: joined to batches, and augmented."""
-    seen = vars(net).get("_shape_in")  # of a batch, which a `collate_fn` may have changed
-    shape = (None if isinstance(dataset, Rows) else seen) or _find_shape(dataset, EXAMPLE) or seen
-    if net.augment is None or shape is None:
-        return shape
-    try:
-        with unseen_draws():
-            x = net.augment(torch.zeros(2, *shape, dtype=net.float_dtype, device=net._torch_device))
-    except Exception:  # of whatever kind: it is code of the user's, and runs later
-        return shape
-    return tuple(x.shape[1:]) if isinstance(x, Tensor) else shape
+    if net.augment is None and (isinstance(dataset, Rows) or "_shape_in" in vars(net)):
+        return _find_shape_in(net, dataset)
+    x = loading.peek(dataset)
+    if net.augment is not None:
+        # A copy, for it may count its calls; an error of the user's code comes again in training.
+        with unseen_draws(), suppress(Exception):
+            x = copy.deepcopy(net.augment)(x)
+    return tuple(x.shape[1:]) if isinstance(x, Tensor) else None
 
 
 def _find_shape(dataset: Any, part: int) -> tuple[int, ...] | None:

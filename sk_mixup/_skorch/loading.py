@@ -19,7 +19,7 @@ from sk_mixup._data.batches import PlannedBatches, RowSlices, SentPlan, is_pair,
 from sk_mixup._data.planned_loader import PlannedLoader
 from sk_mixup._data.storage import Rows
 from sk_mixup._random import draw_seed
-from sk_mixup._skorch.dataset_items import check_one_target, join_items, split_pair
+from sk_mixup._skorch.dataset_items import ItemReader, check_one_target, join_items, split_pair
 from sk_mixup._skorch.datasets import refuse_weights
 from sk_mixup._skorch.processes import Processes
 from sk_mixup._validation import naming
@@ -128,6 +128,15 @@ class Loading:
         if self.orders_rows or self._extras:
             option = "iterator_train" if self.own is None else "get_iterator"
             refuse_weights(getattr(dataset, "weight", None), option)
+
+    def peek(self, dataset: Any) -> object:
+        """Return inputs of a batch as they are read; of a Dataset the first row, as often as it has rows."""
+        size: Any = self.options.get("batch_size", self.batch_size)
+        n_rows = get_len(dataset) if size in (-1, None) else min(get_len(dataset), size)
+        if isinstance(dataset, Rows):
+            return dataset.take(np.arange(n_rows))[0]
+        reader = ItemReader(self.options.get("collate_fn", join_items))
+        return to_tensor(split_pair(self.read(reader.read_first(dataset, n_rows)))[0], self.device)
 
     def draw_epoch(
         self,

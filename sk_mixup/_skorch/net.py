@@ -515,7 +515,8 @@ class MixupNetMixin(MixedSteps):
     @property
     def _has_plain_dataset(self) -> bool:
         # Joined, all names are looked through at once.
-        return self.dataset is SkorchDataset and " dataset__" not in " ".join(vars(self))
+        is_plain = self.dataset is SkorchDataset and " dataset__" not in " ".join(vars(self))
+        return is_plain and "get_dataset" not in self._overridden_below
 
     def get_split_datasets(
         self, X: Any, y: Any = None, sample_weight: np.ndarray | None = None, **params: Any
@@ -565,8 +566,7 @@ class MixupNetMixin(MixedSteps):
 
         `labels` are targets that it does not hold: those of `whole`, the data set that it was split off.
         """
-        orders_rows = self._get_loading(dataset).orders_rows
-        return make_facts(self, dataset, labels, whole, orders_rows=orders_rows)
+        return make_facts(self, dataset, labels, whole, self._get_loading(dataset))
 
     def _get_class_codes(self, targets: np.ndarray | None) -> np.ndarray:
         """Return one class per row; rows of several labels belong together if all agree."""

@@ -78,7 +78,8 @@ def check_bases(owner: type, mixin: type, *, trains_by_processes: bool) -> None:
             f"({names}). Write class {owner.__name__}({mixin.__name__}, {before[0].__name__})."
         )
     below = list_below(owner, mixin)
-    for name in filter(below.__contains__, REPLACED):
+    settled = {name for base in order[: order.index(mixin)] for name in vars(base)}  # in front of the mixin
+    for name in (name for name in REPLACED if name in below and name not in settled):
         raise TypeError(
             f"{mixin.__name__} must stand before a net that leaves {name} to skorch, for it has its own; got "
             f"{below[name]}.{name}, which would never be called. Define {name} in {owner.__name__} and call "

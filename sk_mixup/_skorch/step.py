@@ -13,6 +13,7 @@ from skorch.utils import to_tensor
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.loss import _Loss
+from torch.nn.parameter import is_lazy
 
 from sk_mixup._data.batches import Batch, is_pair
 from sk_mixup._data.storage import Rows, map_features
@@ -24,7 +25,7 @@ from sk_mixup._skorch.loss_scaling import LossScaler, check_optimizers
 from sk_mixup._skorch.overriding import find_overridden
 from sk_mixup._skorch.runner import find_own_step
 from sk_mixup._training.ambient_autocast import find_region
-from sk_mixup._training.averages import COUNTED, count_targets, has_own_forward, mix_losses
+from sk_mixup._training.averages import count_targets, divides_by_weights, learn_divisor, mix_losses
 from sk_mixup._training.losses import Loss
 from sk_mixup._training.optimizer_step import can_fuse
 from sk_mixup._training.trainer import Trainer
@@ -94,12 +95,12 @@ class MixedSteps(NeuralNet):
 
     @property
     def float_dtype(self) -> torch.dtype:
-        """The floating dtype of the module: of its first weight of several axes, for scales may differ."""
+        """The floating dtype of the module: of its first parameter that is more than one number."""
         found: list[torch.dtype] = []
         for parameter in self._iterate_parameters():
             if parameter.is_floating_point():
                 found.append(parameter.dtype)
-                if parameter.ndim > 1:
+                if is_lazy(parameter) or parameter.numel() > 1:
                     return parameter.dtype
         return found[0] if found else torch.get_default_dtype()
 
@@ -340,6 +341,7 @@ class MixedSteps(NeuralNet):
         -------
         loss : Tensor of shape ()
         """
+        learn_divisor(vars(self).get("criterion_"), y_pred, batch.targets)
         is_clean = batch.lam is None and batch.weight is None
         if is_clean and not training:  # the criterion's own kernel is all that is needed
             return self._apply_criterion(y_pred, batch, x, training)
@@ -358,9 +360,7 @@ class MixedSteps(NeuralNet):
 
     def _weighs_classes(self) -> bool:
         """Whether all targets of a batch may weigh 0; torch's own gradient is then NaN."""
-        criterion: Any = vars(self).get("criterion_")
-        is_weighed = isinstance(criterion, COUNTED) and criterion.weight is not None
-        return is_weighed and not self.is_overridden("get_loss") and not has_own_forward(criterion)
+        return divides_by_weights(vars(self).get("criterion_")) and not self.is_overridden("get_loss")
 
     def _compute_closed_form(self, y_pred: object, batch: Batch, training: bool) -> Tensor | None:
         """Return the loss of a batch as a fast epoch computes it, where no method is overridden."""

@@ -760,7 +760,11 @@ class MixupEstimator(MixupNetMixin):
         self._take_temperature(1.0)
         link = self._get_predict_nonlinearity()
         if self.calibrate and held_out is not None and isinstance(link, Link) and not self._dense:
-            scores = read_scores(self._evaluate_rows(*held_out), self._targets, link)
+            rows, fit_params = held_out
+            try:  # as they are predicted: by the defaults of `forward`, unless it needs what the fit gave
+                scores = read_scores(self._evaluate_rows(rows, {}), self._targets, link)
+            except TypeError:
+                scores = read_scores(self._evaluate_rows(rows, fit_params), self._targets, link)
             self._take_temperature(self._find_temperature(scores))
 
     def _take_temperature(self, temperature: float) -> None:
@@ -835,7 +839,7 @@ class MixupEstimator(MixupNetMixin):
         self._gives_rows = isinstance(output, Tensor) and output.shape in ((2, self._n_outputs), (2,))
 
     def _infer_unseen(self, x: object) -> object:
-        """Return the module's output, in eval mode, as if it had not been asked."""
+        """Return the module's output, in eval mode, as if torch had drawn nothing for it."""
         rejoin_scheduler()
         self._set_training(False)
         # With gradients: what was computed last is asked for.

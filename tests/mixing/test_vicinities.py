@@ -309,6 +309,21 @@ def test_boxes_are_clipped_at_every_edge():
     assert ends == {0}
 
 
+@pytest.mark.parametrize(("length", "mean"), [(8, 0.280), (32, 0.310)])
+def test_a_uniform_share_pastes_as_much_as_documented(length, mean):
+    """The mean over the sides that are cut, each by its share of [0, 1], and over all centres."""
+    expected = 0.0
+    for cut in range(length):
+        within = [
+            min(centre - cut // 2 + cut, length) - max(centre - cut // 2, 0) for centre in range(length)
+        ]
+        expected += ((cut + 1) ** 2 - cut**2) / length**2 * (np.mean(within) / length) ** 2
+    generator = np.random.default_rng(0)
+    top, bottom, left, right = draw_boxes(generator, generator.uniform(size=200_000), length, length)
+    assert np.mean((bottom - top) * (right - left)) / length**2 == pytest.approx(expected, abs=3e-3)
+    assert round(expected, 3) == mean
+
+
 def test_share_of_pixels_is_the_weight_of_the_partner():
     plan = draw("cutmix", 50, 8)
     top, bottom, left, right = find_values(plan, PasteBoxes)

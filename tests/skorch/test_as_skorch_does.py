@@ -7,8 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 from skorch import NeuralNet, NeuralNetClassifier, NeuralNetRegressor
 from skorch.callbacks import Callback, EpochScoring, LRScheduler
+from skorch.dataset import Dataset as SkorchDataset
+from skorch.dataset import ValidSplit
+from skorch.helper import predefined_split
 from skorch.utils import to_device
 import torch
 from torch import Tensor, nn
@@ -83,8 +88,23 @@ def test_a_method_that_would_never_be_called_is_refused(name: str) -> None:
     base = type("Base", (NeuralNetClassifier,), {name: lambda self, *args, **kwargs: None})
     with pytest.raises(TypeError, match=f"leaves {name} to skorch.*Base.{name}, which would never be called"):
         type("Mixed", (MixupNetMixin, base), {})
-    own = type("Own", (MixupNetMixin, NeuralNetClassifier), {name: lambda self, *args, **kwargs: None})
-    assert issubclass(own, MixupNetMixin)  # as that of the subclass it is called
+    for behind in (NeuralNetClassifier, base):  # that of the subclass is called
+        assert type("Own", (MixupNetMixin, behind), {name: lambda self, *args, **kwargs: None})
+
+
+class Scaling(NeuralNetClassifier):
+    def get_dataset(self, X: Any, y: Any = None) -> Any:
+        return super().get_dataset(10 * X, y)
+
+
+@pytest.mark.parametrize("train_split", [None, ValidSplit(4)], ids=["whole", "split"])
+def test_data_are_what_a_base_makes_of_them(train_split: Any) -> None:
+    mixed = type("Mixed", (MixupNetMixin, Scaling), {})
+    options = PLAIN | {"train_split": train_split}
+    net = mixed(make_module(), alpha=0, **options).fit(X, Y)
+    by_skorch = Scaling(make_module(), **options).fit(X, Y)
+    torch.testing.assert_close(get_weights(net), get_weights(by_skorch), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(net.predict_proba(X), by_skorch.predict_proba(X), atol=1e-5)
 
 
 class Accumulating(NeuralNetClassifier):
@@ -194,14 +214,21 @@ def test_a_schedule_by_batches_is_followed() -> None:
     np.testing.assert_allclose(rates, by_skorch)
 
 
-def test_a_temperature_is_that_of_what_was_trained() -> None:
-    options = QUICK | {"train_split": "auto", "max_epochs": 30}
-    nets = [
-        MixupClassifier(module(), early_stopping=True, calibrate=True, random_state=0, **options)
-        for module in (Scaled, ScaledByDefault)
-    ]
-    temperatures = [net.fit(X, Y, scale=3.0)._targets.temperature for net in nets]
-    assert temperatures[0] == temperatures[1] != 1
+@pytest.mark.parametrize(("module", "scale"), [(ScaledByDefault, 1.0), (Scaled, 3.0)])
+def test_a_temperature_is_that_of_what_is_predicted(module: Any, scale: float) -> None:
+    """Predictions give `forward` its defaults; only where it has none, those of the fit are at hand."""
+    split = predefined_split(SkorchDataset(X[:20], Y[:20]))
+    options = QUICK | {"train_split": split, "max_epochs": 30, "early_stopping": True, "calibrate": True}
+    net = MixupClassifier(module(), random_state=0, **options).fit(X[20:], Y[20:], scale=3.0)
+    with torch.no_grad():
+        logits = net.module_(torch.tensor(X[:20]), scale=scale).double().numpy()
+
+    def loss(log: float) -> float:
+        shares = log_softmax(logits / np.exp(log), axis=1)
+        return -float(shares[np.arange(20), Y[:20]].sum()) + log**2 / (2 * 0.3**2)
+
+    expected = np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x)
+    assert net.temperature_ == pytest.approx(expected, rel=1e-3)
 
 
 # -- augmentation by a module ------------------------------------------------------------
@@ -342,6 +369,44 @@ def test_inputs_have_the_dtype_of_the_weights(dtype: torch.dtype, owner: Any, da
     net = owner(SeveralDtypes(dtype), alpha=0.5, random_state=0, **QUICK, **options).fit(*data)
     net.predict_proba(X)
     assert net.module_.seen == {torch.float32}
+
+
+class NormalisedFirst(nn.Module):
+    """As is usual in mixed precision: norms have more digits than matrices."""
+
+    def __init__(self, norm: torch.dtype, matrices: torch.dtype) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.norm, self.linear = nn.LayerNorm(4, dtype=norm), nn.Linear(4, 2, dtype=matrices)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.linear(self.norm(x.to(self.norm.weight.dtype)).to(self.linear.weight.dtype))
+        return out
+
+
+@pytest.mark.parametrize("owner", [Net, MixupClassifier])
+@pytest.mark.parametrize("alpha", [0, 0.5])
+@pytest.mark.parametrize(
+    ("norm", "matrices"),
+    [
+        (torch.float32, torch.bfloat16),
+        (torch.float32, torch.float16),
+        (torch.float64, torch.float32),
+        (torch.float64, torch.float64),
+    ],
+    ids=str,
+)
+def test_inputs_keep_the_digits_of_the_norm_that_comes_first(
+    owner: Any, alpha: float, norm: torch.dtype, matrices: torch.dtype
+) -> None:
+    far = X + 1000  # of which half precision keeps no difference
+    options = QUICK | {"criterion": nn.CrossEntropyLoss, "max_epochs": 10} if owner is Net else QUICK
+    module = NormalisedFirst(norm, matrices)
+    net = owner(module, alpha=alpha, random_state=0, **options).fit(far, (Y > 0).astype(np.int64))
+    with torch.no_grad():
+        expected = net.module_(torch.as_tensor(far)).float().softmax(dim=1)
+    np.testing.assert_allclose(net.predict_proba(far), expected, atol=1e-3)
+    assert expected[:, 1].std() > 0.01
 
 
 # -- copies of batches -------------------------------------------------------------------

@@ -47,6 +47,38 @@ class FocalOfLogs(nn.NLLLoss):
         return 2 * losses if self.reduction == "none" else 2 * losses.mean()
 
 
+class Margins(nn.CrossEntropyLoss):
+    """Made for three classes, and for no other number."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.register_buffer("margins", torch.linspace(0.1, 0.5, 3))
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return super().forward(input - self.margins, target)
+
+
+class Uncopyable(Cooled):
+    """Holds what cannot be copied deeply, and so cannot be tried."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.kept = torch.ones(1, requires_grad=True) * 2
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return super().forward(input * self.kept.detach(), target)
+
+
+class FocalOfCounted(Focal):
+    """A focal loss, averaged over the rows that are not ignored."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        losses = F.cross_entropy(input, target, self.weight, reduction="none", ignore_index=self.ignore_index)
+        if self.reduction == "none":
+            return losses**2
+        return (losses**2).sum() / (target != self.ignore_index).sum()
+
+
 @dataclass(frozen=True)
 class Itself(Partners):
     """Mixes each example with itself: the loss is that of the example, and nothing may jump there."""
@@ -71,6 +103,14 @@ CRITERIA: list[tuple[Any, dict[str, Any]]] = [
     (Cooled, {"weight": WEIGHT, "ignore_index": 2}),
     (Cooled, {"label_smoothing": 0.1, "weight": WEIGHT}),
     (FocalOfLogs, {"weight": WEIGHT}),
+    (Margins, {"weight": WEIGHT}),
+    (Margins, {"ignore_index": 1}),
+    (Uncopyable, {"weight": WEIGHT}),
+    (Uncopyable, {"ignore_index": 0}),
+    (FocalOfCounted, {"weight": WEIGHT, "ignore_index": 1}),
+    (FocalOfCounted, {"ignore_index": 0}),
+    (Cooled, {"weight": torch.tensor([0.0, 1.0, 2.0]), "label_smoothing": 0.2}),
+    (nn.CrossEntropyLoss, {"weight": torch.tensor([0.0, 1.0, 2.0]), "label_smoothing": 0.2}),
 ]
 
 
@@ -107,6 +147,72 @@ def test_validates_as_skorch_does(criterion: Any, options: dict[str, Any]) -> No
     net = fit(Net, criterion, options, alpha=0, random_state=0, train_split=split)
     skorch_net = fit(NeuralNetClassifier, criterion, options, train_split=split)
     np.testing.assert_allclose(net.history[:, "valid_loss"], skorch_net.history[:, "valid_loss"], rtol=1e-5)
+
+
+class Flattened(nn.CrossEntropyLoss):
+    """Takes maps alone."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        losses = super().forward(input.flatten(2), target.flatten(1))
+        return losses.view(target.shape) if self.reduction == "none" else losses
+
+
+class FocalOfPixels(Focal):
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        losses = F.cross_entropy(input.flatten(2), target.flatten(1), self.weight, reduction="none") ** 2
+        return losses.view(target.shape) if self.reduction == "none" else losses.mean()
+
+
+@pytest.mark.parametrize("owner", [Net, MixupClassifier])
+@pytest.mark.parametrize("criterion", [Flattened, FocalOfPixels])
+@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["even", "weighted"])
+@pytest.mark.parametrize("mixing", [{"alpha": 0}, {"alpha": 1, "partners": Itself()}], ids=str)
+def test_maps_are_averaged_as_the_criterion_averages(
+    owner: Any, criterion: Any, weight: Tensor | None, mixing: dict[str, Any]
+) -> None:
+    generator = np.random.default_rng(0)
+    images = generator.normal(size=(12, 1, 4, 4)).astype(np.float32)
+    labels = generator.integers(0, 3, (12, 4, 4))
+    labels[:, :2] = -100
+    labels[0] = -100
+
+    def split(dataset: Any, y: Any = None, **_: Any) -> tuple[Any, Any]:
+        return dataset, dataset
+
+    options = WHOLE | {"lr": 1e-12, "max_epochs": 1, "train_split": split, "criterion__weight": weight}
+    options |= {"criterion": criterion, "random_state": 0, **mixing}
+    options |= {"callbacks__valid_acc": None} if owner is Net else {"early_stopping": False}
+    net = owner(nn.Conv2d(1, 3, 1), **options).fit(images, labels)
+    with torch.no_grad():
+        expected = criterion(weight=weight)(net.module_(torch.as_tensor(images)), torch.as_tensor(labels))
+    losses = net.history[-1, ("train_loss", "valid_loss")]
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64], ids=str)
+@pytest.mark.parametrize("criterion", [Cooled, Focal])
+def test_a_criterion_is_tried_in_whatever_dtype_the_module_has(criterion: Any, dtype: torch.dtype) -> None:
+    module = make_module().to(dtype)
+    options = WHOLE | {"lr": 1e-12, "max_epochs": 1, "criterion": criterion, "criterion__weight": WEIGHT}
+    net = Net(module, alpha=1, partners=Itself(), random_state=0, **options).fit(X, Y)
+    with torch.no_grad():
+        output = net.module_(torch.as_tensor(X).to(dtype)).float()
+    expected = criterion(weight=WEIGHT)(output, torch.as_tensor(Y))
+    np.testing.assert_allclose(net.history[-1, "train_loss"], expected, rtol=0.02)
+
+
+@pytest.mark.parametrize("owner", [Net, MixupClassifier])
+@pytest.mark.parametrize("criterion", [nn.CrossEntropyLoss, Cooled, Focal, FocalOfCounted])
+def test_a_batch_of_classes_that_weigh_nothing_teaches_nothing(owner: Any, criterion: Any) -> None:
+    y = np.sort(Y)
+    n_first = int((y == 0).sum())
+    options = WHOLE | {"batch_size": n_first, "max_epochs": 1, "iterator_train__shuffle": False}
+    options |= {"criterion": criterion, "criterion__weight": [0.0, 1.0, 1.0], "alpha": 0, "random_state": 0}
+    if owner is MixupClassifier:
+        options |= {"early_stopping": False, "optimizer": torch.optim.SGD}
+    net = owner(make_module(), **options).fit(X[np.argsort(Y)], y)
+    assert net.history[-1, "batches", 0, "train_loss"] == 0
+    assert get_weights(net).isfinite().all()
 
 
 def test_a_criterion_is_asked_on_a_copy() -> None:

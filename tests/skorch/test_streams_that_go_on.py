@@ -1,6 +1,8 @@
 """A stream that hands the same iterator out again is looked at without losing an example."""
 
 from collections.abc import Callable, Iterator
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 
 from sk_mixup import MixupClassifier, MixupRegressor
+from sk_mixup._skorch.dataset_items import keep_stream
 
 N = 22
 QUICK: dict[str, Any] = {
@@ -146,3 +149,28 @@ def test_draws_of_a_stream_are_not_seen() -> None:
     module, state = Spy(), torch.get_rng_state()
     MixupClassifier(module, classes=[0, 1], **QUICK).fit(Shuffled(), None)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+class Restarting(GoesOn):
+    """Hands the same iterator out twice, and begins anew where it was copied."""
+
+    def __init__(self, numbers: list[int]) -> None:
+        self.numbers = numbers
+        self.rows = iter(numbers)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.rows
+
+
+@pytest.mark.parametrize(
+    "again",
+    [copy.copy, copy.deepcopy, lambda stream: pickle.loads(pickle.dumps(stream))],
+    ids=["copy", "deepcopy", "pickle"],
+)
+def test_a_stream_that_is_kept_can_be_copied(again: Callable[[Any], Any]) -> None:
+    stream: Any = keep_stream(Restarting([3, 4, 5]), 0)
+    assert stream.peek() == 3
+    other = again(stream)
+    assert other.numbers == [3, 4, 5]
+    assert next(iter(other)) in (3, 4)
+    assert not hasattr(other, "more")

@@ -8,7 +8,7 @@ import pytest
 from skorch import NeuralNetClassifier
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset, IterableDataset, default_collate
+from torch.utils.data import Dataset, IterableDataset, TensorDataset, default_collate
 
 from sk_mixup import MixupClassifier, MixupNetMixin
 from sk_mixup.mixing import CutMix, Mixture, Mixup
@@ -96,13 +96,56 @@ def test_labels_are_the_shares_of_pixels(
     np.testing.assert_allclose(labels, pixels, atol=1e-6)
 
 
-def test_images_cropped_as_they_are_joined_are_weighed_by_their_pixels() -> None:
-    options = {"iterator_train__collate_fn": collate_cropped, "vicinity": CutMix()}
-    pixels, labels = fit(MixupClassifier, (Items(), None), **options)
+@pytest.mark.parametrize("owner", [Net, MixupClassifier])
+@pytest.mark.parametrize("augment", [None, enlarge])
+def test_images_cropped_as_they_are_joined_are_weighed_by_their_pixels(
+    owner: Any, augment: Callable[..., Any] | None
+) -> None:
+    options = {"iterator_train__collate_fn": collate_cropped, "vicinity": CutMix(), "augment": augment}
+    pixels, labels = fit(owner, (Items(), None), **options)
+    assert 0.1 < np.mean((pixels > 0) & (pixels < 1)) < 1
     np.testing.assert_allclose(labels, pixels, atol=1e-6)
 
 
-@pytest.mark.parametrize("case", ["collated", "stream", "sizes that vary"])
+def take_bytes(x: Tensor) -> Tensor:
+    assert x.dtype == torch.uint8
+    return crop(x).float()
+
+
+def take_whole_batches(x: Tensor) -> Tensor:
+    assert len(x) == QUICK["batch_size"]
+    return crop(x)
+
+
+def take_bright_images(x: Tensor) -> Tensor:
+    assert x.any()
+    return crop(x)
+
+
+@pytest.mark.parametrize(
+    ("augment", "rows"),
+    [(take_bytes, X.astype(np.uint8)), (take_whole_batches, X), (take_bright_images, 1 - X)],
+    ids=["bytes", "whole batches", "bright images"],
+)
+@pytest.mark.parametrize("is_dataset", [False, True], ids=["arrays", "Dataset"])
+def test_what_changes_the_size_is_asked_with_a_batch_as_in_training(
+    augment: Callable[..., Any], rows: np.ndarray, is_dataset: bool
+) -> None:
+    y = rows.mean(axis=(1, 2, 3)).astype(np.int64)
+    data = (TensorDataset(torch.as_tensor(rows), torch.as_tensor(y)), None) if is_dataset else (rows, y)
+    pixels, labels = fit(Net, data, augment=augment, vicinity=CutMix())
+    np.testing.assert_allclose(labels, pixels, atol=1e-6)
+
+
+@pytest.mark.parametrize("owner", [Net, MixupClassifier])
+@pytest.mark.parametrize("data", [(X, Y), (Items(), None)], ids=["arrays", "Dataset"])
+def test_what_augments_counts_the_batches_of_training_alone(owner: Any, data: Any) -> None:
+    augment = nn.BatchNorm2d(1, affine=False)
+    fit(owner, data, augment=augment, vicinity=CutMix())
+    assert augment.num_batches_tracked == 8
+
+
+@pytest.mark.parametrize("case", ["stream", "sizes that vary"])
 def test_sizes_that_cannot_be_known_are_refused(case: str) -> None:
     sizes = iter(range(3, 1000))
 
@@ -110,7 +153,6 @@ def test_sizes_that_cannot_be_known_are_refused(case: str) -> None:
         return nn.functional.interpolate(x, size=2 + next(sizes) % 5)
 
     owner, data, options = {
-        "collated": (Net, (Items(), None), {"iterator_train__collate_fn": collate_cropped}),
         "stream": (Net, (Stream(), None), {"augment": crop}),
         "sizes that vary": (MixupClassifier, (X, Y), {"augment": vary}),
     }[case]

@@ -25,6 +25,7 @@ __all__ = [
     "did_you_mean",
     "is_missing",
     "naming",
+    "refuse_masked",
 ]
 
 
@@ -127,6 +128,17 @@ def did_you_mean(name: object, known: Collection[str]) -> str:
     lowered = {each.lower(): each for each in known}
     close = difflib.get_close_matches(str(name).lower(), lowered, n=1, cutoff=0.6)
     return f"Did you mean {lowered[close[0]]!r}?" if close else ""
+
+
+def refuse_masked(values: object, name: str) -> None:
+    """Raise for an array that masks numbers, which other code would take for known."""
+    if not isinstance(values, np.ma.MaskedArray) or not np.ma.is_masked(values):
+        return
+    n_masked = int(np.ma.getmaskarray(values).sum())
+    raise ValueError(
+        f"{name} must be known everywhere; got an array that masks {n_masked} of {values.size} values. Leave "
+        "those rows out, or impute inputs, as by sklearn.impute.SimpleImputer from X.filled(np.nan)."
+    )
 
 
 def is_missing(value: object) -> bool:

@@ -10,8 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from skorch import NeuralNet
 from skorch.callbacks import Callback
+from skorch.dataset import get_len
 from torch import Tensor, nn
+from torch.utils.data import Subset
 
+from sk_mixup._data.storage import Rows
 from sk_mixup._random import unseen_draws
 from sk_mixup._skorch.net import MixupNetMixin
 from sk_mixup._validation import check_integer
@@ -32,7 +35,8 @@ class MemorizationErrors(Callback):
     Parameters
     ----------
     X : array-like or sparse matrix of shape (n_samples, *features)
-        The training rows as the net sees them: in a pipeline, after the steps before the net.
+        The training rows as the net sees them: in a pipeline, after the steps before the net. Of rows
+        that are all given to ``fit`` those that it holds out are left out.
     y : array-like of shape (n_samples,)
         Labels that are trained on, of which some are corrupted.
     y_true : array-like of shape (n_samples,)
@@ -118,15 +122,26 @@ class MemorizationErrors(Callback):
         )
         modes = [(part, part.training) for part in net.module_.modules()]
         with guard:
-            true, corrupted = memorization_errors(
-                _to_array(net.predict(self.X)), _to_array(self.y), _to_array(self.y_true)
-            )
+            predicted, y, y_true = map(_to_array, (net.predict(self.X), self.y, self.y_true))
+            rows = _find_rows(dataset_train, len(y))
+            true, corrupted = memorization_errors(predicted[rows], y[rows], y_true[rows])
             net.history.record("train_error_true", true)
             net.history.record("train_error_corrupted", corrupted)
             if self.X_test is not None:
                 wrong = _to_array(net.predict(self.X_test)) != _to_array(self.y_test)
                 net.history.record("test_error", float(wrong.mean()))
         _restore_modes(modes)
+
+
+def _find_rows(dataset: object, n_rows: int) -> NDArray[np.intp] | slice:
+    """Return which of so many rows are trained on: those of the part that a split has left; else all."""
+    if isinstance(dataset, Rows):
+        index, n_whole = dataset.index, len(dataset.targets)
+    elif isinstance(dataset, Subset):
+        index, n_whole = np.asarray(dataset.indices), get_len(dataset.dataset)
+    else:
+        return slice(None)
+    return slice(None) if index is None or n_whole != n_rows else index
 
 
 class Snapshots(Callback):

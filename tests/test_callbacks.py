@@ -14,6 +14,7 @@ from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from skorch.history import History
 import torch
 from torch import nn
+from torch.utils.data import Subset, TensorDataset
 
 from sk_mixup import MixupClassifier
 from sk_mixup.callbacks import MemorizationErrors
@@ -147,7 +148,7 @@ def test_bad_rows_raise_before_training(blobs: Any, given: Any, message: str) ->
 def test_binary_net_of_skorch_is_watched_in_the_floats_it_is_trained_on(binary: Any, dtype: type) -> None:
     corrupted = (binary.y ^ (np.arange(len(binary.y)) % 5 == 0)).astype(np.float32)
     watch = MemorizationErrors(binary.X, corrupted.astype(dtype), binary.y.astype(dtype))
-    options = USER | {"criterion": nn.BCEWithLogitsLoss}
+    options = USER | {"criterion": nn.BCEWithLogitsLoss, "train_split": None}
     net = NeuralNetBinaryClassifier(nn.Linear(binary.X.shape[1], 1), callbacks=[watch], **options)
     net.fit(binary.X, corrupted)
     expected = count_errors(net, binary.X, corrupted, binary.y)
@@ -160,3 +161,34 @@ def test_nets_of_skorch_want_codes(blobs: Any, labels: Any) -> None:
     net = NeuralNetClassifier(Net, callbacks=[watch], **USER)
     with pytest.raises(ValueError, match=r"y_true must hold class codes 0, 1, 2, ... for NeuralNetClass"):
         net.fit(blobs.X, blobs.y)
+
+
+def hold_out_some(dataset: Any, y: Any = None, **_: Any) -> tuple[Any, Any]:
+    rows = np.arange(len(dataset))
+    return Subset(dataset, rows[rows % 4 > 0].tolist()), Subset(dataset, rows[rows % 4 == 0].tolist())
+
+
+@pytest.mark.parametrize("kind", ["arrays", "Dataset", "skorch"])
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_rows_that_are_held_out_are_no_training_rows(
+    blobs: Any, corrupted: Any, kind: str, is_whole: bool
+) -> None:
+    """Of all rows those of the split count; of others that the user names, all."""
+    is_trained = np.arange(len(corrupted)) % 4 > 0
+    rows = np.arange(len(corrupted)) if is_whole else np.flatnonzero(is_trained)[:20]
+    watch = MemorizationErrors(blobs.X[rows], corrupted[rows], blobs.y[rows])
+    options = QUICK | {"train_split": hold_out_some, "callbacks": [watch], "lr": 0.1}
+    data = (blobs.X, corrupted)
+    if kind == "Dataset":
+        data = (TensorDataset(torch.as_tensor(blobs.X), torch.as_tensor(corrupted)), None)
+    if kind == "skorch":
+        own = {"criterion": nn.CrossEntropyLoss, "verbose": 0, "max_epochs": 3}
+        net = NeuralNetClassifier(
+            nn.Linear(blobs.X.shape[1], 3), **own, train_split=hold_out_some, callbacks=[watch]
+        )
+        net.set_params(callbacks=[watch]).fit(*data)
+    else:
+        net = MixupClassifier(**options).fit(*data)
+    counted = np.flatnonzero(is_trained) if is_whole else rows
+    expected = count_errors(net, blobs.X[counted], corrupted[counted], blobs.y[counted])
+    assert net.history[-1, NAMES[:2]] == pytest.approx(expected)

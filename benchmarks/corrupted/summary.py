@@ -123,7 +123,9 @@ def draw_errors(document: Mapping[str, Any]) -> Figure:
         _draw_memorised(right, rows, styles)
     n_seeds = summary[0]["n_seeds"]
     where = IMAGE_SET_TITLES[summary[0]["dataset"]] + describe_scale(document["config"])
-    figure.suptitle(f"{where}; {n_seeds} seed{'s' * (n_seeds > 1)}")
+    wide = document["config"].get("dropout_width")
+    of_dropout = f"; dropout: width {wide}" if wide is not None else ""
+    figure.suptitle(f"{where}{of_dropout}; {n_seeds} seed{'s' * (n_seeds > 1)}")
     add_legend(figure, axes[0, 0], 5)
     return figure
 

@@ -209,7 +209,8 @@ def _drop_columns(X: DataFrame, notes: list[str]) -> DataFrame:
         notes.append(f"{_list(empty)} left out: no value is there.")
     first = X.columns[0]
     is_nameless = str(first).startswith("Unnamed:") and first not in empty
-    if is_nameless and X[first].is_unique and X[first].is_monotonic_increasing:
+    counts = X[first].dtype.kind in "iu" or X[first].is_monotonic_increasing  # in whatever order they are
+    if is_nameless and X[first].is_unique and counts:
         notes.append("the first column has no name and counts the rows: it is left out.")
         empty.append(first)
     if len(empty) == X.shape[1]:

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset, IterableDataset, Subset
 from sk_mixup._data.storage import Rows, SparseRows
 from sk_mixup._data.virtual_examples import find_layers
 from sk_mixup._random import unseen_draws
-from sk_mixup._skorch.dataset_items import to_array
+from sk_mixup._skorch.dataset_items import find_exact_targets, to_array
 from sk_mixup._skorch.loading import Loading
 from sk_mixup.mixing import RowFacts
 from sk_mixup.mixing.plan import INPUT
@@ -39,7 +39,9 @@ class MixedNet(Protocol):
     def _find_layers(self, wanted: str | tuple[str, ...]) -> tuple[str, ...]: ...
 
 
-def make_facts(net: MixedNet, dataset: object, labels: object, whole: object, loading: Loading) -> RowFacts:
+def make_facts(
+    net: MixedNet, dataset: Dataset[object], labels: object, whole: object, loading: Loading
+) -> RowFacts:
     """Return what a policy may ask about the rows of a training set, which are served by `loading`.
 
     `labels` are targets that the data set does not hold itself, those of `whole`, which it was split off.
@@ -72,7 +74,8 @@ def find_net_layers(net: object, wanted: str | tuple[str, ...]) -> tuple[str, ..
             f"got layers {wanted!r}. Give the module that name in initialize_module."
         )
     module = vars(net)["module_"]
-    if hasattr(module, "_orig_mod") or isinstance(module, torch.jit.ScriptModule):
+    is_compiled = hasattr(module, "_orig_mod") or module._compiled_call_impl is not None
+    if is_compiled or isinstance(module, torch.jit.ScriptModule):
         raise ValueError(
             "module must not be compiled or scripted where hidden layers are mixed; got a "
             f"{type(module).__name__}, which may pass over hooks. Give the module as it was before."
@@ -106,8 +109,10 @@ def _get_all_targets(
     """Return the targets of all rows, codes or as the user gave them; None if they are not at hand."""
     if isinstance(dataset, Rows):
         return to_array(dataset.y if as_given else dataset.get_targets())
-    if labels is None or isinstance(dataset, IterableDataset):
+    if isinstance(dataset, IterableDataset):
         return None
+    if labels is None:
+        return find_exact_targets(dataset)
     targets = _take_rows(to_array(labels), dataset, whole)
     return targets if targets.shape[:1] == (get_len(dataset),) else None
 
@@ -125,7 +130,7 @@ def _find_shape_in(net: MixedNet, dataset: object) -> tuple[int, ...] | None:
     return (None if isinstance(dataset, Rows) else seen) or _find_shape(dataset, EXAMPLE) or seen
 
 
-def _find_mixed_shape(net: MixedNet, dataset: object, loading: Loading) -> tuple[int, ...] | None:
+def _find_mixed_shape(net: MixedNet, dataset: Dataset[object], loading: Loading) -> tuple[int, ...] | None:
     """Return the shape of one example as it is mixed: joined to batches, and augmented."""
     if net.augment is None and (isinstance(dataset, Rows) or "_shape_in" in vars(net)):
         return _find_shape_in(net, dataset)

@@ -129,7 +129,7 @@ class Loading:
             option = "iterator_train" if self.own is None else "get_iterator"
             refuse_weights(getattr(dataset, "weight", None), option)
 
-    def peek(self, dataset: Any) -> object:
+    def peek(self, dataset: Dataset[object]) -> object:
         """Return inputs of a batch as they are read; of a Dataset the first row, as often as it has rows."""
         size: Any = self.options.get("batch_size", self.batch_size)
         n_rows = get_len(dataset) if size in (-1, None) else min(get_len(dataset), size)

@@ -50,7 +50,7 @@ from sk_mixup._skorch.overriding import STEPS, check_bases, find_overridden, lis
 from sk_mixup._skorch.processes import Processes
 from sk_mixup._skorch.runner import choose_evaluator, choose_trainer, train_fast, validate_fast
 from sk_mixup._skorch.schedule import EpochLosses, Schedule
-from sk_mixup._skorch.stack_member import exclusive_section, on_device_of_stack
+from sk_mixup._skorch.stack_member import claiming_files, exclusive_section, on_device_of_stack
 from sk_mixup._skorch.step import MixedSteps
 from sk_mixup._skorch.step_by_step import StepByStep
 from sk_mixup._training.ambient_autocast import casting_anew
@@ -307,6 +307,7 @@ class MixupNetMixin(MixedSteps):
             self.initialize()
         seed = self._processes.derive_seed(draw_seed(self.generator_))  # of dropout and augmentation
         with (
+            claiming_files(self.callbacks),
             on_device_of_stack(self),
             casting_anew(self._torch_device),
             seeded_torch(seed),
@@ -337,6 +338,7 @@ class MixupNetMixin(MixedSteps):
         """Run the epochs: plain ones, mixed ones, plain ones; see ``skorch.NeuralNet``."""
         self.check_data(X, y)
         self.check_training_readiness()
+        self.__dict__.pop("_divisor", None)
         self._check_reduction()
         self._set_memory_format()  # the option may have been set since
         self._set_scaler()
@@ -461,10 +463,10 @@ class MixupNetMixin(MixedSteps):
         """Raise, or warn, where a loss is below zero that cannot be if targets are what they should be."""
         lowest = find_negative(self.history[-1]["batches"])
         if lowest < 0 and self._has_bounded_loss():
-            refuse_negative(lowest, self.history[-1]["epoch"], self.criterion_)
+            refuse_negative(lowest, self.history[-1]["epoch"], self._bare_criterion)
 
     def _has_bounded_loss(self) -> bool:
-        criterion, is_classifier = vars(self).get("criterion_"), isinstance(self, NeuralNetClassifier)
+        criterion, is_classifier = self._bare_criterion, isinstance(self, NeuralNetClassifier)
         return is_bounded(criterion, is_classifier=is_classifier) and not find_overridden(self, STEPS)
 
     def _on_nonfinite_loss(self, message: str, prefix: str) -> None:

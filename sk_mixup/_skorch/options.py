@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sk_mixup._skorch.datasets import STORAGES
-from sk_mixup._skorch.step import AUTOCAST
+from sk_mixup._skorch.precision import AUTOCAST
 from sk_mixup._tensors import to_host
 from sk_mixup._validation import (
     check_bool,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
+from skorch.callbacks import Checkpoint
 import torch
 
 from sk_mixup._random import TorchStream, find_stream
@@ -13,7 +15,7 @@ from sk_mixup._training.optimizer_step import place_state
 from sk_mixup._warning import warn_user
 from sk_mixup.stacking._scheduler import find_task
 
-__all__ = ["exclusive_section", "find_own_stream", "on_device_of_stack", "warn_single"]
+__all__ = ["claiming_files", "exclusive_section", "find_own_stream", "on_device_of_stack", "warn_single"]
 
 
 def find_own_stream() -> TorchStream:
@@ -48,6 +50,39 @@ def warn_single(reason: str) -> None:
         warn_user(
             f"stacked: nets are trained one by one where they cannot be stacked: {reason}.",
         )
+
+
+@contextmanager
+def claiming_files(callbacks: object) -> Iterator[None]:
+    """Keep the files that a net reads its best weights back from to itself, among those trained at once.
+
+    Raises
+    ------
+    ValueError
+        If another net writes to one of them.
+    """
+    task = find_task()
+    files = {} if task is None else task.scheduler.files
+    claimed = [] if task is None else [path for path in _list_files(callbacks) if files.get(path) is not task]
+    for path in claimed:
+        if files.setdefault(path, find_task()) is not task:  # type: ignore[arg-type]
+            raise ValueError(
+                "callbacks must read weights back from files of each net's own where nets are trained at "
+                f"once; got a Checkpoint with load_best=True for '{path}' in several. Use "
+                "EarlyStopping(load_best=True), which needs no file, or train without sk_mixup.stacked()."
+            )
+    try:
+        yield
+    finally:
+        for path in claimed:
+            files.pop(path, None)
+
+
+def _list_files(callbacks: object) -> Iterator[str]:
+    for part in callbacks if isinstance(callbacks, list | tuple) else ():
+        callback = part[1] if isinstance(part, tuple) else part
+        if isinstance(callback, Checkpoint) and callback.load_best and isinstance(callback.f_params, str):
+            yield str(Path(callback.dirname, callback.fn_prefix + callback.f_params).absolute())
 
 
 class StackMember(Protocol):

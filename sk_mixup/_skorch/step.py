@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import Any, Self
 
 from skorch import NeuralNet
@@ -21,26 +20,21 @@ from sk_mixup._data.virtual_examples import mixing_again, mixing_at
 from sk_mixup._skorch.dataset_items import cast_floats, split_pair
 from sk_mixup._skorch.facts import find_net_layers
 from sk_mixup._skorch.loss_checks import describe_batch_loss
+from sk_mixup._skorch.loss_divisors import Divisor, count_by, is_own_loss, learn_divisor, using_criterion
 from sk_mixup._skorch.loss_scaling import LossScaler, check_optimizers
 from sk_mixup._skorch.overriding import find_overridden
+from sk_mixup._skorch.precision import make_autocast, to_float32
 from sk_mixup._skorch.runner import find_own_step
 from sk_mixup._training.ambient_autocast import find_region
-from sk_mixup._training.averages import count_targets, divides_by_weights, learn_divisor, mix_losses
+from sk_mixup._training.averages import COUNTED, count_targets, mix_losses
 from sk_mixup._training.losses import Loss
 from sk_mixup._training.optimizer_step import can_fuse
 from sk_mixup._training.trainer import Trainer
 from sk_mixup.mixing import Vicinity
 
-__all__ = [
-    "AUTOCAST",
-    "MixedSteps",
-    "as_batch",
-    "make_autocast",
-    "to_float32",
-]
+__all__ = ["MixedSteps", "as_batch"]
 
 REDUCTIONS = ("mean", "sum", "batchmean")
-AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def iterate_parts(module: nn.Module) -> Iterator[nn.Module]:
@@ -55,18 +49,6 @@ def iterate_parts(module: nn.Module) -> Iterator[nn.Module]:
 def as_batch(batch: object) -> Batch:
     """Return a batch of ours, of what any iterator yields."""
     return batch if isinstance(batch, Batch) else Batch(*unpack_data(batch))
-
-
-def to_float32(output: object) -> object:
-    """Return one output of a module, or a tuple of several, in single precision; others as they are."""
-    if isinstance(output, tuple):
-        return tuple(map(to_float32, output))
-    return output.float() if isinstance(output, Tensor) else output
-
-
-def make_autocast(autocast: str, device: torch.device) -> Callable[[], AbstractContextManager[Any]]:
-    """Return what makes the context of a forward pass in mixed precision."""
-    return partial(torch.autocast, device.type, dtype=AUTOCAST[autocast])
 
 
 class MixedSteps(NeuralNet):
@@ -203,8 +185,20 @@ class MixedSteps(NeuralNet):
     def _find_forward(self) -> Callable[..., object]:
         """Return what is given the arguments of a fit: of modules under other names, `infer` decides."""
         module = self._bare_module
+        module = getattr(module, "_orig_mod", module)  # a compiled one takes anything
         forward: Callable[..., object] = self.infer if module is None else module.forward
         return forward
+
+    @property
+    def _bare_criterion(self) -> Any:
+        """The criterion as it was built, whose type tells what is done; None in a net with other names."""
+        criterion = vars(self).get("criterion_")
+        return getattr(criterion, "_orig_mod", criterion)  # of a compiled one
+
+    def get_loss(self, y_pred: object, y_true: object, X: object = None, training: bool = False) -> Any:
+        """Return the loss of plain targets; see ``skorch.NeuralNet``, which asks for the criterion's type."""
+        with using_criterion(self, self._bare_criterion):
+            return super().get_loss(y_pred, y_true, X=X, training=training)
 
     def _find_layers(self, wanted: str | tuple[str, ...]) -> tuple[str, ...]:
         return find_net_layers(self, wanted)
@@ -341,7 +335,8 @@ class MixedSteps(NeuralNet):
         -------
         loss : Tensor of shape ()
         """
-        learn_divisor(vars(self).get("criterion_"), y_pred, batch.targets)
+        if "_divisor" not in vars(self):  # of this fit
+            learn_divisor(self, y_pred, batch, x, training)
         is_clean = batch.lam is None and batch.weight is None
         if is_clean and not training:  # the criterion's own kernel is all that is needed
             return self._apply_criterion(y_pred, batch, x, training)
@@ -360,7 +355,10 @@ class MixedSteps(NeuralNet):
 
     def _weighs_classes(self) -> bool:
         """Whether all targets of a batch may weigh 0; torch's own gradient is then NaN."""
-        return divides_by_weights(vars(self).get("criterion_")) and not self.is_overridden("get_loss")
+        criterion, divisor = self._bare_criterion, vars(self).get("_divisor")
+        if divisor is not None:
+            return divisor is Divisor.WEIGHTS
+        return isinstance(criterion, COUNTED) and criterion.weight is not None and not is_own_loss(criterion)
 
     def _compute_closed_form(self, y_pred: object, batch: Batch, training: bool) -> Tensor | None:
         """Return the loss of a batch as a fast epoch computes it, where no method is overridden."""
@@ -412,7 +410,7 @@ class MixedSteps(NeuralNet):
         -------
         loss : Tensor of shape ()
         """
-        if not hasattr(vars(self).get("criterion_"), "reduction"):
+        if not hasattr(self._bare_criterion, "reduction"):
             return self._mix_batch_losses(y_pred, y, lam, weight, x, training)
         losses = torch.stack([self.get_row_losses(y_pred, y_k, x=x, training=training) for y_k in y])
         if losses.shape[:2] != lam.shape:  # its `reduction` is not torch's
@@ -429,14 +427,20 @@ class MixedSteps(NeuralNet):
 
     @property
     def _reduction(self) -> str:
-        """How the criterion reduces the losses of a batch; a `get_loss` of the user's own takes a mean."""
-        own = self.is_overridden("get_loss")
-        return "mean" if own else str(getattr(vars(self).get("criterion_"), "reduction", "mean"))
+        """How the losses of a batch are reduced; by a loss of the user's own, as it was found to do."""
+        divisor: Divisor | None = vars(self).get("_divisor")
+        if divisor is not None:
+            return divisor.reduction
+        return (
+            "mean"
+            if self.is_overridden("get_loss")
+            else str(getattr(self._bare_criterion, "reduction", "mean"))
+        )
 
     def _check_reduction(self) -> None:
         """Raise unless torch's criterion gives one loss for a batch."""
         reduction = self._reduction
-        if isinstance(vars(self).get("criterion_"), _Loss) and reduction not in REDUCTIONS:
+        if isinstance(self._bare_criterion, _Loss) and reduction not in REDUCTIONS:
             raise ValueError(
                 f"criterion__reduction must be one of {', '.join(map(repr, REDUCTIONS))}; got {reduction!r}. "
                 "Weigh rows by sample_weight; a get_loss of yours may reduce losses where nothing is mixed."
@@ -444,9 +448,11 @@ class MixedSteps(NeuralNet):
 
     def _count_targets(self, y: Tensor) -> Tensor | None:
         """Return what targets count in the criterion's own mean, where not all count 1."""
-        if self._reduction != "mean" or self.is_overridden("get_loss"):
-            return None
-        return count_targets(vars(self).get("criterion_"), y)
+        criterion, divisor = self._bare_criterion, vars(self).get("_divisor")
+        if divisor is not None:
+            return count_by(divisor, criterion, y)
+        is_other = self._reduction != "mean" or self.is_overridden("get_loss")
+        return None if is_other else count_targets(criterion, y)
 
     def get_share(self, batch: object, training: bool) -> Tensor | None:
         """Return what a batch's loss counts in the mean of an epoch; None for its number of rows.
@@ -490,7 +496,12 @@ class MixedSteps(NeuralNet):
     ) -> Tensor:
         """Mix the losses of whole batches, for a criterion without losses per row."""
         if not self.get_policy().has_one_lam_per_batch or weight is not None:
-            criterion = vars(self).get("criterion_")  # a net may have others, under names of their own
+            criterion = self._bare_criterion  # a net may have others, under names of their own
             raise ValueError(describe_batch_loss(criterion, is_own=self.is_overridden("get_loss")))
         losses = [self.get_loss(y_pred, y_k, X=x, training=training) for y_k in y]
+        if losses[0].ndim:
+            raise ValueError(
+                "get_loss must return one loss for a batch where no criterion has a reduction to change; "
+                f"got losses of shape {tuple(losses[0].shape)}. Return their mean."
+            )
         return (lam[:, 0] * torch.stack(losses)).sum()

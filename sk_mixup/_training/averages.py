@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-import copy
-from enum import Enum
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
-
-from sk_mixup._random import unseen_torch_draws
 
 __all__ = [
     "COUNTED",
@@ -20,10 +15,9 @@ __all__ = [
     "average_rows",
     "count_targets",
     "divide_safely",
-    "divides_by_weights",
     "get_binary_entropy",
     "get_divisors",
-    "learn_divisor",
+    "limit_logarithms",
     "mix_losses",
     "sum_batches",
 ]
@@ -31,19 +25,6 @@ __all__ = [
 IGNORED = -100  # torch's default of `ignore_index`, which is no class
 # Criteria whose mean is over the targets that are not ignored, by the weights of their classes.
 COUNTED = (nn.CrossEntropyLoss, nn.NLLLoss)
-OF_TORCH = tuple(kind.forward for kind in COUNTED)
-
-
-class Divisor(Enum):
-    """By what the sum of the losses of a batch is divided in a criterion's mean."""
-
-    WEIGHTS = "the weights of the classes of targets that are not ignored, as torch does"
-    COUNTED = "the number of targets that are not ignored"
-    ROWS = "the number of targets"
-
-
-# Of criteria with a ``forward`` of the user's own; None where it is none of these.
-_DIVISORS: WeakKeyDictionary[nn.Module, Divisor | None] = WeakKeyDictionary()
 # A sum of fewer numbers is the same to the last bit by itself and beside others: torch shares out longer
 # ones among threads.
 SUMMED_IN_ORDER = 2**15
@@ -103,87 +84,10 @@ def count_targets(criterion: object, y: Tensor) -> Tensor | None:
     if not isinstance(criterion, COUNTED) or y.is_floating_point():
         return None
     counted = y != criterion.ignore_index
-    divisor = _DIVISORS.get(criterion, Divisor.WEIGHTS)
-    if divisor is Divisor.ROWS:
-        return None
-    if criterion.weight is None or divisor is Divisor.COUNTED:
+    if criterion.weight is None:
         return counted
     codes = torch.where(counted, y, 0).to(criterion.weight.device, torch.int64)
     return criterion.weight[codes] * counted.to(criterion.weight.device)
-
-
-def learn_divisor(criterion: object, output: object, y: object) -> None:
-    """Find by what a criterion divides in its mean whose ``forward`` is the user's, such as a focal loss.
-
-    It is tried once, on a copy and on numbers of our own. What cannot be tried, and what divides by anything
-    else, counts as torch's criteria do, from which it is derived.
-
-    Parameters
-    ----------
-    criterion : torch.nn.Module or None
-        The criterion; others than torch's two, and these themselves, are left alone.
-    output : Tensor of shape (n, n_classes, *sizes) or anything else
-        Output of the module for a batch.
-    y : Tensor of shape (n, *sizes) or anything else
-        Targets of the batch.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from torch import nn
-    >>> from sk_mixup._training.averages import count_targets, learn_divisor
-    >>> class OfRows(nn.CrossEntropyLoss):
-    ...     def forward(self, x, y):
-    ...         return nn.functional.cross_entropy(x, y, weight=self.weight, reduction="none").mean()
-    >>> criterion, y = OfRows(torch.tensor([1.0, 3.0])), torch.tensor([0, 1])
-    >>> learn_divisor(criterion, torch.zeros(2, 2), y)
-    >>> count_targets(criterion, y) is None
-    True
-    """
-    if not isinstance(criterion, COUNTED) or not _has_own_forward(criterion) or criterion in _DIVISORS:
-        return
-    if not isinstance(output, Tensor) or not isinstance(y, Tensor) or output.ndim < 2:
-        return
-    is_map = output.ndim == y.ndim + 1
-    shape = (output.shape[1], *y.shape[1:]) if is_map else (output.shape[-1],)
-    _DIVISORS[criterion] = _try_mean(criterion, *shape)
-
-
-def divides_by_weights(criterion: object) -> bool:
-    """Whether a criterion is known to divide losses by the weights of their classes."""
-    if not isinstance(criterion, COUNTED) or criterion.weight is None:
-        return False
-    return not _has_own_forward(criterion) or _DIVISORS.get(criterion) is Divisor.WEIGHTS
-
-
-def _has_own_forward(criterion: nn.CrossEntropyLoss | nn.NLLLoss) -> bool:
-    return "forward" in vars(criterion) or type(criterion).forward not in OF_TORCH
-
-
-def _try_mean(criterion: nn.CrossEntropyLoss | nn.NLLLoss, n_classes: int, *sizes: int) -> Divisor | None:
-    """Compare the mean of a copy, for it may remember its calls, with means of its losses of targets."""
-    n_rows = 2 if sizes else n_classes + 4
-    output = torch.randn(n_rows, n_classes, *sizes, generator=torch.Generator().manual_seed(0))
-    y = torch.arange(output.numel() // n_classes).reshape(n_rows, *sizes) % n_classes
-    y.view(-1)[::4] = criterion.ignore_index
-    counted = y != criterion.ignore_index
-    try:
-        with unseen_torch_draws(), torch.no_grad():
-            asked = copy.deepcopy(criterion).cpu().float()
-            mean = asked(output.log_softmax(dim=1), y)
-            asked.reduction = "none"
-            total = asked(output.log_softmax(dim=1), y).sum()
-            ones = torch.ones(n_classes) if asked.weight is None else asked.weight
-            counts = ones[torch.where(counted, y, 0)] * counted
-            divisors = {
-                Divisor.WEIGHTS: counts.sum(),
-                Divisor.COUNTED: counted.sum(),
-                Divisor.ROWS: counted.numel(),
-            }
-            found = (kind for kind, n in divisors.items() if torch.allclose(mean, total / n, rtol=1e-3))
-            return next(found, None)
-    except Exception:  # of whatever kind: it is code of the user's
-        return None
 
 
 def mix_losses(
@@ -244,7 +148,7 @@ def mix_losses(
     share = share.reshape(*lam.shape, *(1,) * (losses.ndim - 2))
     if counts is not None and counts.dtype == torch.bool:
         losses = torch.where(counts, losses, 0.0)
-    total = (share * losses).sum()
+    total = torch.where(share == 0, 0.0, share * losses).sum()
     if reduction == "sum":
         return total
     if counts is not None and reduction == "mean":
@@ -288,7 +192,12 @@ def average_entropy(logits: Tensor, weight: Tensor | None = None, *, binary: boo
     if binary:
         return average_rows(get_binary_entropy(logits), weight)
     log_p = torch.log_softmax(logits, dim=-1)
-    return average_rows(-(log_p.exp() * log_p).sum(dim=-1), weight)
+    return average_rows(-(log_p.exp() * limit_logarithms(log_p)).sum(dim=-1), weight)
+
+
+def limit_logarithms(log_p: Tensor) -> Tensor:
+    """Return finite logarithms, so that those of 0 cost nothing by a probability of 0."""
+    return log_p.clamp_min(torch.finfo(log_p.dtype).min)
 
 
 def get_binary_entropy(logits: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ from sk_mixup._training.averages import (
     divide_safely,
     get_binary_entropy,
     get_divisors,
+    limit_logarithms,
     sum_batches,
 )
 from sk_mixup._training.mixed_targets import mix_columns, smooth_targets
@@ -269,17 +270,18 @@ class CrossEntropy(Loss):
         torch.log_softmax(output, -1, out=kept)
         gradient = torch._log_softmax_backward_data(target, kept, -1, output.dtype)
         for weight in penalty:
-            p = kept.exp()
-            entropy = -(p * kept).sum(dim=-1, keepdim=True)
-            gradient.addcmul_(p * (kept + entropy), weight)
+            p, log_p = kept.exp(), limit_logarithms(kept)
+            entropy = -(p * log_p).sum(dim=-1, keepdim=True)
+            gradient.addcmul_(p * (log_p + entropy), weight)
         return gradient
 
     def compute_values(self, kept: Tensor, *prepared: Tensor) -> Tensor:
         """Return ``-sum_c target_c log softmax(output)_c`` by the share, minus the weighted entropies."""
         target, *penalty = prepared
-        values = (kept * target).sum(dim=-1)
+        # A class whose logit is minus infinity costs nothing where it is not the target.
+        values = torch.where(target == 0, 0.0, kept * target).sum(dim=-1)
         for weight in penalty:
-            values += (kept.exp() * kept * weight).sum(dim=-1)
+            values += (kept.exp() * limit_logarithms(kept) * weight).sum(dim=-1)
         return values
 
     def weigh(self, y: Tensor, lam: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor | None]:

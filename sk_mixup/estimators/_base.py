@@ -56,7 +56,7 @@ from sk_mixup._tensors import to_host
 from sk_mixup._training.averages import average_entropy
 from sk_mixup._training.losses import Loss
 from sk_mixup._training.trainer import Trainer
-from sk_mixup._validation import check_choice, check_names, naming
+from sk_mixup._validation import check_choice, check_names, naming, refuse_masked
 from sk_mixup._warning import warn_user
 from sk_mixup.estimators._advice import (
     choose_rows,
@@ -116,6 +116,7 @@ from sk_mixup.estimators._options import (
     check_sizes_known,
     copy_module,
     explaining_refusal,
+    is_set_to,
     list_arguments,
     list_options,
     refuse_arrays,
@@ -261,7 +262,12 @@ class MixupEstimator(MixupNetMixin):
         for name in params:
             check_known(type(self), name, known, self._get_components(), vars(self))
         if self.initialized_:
-            super().set_params(**params)
+            # What stays the same is no reason to build the module anew, as skorch does.
+            changed = {name: value for name, value in params.items() if not is_set_to(self, name, value)}
+            module = vars(self).get("module_")
+            super().set_params(**changed)
+            if vars(self).get("module_") is not module:
+                self._built_anew = ", ".join(changed)
             return self
         for name, value in params.items():
             setattr(self, name, value)
@@ -475,6 +481,7 @@ class MixupEstimator(MixupNetMixin):
         return checked
 
     def _validate(self, X: object, *, reset: bool, min_samples: int = 1) -> Any:
+        refuse_masked(X, "X")
         checked = read_plain_rows(self, X, self.storage, reset=True) if reset else None
         if checked is None or len(checked) < min_samples:
             takes_integers = reset or bool(self._takes_integers)
@@ -793,6 +800,7 @@ class MixupEstimator(MixupNetMixin):
     @contextmanager
     def _unchanged_if_refused(self) -> Iterator[None]:
         """Leave an earlier fit as it was if what is new is refused before its first epoch."""
+        outer = {name: self.__dict__[name] for name in ("_before", "_held_out") if name in vars(self)}
         before = dict(vars(self))
         history = None if self.history_ is None else list(self.history_)
         self.__dict__["_before"] = before
@@ -808,6 +816,7 @@ class MixupEstimator(MixupNetMixin):
         finally:
             for name in ("_before", "_held_out"):
                 self.__dict__.pop(name, None)
+            self.__dict__.update(outer)  # those of a fit in which a callback loads weights
 
     def notify(self, method_name: str, **cb_kwargs: object) -> None:
         """Call a hook of the net and its callbacks; parts of a training do not begin schedules anew."""
@@ -823,7 +832,9 @@ class MixupEstimator(MixupNetMixin):
         self._may_stop_early = bool(self.early_stopping) and params.get("_routing_method") == "fit"
         if epochs is None and params.get("_routing_method") == "partial_fit":
             epochs = self.epochs_per_partial_fit
+        self.__dict__.pop("_built_anew", None)
         super().fit_loop(X, y, epochs, **params)
+        self.__dict__.pop("_built_anew", None)  # by a callback
         return self
 
     def _look_at_output(self, dataset: Any) -> None:
@@ -835,7 +846,7 @@ class MixupEstimator(MixupNetMixin):
         x = self._cast_inputs(pair[0])
         with explaining_shape(x):
             output = self._infer_unseen(x)
-        check_output(output, pair[1], self._targets, self.criterion_, self._get_predict_nonlinearity())
+        check_output(output, pair[1], self._targets, self._bare_criterion, self._get_predict_nonlinearity())
         self._gives_rows = isinstance(output, Tensor) and output.shape in ((2, self._n_outputs), (2,))
 
     def _infer_unseen(self, x: object) -> object:
@@ -883,7 +894,7 @@ class MixupEstimator(MixupNetMixin):
 
     @property
     def _loss_unit(self) -> float:
-        return self._targets.get_loss_unit(vars(self).get("criterion_"))
+        return self._targets.get_loss_unit(self._bare_criterion)
 
     def train_step(self, batch: Any, **fit_params: object) -> dict[str, Any]:
         """Do one optimisation step; see ``skorch.NeuralNet.train_step``."""
@@ -932,7 +943,7 @@ class MixupEstimator(MixupNetMixin):
 
     def _on_nonfinite_loss(self, message: str, prefix: str) -> None:
         """Raise, unless the criterion is the user's own, who may mean it."""
-        if type(self.criterion_) is self._targets.criterion:
+        if type(self._bare_criterion) is self._targets.criterion:
             raise ValueError(message)
         super()._on_nonfinite_loss(message, prefix)
 
@@ -940,14 +951,14 @@ class MixupEstimator(MixupNetMixin):
 
     def get_loss(self, y_pred: Any, y_true: Any, X: object = None, training: bool = False) -> Tensor:
         """Return the loss of plain targets; see ``skorch.NeuralNet``."""
-        check_is_tensor(y_pred, self.criterion_)
+        check_is_tensor(y_pred, self._bare_criterion)
         if not isinstance(y_pred, Tensor):
             whole: Tensor = super().get_loss(y_pred, y_true, X=X, training=training)
             return whole
         n_members = self._targets.count_members(y_pred)
-        y_pred, y_true = self._targets.align(y_pred, y_true, self.criterion_, self.label_smoothing)
+        y_pred, y_true = self._targets.align(y_pred, y_true, self._bare_criterion, self.label_smoothing)
         loss: Tensor = super().get_loss(y_pred, y_true, X=X, training=training)
-        adds = getattr(self.criterion_, "reduction", "mean") == "sum"
+        adds = getattr(self._bare_criterion, "reduction", "mean") == "sum"
         return average_losses(loss, n_members, adds=adds) if n_members else loss
 
     def _apply_criterion(self, y_pred: Any, batch: Batch, x: object, training: bool) -> Tensor:
@@ -958,7 +969,7 @@ class MixupEstimator(MixupNetMixin):
         if not training or not self.confidence_penalty:
             return loss
         logits = y_pred.unsqueeze(1) if y_pred.ndim == 1 else y_pred
-        binary = isinstance(self.criterion_, nn.BCEWithLogitsLoss)
+        binary = isinstance(self._bare_criterion, nn.BCEWithLogitsLoss)
         weight = None if batch.weight is None else batch.get_mixed_targets()[2]
         entropy = average_entropy(logits, weight, binary=binary)
         if self._reduction == "sum":
@@ -995,9 +1006,9 @@ class MixupEstimator(MixupNetMixin):
         loss, n_outputs = self._get_closed_form_loss(training), self._n_outputs
         if loss is None or n_outputs is None:
             return (
-                f"criterion {type(self.criterion_).__name__} has no gradient in closed form here for these "
-                "targets; nets are stacked with CrossEntropyLoss for classes, BCEWithLogitsLoss for several "
-                "labels a row and MSELoss for real targets, averaged"
+                f"criterion {type(self._bare_criterion).__name__} has no gradient in closed form here for "
+                "these targets; nets are stacked with CrossEntropyLoss for classes, BCEWithLogitsLoss for "
+                "several labels a row and MSELoss for real targets, averaged"
             )
         if training and not self._gives_rows:
             return "the module returns other than a row of numbers for each example"
@@ -1017,7 +1028,7 @@ class MixupEstimator(MixupNetMixin):
 
     def _get_closed_form_loss(self, training: bool) -> Loss | None:
         penalty = float(self.confidence_penalty) if training else 0.0
-        criterion = vars(self).get("criterion_")
+        criterion = self._bare_criterion
         if criterion is None:
             return None
         return self._targets.find_closed_form(criterion, self.label_smoothing, penalty)
@@ -1089,6 +1100,11 @@ class MixupEstimator(MixupNetMixin):
                 f"This {type(self).__name__} instance is not initialized yet. Call 'initialize' or 'fit' "
                 "with appropriate arguments before using this method."
             )
+        if "_built_anew" in vars(self):
+            warn_user(
+                f"fit must be called once {self._built_anew} was set; got a prediction of a module that was "
+                "built anew for it, whose weights are those before any training."
+            )
 
     def _as_rows(self, X: object) -> Dataset[object]:
         """Return examples as a data set, of ours where the option `dataset` leaves that open."""
@@ -1115,8 +1131,7 @@ class MixupEstimator(MixupNetMixin):
         return n_samples if size == -1 else int(size)
 
     def _get_predict_nonlinearity(self) -> Callable[[Tensor], Tensor]:
-        criterion = vars(self).get("criterion_")  # a subclass may have another name for it
-        criterion = getattr(criterion, "_orig_mod", criterion)  # compiled modules keep the plain one
+        criterion = self._bare_criterion  # a subclass may have another name for it
         is_known = self.predict_nonlinearity == "auto" and len(self._criteria) == 1
         link = self._targets.get_link(criterion) if is_known else None
         if link is not None:

@@ -18,6 +18,8 @@ from sk_mixup.estimators._targets import ClassWeight, Targets
 
 __all__ = [
     "BINARY",
+    "OF_DISTANCES",
+    "OF_OTHER_TARGETS",
     "ClassTargets",
     "check_probabilities",
     "is_softmax",
@@ -30,6 +32,15 @@ __all__ = [
 SMOOTHED = (nn.CrossEntropyLoss, nn.BCEWithLogitsLoss)
 # Criteria that take an indicator for each output.
 BINARY = (nn.BCEWithLogitsLoss, nn.BCELoss)
+# Losses of distances, which outputs that are probabilities themselves have the least of.
+OF_DISTANCES = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
+# Losses of torch for counts, signs and lists, which would be trained by and read wrongly.
+OF_OTHER_TARGETS = (
+    nn.PoissonNLLLoss,
+    nn.MultiLabelMarginLoss,
+    nn.SoftMarginLoss,
+    nn.HingeEmbeddingLoss,
+)
 
 
 @dataclass(frozen=True, eq=False)

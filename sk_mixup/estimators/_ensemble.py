@@ -20,7 +20,7 @@ from sk_mixup.estimators._base import MixupEstimator
 from sk_mixup.estimators._holdout import HeldOutPart
 from sk_mixup.estimators._inputs import check_weights, count_rows, is_mapping
 from sk_mixup.estimators._labels import as_target_array
-from sk_mixup.estimators._parts import Parts
+from sk_mixup.estimators._parts import Parts, find_weightless
 from sk_mixup.estimators._prediction import in_namespace_of
 from sk_mixup.estimators._stacked_nets import predict_each
 from sk_mixup.estimators._temperature import HeldOutScores, find_temperature
@@ -146,6 +146,7 @@ class MixupEnsemble(BaseEstimator):
             counts = np.ones(n_samples, dtype=bool) if weight is None else weight > 0
             parts = Parts(n_members, template.validation_fraction, generator)
             targets = find_exact_targets(X) if y is None else y
+            counts &= ~find_weightless(targets, getattr(template, "class_weight", None), n_samples)
             held_out_by = params["held_out_by"] = parts.draw(targets, counts, groups)
             for number, member in enumerate(members):
                 # Few rows are enough: what chance does to one member evens out among many.

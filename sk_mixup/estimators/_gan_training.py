@@ -8,7 +8,19 @@ from itertools import count, pairwise
 from typing import Protocol
 
 import numpy as np
-from skorch.callbacks import Callback, EpochTimer, LRScheduler
+from skorch.callbacks import (
+    BatchScoring,
+    Callback,
+    Checkpoint,
+    EarlyStopping,
+    EpochScoring,
+    EpochTimer,
+    LoadInitState,
+    LRScheduler,
+    ParamMapper,
+    PassthroughScoring,
+    TrainEndCheckpoint,
+)
 from skorch.history import History
 from skorch.utils import TeeGenerator
 import torch
@@ -29,6 +41,18 @@ from sk_mixup.mixing import draw_gan_plan
 from sk_mixup.stacking._scheduler import find_task
 
 __all__ = ["GanTraining", "TrainedGan", "make_callbacks"]
+
+# Callbacks of skorch's that ask for a module, a criterion, an optimizer or predictions.
+FOR_ONE_NET = (
+    BatchScoring,
+    Checkpoint,
+    EpochScoring,
+    LRScheduler,
+    LoadInitState,
+    ParamMapper,
+    PassthroughScoring,
+    TrainEndCheckpoint,
+)
 
 LOSSES = ("discriminator_loss", "generator_loss")
 
@@ -221,6 +245,25 @@ def _on_device_of_stack(gan: BuiltGan) -> Iterator[None]:
             player.move_to(gan.device)
 
 
+def _refuse_for_one_net(callback: Callback) -> None:
+    """Raise for a callback of skorch's that asks for what a GAN has two of, or none."""
+    if not isinstance(callback, FOR_ONE_NET) and getattr(callback, "load_best", False) is not True:
+        return
+    name = type(callback).__name__
+    if isinstance(callback, LRScheduler):
+        remedy = (
+            "Step a scheduler of torch.optim.lr_scheduler for net.generator_optimizer_, and one for "
+            "net.discriminator_optimizer_"
+        )
+    else:
+        name += "(load_best=True)" if isinstance(callback, EarlyStopping) else ""
+        remedy = "Save by net.save_params(f_params), or record a score by net.history_.record(name, score)"
+    raise ValueError(
+        "callbacks must be such that ask for no module_, criterion_ or optimizer_, for a GAN has two nets; "
+        f"got {name}. {remedy}, in on_epoch_end of a Callback of your own."
+    )
+
+
 def make_callbacks(given: Callbacks) -> list[Callback]:
     """Return the callbacks, initialized, behind those that measure times and print."""
     if given == "disable":
@@ -228,12 +271,8 @@ def make_callbacks(given: Callbacks) -> list[Callback]:
     parts = [part[1] if isinstance(part, tuple | list) else part for part in given or ()]
     parts = [part for part in parts if part is not None]
     callbacks = [part() if isinstance(part, type) else part for part in (EpochTimer, QuietPrintLog, *parts)]
-    if any(isinstance(callback, LRScheduler) for callback in callbacks):
-        raise ValueError(
-            "callbacks must be such that ask for no optimizer_, for a GAN has two; got LRScheduler. Step a "
-            "scheduler of torch.optim.lr_scheduler for net.generator_optimizer_, and one for "
-            "net.discriminator_optimizer_, in on_epoch_end of a Callback of your own."
-        )
+    for callback in callbacks:
+        _refuse_for_one_net(callback)
     for callback in callbacks:
         callback.initialize()
     return callbacks

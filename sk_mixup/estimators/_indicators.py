@@ -16,9 +16,16 @@ from torch import Tensor, nn
 
 from sk_mixup._skorch.dataset_items import to_array
 from sk_mixup._training.losses import INDICATORS, Loss, LossOptions, find_loss
-from sk_mixup.estimators._class_targets import BINARY, ClassTargets, check_probabilities, name_columns
+from sk_mixup.estimators._class_targets import (
+    BINARY,
+    OF_DISTANCES,
+    OF_OTHER_TARGETS,
+    ClassTargets,
+    check_probabilities,
+    name_columns,
+)
 from sk_mixup.estimators._inputs import get_input_dtype
-from sk_mixup.estimators._links import SIGMOID, keep, takes_probabilities
+from sk_mixup.estimators._links import SIGMOID, SOFTMAX, clip, keep, takes_probabilities
 from sk_mixup.estimators._targets import TargetOptions
 
 __all__ = ["Indicators"]
@@ -28,7 +35,7 @@ __all__ = ["Indicators"]
 class Indicators(ClassTargets):
     """Several labels per row: for each of them whether the row has it."""
 
-    unsuited = (nn.NLLLoss, nn.MultiMarginLoss, nn.MultiLabelMarginLoss)
+    unsuited = (*OF_OTHER_TARGETS, nn.NLLLoss, nn.MultiMarginLoss, nn.KLDivLoss)
     criterion: ClassVar[type[nn.Module]] = nn.BCEWithLogitsLoss
     names_columns = True
 
@@ -103,10 +110,12 @@ class Indicators(ClassTargets):
         return loss if loss is not None and loss.targets == INDICATORS else None
 
     def get_link(self, criterion: nn.Module | None) -> Callable[[Tensor], Tensor] | None:
-        """Return the sigmoid; probabilities are kept."""
+        """Return the sigmoid, or the softmax of a cross-entropy; probabilities are kept."""
         if criterion is None:
             return None
-        return keep if takes_probabilities(criterion) else SIGMOID
+        if takes_probabilities(criterion) or isinstance(criterion, OF_DISTANCES):
+            return clip if isinstance(criterion, OF_DISTANCES) else keep
+        return SOFTMAX if isinstance(criterion, nn.CrossEntropyLoss) else SIGMOID
 
     def choose(self, values: np.ndarray) -> np.ndarray:
         """Return which labels are more probable than not."""

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from sk_mixup._skorch.datasets import is_mapped
 from sk_mixup._tensors import to_host
+from sk_mixup._validation import refuse_masked
 from sk_mixup.estimators._integers import INTEGERS, check_whole, read_list
 
 __all__ = [
@@ -216,6 +217,7 @@ def check_weights(sample_weight: object, n_samples: int) -> np.ndarray | None:
     """Return one weight per row; None for none."""
     if sample_weight is None:
         return None
+    refuse_masked(sample_weight, "sample_weight")
     weight = _read_weights(to_host(sample_weight))
     if weight.shape != (n_samples,):
         raise ValueError(

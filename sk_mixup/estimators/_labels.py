@@ -9,7 +9,7 @@ from numbers import Real
 import numpy as np
 
 from sk_mixup._tensors import to_host
-from sk_mixup._validation import is_missing
+from sk_mixup._validation import is_missing, refuse_masked
 
 __all__ = ["as_class_array", "as_target_array", "check_given", "refuse_classes"]
 
@@ -59,6 +59,7 @@ def as_target_array(y: object, name: str = "y") -> np.ndarray:
     >>> as_target_array(np.array([True, 2, 0.5], dtype=object))
     array([1. , 2. , 0.5])
     """
+    refuse_masked(y, name)
     array = _as_array(y.toarray() if hasattr(y, "toarray") else to_host(y))
     if array.dtype.kind == "T":
         y = array.tolist()
@@ -129,8 +130,8 @@ def _from_dates(array: np.ndarray, values: Sequence[object]) -> np.ndarray:
 
 def _refuse_missing(missing: Sequence[object] | np.ndarray, size: int, name: str) -> None:
     if len(missing):
+        marked = "; of classes, a SemiSupervisedMixupClassifier learns from rows that are marked -1, too"
         raise ValueError(
             f"{name} must be known everywhere, but {name} contains missing values; got {len(missing)} of "
-            f"{size}, the first {missing[0]}. Leave those rows out, or mark them by the class -1 in a "
-            "SemiSupervisedMixupClassifier, which learns from them too."
+            f"{size}, the first {missing[0]}. Leave those rows out{marked if name == 'y' else ''}."
         )

@@ -19,8 +19,11 @@ __all__ = [
     "SIGMOID_COLUMNS",
     "SOFTMAX",
     "Link",
+    "clip",
+    "divide_by_sum",
     "keep",
     "make_columns",
+    "squash",
     "takes_probabilities",
 ]
 
@@ -67,6 +70,18 @@ class Link:
 def keep(output: Tensor) -> Tensor:
     """Return probabilities as the module gives them."""
     return output
+
+
+def clip(output: Tensor) -> Tensor:
+    """Return probabilities that the module gives but for what a distance leaves below 0 and above 1."""
+    return output.clamp(0, 1)
+
+
+def divide_by_sum(output: Tensor) -> Tensor:
+    """Return shares that sum to 1, of outputs that are near them; none above 0 are all alike."""
+    shares = output.clamp_min(0)
+    total = shares.sum(dim=-1, keepdim=True)
+    return torch.where(total > 0, shares / total, 1 / output.shape[-1])
 
 
 def squash(logit: Tensor) -> Tensor:

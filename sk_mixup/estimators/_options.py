@@ -41,6 +41,7 @@ __all__ = [
     "check_smoothing",
     "copy_module",
     "explaining_refusal",
+    "is_set_to",
     "list_arguments",
     "list_options",
     "refuse_arrays",
@@ -49,6 +50,7 @@ __all__ = [
 ]
 
 MODULES = ("module", "generator", "discriminator")
+PLAIN = (bool, int, float, str, tuple)
 _EXAMPLES = {
     "module": "sk_mixup.modules.MLP",
     "generator": "sk_mixup.modules.MLP",
@@ -249,6 +251,12 @@ def list_options(owner: type, base: type) -> tuple[str, ...]:
             parameters = inspect.signature(ancestor).parameters.values()
             names |= {p.name: None for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
     return tuple(names)
+
+
+def is_set_to(owner: object, name: str, value: object) -> bool:
+    """Whether an option has that value already: the same object, or an equal number, text or tuple."""
+    own = vars(owner).get(name, owner)
+    return own is value or (type(own) is type(value) and isinstance(value, PLAIN) and own == value)
 
 
 def check_prefixes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from sk_mixup._random import draw_seed
 from sk_mixup.estimators._holdout import count_held_out, divide_rows, draw_held_out
 from sk_mixup.estimators._labels import as_target_array
 
-__all__ = ["Parts"]
+__all__ = ["Parts", "find_weightless"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Parts:
             What is held out together; classes are then not looked at.
         """
         if groups is not None:
-            return self._draw_groups(_check_groups(groups, len(counts)))
+            return self._draw_groups(_check_groups(groups, len(counts)), counts)
         keys = [np.zeros(len(counts)), *_find_keys(y, counts)]
         if self.n_members > 1:
             return self._divide([~counts, *keys], int(counts.sum()))
@@ -64,22 +65,36 @@ class Parts:
             )
         return divide_rows(keys, self.n_members, self.generator)
 
-    def _draw_groups(self, groups: np.ndarray) -> np.ndarray:
+    def _draw_groups(self, groups: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """Share out the groups that hold a row with a weight; the others are held out by none."""
         labels, number = np.unique(groups, return_inverse=True)
+        is_counted = np.bincount(number, weights=counts, minlength=len(labels)) > 0
+        n_counted, holder = int(is_counted.sum()), np.full(len(labels), self.n_members)
         if self.n_members == 1:
-            n_valid = count_held_out(len(labels), self.fraction, "groups")
-            is_held_out = draw_held_out([np.zeros(len(labels))], n_valid, self.generator)
-            return np.where(is_held_out[number], 0, 1)
-        if len(labels) < self.n_members:
+            n_valid = count_held_out(n_counted, self.fraction, "groups")
+            holder[is_counted] = ~draw_held_out([np.zeros(n_counted)], n_valid, self.generator)
+            return np.asarray(holder[number])
+        if n_counted < self.n_members:
             raise ValueError(
-                f"n_members must be at most the number of groups, each held out by one member; got "
-                f"{self.n_members} for {len(labels)} groups. Lower it, or leave groups out."
+                f"n_members must be at most the number of groups with a weight, each held out by one member; "
+                f"got {self.n_members} for {n_counted} groups. Lower it, or leave groups out."
             )
-        part = np.empty(len(groups), dtype=np.int64)
+        counted = groups[counts]
         folds = GroupKFold(self.n_members, shuffle=True, random_state=draw_seed(self.generator))
-        for member, (_, held_out) in enumerate(folds.split(groups, groups=groups)):
-            part[held_out] = member
-        return part
+        for member, (_, held_out) in enumerate(folds.split(counted, groups=counted)):
+            holder[number[counts][held_out]] = member
+        return np.asarray(holder[number])
+
+
+def find_weightless(y: object, class_weight: object, n_samples: int) -> np.ndarray:
+    """Return which rows are of a class that weighs 0."""
+    weights = class_weight if isinstance(class_weight, Mapping) else {}
+    of_none = [label for label, weight in weights.items() if weight == 0]
+    if not of_none or y is None:
+        return np.zeros(n_samples, dtype=bool)
+    labels = as_target_array(y)
+    is_flat = labels.size == n_samples
+    return np.array([is_flat and label in of_none for label in labels.reshape(n_samples, -1)[:, 0].tolist()])
 
 
 def _check_groups(groups: object, n_samples: int) -> np.ndarray:

@@ -18,6 +18,8 @@ from sk_mixup._training.losses import CLASSES, Loss, LossOptions, find_loss
 from sk_mixup._validation import check_choice, check_real
 from sk_mixup.estimators._class_targets import (
     BINARY,
+    OF_DISTANCES,
+    OF_OTHER_TARGETS,
     ClassTargets,
     check_probabilities,
     is_softmax,
@@ -33,18 +35,7 @@ __all__ = ["Labels"]
 class Labels(ClassTargets):
     """One label per row."""
 
-    unsuited = (
-        nn.MSELoss,
-        nn.L1Loss,
-        nn.SmoothL1Loss,
-        nn.HuberLoss,
-        nn.PoissonNLLLoss,
-        nn.KLDivLoss,
-        nn.MultiLabelSoftMarginLoss,
-        nn.MultiLabelMarginLoss,
-        nn.SoftMarginLoss,
-        nn.HingeEmbeddingLoss,
-    )
+    unsuited = (*OF_DISTANCES, *OF_OTHER_TARGETS, nn.KLDivLoss, nn.MultiLabelSoftMarginLoss)
 
     @classmethod
     def check(cls, y: np.ndarray) -> np.ndarray:

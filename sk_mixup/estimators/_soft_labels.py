@@ -19,9 +19,16 @@ from sk_mixup._training.losses import (
     find_loss,
 )
 from sk_mixup._training.mixed_targets import mix_columns
-from sk_mixup.estimators._class_targets import ClassTargets, is_softmax, name_columns, score_by_net
+from sk_mixup.estimators._class_targets import (
+    OF_DISTANCES,
+    OF_OTHER_TARGETS,
+    ClassTargets,
+    is_softmax,
+    name_columns,
+    score_by_net,
+)
 from sk_mixup.estimators._inputs import get_input_dtype
-from sk_mixup.estimators._links import SIGMOID, SOFTMAX, keep, takes_probabilities
+from sk_mixup.estimators._links import SIGMOID, SOFTMAX, divide_by_sum, keep, takes_probabilities
 from sk_mixup.estimators._targets import TargetOptions
 
 __all__ = ["SoftLabels"]
@@ -37,6 +44,7 @@ class SoftLabels(ClassTargets):
     Rows of zeros and ones only are several labels per row, unless fit has seen others.
     """
 
+    unsuited = (*OF_OTHER_TARGETS, nn.MultiLabelSoftMarginLoss)
     scoring = staticmethod(score_by_net)
     names_columns = True
 
@@ -112,9 +120,11 @@ class SoftLabels(ClassTargets):
         return SoftCrossEntropy(loss.n_classes, loss.label_smoothing, loss.confidence_penalty)
 
     def get_link(self, criterion: nn.Module | None) -> Callable[[Tensor], Tensor] | None:
-        """Return the softmax; the sigmoid of a binary criterion."""
+        """Return the softmax, or the sigmoid of a binary criterion; outputs near the shares become such."""
         if criterion is None:
             return None
+        if isinstance(criterion, OF_DISTANCES):
+            return divide_by_sum
         if takes_probabilities(criterion):
             return keep
         return SIGMOID if isinstance(criterion, nn.BCEWithLogitsLoss) else SOFTMAX

@@ -21,6 +21,7 @@ from sk_mixup._training.averages import IGNORED
 from sk_mixup._training.losses import VALUES, Loss, LossOptions, find_loss
 from sk_mixup._training.mixed_targets import mix_columns
 from sk_mixup.estimators._inputs import get_input_dtype, read_finite
+from sk_mixup.estimators._links import keep, squash
 from sk_mixup.estimators._members import average_members, spread_members
 from sk_mixup.estimators._own_losses import is_own, warn_unless_by_rows
 
@@ -375,6 +376,14 @@ class RealValues(Targets):
     def mix(self, y: Tensor, lam: Tensor, output: Tensor) -> Tensor | None:
         """Return ``sum_k lam_k y_k``."""
         return mix_columns(y, lam.to(output.dtype) if isinstance(output, Tensor) else lam)
+
+    def get_link(self, criterion: nn.Module | None) -> Callable[[Tensor], Tensor] | None:
+        """Return the link of a loss of shares or of counts, whose columns skorch would take for classes."""
+        if isinstance(criterion, nn.BCEWithLogitsLoss):
+            return squash
+        if isinstance(criterion, nn.BCELoss):
+            return keep
+        return torch.exp if isinstance(criterion, nn.PoissonNLLLoss) and criterion.log_input else None
 
     def find_closed_form(
         self, criterion: nn.Module, label_smoothing: float, confidence_penalty: float

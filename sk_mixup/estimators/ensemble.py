@@ -299,7 +299,8 @@ class MixupEnsembleRegressor(MixupEnsemble):
         self._residual_variance: np.ndarray | None = None
         if self._oof is not None and y is not None:
             is_known = self.held_out_by_ >= 0
-            error = np.square(as_target_array(y).reshape(self._oof.shape) - self._oof)[is_known]
+            given = as_target_array(y).astype(np.float64)  # strings and decimals are numbers, too
+            error = np.square(given.reshape(self._oof.shape) - self._oof)[is_known]
             weight = check_weights(sample_weight, len(self._oof))
             weight = None if weight is None else weight[is_known]
             self._residual_variance = np.average(error, axis=0, weights=weight)

@@ -158,7 +158,8 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
         What wraps arrays for the iterators; skorch's, unless you need another.
 
     predict_nonlinearity : callable, 'auto' or None, default='auto'
-        Link from the module's output to predictions; 'auto' is none.
+        Link from the module's output to predictions; 'auto' is the sigmoid for ``BCEWithLogitsLoss``, the
+        exponential for ``PoissonNLLLoss``, which is given logarithms, and none for other losses.
 
     warm_start : bool, default=False
         Whether ``fit`` goes on from the last fit instead of starting anew.

@@ -479,7 +479,7 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
         self._set_training(training)
         with self._get_autocast():
             output = self.infer(x, **fit_params)
-        check_is_tensor(output, self.criterion_)
+        check_is_tensor(output, self._bare_criterion)
         logits: Tensor = self._to_full_precision(check_logits(output))
         return logits
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -166,12 +166,34 @@ def fit_stacked(jobs: Iterable[tuple[Any, ...]], **options: Any) -> list[Any]:
         raise ValueError(
             "jobs must each have an estimator of its own; got one that occurs twice. Use sklearn.base.clone."
         )
+    _refuse_shared_callbacks(estimators)
     with stacked(**options) if options or not is_stacking() else nullcontext():
         errors = Parallel()(delayed(_fit)(number, *job) for number, job in enumerate(checked))
     for error in errors:
         if error is not None:
             raise error
     return estimators
+
+
+def _refuse_shared_callbacks(estimators: Sequence[object]) -> None:
+    """Raise if a callback is in several estimators: it would count the epochs of all of them as one net's."""
+    owners: dict[int, int] = {}
+    for number, estimator in enumerate(estimators):
+        for callback in _list_callbacks(estimator):
+            if owners.setdefault(id(callback), number) != number:
+                raise ValueError(
+                    "callbacks must be objects of each estimator's own where several are trained at once; "
+                    f"got one {type(callback).__name__} in jobs {owners[id(callback)]} and {number}. Use "
+                    "sklearn.base.clone, or give the class."
+                )
+
+
+def _list_callbacks(estimator: object) -> Iterator[object]:
+    params: Mapping[str, object] = getattr(estimator, "get_params", dict)()
+    for name, given in params.items():
+        if name.rpartition("__")[2] == "callbacks" and isinstance(given, list | tuple):
+            parts = (part[1] if isinstance(part, tuple) else part for part in given)
+            yield from (part for part in parts if part is not None and not isinstance(part, type))
 
 
 def _check_job(number: int, job: Any) -> tuple[Any, ...]:

@@ -160,6 +160,7 @@ class Scheduler:
         self.n_tasks, self.n_running, self.memory, self.device = n_tasks, n_running, memory, device
         self.changed = threading.Condition(threading.Lock())
         self.calls: list[Call] = []
+        self.files: dict[str, Task] = {}  # what nets in training read back, and by which task
         self.begun: set[Task] = set()
         self.running: set[Task | Call] = set()  # who is waited for; also a call from outside that submits
         self.ready: deque[Task] = deque()

@@ -454,10 +454,20 @@ def test_a_copy_of_the_classes_is_named(copy: Callable[[pd.Series], object], is_
     assert any("'other' is the same as 'target'" in note for note in notes) is is_found
 
 
-def test_numbers_of_rows_without_a_name_are_left_out() -> None:
+@pytest.mark.parametrize(
+    ("column", "is_left_out"),
+    [
+        (np.arange(60), True),
+        (np.random.default_rng(0).permutation(60), True),  # rows that were drawn, or put in another order
+        (np.arange(60) % 30, False),
+        (np.random.default_rng(0).normal(size=60), False),
+    ],
+    ids=["counted", "shuffled", "repeated", "values"],
+)
+def test_numbers_of_rows_without_a_name_are_left_out(column: np.ndarray, is_left_out: bool) -> None:
     frame = make_table(["a", "b"] * 30)
-    frame.insert(0, "Unnamed: 0", np.arange(60))
-    assert list(make_problem(frame, "target", **CHOSEN).X) == ["x"]
+    frame.insert(0, "Unnamed: 0", column)
+    assert list(make_problem(frame, "target", **CHOSEN).X) == (["x"] if is_left_out else ["Unnamed: 0", "x"])
 
 
 @pytest.mark.parametrize("task", [None, "regression", "classification"])

@@ -144,6 +144,15 @@ def test_a_loss_for_other_targets_is_refused(loss: type[nn.Module], make: Any) -
         MixupClassifier(criterion=make(loss), **QUICK).fit(X, Y)
 
 
+@pytest.mark.parametrize("loss", [nn.PoissonNLLLoss, nn.SoftMarginLoss, nn.HingeEmbeddingLoss])
+@pytest.mark.parametrize("kind", ["indicators", "soft"])
+def test_a_loss_of_counts_or_signs_is_refused_for_several_columns(loss: type[nn.Module], kind: str) -> None:
+    y = np.eye(3)[Y] if kind == "indicators" else 0.7 * np.eye(3)[Y] + 0.1
+    words = "indicators of 3 labels" if kind == "indicators" else "rows of 3 probabilities that sum to 1"
+    with pytest.raises(ValueError, match=f"criterion must be a loss for {words}; got {loss.__name__}"):
+        MixupClassifier(criterion=loss, **QUICK).fit(X, y)
+
+
 @pytest.mark.parametrize("loss", [nn.CrossEntropyLoss, nn.NLLLoss])
 def test_a_loss_for_classes_is_refused_for_one_real_value(loss: type[nn.Module]) -> None:
     with pytest.raises(ValueError, match=f"criterion must be a loss for real values; got {loss.__name__}"):

@@ -17,7 +17,19 @@ from sklearn.model_selection import ParameterGrid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
-from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
+from skorch.callbacks import (
+    BatchScoring,
+    Callback,
+    Checkpoint,
+    EarlyStopping,
+    EpochScoring,
+    Freezer,
+    GradientNormClipping,
+    LoadInitState,
+    LRScheduler,
+    PassthroughScoring,
+    TrainEndCheckpoint,
+)
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -589,10 +601,31 @@ class Halving(Callback):
             scheduler.step()
 
 
+@pytest.mark.parametrize(
+    "callback",
+    [
+        Checkpoint(),
+        ("own", Checkpoint(monitor=None)),
+        TrainEndCheckpoint(),
+        LoadInitState(Checkpoint()),
+        EpochScoring("r2"),
+        BatchScoring("r2"),
+        PassthroughScoring("generator_loss"),
+        Freezer("*"),
+        EarlyStopping("generator_loss", load_best=True),
+    ],
+    ids=lambda part: type(part).__name__,
+)
+def test_callbacks_that_ask_for_one_net_are_refused(callback: Any) -> None:
+    name = type(callback[1] if isinstance(callback, tuple) else callback).__name__
+    with pytest.raises(ValueError, match=rf"for a GAN has two nets; got {name}.*net\.save_params"):
+        make(callbacks=[callback]).fit(X)
+
+
 @pytest.mark.filterwarnings("ignore:Detected call of:UserWarning")  # the fused step is not seen by torch
 def test_learning_rates_are_scheduled_by_a_callback_for_two_optimizers() -> None:
     for callback in (LRScheduler, LRScheduler(policy="StepLR", step_size=1), ("lr", LRScheduler())):
-        with pytest.raises(ValueError, match=r"two; got LRScheduler.*net.generator_optimizer_"):
+        with pytest.raises(ValueError, match=r"two nets; got LRScheduler.*net.generator_optimizer_"):
             make(callbacks=[callback]).fit(X)
     net = make(callbacks=[Halving()], lr=0.4).fit(X)
     for optimizer in (net.generator_optimizer_, net.discriminator_optimizer_):

@@ -777,7 +777,7 @@ def test_search_in_a_stack_scores_as_without(partly: Any) -> None:
 @pytest.mark.parametrize("mark", [None, np.nan, pd.NA, pd.NaT], ids=str)
 def test_missing_labels_are_refused_with_the_mark_to_write(mark: object) -> None:
     y = np.array([0, 1, mark, 1], dtype=object)
-    with pytest.raises(ValueError, match="mark them by the class -1 in a SemiSupervisedMixupClassifier"):
+    with pytest.raises(ValueError, match="SemiSupervisedMixupClassifier learns from rows that are marked -1"):
         SemiSupervisedMixupClassifier(**QUICK).fit(np.eye(4), y)
 
 

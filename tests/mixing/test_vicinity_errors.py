@@ -367,8 +367,16 @@ def test_callbacks_that_look_at_gradients_are_heard(vicinity: Any) -> None:
     torch.testing.assert_close(get_tensors(net), get_tensors(start), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("change", [torch.jit.script, torch.compile])
-def test_hidden_layers_of_what_calls_no_hooks_are_refused(change: Any) -> None:
+class CompiledInPlace(nn.Sequential):
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__(*(layers or (nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2))))
+        self.compile()
+
+
+@pytest.mark.parametrize(
+    "change", [torch.jit.script, torch.compile, lambda _: CompiledInPlace], ids=["script", "compile", "own"]
+)
+def test_hidden_layers_of_what_may_call_no_hooks_are_refused(change: Any) -> None:
     module = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit is to go

@@ -1,6 +1,7 @@
 """Criteria of the user's own are called as they are; mixed losses are averaged as they average."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,19 @@ class FocalOfCounted(Focal):
         return (losses**2).sum() / (target != self.ignore_index).sum()
 
 
+class OfItsOwn(nn.Module):
+    """A cross-entropy that is derived from none of torch's."""
+
+    def __init__(self, weight: Tensor | None = None, reduction: str = "mean", ignore_index: int = -1) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.reduction, self.ignore_index = reduction, ignore_index
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        options: dict[str, Any] = {"reduction": self.reduction, "ignore_index": self.ignore_index}
+        return F.cross_entropy(output, target, self.weight, **options)
+
+
 @dataclass(frozen=True)
 class Itself(Partners):
     """Mixes each example with itself: the loss is that of the example, and nothing may jump there."""
@@ -103,6 +117,9 @@ CRITERIA: list[tuple[Any, dict[str, Any]]] = [
     (Cooled, {"weight": WEIGHT, "ignore_index": 2}),
     (Cooled, {"label_smoothing": 0.1, "weight": WEIGHT}),
     (FocalOfLogs, {"weight": WEIGHT}),
+    (OfItsOwn, {"weight": WEIGHT}),
+    (OfItsOwn, {"ignore_index": 1}),
+    (OfItsOwn, {}),
     (Margins, {"weight": WEIGHT}),
     (Margins, {"ignore_index": 1}),
     (Uncopyable, {"weight": WEIGHT}),
@@ -149,6 +166,40 @@ def test_validates_as_skorch_does(criterion: Any, options: dict[str, Any]) -> No
     np.testing.assert_allclose(net.history[:, "valid_loss"], skorch_net.history[:, "valid_loss"], rtol=1e-5)
 
 
+class Delegating(Net):
+    def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
+        loss: Tensor = super().get_loss(y_pred, y_true, X=X, training=training)
+        return loss
+
+
+class Doubling(MixupClassifier):
+    def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Tensor:
+        loss: Tensor = super().get_loss(y_pred, y_true, X=X, training=training)
+        return 2 * loss
+
+
+@pytest.mark.parametrize("owner", [Delegating, Doubling])
+@pytest.mark.parametrize("criterion", [nn.CrossEntropyLoss, OfItsOwn, Focal])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("options", [{}, {"weight": WEIGHT}, {"ignore_index": 1}], ids=str)
+@pytest.mark.parametrize("mixing", [{"alpha": 0}, {"alpha": 1, "partners": Itself()}], ids=str)
+def test_a_loss_of_one_s_own_is_averaged_as_it_averages(
+    owner: Any, criterion: Any, reduction: str, options: dict[str, Any], mixing: dict[str, Any]
+) -> None:
+    def split(dataset: Any, y: Any = None, **_: Any) -> tuple[Any, Any]:
+        return dataset, dataset
+
+    if criterion is Focal and reduction == "sum":
+        pytest.skip("it takes the mean in any case")
+    given = {f"criterion__{name}": value for name, value in {**options, "reduction": reduction}.items()}
+    more = WHOLE | {"lr": 1e-12, "max_epochs": 1, "train_split": split, "random_state": 0}
+    net = owner(make_module(), criterion=criterion, **{**more, **given, **mixing}).fit(X, Y)
+    with torch.no_grad():
+        whole = criterion(reduction=reduction, **options)(net.module_(torch.as_tensor(X)), torch.as_tensor(Y))
+    expected = float(whole) * (2 if owner is Doubling else 1)
+    np.testing.assert_allclose(net.history[-1, ("train_loss", "valid_loss")], expected, rtol=1e-5)
+
+
 class Flattened(nn.CrossEntropyLoss):
     """Takes maps alone."""
 
@@ -193,7 +244,8 @@ def test_maps_are_averaged_as_the_criterion_averages(
 @pytest.mark.parametrize("criterion", [Cooled, Focal])
 def test_a_criterion_is_tried_in_whatever_dtype_the_module_has(criterion: Any, dtype: torch.dtype) -> None:
     module = make_module().to(dtype)
-    options = WHOLE | {"lr": 1e-12, "max_epochs": 1, "criterion": criterion, "criterion__weight": WEIGHT}
+    options = WHOLE | {"lr": 1e-12, "max_epochs": 1, "criterion": criterion}
+    options |= {"criterion__weight": WEIGHT.to(dtype)}
     net = Net(module, alpha=1, partners=Itself(), random_state=0, **options).fit(X, Y)
     with torch.no_grad():
         output = net.module_(torch.as_tensor(X).to(dtype)).float()
@@ -238,6 +290,15 @@ class TwoCriteria(MixupNetMixin, NeuralNet):
         return self.classes_loss_(y_pred, y_true) + 0.1 * self.size_loss_(y_pred, torch.zeros_like(y_pred))
 
 
+def test_losses_of_rows_are_refused_where_no_criterion_gives_them() -> None:
+    class OfRows(TwoCriteria):
+        def get_loss(self, y_pred: Any, y_true: Any, X: Any = None, training: bool = False) -> Any:
+            return F.cross_entropy(y_pred, y_true, reduction="none")
+
+    with pytest.raises(ValueError, match=r"get_loss must return one loss for a batch.* shape \(30,\)"):
+        OfRows(make_module(), nn.CrossEntropyLoss, **WHOLE, alpha=0.5, lam_per="batch").fit(X, Y)
+
+
 @pytest.mark.parametrize("alpha", [0, 0.5, np.inf])
 def test_criteria_of_other_names_are_mixed_by_batch(alpha: float) -> None:
     seen: list[Tensor] = []
@@ -261,3 +322,23 @@ def test_criteria_of_other_names_have_no_losses_of_rows() -> None:
     net = TwoCriteria(make_module(), nn.CrossEntropyLoss, **WHOLE, alpha=0.5)
     with pytest.raises(ValueError, match="criterion_ must be there for lam_per='example'"):
         net.fit(X, Y)
+
+
+class NoModule:
+    """No module at all, with a reduction to change."""
+
+    def __init__(self, reduction: str = "mean") -> None:
+        self.reduction = reduction
+
+    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(output, target, reduction=self.reduction)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("mixing", [{"alpha": 0}, {"alpha": 1, "partners": Itself()}], ids=str)
+def test_what_is_no_module_is_reduced_as_it_reduces(reduction: str, mixing: dict[str, Any]) -> None:
+    options = WHOLE | {"lr": 1e-12, "max_epochs": 1, "criterion": partial(NoModule, reduction)}
+    net = Net(make_module(), random_state=0, **options, **mixing).fit(X, Y)
+    with torch.no_grad():
+        expected = float(NoModule(reduction)(net.module_(torch.as_tensor(X)), torch.as_tensor(Y)))
+    assert net.history[-1, "train_loss"] == pytest.approx(expected, rel=1e-5)

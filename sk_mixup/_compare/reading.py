@@ -161,10 +161,12 @@ def _read_text(path: Path, kind: str, encoding: str, target: str) -> tuple[DataF
         separator = "\t" if kind in TABBED else _find_separator(text)
     _check_lines(text, separator)
     frame = _parse(text, separator)
+    for name in _list_words(frame):
+        frame[name] = frame[name].str.strip()  # pandas leaves the blanks behind words
     notes = [] if separator == "," else _read_decimal_commas(frame, partial(_parse_words, text, separator))
     if target in _list_words(frame):
         words = _parse(text, separator, usecols=[target], dtype=str, keep_default_na=False)[target]
-        notes += _restore_classes(frame, words)
+        notes += _restore_classes(frame, words.str.strip())
     return frame, notes
 
 

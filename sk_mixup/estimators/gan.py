@@ -132,8 +132,8 @@ class MixupGAN(BaseEstimator):
         history, the options and their hooks: EarlyStopping with one of the losses as
         ``monitor``, GradientNormClipping, ProgressBar, your own. Hooks around a batch are called
         around each generator step, without a batch. Scoring, schedulers of the learning rate and
-        Checkpoint look for a single module or optimizer and find none; ``set_params(lr=...)`` in
-        ``on_epoch_end`` changes the learning rate. 'disable' leaves out printing and times too.
+        checkpoints, which look for a single module or optimizer, are refused; ``set_params(lr=...)``
+        in ``on_epoch_end`` changes the learning rate. 'disable' leaves out printing and times too.
 
     warm_start : bool, default=False
         Whether ``fit`` goes on from the last fit instead of starting anew.

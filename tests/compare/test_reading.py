@@ -487,3 +487,15 @@ def test_numbers_of_rows_without_a_name_are_left_out(column: np.ndarray, is_left
 def test_points_in_time_are_no_target(task: str | None, target: object) -> None:
     with pytest.raises(UserError, match=r"--target must name .*; got (dates or times|durations) in"):
         make_problem(make_table(target), "target", **{**CHOSEN, "task": task})
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_blanks_round_words_are_no_part_of_them(tmp_path: Path, separator: str) -> None:
+    lines = [("c", "y"), ("red ", "yes"), (" red", "yes "), ("blue  ", " no"), ("", "None ")]
+    path = tmp_path / "t.csv"
+    path.write_text("".join(separator.join(line) + "\n" for line in lines))
+    frame, notes = read_frame(path, "utf-8-sig", "y")
+    assert frame["c"].tolist()[:3] == ["red", "red", "blue"]
+    assert frame["c"].isna().tolist() == [False, False, False, True]
+    assert frame["y"].tolist() == ["yes", "yes", "no", "None"]
+    assert any("'None' in 1 rows of 'y' is a class" in note for note in notes)

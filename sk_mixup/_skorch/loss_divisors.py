@@ -91,7 +91,8 @@ def using_criterion(net: object, criterion: object) -> Iterator[None]:
 def is_own_loss(criterion: object) -> bool:
     """Whether a criterion computes its loss in another way than torch's do."""
     forward = getattr(type(criterion), "forward", None)
-    return "forward" in vars(criterion) or getattr(forward, "__module__", "") != LOSSES_OF_TORCH
+    is_patched = "forward" in getattr(criterion, "__dict__", ())
+    return is_patched or getattr(forward, "__module__", "") != LOSSES_OF_TORCH
 
 
 def find_divisor(

@@ -62,20 +62,25 @@ def claiming_files(callbacks: object) -> Iterator[None]:
         If another net writes to one of them.
     """
     task = find_task()
-    files = {} if task is None else task.scheduler.files
-    claimed = [] if task is None else [path for path in _list_files(callbacks) if files.get(path) is not task]
-    for path in claimed:
-        if files.setdefault(path, find_task()) is not task:  # type: ignore[arg-type]
-            raise ValueError(
-                "callbacks must read weights back from files of each net's own where nets are trained at "
-                f"once; got a Checkpoint with load_best=True for '{path}' in several. Use "
-                "EarlyStopping(load_best=True), which needs no file, or train without sk_mixup.stacked()."
-            )
+    if task is None:
+        yield
+        return
+    files, claimed = task.scheduler.files, []
     try:
+        for path in _list_files(callbacks):
+            if path not in files:
+                claimed.append(path)
+            if files.setdefault(path, task) is not task:
+                raise ValueError(
+                    "callbacks must read weights back from files of each net's own where nets are trained at "
+                    f"once; got a Checkpoint with load_best=True for '{path}' in several. Use "
+                    "EarlyStopping(load_best=True), which needs no file, or train without sk_mixup.stacked()."
+                )
         yield
     finally:
         for path in claimed:
-            files.pop(path, None)
+            if files.get(path) is task:  # and not one that was as fast
+                del files[path]
 
 
 def _list_files(callbacks: object) -> Iterator[str]:

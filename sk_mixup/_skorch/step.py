@@ -431,11 +431,9 @@ class MixedSteps(NeuralNet):
         divisor: Divisor | None = vars(self).get("_divisor")
         if divisor is not None:
             return divisor.reduction
-        return (
-            "mean"
-            if self.is_overridden("get_loss")
-            else str(getattr(self._bare_criterion, "reduction", "mean"))
-        )
+        if self.is_overridden("get_loss"):
+            return "mean"
+        return str(getattr(self._bare_criterion, "reduction", "mean"))
 
     def _check_reduction(self) -> None:
         """Raise unless torch's criterion gives one loss for a batch."""

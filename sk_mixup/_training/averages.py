@@ -146,13 +146,14 @@ def mix_losses(
     """
     share = lam if weight is None else lam * weight
     share = share.reshape(*lam.shape, *(1,) * (losses.ndim - 2))
-    if counts is not None and counts.dtype == torch.bool:
-        losses = torch.where(counts, losses, 0.0)
+    if counts is not None:  # smoothing has a loss towards other classes than one of weight 0
+        is_out = counts == 0
+        losses = torch.where(is_out if counts.dtype == torch.bool else is_out & losses.isnan(), 0.0, losses)
     total = torch.where(share == 0, 0.0, share * losses).sum()
     if reduction == "sum":
         return total
     if counts is not None and reduction == "mean":
-        counted = (share * counts).sum()  # smoothing has a loss towards other classes than one of weight 0
+        counted = (share * counts).sum()
         return divide_safely(torch.where(counted == 0, 0.0, total), counted)
     n_rows = torch.full_like(total, lam.shape[1]) if weight is None else weight.sum()
     return divide_safely(total, n_rows * (losses[0, 0].numel() if reduction == "mean" else 1))

@@ -1359,6 +1359,7 @@ class MixupEstimator(MixupNetMixin):
                     "`classes` for labels, or save by save_params(f_params, use_safetensors=True)."
                 )
                 raise
+        self.__dict__.pop("_built_anew", None)  # its weights are those of a training now
         if not self._has_seen_data:
             self._list_kinds()[0].warn_of_weights_alone()
 

@@ -1,5 +1,6 @@
 """Options that are set on a fitted net: what stays the same changes nothing, what is built anew is told."""
 
+from pathlib import Path
 import warnings
 
 import numpy as np
@@ -43,3 +44,14 @@ def test_a_net_that_goes_on_with_another_module_is_no_cause_for_a_warning() -> N
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         net.predict(X)
+
+
+def test_weights_that_are_loaded_are_those_of_a_training(tmp_path: Path) -> None:
+    path = str(tmp_path / "weights.pt")
+    narrow = MixupClassifier(max_epochs=2, random_state=0, module__hidden_layer_sizes=(5,)).fit(X, Y)
+    narrow.save_params(f_params=path)
+    net = MixupClassifier(max_epochs=2, random_state=0, calibrate=False).fit(X, Y)
+    net.set_params(module__hidden_layer_sizes=(5,)).load_params(f_params=path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(net.predict(X), narrow.predict(X))

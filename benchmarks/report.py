@@ -29,7 +29,6 @@ EARLIER = dict.fromkeys(
         "search-cpu-cpu",
         "speed-cpu-cpu",
         "tabular-cpu-cpu",
-        "uci-cpu-cpu",
     ),
     "recorded before numerics were counted",
 )

@@ -195,10 +195,11 @@ class MixedSteps(NeuralNet):
         criterion = vars(self).get("criterion_")
         return getattr(criterion, "_orig_mod", criterion)  # of a compiled one
 
-    def get_loss(self, y_pred: object, y_true: object, X: object = None, training: bool = False) -> Any:
+    def get_loss(self, y_pred: object, y_true: object, X: object = None, training: bool = False) -> Tensor:
         """Return the loss of plain targets; see ``skorch.NeuralNet``, which asks for the criterion's type."""
         with using_criterion(self, self._bare_criterion):
-            return super().get_loss(y_pred, y_true, X=X, training=training)
+            loss: Tensor = super().get_loss(y_pred, y_true, X=X, training=training)
+        return loss
 
     def _find_layers(self, wanted: str | tuple[str, ...]) -> tuple[str, ...]:
         return find_net_layers(self, wanted)

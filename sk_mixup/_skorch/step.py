@@ -193,7 +193,8 @@ class MixedSteps(NeuralNet):
     def _bare_criterion(self) -> Any:
         """The criterion as it was built, whose type tells what is done; None in a net with other names."""
         criterion = vars(self).get("criterion_")
-        return getattr(criterion, "_orig_mod", criterion)  # of a compiled one
+        parts = getattr(criterion, "_modules", None)  # to ask a module for what it has not takes longer
+        return parts.get("_orig_mod", criterion) if parts else criterion  # of a compiled one
 
     def get_loss(self, y_pred: object, y_true: object, X: object = None, training: bool = False) -> Tensor:
         """Return the loss of plain targets; see ``skorch.NeuralNet``, which asks for the criterion's type."""

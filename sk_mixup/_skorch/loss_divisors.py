@@ -60,7 +60,11 @@ def learn_divisor(net: LossNet, y_pred: object, batch: Batch, x: object, trainin
     if not is_replaced and (criterion is None or not is_own_loss(criterion)):
         found = None
     elif hasattr(criterion, "reduction") and isinstance(y, Tensor):
-        if batch.lam is None and batch.weight is None and _counts_alike(criterion, y):
+        # A plain training step takes the loss as it is, but for maps, of which some pixels are left out; to
+        # look for ignored targets would wait for the device.
+        is_even = batch.lam is None and batch.weight is None and getattr(criterion, "weight", None) is None
+        is_map = y.ndim > 1 and not y.is_floating_point()
+        if is_even and not is_map and (training or not _holds_ignored(criterion, y)):
             return
         output = y_pred.float() if isinstance(y_pred, Tensor) and y_pred.dtype in HALF else y_pred
 
@@ -137,11 +141,9 @@ def count_by(divisor: Divisor, criterion: object, y: Tensor) -> Tensor | None:
     return torch.where(counted.to(weight.device), weight[torch.where(counted, y, 0).to(weight.device)], 0.0)
 
 
-def _counts_alike(criterion: object, y: Tensor) -> bool:
-    """Whether all targets of a batch count 1 in any mean: no class has a weight, and none is ignored."""
-    is_weighed = getattr(criterion, "weight", None) is not None
-    is_ignored = not y.is_floating_point() and bool((y == getattr(criterion, "ignore_index", IGNORED)).any())
-    return not is_weighed and not is_ignored
+def _holds_ignored(criterion: object, y: Tensor) -> bool:
+    """Whether some targets of a batch are ignored."""
+    return not y.is_floating_point() and bool((y == getattr(criterion, "ignore_index", IGNORED)).any())
 
 
 def _copy(criterion: nn.Module) -> nn.Module:

@@ -28,6 +28,7 @@ from sk_mixup._skorch.runner import find_own_step
 from sk_mixup._training.ambient_autocast import find_region
 from sk_mixup._training.averages import COUNTED, count_targets, mix_losses
 from sk_mixup._training.losses import Loss
+from sk_mixup._training.module_structure import iterate_parts
 from sk_mixup._training.optimizer_step import can_fuse
 from sk_mixup._training.trainer import Trainer
 from sk_mixup.mixing import Vicinity
@@ -35,15 +36,6 @@ from sk_mixup.mixing import Vicinity
 __all__ = ["MixedSteps", "as_batch"]
 
 REDUCTIONS = ("mean", "sum", "batchmean")
-
-
-def iterate_parts(module: nn.Module) -> Iterator[nn.Module]:
-    """Yield a module and all inside, as ``modules`` does, but the faster for not asking which are shared."""
-    left = [module]
-    while left:
-        part = left.pop()
-        yield part
-        left.extend([inside for inside in reversed(part._modules.values()) if inside is not None])
 
 
 def as_batch(batch: object) -> Batch:

@@ -146,7 +146,7 @@ def mix_losses(
     """
     share = lam if weight is None else lam * weight
     share = share.reshape(*lam.shape, *(1,) * (losses.ndim - 2))
-    if counts is not None:  # smoothing has a loss towards other classes than one of weight 0
+    if counts is not None:  # of a class of weight 0 the loss is 0, but for what smoothing adds
         is_out = counts == 0
         losses = torch.where(is_out if counts.dtype == torch.bool else is_out & losses.isnan(), 0.0, losses)
     total = torch.where(share == 0, 0.0, share * losses).sum()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 
 from torch import nn
 from torch.nn.modules import module as _module
@@ -10,7 +10,23 @@ from torch.nn.modules import module as _module
 from sk_mixup._training.values import Values, describe_tensor_kind
 from sk_mixup.modules import MLP
 
-__all__ = ["describe_attributes", "describe_module", "find_levels", "find_linear_layers", "is_hooked"]
+__all__ = [
+    "describe_attributes",
+    "describe_module",
+    "find_levels",
+    "find_linear_layers",
+    "is_hooked",
+    "iterate_parts",
+]
+
+
+def iterate_parts(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield a module and all inside, as ``modules`` does, but the faster for not asking which are shared."""
+    left = [module]
+    while left:
+        part = left.pop()
+        yield part
+        left.extend([inside for inside in reversed(part._modules.values()) if inside is not None])
 
 
 def find_linear_layers(module: nn.Module, ndim: int = 2) -> list[nn.Linear] | None:

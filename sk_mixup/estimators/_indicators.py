@@ -113,8 +113,10 @@ class Indicators(ClassTargets):
         """Return the sigmoid, or the softmax of a cross-entropy; probabilities are kept."""
         if criterion is None:
             return None
-        if takes_probabilities(criterion) or isinstance(criterion, OF_DISTANCES):
-            return clip if isinstance(criterion, OF_DISTANCES) else keep
+        if isinstance(criterion, OF_DISTANCES):
+            return clip
+        if takes_probabilities(criterion):
+            return keep
         return SOFTMAX if isinstance(criterion, nn.CrossEntropyLoss) else SIGMOID
 
     def choose(self, values: np.ndarray) -> np.ndarray:

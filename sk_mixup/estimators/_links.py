@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from sk_mixup._skorch.step import iterate_parts
+from sk_mixup._training.module_structure import iterate_parts
 
 __all__ = [
     "MAP_SIGMOID_COLUMNS",

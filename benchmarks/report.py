@@ -14,7 +14,14 @@ from typing import Any
 from benchmarks.harness.claims import NOT_RUN, RULE
 from benchmarks.harness.command import RESULTS_DIR, Command, UserError
 from benchmarks.harness.figures import render
-from benchmarks.harness.results import NUMERICS, format_table, format_tables, read_result, write_bytes
+from benchmarks.harness.results import (
+    NUMERICS,
+    dump_table,
+    format_table,
+    format_tables,
+    read_result,
+    write_bytes,
+)
 from benchmarks.verdict import draw_verdict, list_points, tabulate_verdict
 
 __all__ = ["EARLIER", "Config", "make_command", "make_report", "run"]
@@ -61,6 +68,10 @@ def run(config: Config, benchmarks: Sequence[Command]) -> int:
     texts = {
         config.readme: make_report(documents, benchmarks),
         config.results / RECORDED: make_record(documents),
+        **{
+            config.results / f"{stem}.csv": dump_table(document["summary"])
+            for stem, document in documents.items()
+        },
     }
     if config.check:
         stale = [path for path, text in texts.items() if not path.exists() or path.read_text("utf-8") != text]

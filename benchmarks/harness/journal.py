@@ -53,7 +53,7 @@ class Journal:
         """Write all records to the file that another machine may go on from, and return it; None for none."""
         if self.shared is None or not self.read():
             return None
-        write_bytes(self.shared, self._dump_all())
+        write_bytes(self.shared, _dump_all(self.read()))
         return self.shared
 
     def append(self, key: str, record: Mapping[str, Any]) -> None:
@@ -69,7 +69,8 @@ class Journal:
     def finish(self) -> None:
         """Put the records away for a run with more seeds, and delete the file."""
         if self.kept is not None:
-            write_bytes(self.kept, self._dump_all())
+            # Another process of the same run may have put its own there.
+            write_bytes(self.kept, _dump_all(_read(self.kept) | self.read()))
             for path in self.earlier:
                 path.unlink(missing_ok=True)
         if self.kept != self.path:
@@ -77,8 +78,9 @@ class Journal:
         if self.shared is not None:
             self.shared.unlink(missing_ok=True)
 
-    def _dump_all(self) -> bytes:
-        return "".join(f"{_dump(*item)}\n" for item in self.read().items()).encode()
+
+def _dump_all(records: Mapping[str, Record]) -> bytes:
+    return "".join(f"{_dump(*item)}\n" for item in records.items()).encode()
 
 
 def _dump(key: str, record: Mapping[str, Any]) -> str:

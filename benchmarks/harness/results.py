@@ -25,6 +25,7 @@ __all__ = [
     "NUMERICS",
     "describe_config",
     "describe_device",
+    "dump_table",
     "find_commit",
     "find_device_kind",
     "find_versions",
@@ -156,7 +157,7 @@ def write_results(
     """Write ``stem.json``, ``stem.csv`` (the summary) and the figure, and return the paths by suffix."""
     contents = {
         "json": _dump_document(document).encode(),
-        "csv": _dump_csv(document["summary"]).encode(),
+        "csv": dump_table(document["summary"]).encode(),
         **figure,
     }
     paths = {suffix: out / f"{stem}.{suffix}" for suffix in contents}
@@ -203,7 +204,8 @@ def read_result(path: Path) -> dict[str, Any]:
     return document | {"summary": [{**columns, **row} for row in document["summary"]]}
 
 
-def _dump_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+def dump_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rows of a summary as CSV."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()

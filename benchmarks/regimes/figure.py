@@ -44,6 +44,9 @@ def draw_map(document: Row) -> Figure:
                 _draw_fit(axes[line, place], fits[where, metric])
     _draw_curves(axes[2, 0], summary, anchor, decay)
     _draw_methods(axes[2, 1], summary, anchor, decay)
+    for ax in axes[:, 1]:
+        if ax.get_legend_handles_labels()[1]:
+            ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     figure.suptitle(
         f"When does mixup pay? Below 0 it does.\n{_describe_scale(images)}; tables with noisy labels"
     )
@@ -83,8 +86,6 @@ def _draw_panel(
     for mark, value in zip(MARKERS, marks, strict=False):
         if value is not None:
             ax.plot([], [], mark, color="#7a7a7a", label=f"width {value}")
-    if rows:
-        ax.legend(frameon=False)
 
 
 def _frame(ax: Axes, rows: Sequence[Row], metric: str) -> None:
@@ -152,6 +153,4 @@ def _draw_methods(ax: Axes, summary: Sequence[Row], anchor: str, decay: float) -
     ax.invert_yaxis()
     ax.set_xlabel("error, %, mean and 95 % interval over seeds")
     ax.set_title(f"Values of alpha and choices ({anchor})", loc="left")
-    if rows:
-        ax.legend(frameon=False)
     tidy(ax, "x")

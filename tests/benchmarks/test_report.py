@@ -122,5 +122,20 @@ def test_report_check_fails_until_written(
     assert main(["report", "--check", *options]) == 1
 
 
+@pytest.mark.parametrize("damage", ["edited", ""])
+def test_report_writes_and_checks_the_tables_of_summaries(
+    results_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    monkeypatch.setattr(report, "EARLIER", {})
+    options = ["--results", str(results_dir), "--readme", str(tmp_path / "README.md")]
+    path = results_dir / "uci-embedded-cpu-cpu.csv"
+    written = (results_dir / "uci-embedded-smoke-cpu.csv").read_text("utf-8")  # by the run itself
+    path.write_text(damage)
+    assert main(["report", *options]) == main(["report", "--check", *options]) == 0
+    assert path.read_text("utf-8") == written
+    path.write_text(damage)
+    assert main(["report", "--check", *options]) == 1
+
+
 def test_committed_report_is_what_the_results_say() -> None:
     assert report.run(report.Config(check=True), BENCHMARKS) == 0

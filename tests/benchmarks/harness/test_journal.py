@@ -64,6 +64,16 @@ def test_journal_finish_keeps_all_records_in_one_file(tmp_path: Path) -> None:
     assert Journal(path).read() == {"a": {"x": 1}, "b": {"x": 2}}
 
 
+def test_journal_of_a_run_in_two_processes_keeps_the_records_of_both(tmp_path: Path) -> None:
+    one, other = (Journal(tmp_path / "a.journal", kept=tmp_path / "kept") for _ in range(2))
+    one.append("a", {"x": 1})
+    other.append("b", {"x": 2})
+    one.finish()
+    other.append("c", {"x": 3})
+    other.finish()
+    assert Journal(tmp_path / "kept").read() == {"a": {"x": 1}, "b": {"x": 2}, "c": {"x": 3}}
+
+
 def test_hash_identity_depends_on_content_not_on_order() -> None:
     assert hash_identity({"a": 1, "b": (2, 3)}) == hash_identity({"b": [2, 3], "a": 1})
     assert hash_identity({"a": 1}) != hash_identity({"a": 2})

@@ -86,14 +86,14 @@ def _make_parser() -> ArgumentParser:
     )
     add = compare.add_argument
     add("file", metavar="FILE", type=Path, help="CSV or TSV, maybe in gzip, bz2, xz or zip; or Parquet")
-    words = "NA and None are classes among its words"
+    words = "in a column of text NA and None are classes"
     add("--target", required=True, metavar="COLUMN", help=f"name of the column to predict; {words}")
     add("--task", choices=("classification", "regression"), help="what to learn; guessed by default")
     add("--alphas", default="0.2,1", help="strengths of mixing to compare with 0 (%(default)s)")
-    add("--folds", type=int, default=5, help="parts of the rows, each tested once (%(default)s)")
-    add("--repeats", type=int, help=f"how often they are drawn anew (2 up to {FEW_ROWS} rows, else 1)")
+    add("--folds", type=int, default=5, help="folds of the cross-validation (%(default)s)")
+    add("--repeats", type=int, help=f"how often the folds are drawn (2 up to {FEW_ROWS} rows, else 1)")
     add("--ensemble", action="store_true", help="compare ensembles of 8 networks, which takes longer")
-    add("--rows", type=int, default=3000, help="of more rows so many are drawn (%(default)s)")
+    add("--rows", type=int, default=3000, help="rows at most; of more, so many are drawn (%(default)s)")
     add("--seed", type=int, default=0, help="of the folds and of the networks (%(default)s)")
     add(
         "--out",

@@ -49,8 +49,9 @@ class MixupEnsembleClassifier(MixupEnsemble):
         The fitted members.
 
     held_out_by_ : ndarray of shape (n_samples,)
-        Number of the member that held out each row of `X` in fit, or -1 if none did, which happens with a
-        single member only. Rows of weight 0 have a number too, and no member trains on them.
+        Number of the member that held out each row of `X` in fit, or -1 if none did: with a single
+        member, and for `groups` whose rows all weigh 0. Other rows of weight 0 have a number too, and
+        no member trains on them.
 
     oof_predict_proba_ : ndarray of the shape of ``predict_proba(X)``
         Probabilities of the rows of `X` in fit, each by the member that held it out; NaN for none.
@@ -240,8 +241,9 @@ class MixupEnsembleRegressor(MixupEnsemble):
         The fitted members.
 
     held_out_by_ : ndarray of shape (n_samples,)
-        Number of the member that held out each row of `X` in fit, or -1 if none did, which happens with a
-        single member only. Rows of weight 0 have a number too, and no member trains on them.
+        Number of the member that held out each row of `X` in fit, or -1 if none did: with a single
+        member, and for `groups` whose rows all weigh 0. Other rows of weight 0 have a number too, and
+        no member trains on them.
 
     oof_prediction_ : ndarray of the shape of ``predict(X)``
         Predictions for the rows of `X` in fit, each by the member that held it out; NaN for none.

@@ -102,8 +102,8 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
         Learning rate of the optimizer.
 
     max_epochs : int, default=200
-        Number of epochs, or the largest number with early stopping. Of few rows `early_stopping='auto'`
-        mixes at most 50.
+        Number of epochs, or the largest number with early stopping. Where `early_stopping='auto'` holds
+        out no rows, at most 50 epochs are mixed.
 
     epochs_per_partial_fit : int, default=None
         Epochs of one call of ``partial_fit``; None for `max_epochs`, as in skorch. With a number,

@@ -55,7 +55,7 @@ class ManifoldMixup(Vicinity):
 
     Measured with 'auto' and the alpha of mixup beside it (``python -m benchmarks ablation``): on
     5,000 images of CIFAR-10 a test error lower than ERM's by 2.2 points (of 53.0 %), mixup's by
-    2.4; on eight tables no clear difference, 0.9 on average, mixup's 0.5. On real-valued targets
+    2.4; on eight tables no clear difference: 0.9 points lower on average, mixup 0.5. On real-valued targets
     it was no better than ERM, and on Airfoil worse (``python -m benchmarks regression``).
 
     References

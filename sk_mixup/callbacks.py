@@ -18,7 +18,9 @@ from sk_mixup._data.storage import Rows
 from sk_mixup._random import unseen_draws
 from sk_mixup._skorch.net import MixupNetMixin
 from sk_mixup._validation import check_integer
+from sk_mixup.estimators._partial_labels import find_labeled
 from sk_mixup.estimators.gan import MixupGAN
+from sk_mixup.estimators.semi_supervised import SemiSupervisedMixupClassifier
 from sk_mixup.inspection.memorization import memorization_errors
 
 __all__ = ["MemorizationErrors", "Snapshots"]
@@ -109,8 +111,10 @@ class MemorizationErrors(Callback):
         if self.X_test is not None:
             labels["y_test"] = self.y_test
             _check_rows(self.X_test, {"y_test": self.y_test}, "X_test")
+        labeled = _find_labeled(net, self.y)
         for name, values in labels.items():
-            _check_known(name, values, net)
+            known = _to_array(values)
+            _check_known(name, known if name == "y_test" else known[labeled], net)
 
     def on_epoch_end(
         self, net: NeuralNet, dataset_train: object = None, dataset_valid: object = None, **kwargs: object
@@ -123,7 +127,8 @@ class MemorizationErrors(Callback):
         modes = [(part, part.training) for part in net.module_.modules()]
         with guard:
             predicted, y, y_true = map(_to_array, (net.predict(self.X), self.y, self.y_true))
-            rows = _find_rows(dataset_train, len(y))
+            rows = np.arange(len(y))[_find_rows(dataset_train, len(y))]
+            rows = rows[_find_labeled(net, y)[rows]]
             true, corrupted = memorization_errors(predicted[rows], y[rows], y_true[rows])
             net.history.record("train_error_true", true)
             net.history.record("train_error_corrupted", corrupted)
@@ -131,6 +136,13 @@ class MemorizationErrors(Callback):
                 wrong = _to_array(net.predict(self.X_test)) != _to_array(self.y_test)
                 net.history.record("test_error", float(wrong.mean()))
         _restore_modes(modes)
+
+
+def _find_labeled(net: NeuralNet | MixupGAN, y: ArrayLike | Tensor) -> NDArray[np.bool_]:
+    """Return which rows have a label: all, but of a net that is told by -1 that there is none."""
+    labels = _to_array(y)
+    partial = isinstance(net, SemiSupervisedMixupClassifier)
+    return find_labeled(labels) if partial else np.ones(len(labels), dtype=bool)
 
 
 def _find_rows(dataset: object, n_rows: int) -> NDArray[np.intp] | slice:

@@ -26,7 +26,16 @@ from sk_mixup.estimators import (
 )
 from sk_mixup.estimators._base import MixupEstimator
 from sk_mixup.estimators._indicators import Indicators
-from sk_mixup.estimators._links import SIGMOID, SIGMOID_COLUMNS, SOFTMAX, keep, make_columns
+from sk_mixup.estimators._links import (
+    SIGMOID,
+    SIGMOID_COLUMNS,
+    SOFTMAX,
+    clip,
+    divide_by_sum,
+    keep,
+    make_columns,
+    squash,
+)
 from sk_mixup.estimators._links import Link as NetLink
 from sk_mixup.estimators._pixel_labels import PixelLabels
 from sk_mixup.estimators._standardized import StandardizedValues
@@ -53,8 +62,8 @@ def to_onnx(model: object, X: object, **options: object) -> ModelProto:
         Such as a pipeline of scikit-learn.
     X : array-like or DataFrame
         Some rows, of the dtype that will be served: of float64 what comes before the network is
-        computed in double precision, as in scikit-learn. Of a frame each column is an input of
-        its own.
+        computed in double precision, as in scikit-learn. Of a frame of pandas each column is an
+        input of its own; another frame is read as an array.
     **options : dict
         Handed on to ``skl2onnx.to_onnx``, such as `target_opset`.
 
@@ -84,7 +93,7 @@ def to_onnx(model: object, X: object, **options: object) -> ModelProto:
 
     check_is_fitted(model)
     given = options.pop("options", {id(model): {"zipmap": False}} if is_classifier(model) else None)
-    rows = X if hasattr(X, "dtypes") else np.asarray(X)
+    rows = X if hasattr(X, "iloc") else np.asarray(X)
     _check_rows(rows)
     joined = _join_columns(model, rows)
     if isinstance(given, dict):
@@ -199,7 +208,7 @@ def _get_type(is_double: bool) -> type:
 
 def _convert_classifier(scope: Scope, operator: Operator, container: ModelComponentContainer) -> None:
     net = operator.raw_operator
-    graph = _Graph(scope, container)
+    graph = _Graph(scope, container, net.float_dtype)
     probabilities = _predict(graph, operator)
     label, proba = (output.full_name for output in operator.outputs)
     graph.add("Cast", probabilities, output=proba, to=_get_code(operator.outputs[1]))
@@ -212,7 +221,7 @@ def _convert_classifier(scope: Scope, operator: Operator, container: ModelCompon
 
 
 def _convert_regressor(scope: Scope, operator: Operator, container: ModelComponentContainer) -> None:
-    graph, output = _Graph(scope, container), operator.outputs[0]
+    graph, output = _Graph(scope, container, operator.raw_operator.float_dtype), operator.outputs[0]
     graph.add("Cast", _predict(graph, operator), output=output.full_name, to=_get_code(output))
 
 
@@ -234,7 +243,7 @@ def _predict(graph: _Graph, operator: Operator) -> str:
             "predict_nonlinearity must be 'auto' or None to be converted to ONNX; got "
             f"{net.predict_nonlinearity!r}. Apply it to the outputs of the ONNX model."
         )
-    dtype = torch.zeros((), dtype=net.float_dtype).numpy().dtype
+    dtype = torch.zeros((), dtype=graph.dtype).numpy().dtype
     columns = [graph.add("Cast", each.full_name, to=CODES[dtype]) for each in operator.inputs]
     x = columns[0] if len(columns) == 1 else graph.add("Concat", *columns, axis=1)
     module = getattr(net.module_, "_orig_mod", net.module_)  # of a compiled one, the plain one
@@ -291,6 +300,7 @@ class _Graph:
 
     scope: Scope
     container: ModelComponentContainer
+    dtype: torch.dtype  # of the network
 
     def add(self, kind: str, *inputs: str, output: str | None = None, **attributes: object) -> str:
         """Add a node; return the name of its output."""
@@ -330,6 +340,18 @@ def _add_columns(graph: _Graph, probability: str) -> str:
     return graph.add("Concat", other, probability, axis=1)
 
 
+def _add_shares(graph: _Graph, output: str) -> str:
+    zero = graph.hold(np.array(0.0))
+    shares = graph.add("Max", output, zero)
+    total = graph.add("ReduceSum", shares, graph.hold(np.array([1])), keepdims=1)
+    alike = graph.add("Softmax", graph.add("Mul", shares, zero), axis=1)
+    return graph.add("Where", graph.add("Greater", total, zero), graph.add("Div", shares, total), alike)
+
+
+def _add_clip(graph: _Graph, output: str) -> str:
+    return graph.add("Clip", output, graph.hold(np.array(0.0)), graph.hold(np.array(1.0)))
+
+
 def _add_nothing(graph: _Graph, output: str) -> str:
     return output
 
@@ -339,6 +361,10 @@ LINKS: dict[Callable[[Tensor], Tensor], Link] = {
     SIGMOID: lambda graph, logits: graph.add("Sigmoid", logits),
     SIGMOID_COLUMNS: _add_sigmoid_columns,
     make_columns: _add_columns,
+    squash: lambda graph, logits: graph.add("Sigmoid", logits),
+    torch.exp: lambda graph, output: graph.add("Exp", output),
+    clip: _add_clip,
+    divide_by_sum: _add_shares,
     keep: _add_nothing,
     _identity: _add_nothing,
 }
@@ -361,8 +387,9 @@ def _add_layer(graph: _Graph, layer: nn.Module, x: str, name: str) -> str:
 
 
 def _add_children(graph: _Graph, module: nn.Module, x: str, name: str) -> str:
-    for child, layer in module.named_children():
-        x = _add_layer(graph, layer, x, f"{name}.{child}")
+    for child, layer in module._modules.items():  # those that stand in it twice, too
+        if layer is not None:
+            x = _add_layer(graph, layer, x, f"{name}.{child}")
     return x
 
 
@@ -411,7 +438,7 @@ def _add_batch_norm(graph: _Graph, layer: nn.BatchNorm1d, x: str, name: str) -> 
 
 def _add_layer_norm(graph: _Graph, layer: nn.LayerNorm, x: str, name: str) -> str:
     shape = layer.normalized_shape
-    scale = torch.ones(shape) if layer.weight is None else layer.weight
+    scale = torch.ones(shape, dtype=graph.dtype) if layer.weight is None else layer.weight
     constants = [graph.hold(part) for part in (scale, layer.bias) if part is not None]
     return graph.add("LayerNormalization", x, *constants, axis=-len(shape), epsilon=layer.eps)
 

@@ -2,6 +2,7 @@
 
 import pickle
 from typing import Any
+import warnings
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ import torch
 from torch import nn
 from torch.utils.data import Subset, TensorDataset
 
-from sk_mixup import MixupClassifier
+from sk_mixup import MixupClassifier, SemiSupervisedMixupClassifier
 from sk_mixup.callbacks import MemorizationErrors
 from tests.helpers.nets import QUICK, USER, Make, Net, get_weights, is_equal
 from tests.helpers.stacking import fit_stacked, stacked
@@ -69,6 +70,29 @@ def test_one_logit_is_predicted_as_the_net_does(binary: Any) -> None:
     options = {"criterion": nn.BCEWithLogitsLoss, "module__out_features": 1}
     net = make_net(watch, **options).fit(binary.X, y)
     assert net.history[-1, NAMES[:2]] == pytest.approx(count_errors(net, binary.X, y, binary.y))
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("names", [None, ["a", "b", "c"]], ids=["codes", "names"])
+def test_rows_without_a_label_count_for_nothing(
+    blobs: Any, corrupted: Any, names: Any, early_stopping: bool
+) -> None:
+    labels = np.asarray(names or range(3))
+    y = np.array([*labels.tolist(), -1], dtype=object if names else int)[corrupted]
+    y[::7] = -1
+    watch = MemorizationErrors(blobs.X, y, labels[blobs.y])
+    options = {"max_epochs": 1, "lr": 0.1, "early_stopping": early_stopping, "random_state": 0}
+    net = SemiSupervisedMixupClassifier(callbacks=[watch], **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        net.fit(blobs.X, y)
+    rows = np.flatnonzero([label != -1 for label in y.tolist()])
+    found = net.history[-1, NAMES[:2]]
+    if early_stopping:  # then of those that are not held out
+        assert np.isfinite(found).all()
+        return
+    expected = count_errors(net, blobs.X[rows], y[rows], labels[blobs.y][rows])
+    assert found == pytest.approx(expected)
 
 
 def test_rows_of_no_kind_give_nan(blobs: Any, capsys: Any, tmp_path: Any) -> None:

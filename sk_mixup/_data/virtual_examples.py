@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -281,22 +282,28 @@ def find_layers(module: nn.Module, wanted: str | tuple[str, ...]) -> tuple[str, 
 
 def _find_hidden(module: nn.Module) -> tuple[str, ...]:
     prefix, container = "", module
-    children = list(container.named_children())
+    children = _list_children(container)
     while len(children) == 1:
         prefix, container = f"{prefix}{children[0][0]}.", children[0][1]
-        children = list(container.named_children())
+        children = _list_children(container)
     if isinstance(container, nn.Sequential):
         starts = [k for k, (_, child) in enumerate(children) if _has_matrix(child)]
-        names = [children[k - 1][0] for k in starts[1:]]
+        uses = Counter(id(child) for _, child in children)
+        names = [children[k - 1][0] for k in starts[1:] if uses[id(children[k - 1][1])] == 1]
     else:
         weighted = [(name, part) for name, part in _list_parts(container) if _has_matrix(part)]
         names = [name for name, part in weighted[:-1] if list(part.children())]
     if not names:
         raise ValueError(
-            f"layers must be named for {type(module).__name__}, in which no hidden layers were found; got "
-            "'auto'. Name submodules, such as ('input', 'block1')."
+            f"layers must be named for {type(module).__name__}, in which no hidden layers that are used once "
+            "were found; got 'auto'. Name submodules, such as ('input', 'block1')."
         )
     return (INPUT, *(prefix + name for name in names))
+
+
+def _list_children(container: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Return what a module calls in turn, with each use of what stands in it twice."""
+    return [(name, part) for name, part in container._modules.items() if part is not None]
 
 
 def _list_parts(container: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -69,6 +69,8 @@ def find_linear_layers(module: nn.Module, ndim: int = 2) -> list[nn.Linear] | No
 def find_levels(module: nn.Module) -> dict[str, int]:
     """Return the number of each ReLU, from 1, by its name, where :func:`find_linear_layers` finds layers.
 
+    Where one is used twice there are none: what is mixed at a layer is mixed in one call of it.
+
     Examples
     --------
     >>> from sk_mixup._training.module_structure import find_levels
@@ -76,8 +78,10 @@ def find_levels(module: nn.Module) -> dict[str, int]:
     >>> find_levels(MLP(4, 3))
     {'layers.2': 1, 'layers.4': 2}
     """
-    names = [name for name, part in module.named_modules() if type(part) is nn.ReLU]
-    return {name: level for level, name in enumerate(names, 1)}
+    found = [each for each in module.named_modules(remove_duplicate=False) if type(each[1]) is nn.ReLU]
+    if len(set(map(id, dict(found).values()))) < len(found):
+        return {}
+    return {name: level for level, (name, _) in enumerate(found, 1)}
 
 
 def _is_trained(weight: nn.Parameter) -> bool:

@@ -99,7 +99,7 @@ def refuse_mixed_codes(policy: Vicinity, *, is_own: bool) -> None:
     """Raise: inputs would be mixed, by a vicinity of the user's own or by alpha, that must stay integers."""
     rule = "vicinity must leave inputs as they are" if is_own else "alpha must be 0"
     raise ValueError(
-        f"{rule} for a module that takes integers only, such as an embedding: means of codes "
-        f"are none; got {policy!r}. Use alpha=0, or mix a hidden layer by vicinity="
+        f"{rule} for a module that takes integers only, such as an embedding, whose codes are neither "
+        f"averaged nor swapped; got {policy!r}. Use alpha=0, or mix a hidden layer by vicinity="
         "ManifoldMixup(layers=(...)) of sk_mixup.mixing, without 'input'."
     )

@@ -184,7 +184,8 @@ class PixelLabels(ClassTargets):
     def score(self, y: object, y_pred: np.ndarray, sample_weight: object = None) -> float:
         """Return the share of labelled pixels whose label is predicted."""
         y = to_numpy(y) if isinstance(y, Tensor) else np.asarray(y)
-        if y.size != y_pred.size:  # never broadcast
+        sizes, expected = ([size for size in maps.shape[1:] if size != 1] for maps in (y, y_pred))
+        if y.shape[:1] != y_pred.shape[:1] or sizes != expected:  # but for an axis of a channel
             raise ValueError(
                 f"y must hold a label for each prediction; got shape {y.shape} for {y_pred.shape}. Give maps "
                 "of the size that the module returns."

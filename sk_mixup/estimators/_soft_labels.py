@@ -132,7 +132,14 @@ class SoftLabels(ClassTargets):
     def score(self, y: object, y_pred: np.ndarray, sample_weight: object = None) -> float:
         """Return the accuracy towards the most probable class of each row, or towards labels."""
         labels = to_array(y)
-        labels = self.decode(labels) if labels.ndim == 2 else labels
+        labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+        if labels.ndim == 2:
+            if labels.shape[1] != self.n_outputs or not _are_distributions(labels):
+                raise ValueError(
+                    f"y must hold {self.describe()}, or one label per row; got shape {labels.shape} and sums "
+                    f"from {labels.sum(axis=1).min():g} to {labels.sum(axis=1).max():g}. Give y as in fit."
+                )
+            labels = self.decode(labels)
         return float(accuracy_score(labels, y_pred, sample_weight=sample_weight))
 
 

@@ -25,10 +25,13 @@ __all__ = [
     "check_one_label",
     "find_slopes",
     "kept_mode",
+    "read_numbers",
     "take_last_step",
 ]
 
 
+# Of soft labels, which outputs are near to.
+OF_DISTANCES = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
 # Computed in by a module only; what is measured is float32 at least.
 HALF = (torch.bfloat16, torch.float16)
 
@@ -48,7 +51,8 @@ class Logits(nn.Module):
 
     It computes on a copy in eval mode, so that mode, gradients and hooks of the model's own stay as they
     are. The module of an estimator whose criterion is ``NLLLoss`` or ``BCELoss`` returns probabilities, as
-    in skorch: of the first the logarithm is taken, of the second the logit.
+    in skorch, and by a distance from soft labels shares: of the second the logit is taken, of the others
+    the logarithm.
     """
 
     def __init__(self, model: Any) -> None:
@@ -59,7 +63,8 @@ class Logits(nn.Module):
         criterion = getattr(model, "criterion_", None)
         criterion = getattr(criterion, "_orig_mod", criterion)
         parts = criterion.modules() if isinstance(criterion, nn.Module) else ()
-        self.takes_log = isinstance(criterion, nn.NLLLoss)
+        self.is_near_shares = isinstance(criterion, OF_DISTANCES)
+        self.takes_log = self.is_near_shares or isinstance(criterion, nn.NLLLoss)
         self.takes_logit = any(isinstance(part, nn.BCELoss) for part in parts)
         self.is_by_column = self.takes_logit or isinstance(criterion, nn.BCEWithLogitsLoss)
         self.temperature = getattr(model, "temperature_", 1.0)
@@ -91,6 +96,9 @@ class Logits(nn.Module):
         if not isinstance(output, Tensor):
             return output
         output = output.float() if output.dtype in HALF else output
+        if self.is_near_shares:  # of soft labels
+            shares = output.clamp_min(0)
+            output = shares / shares.sum(dim=1, keepdim=True).clamp_min(torch.finfo(output.dtype).tiny)
         if self.takes_log:
             return torch.log(output + torch.finfo(output.dtype).eps)
         return torch.logit(output, eps=torch.finfo(output.dtype).eps) if self.takes_logit else output
@@ -129,6 +137,15 @@ def find_slopes(total: Tensor, x: Tensor) -> Tensor | None:
     if not total.requires_grad:
         return None
     return torch.autograd.grad(total, x, retain_graph=True, allow_unused=True)[0]
+
+
+def read_numbers(data: object) -> object:
+    """Return a frame of pandas with numbers that may be missing as an array, with NaN for these."""
+    is_frame = hasattr(data, "iloc") and np.asarray(data).dtype.kind == "O"
+    if is_frame and {dtype.kind for dtype in np.ravel(getattr(data, "dtypes", ()))} <= set("fiub"):
+        numbers: np.ndarray = data.to_numpy(np.float64, na_value=np.nan)  # type: ignore[attr-defined]
+        return numbers
+    return data
 
 
 def as_frame_of(X: Any, values: np.ndarray) -> Any:

@@ -306,13 +306,21 @@ def _choose_measure(model: BaseEstimator, y: ArrayLike) -> Callable[..., dict[st
     """Return what measures a model by default."""
     if is_regressor(model):
         return _measure_regressor
-    kind = type_of_target(to_host(y), input_name="y")
+    kind = type_of_target(_as_one_kind(y), input_name="y")
     if is_classifier(model) and kind in ("binary", "multiclass"):
         return _measure_classifier
     raise ValueError(
         f"scoring must be given but for regressors and classifiers of one label per row; got None for "
         f"{type(model).__name__} and {kind} targets. Name scores, such as scoring='neg_log_loss'."
     )
+
+
+def _as_one_kind(y: ArrayLike) -> object:
+    """Return labels on the host; words beside numbers, such as -1 for none, all as words."""
+    given = to_host(y)
+    labels = np.asarray(given)
+    kinds = {isinstance(label, str) for label in labels.tolist()} if labels.dtype == object else set()
+    return labels.astype(str) if len(kinds) == 2 and labels.ndim == 1 else given
 
 
 def _measure_classifier(model: BaseEstimator, X: ArrayLike, y: ArrayLike) -> dict[str, float]:
@@ -347,7 +355,7 @@ def _list_all_splits(
     """Return the splits, and those of the training rows of each, all by the numbers of rows of `X`."""
     X = X if hasattr(X, "shape") else np.asarray(X, dtype=object)
     check_consistent_length(X, y, groups)
-    targets, members = np.asarray(to_host(y)), None if groups is None else np.asarray(to_host(groups))
+    targets, members = np.asarray(_as_one_kind(y)), None if groups is None else np.asarray(to_host(groups))
     stratify = is_classifier(model) and type_of_target(targets) in ("binary", "multiclass")
     outer = _split(X, targets, _make_splitter(cv, stratify, random_state), members)
     if len(outer) < 2:

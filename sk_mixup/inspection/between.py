@@ -24,6 +24,7 @@ from sk_mixup.inspection._logits import (
     check_one_label,
     find_slopes,
     kept_mode,
+    read_numbers,
 )
 from sk_mixup.inspection._plotting import find_axes, list_styles, name_models, require
 from sk_mixup.mixing.functional import mix_pair
@@ -63,7 +64,7 @@ def between_curves(
         Number of values of λ, evenly spaced from 0 to 1; at least 2.
     gradients : {'auto', True, False}, default='auto'
         Whether to measure gradient norms. They need a torch module: `model` itself, or its
-        `module_`. 'auto' measures them where there is one.
+        `module_`. 'auto' measures them where there is one, and it gives one vector of logits a row.
     output : {'logits', 'probabilities'}, default='logits'
         What is differentiated. The paper does not say; this is our choice. Logits are those that the module
         gives, probabilities those of `predict_proba`, at the temperature of a net that has one.
@@ -145,7 +146,10 @@ def between_curves(
     norms = np.empty((n_points, n_pairs))
     with kept_mode(model):
         if logits is not None:
-            logits.probe("model", _to_rows(data[:1], logits), differentiable=has_norms)
+            probed = logits.probe("model", _to_rows(data[:1], logits), differentiable=has_norms)
+            has_norms = has_norms and (
+                gradients is True or not isinstance(probed, Tensor) or probed.ndim == 2
+            )
         classes = _find_classes(model, logits, data)
         check_one_label("model", model, as_frame_of(X, data[:1]))
         ends = encode_labels("y", labels, classes)[pairs]
@@ -154,7 +158,7 @@ def between_curves(
             x, x_partner = (_to_rows(data[rows], logits) for rows in pairs[part].T)
             for k, weight in enumerate(lam):
                 mixed = mix_pair(x, x_partner, torch.as_tensor(weight, dtype=x.dtype, device=x.device))
-                predicted = _predict(model, logits, mixed, X, len(classes))
+                predicted = _predict(model, logits, mixed, X, classes)
                 misses[k, part] = np.all(predicted[:, None] != ends[part], axis=1)
                 if logits is not None and has_norms:
                     norms[k, part] = _find_norms(logits, mixed, output)
@@ -349,15 +353,13 @@ class BetweenDisplay:
 
 def _check_rows(X: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Check the examples and their labels."""
-    data: Any = to_host(X)
-    is_frame = hasattr(data, "iloc") and np.asarray(data).dtype.kind == "O"
-    if is_frame and {dtype.kind for dtype in np.ravel(data.dtypes)} <= set("fiub"):  # numbers or NA
-        data = data.to_numpy(np.float64, na_value=np.nan)
+    data = read_numbers(to_host(X))
     if hasattr(data, "toarray") or np.asarray(data).dtype.kind not in "fiub":
         raise TypeError(
             f"X must be a dense array of numbers; got {type(X).__name__}. Convert it: mixing needs numbers."
         )
     data = np.asarray(data)
+    data = data.astype(data.dtype.newbyteorder("="), copy=False)  # as torch asks for
     if data.ndim < 2 or len(data) < 2:
         raise ValueError(f"X must hold at least 2 rows of features; got shape {data.shape}. Give more rows.")
     if not np.all(np.isfinite(data)):
@@ -423,19 +425,25 @@ def _find_classes(model: Any, logits: Logits | None, data: np.ndarray) -> np.nda
         return np.arange(_compute(logits, _to_rows(data[:1], logits)).shape[1])
 
 
-def _predict(model: Any, logits: Logits | None, x: Tensor, like: Any, n_classes: int) -> np.ndarray:
-    """Return the column of the most probable class of each row; a classifier is given what X is like."""
+def _predict(model: Any, logits: Logits | None, x: Tensor, like: Any, classes: np.ndarray) -> np.ndarray:
+    """Return the code of the class that is predicted for each row; a classifier is given what X is like."""
     if isinstance(model, nn.Module) and logits is not None:
         with torch.no_grad():
             scores = _compute(logits, x).double().numpy(force=True)
-    else:
-        scores = np.asarray(model.predict_proba(as_frame_of(like, x.numpy(force=True))))
-    if scores.shape != (len(x), n_classes) or not np.all(np.isfinite(scores)):
+        return _check_scores(scores, len(x), len(classes)).argmax(axis=1)
+    rows = as_frame_of(like, x.numpy(force=True))
+    _check_scores(np.asarray(model.predict_proba(rows)), len(x), len(classes))
+    # Not always the most probable one: a classifier may have a threshold.
+    return encode_labels("model", np.asarray(to_host(model.predict(rows))), classes)
+
+
+def _check_scores(scores: np.ndarray, n_rows: int, n_classes: int) -> np.ndarray:
+    if scores.shape != (n_rows, n_classes) or not np.all(np.isfinite(scores)):
         raise ValueError(
             f"model must predict {n_classes} finite values per row; got an output of shape {scores.shape}, "
             "or with NaN. Give a classifier of one label per row, and X scaled as in training."
         )
-    return scores.argmax(axis=1)
+    return scores
 
 
 def _compute(compute: Callable[[Tensor], object], x: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ import torch
 from sk_mixup._tensors import to_host
 from sk_mixup._validation import check_choice, check_integer, check_real
 from sk_mixup.inspection._labels import check_labels, encode_labels
-from sk_mixup.inspection._logits import Classifier, check_classifier
+from sk_mixup.inspection._logits import Classifier, check_classifier, read_numbers
 from sk_mixup.inspection._plotting import find_axes, list_styles, require
 
 __all__ = ["ReliabilityDisplay", "fit_temperature", "reliability_curve", "scale_temperature"]
@@ -141,7 +141,7 @@ def fit_temperature(y_true: ArrayLike, y_prob: ArrayLike, *, labels: ArrayLike |
     -----
     As scikit-learn's ``CalibratedClassifierCV(method="temperature")``, within exp(-10) and exp(10). Where all
     rows are right there is no lowest NLL: it falls as long as T does, and the T that is found makes it 0 but
-    for rounding. Where all are wrong T is at the upper end.
+    for rounding. Where all are wrong of two classes, T is at the upper end.
 
     Examples
     --------
@@ -438,7 +438,7 @@ def _check_predictions(
 def _check_probabilities(y_prob: ArrayLike) -> np.ndarray:
     """Return probabilities as float64 of rows that sum to 1 exactly, a column per class."""
     dtype = getattr(y_prob, "dtype", None)
-    proba = np.asarray(to_host(y_prob))
+    proba = np.asarray(read_numbers(to_host(y_prob)))
     if proba.ndim == 1:
         proba = np.stack([1 - proba, proba], axis=1)
     if proba.ndim != 2 or proba.shape[1] < 2 or proba.dtype.kind not in "fiub":

@@ -71,7 +71,7 @@ def check_categorical(value: object) -> Categorical:
 def _read_entries(value: object, *, nested: bool = True) -> tuple[Entry, ...] | None:
     """Return the columns that a sequence names, or None if it names none."""
     value = value.tolist() if hasattr(value, "tolist") else value
-    if not isinstance(value, tuple | list):
+    if not isinstance(value, tuple | list | range):
         return None
     entries: list[Entry] = []
     for each in value:

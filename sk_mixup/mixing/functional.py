@@ -43,7 +43,8 @@ def mix_pair(x: Tensor, x_partner: Tensor, lam: Tensor | float) -> Tensor:
 
     Notes
     -----
-    The ends are exact: ``lam=1`` gives `x` and ``lam=0`` gives `x_partner`, bit for bit.
+    The ends are exact: ``lam=1`` gives `x` and ``lam=0`` gives `x_partner`, bit for bit, where both and
+    their difference are finite.
     No branch depends on a tensor's values, so the function works under
     ``torch.func.vmap`` and ``torch.compile``.
 
@@ -349,6 +350,7 @@ def add_noise(x: Tensor, noise: Tensor, std: Tensor | float) -> Tensor:
     """
     _check_tensors(x=x, noise=noise)
     _check_floating(x)
+    _check_floating(noise, "noise")
     if noise.shape != x.shape:
         raise ValueError(
             f"noise must have the shape of x; got shape {tuple(noise.shape)} for x of shape "

@@ -163,10 +163,16 @@ def _merge(plans: Sequence[Plan], which: Index, layers: tuple[str, ...] | None) 
 
 def _choose_absent(plans: Sequence[Plan], which: Index, n_mixed: int) -> NDArray[np.bool_] | None:
     """Return which partners are absent; None if all are there."""
-    lacks = [n_mixed - 1 if plan.place is None else n_mixed - 1 - len(plan.place) for plan in plans]
-    if not any(lacks):
-        return None
-    return np.arange(1, n_mixed)[:, None] >= n_mixed - np.asarray(lacks)[which]
+    absent = np.choose(which, [_pad_absent(plan, n_mixed) for plan in plans])
+    return absent if absent.any() else None
+
+
+def _pad_absent(plan: Plan, n_mixed: int) -> NDArray[np.bool_]:
+    """Return which partners a plan lacks, of as many as are asked for."""
+    absent = np.ones((n_mixed - 1, int(plan.bounds[-1])), dtype=bool)
+    if plan.place is not None:
+        absent[: len(plan.place)] = False if plan.absent is None else plan.absent
+    return absent
 
 
 def _pad_places(plan: Plan, n_mixed: int) -> Index:

@@ -116,9 +116,46 @@ def test_layers(layer: nn.Module) -> None:
     _assert_classifies_alike(MixupClassifier(module, **QUICK).fit(X, CODES), X)
 
 
-def test_weights_of_double_precision() -> None:
-    module = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).double()
+@pytest.mark.parametrize(
+    "layer", [nn.ReLU(), nn.LayerNorm(8), nn.LayerNorm(8, elementwise_affine=False)], ids=repr
+)
+def test_weights_of_double_precision(layer: nn.Module) -> None:
+    module = nn.Sequential(nn.Linear(4, 8), layer, nn.Linear(8, 3)).double()
     _assert_classifies_alike(MixupClassifier(module, **QUICK).fit(X, CODES), X)
+
+
+def test_layers_that_are_used_twice() -> None:
+    act, tied = nn.Tanh(), nn.Linear(6, 6)
+    module = nn.Sequential(nn.Linear(4, 6), act, tied, act, nn.Sequential(tied, act), nn.Linear(6, 3))
+    net = MixupClassifier(module, **QUICK | {"max_epochs": 9, "lr": 0.1}).fit(X, CODES)
+    assert [node.op_type for node in to_onnx(net, X).graph.node].count("Tanh") == 3
+    _assert_classifies_alike(net, X)
+
+
+def test_other_frames_are_read_as_arrays() -> None:
+    polars = pytest.importorskip("polars")
+    net = make_pipeline(StandardScaler(), MixupClassifier(**QUICK)).fit(X, CODES)
+    model = to_onnx(net, polars.DataFrame(X, schema=list("abcd")))
+    assert np.max(np.abs(_run(model, X)[1] - net.predict_proba(X))) <= TOLERANCE
+
+
+SHARES = RNG.dirichlet(np.ones(3), size=90)
+
+
+@pytest.mark.parametrize("y", [SHARES, TARGETS["multilabel"]], ids=["soft labels", "several labels"])
+@pytest.mark.parametrize("criterion", [nn.MSELoss, nn.L1Loss, nn.BCEWithLogitsLoss])
+def test_links_of_targets_that_a_distance_compares(y: np.ndarray, criterion: type) -> None:
+    net = MixupClassifier(criterion=criterion, **QUICK).fit(X, y)
+    _assert_classifies_alike(net, X)
+    _assert_classifies_alike(net, -3 * X)  # outputs below 0, and above 1
+
+
+@pytest.mark.parametrize("criterion", [nn.PoissonNLLLoss, nn.BCEWithLogitsLoss])
+def test_links_of_a_regressor(criterion: type) -> None:
+    y = (X[:, 0] > 0).astype(float)
+    net = MixupRegressor(criterion=criterion, **QUICK).fit(X, y)
+    (values,) = _run(to_onnx(net, X), X)
+    np.testing.assert_allclose(values[:, 0], net.predict(X), rtol=1e-5)
 
 
 def test_images_are_flattened() -> None:

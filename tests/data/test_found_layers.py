@@ -100,6 +100,26 @@ def test_found_layers_train_like_named_ones(case: str, owner: Any) -> None:
 )
 def test_network_without_blocks_is_refused(module: nn.Module) -> None:
     with pytest.raises(
-        ValueError, match=r"layers must be named for .*no hidden layers were found; got 'auto'"
+        ValueError,
+        match=r"layers must be named for .*no hidden layers that are used once were found; got 'auto'",
     ):
         find_layers(module, "auto")
+
+
+@pytest.mark.parametrize("kind", [nn.ReLU, nn.Tanh])
+def test_layers_that_are_used_twice_are_left_out(kind: type[nn.Module]) -> None:
+    act = kind()
+    module = nn.Sequential(
+        nn.Linear(5, 8), act, nn.Linear(8, 8), act, nn.Linear(8, 8), kind(), nn.Linear(8, 3)
+    )
+    assert find_layers(module, "auto") == ("input", "5")
+    options = QUICK | {"max_epochs": 4, "batch_size": 10}
+    MixupClassifier(module, vicinity=ManifoldMixup(1.0), **options).fit(X, CODES)
+    with pytest.raises(ValueError, match="got '1', which was called 2 times"):
+        MixupClassifier(module, vicinity=ManifoldMixup(1.0, layers=("1",)), **options).fit(X, CODES)
+
+
+def test_a_layer_is_found_behind_one_that_is_used_twice() -> None:
+    act, tied = nn.Tanh(), nn.Linear(5, 5)
+    module = nn.Sequential(tied, nn.Tanh(), tied, act, nn.Linear(5, 3), act)
+    assert find_layers(module, "auto") == ("input", "1")

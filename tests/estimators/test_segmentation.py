@@ -113,6 +113,15 @@ def test_early_stopping_scores_labelled_pixels(maps):
     assert 0 < net.history[-1, "valid_acc"] <= 1
 
 
+def test_scored_maps_have_the_shape_of_predictions(maps):
+    x, y = maps
+    net = make_net(max_epochs=1).fit(x, y)
+    assert net.score(x, y[:, None]) == net.score(x, y[..., None]) == net.score(x, y)
+    for other in (y.reshape(len(y), 4, -1), y.reshape(len(y), -1), y.reshape(len(y) // 2, 2, *y.shape[1:])):
+        with pytest.raises(ValueError, match="y must hold a label for each prediction; got shape"):
+            net.score(x, other)
+
+
 def test_score_weighs_examples(maps):
     x, y = maps
     net = make_net().fit(x, y)

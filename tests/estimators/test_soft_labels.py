@@ -4,6 +4,7 @@ import pickle
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
@@ -99,6 +100,21 @@ def test_weights_equal_repeated_rows() -> None:
     net = make_net(batch_size=-1).fit(X, SOFT, sample_weight=weight)
     other = make_net(batch_size=-1).fit(X[repeated], SOFT[repeated])
     assert net.loss_curve_ == pytest.approx(other.loss_curve_, rel=1e-4)
+
+
+@pytest.mark.parametrize("names", [None, ["a", "b", "c"]], ids=["codes", "names"])
+def test_a_column_of_labels_is_scored_as_labels(names: Any) -> None:
+    net = make_net(classes=names).fit(X, SOFT)
+    labels = np.asarray(names or range(3))[SOFT.argmax(1)]
+    expected = np.mean(net.predict(X) == labels)
+    for form in (labels, labels[:, None], pd.DataFrame({"label": labels}), SOFT, torch.as_tensor(SOFT)):
+        assert net.score(X, form) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("y", [SOFT[:, :2], np.eye(5)[:1].repeat(40, 0), np.zeros((40, 3)), SOFT * 2])
+def test_scores_towards_other_shares_are_refused(y: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"y must hold rows of 3 probabilities that sum to 1, or one label"):
+        make_net().fit(X, SOFT).score(X, y)
 
 
 def test_scores_are_those_of_the_most_probable_class() -> None:

@@ -376,16 +376,22 @@ def test_display_makes_a_figure_with_the_verdict(rows: Table) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:stacked. nets are trained one by one")
-def test_unlabelled_rows_are_trained_on_and_not_scored(binary: Table) -> None:
+@pytest.mark.parametrize("names", [None, ["no", "yes"]], ids=["codes", "names"])
+def test_unlabelled_rows_are_trained_on_and_not_scored(binary: Table, names: Any) -> None:
     y = np.where(np.arange(len(binary.y)) % 3, binary.y, -1)
+    codes = y
+    if names is not None:
+        y = np.array([*names, -1], dtype=object)[codes]
     net = SemiSupervisedMixupClassifier(max_epochs=2, random_state=0)
     cv = StratifiedKFold(2, shuffle=True, random_state=0)
     found = compare_alphas(net, binary.X, y, alphas=[1], cv=cv, inner_cv=2)
-    for split, (train, test) in enumerate(cv.split(binary.X, y)):
-        labelled = test[y[test] != -1]
+    for split, (train, test) in enumerate(cv.split(binary.X, codes)):
+        labelled = test[codes[test] != -1]
         for k, alpha in enumerate([0, 1]):
             fitted = clone(net).set_params(alpha=alpha).fit(binary.X[train], y[train])
-            expected = log_loss(y[labelled], fitted.predict_proba(binary.X[labelled]), labels=fitted.classes_)
+            expected = log_loss(
+                y[labelled].tolist(), fitted.predict_proba(binary.X[labelled]), labels=fitted.classes_
+            )
             assert found.scores["nll"][split, k] == pytest.approx(expected, abs=1e-5)
 
 

@@ -11,8 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.sparse import csr_array
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.model_selection import FixedThresholdClassifier
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
@@ -222,6 +225,10 @@ SOFT: dict[str, dict[str, Any]] = {
     "soft cross-entropy": {"module": _end_in(n_outputs=3)},
     "soft logits": {"module": _end_in(n_outputs=3), "criterion": nn.BCEWithLogitsLoss},
     "soft probabilities": {"module": _end_in(nn.Sigmoid(), n_outputs=3), "criterion": nn.BCELoss},
+    **{
+        f"near soft probabilities, {kind.__name__}": {"module": _end_in(n_outputs=3), "criterion": kind}
+        for kind in (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
+    },
 }
 
 
@@ -241,16 +248,62 @@ def test_gradients_are_those_of_what_is_predicted_whatever_the_criterion(blobs: 
     X, y = np.tile(blobs.X.astype(np.float64), (2, 1)), np.tile(blobs.y % n_classes, 2)
     target = np.eye(3)[y] * 0.7 + 0.1 if name in SOFT else y
     options = {**options, "module": copy.deepcopy(options["module"]).double()}
-    net = MixupClassifier(**options, max_epochs=2, random_state=0).fit(X, target)
+    if "near" in name:  # outputs that become shares above 0
+        options |= {"max_epochs": 9, "lr": 0.03}
+    net = MixupClassifier(**{"max_epochs": 2, "random_state": 0, **options}).fit(X, target)
     assert (net.temperature_ == 1) == ("probabilit" in name or name == "own loss")
     of_logits, of_probabilities = (between_curves(net, X, y, output=output, **FEW) for output in OUTPUTS)
     rows = X[of_logits.pairs[:, 0]]  # at lam = 1
-    np.testing.assert_allclose(of_probabilities.gradient_norms[-1], _differentiate(net, rows), rtol=1e-4)
-    if not isinstance(net.module_[-1], nn.Softmax):  # whose logits are known up to a number that all share
+    expected = _differentiate(net, rows)
+    assert expected.max() > 0.01
+    np.testing.assert_allclose(of_probabilities.gradient_norms[-1], expected, rtol=1e-4, atol=1e-8)
+    if "near" not in name and not isinstance(
+        net.module_[-1], nn.Softmax
+    ):  # whose logits are known up to a number that all share
         line = net.module_[:3]  # what stands before the link
         slopes = [torch.autograd.functional.jacobian(line, torch.as_tensor(row)) for row in rows]
         expected = torch.stack(slopes).flatten(1).norm(dim=1).numpy()
         np.testing.assert_allclose(of_logits.gradient_norms[-1], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        FixedThresholdClassifier(LogisticRegression(), threshold=0.05, response_method="predict_proba"),
+        FixedThresholdClassifier(MixupClassifier(**TINY), threshold=0.9, response_method="predict_proba"),
+        GaussianNB(),
+        MixupClassifier(**TINY),
+    ],
+    ids=["low threshold", "high threshold", "bayes", "net"],
+)
+@pytest.mark.parametrize("names", [[0, 1], ["no", "yes"]], ids=["codes", "names"])
+def test_misses_are_of_what_the_model_predicts(binary: Table, model: Any, names: Any) -> None:
+    y = np.asarray(names)[binary.y]
+    model = clone(model).fit(binary.X, y)
+    curves = between_curves(model, binary.X, y, n_pairs=30, n_points=3, random_state=0)
+    first, second = curves.pairs.T
+    for k, lam in enumerate(curves.lam):
+        mixed = lam * binary.X[first] + (1 - lam) * binary.X[second]
+        predicted = model.predict(mixed.astype(binary.X.dtype))
+        misses = (predicted != y[first]) & (predicted != y[second])
+        np.testing.assert_array_equal(curves.misses[k], misses)
+
+
+def test_an_implicit_ensemble_has_misses_and_no_norms(blobs: Table) -> None:
+    module = nn.Sequential(nn.Linear(5, 6), nn.Unflatten(1, (2, 3)))
+    net = MixupClassifier(module, max_epochs=1, random_state=0).fit(blobs.X, blobs.y)
+    curves = between_curves(net, blobs.X, blobs.y, **FEW)
+    assert curves.gradient_norm is None
+    assert curves.misses.shape == (5, 7)
+    with pytest.raises(ValueError, match="model must return logits of shape"):
+        between_curves(net, blobs.X, blobs.y, gradients=True, **FEW)
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", ">i2"])
+def test_bytes_may_have_another_order(blobs: Table, dtype: str) -> None:
+    X, module = (10 * blobs.X).astype(dtype), nn.Linear(5, 3)
+    found, expected = (between_curves(module, rows, blobs.y, **FEW) for rows in (X, X.astype(dtype[1:])))
+    np.testing.assert_array_equal(found.gradient_norms, expected.gradient_norms)
 
 
 @pytest.mark.parametrize("link", [None, torch.sigmoid])

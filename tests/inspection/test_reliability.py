@@ -159,6 +159,15 @@ def test_fit_temperature_finds_the_least_likelihood_loss(n_classes: int) -> None
 
 
 @since_sklearn(1, 8)
+def test_frames_of_numbers_that_may_be_missing_are_taken() -> None:
+    proba = np.random.default_rng(0).dirichlet(np.ones(3), size=20)
+    frame = pd.DataFrame(proba).astype("Float64")
+    np.testing.assert_array_equal(scale_temperature(frame, 2.0), scale_temperature(proba, 2.0))
+    frame.iloc[0, 0] = pd.NA
+    with pytest.raises(ValueError, match="y_prob must hold rows of probabilities that sum to 1"):
+        scale_temperature(frame, 2.0)
+
+
 def test_fit_temperature_and_scale_temperature_are_those_of_scikit_learn() -> None:
     y, proba = draw_predictions(4)
     inputs = np.log(proba)

@@ -315,6 +315,7 @@ NAMES = ["a", "b", "c", "d", "e", "f"]
         [np.array([0, 4]), np.int64(2)],
         (("a", "e"), "c"),
         [("a", 4), "c"],
+        (range(0, 5, 4), 2),
     ],
     ids=str,
 )
@@ -326,7 +327,15 @@ def test_categories_are_named_in_any_way(given: Any) -> None:
 
 @pytest.mark.parametrize(
     "given",
-    [(1, 2), [1, 2], np.array([1, 2]), ("b", "c"), pd.Index(["b", "c"]), (False, True, True, *[False] * 3)],
+    [
+        (1, 2),
+        [1, 2],
+        range(1, 3),
+        np.array([1, 2]),
+        ("b", "c"),
+        pd.Index(["b", "c"]),
+        (False, True, True, *[False] * 3),
+    ],
     ids=str,
 )
 def test_single_columns_are_named_in_any_way(given: Any) -> None:

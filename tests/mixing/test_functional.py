@@ -215,6 +215,11 @@ def test_add_noise_of_no_deviation_is_exact(dtype):
     assert add_noise(x, noise, torch.ones(6, dtype=dtype)).dtype == dtype
 
 
+def test_add_noise_takes_noise_of_a_floating_dtype():
+    with pytest.raises(TypeError, match=r"noise must be of a floating dtype; got torch\.int64"):
+        add_noise(torch.zeros(2, 1), torch.ones(2, 1, dtype=torch.int64), 1.0)
+
+
 def test_add_noise_of_one_deviation_serves_all():
     x, noise = draw((4, 2, 3), 1), draw((4, 2, 3), 2)
     one, each = torch.tensor(0.5, dtype=torch.float64), torch.full((4,), 0.5, dtype=torch.float64)

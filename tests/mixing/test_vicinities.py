@@ -24,6 +24,7 @@ from sk_mixup.mixing import (
     Mixup,
     NeighborPartners,
     PasteBoxes,
+    Plan,
     RowFacts,
     TableMixup,
     Vicinity,
@@ -401,6 +402,39 @@ def test_partners_that_a_part_lacks_have_no_weight(name):
     plain = plan.lam[0] == 1
     assert 0 < plain.sum() < 200
     assert not plan.lam[1:, plain].any()
+
+
+class OnePartner(Vicinity):
+    """Every other example has a partner."""
+
+    def draw(self, generator, bounds, order, facts):
+        n_rows = int(bounds[-1])
+        has = np.arange(n_rows) % 2 == 0
+        lam = np.where(has, 0.7, 1.0)
+        place = np.arange(n_rows)[None, ::-1]
+        return Plan(bounds, order, place, np.stack([lam, 1 - lam]), False, absent=~has[None])
+
+
+@pytest.mark.parametrize("per", ["batch", "example"])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (ERM(), Mixup(1.0)),
+        (ERM(), Mixup(1.0, n_mixed=3), Mixup(1.0)),
+        (OnePartner(),),
+        (OnePartner(), Mixup(1.0), ERM()),
+        (Mixture((ERM(), Mixup(1.0)), weights=(1, 0)),),
+        (Mixture((ERM(), Mixup(1.0))), Mixup(1.0)),
+        (Mixture((Mixture((ERM(), OnePartner())), Mixup(1.0, n_mixed=3))), ERM()),
+    ],
+    ids=str,
+)
+def test_mixture_says_which_partners_are_none(parts, per):
+    facts, bounds, order = make_facts(40), np.array([0, 16, 32, 40]), np.arange(40)
+    plan = Mixture(parts, per=per).draw_checked(np.random.default_rng(0), bounds, order, facts)
+    none = np.zeros_like(plan.lam[1:], bool) if plan.absent is None else plan.absent
+    # A partner of weight 0 by chance has probability 0.
+    np.testing.assert_array_equal(none, plan.lam[1:] == 0)
 
 
 def test_mixture_keeps_the_noise_of_others_off_plain_examples():

@@ -51,7 +51,9 @@ NO_IMAGES = r"vicinity CutMix\(.*\) must be given images of shape .*; got inputs
 BY_CLASS = r"partners must not be drawn by class for regression; .*use 'batch', 'neighbors' or 'kernel'"
 BY_KERNEL = r"partners must be drawn without a kernel for classes; got 'kernel'.*Use 'batch'"
 UNKNOWN = r"layers must name submodules of MLP, or 'input'; got 'conv1'\. Its submodules are layers, "
-NO_HIDDEN = r"layers must be named for MLP, in which no hidden layers were found; got 'auto'\. Name submod"
+NO_HIDDEN = (
+    r"layers must be named for MLP, in which no hidden layers that are used once were found; got 'auto'\."
+)
 
 UNFIT: list[tuple[Any, str, Any, dict[str, Any], str]] = [
     (CutMix(), "classes", TABLE, {}, NO_IMAGES),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
+import re
 import sys
 import textwrap
 import warnings
@@ -39,6 +40,7 @@ __all__ = ["main"]
 PROG = "python -m sk_mixup"
 PACKAGES = ("pandas", "skrub", "matplotlib")
 INTERRUPTED = 130
+RANDOM = re.compile(r"(^|__)random_state$")
 # Up to so many rows the folds are drawn twice, and alpha is chosen by inner folds, not by one held-out part.
 FEW_ROWS, VERY_FEW_ROWS = 1500, 1000
 N_INNER, HELD_OUT = 3, 0.25
@@ -200,7 +202,9 @@ def _run(problem: Problem, options: Namespace) -> Bunch:
 def _make_model(problem: Problem, seed: int, is_ensemble: bool) -> BaseEstimator:
     model = MODELS[problem.is_classification, is_ensemble](random_state=seed)
     pipeline = require("skrub").tabular_pipeline(model)
-    return make_pipeline(PreparedOnce(pipeline[:-1], Kept()), pipeline[-1])
+    steps = pipeline[:-1]
+    steps.set_params(**dict.fromkeys(filter(RANDOM.search, steps.get_params()), seed))
+    return make_pipeline(PreparedOnce(steps, Kept()), pipeline[-1])
 
 
 def _take_line(text: str) -> str:

@@ -41,7 +41,8 @@ QUOTED = re.compile(r'(?<![^\s,;|"])"[^"]*"')
 MISSING = ["?"]
 # Missing to pandas, and names of classes: no disorder, North America.
 CLASSES = ("None", "NA", "N/A", "n/a", "NULL", "null")
-BROKEN = (OSError, EOFError, ValueError, lzma.LZMAError, zipfile.BadZipFile, zlib.error)
+# RuntimeError is what zipfile says of a password.
+BROKEN = (OSError, EOFError, ValueError, RuntimeError, lzma.LZMAError, zipfile.BadZipFile, zlib.error)
 DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d*,\d+)(e[+-]?\d+)?", re.IGNORECASE)
 # With one comma these may be thousands as well.
 THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
@@ -162,12 +163,32 @@ def _read_text(path: Path, kind: str, encoding: str, target: str) -> tuple[DataF
     _check_lines(text, separator)
     frame = _parse(text, separator)
     for name in _list_words(frame):
-        frame[name] = frame[name].str.strip()  # pandas leaves the blanks behind words
+        frame[name] = _strip(frame[name])
     notes = [] if separator == "," else _read_decimal_commas(frame, partial(_parse_words, text, separator))
     if target in _list_words(frame):
         words = _parse(text, separator, usecols=[target], dtype=str, keep_default_na=False)[target]
         notes += _restore_classes(frame, words.str.strip())
     return frame, notes
+
+
+def _strip(words: Series) -> Series:
+    """Return words without the blanks behind them, which pandas leaves; some are missing then."""
+    stripped = words.str.strip()
+    changed = stripped[stripped.notna() & (stripped != words)]
+    if not len(changed):
+        return stripped
+    file = io.StringIO()
+    csv.writer(file).writerows([["word"], *([word] for word in changed.unique())])
+    known = _parse(file.getvalue(), ",", skip_blank_lines=False, dtype=str)["word"].dropna()
+    missing = changed.index[~changed.isin(known)]
+    if not len(missing):
+        return stripped
+    stripped[missing] = None
+    try:  # what is left beside them
+        numbers: Series = require("pandas").to_numeric(stripped)
+    except ValueError:
+        return stripped
+    return numbers
 
 
 def _restore_classes(frame: DataFrame, words: Series) -> list[str]:

@@ -77,8 +77,14 @@ def join_items(items: Sequence[object]) -> object:
         ) from error
     if not isinstance(joined, tuple | list):
         return joined
-    pairs = zip(items[0], joined, strict=True)  # type: ignore[call-overload]
-    return [torch.stack(columns, dim=1) if _is_row(part) else columns for part, columns in pairs]
+    return [_join_rows(*pair) for pair in zip(items[0], joined, strict=True)]  # type: ignore[call-overload]
+
+
+def _join_rows(part: object, columns: object) -> object:
+    """Return a part of the items as torch has joined it, with the rows of lists in one tensor."""
+    if isinstance(part, Mapping) and isinstance(columns, Mapping):
+        return {name: _join_rows(part[name], columns[name]) for name in columns}
+    return torch.stack(columns, dim=1) if _is_row(part) and isinstance(columns, list) else columns
 
 
 def _copy_readonly(items: Sequence[object]) -> list[object]:

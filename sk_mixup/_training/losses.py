@@ -437,7 +437,8 @@ class LossOptions:
 def _make_cross_entropy(criterion: nn.CrossEntropyLoss, options: LossOptions) -> Loss | None:
     if criterion.ignore_index != IGNORED:
         return None
-    if criterion.weight is not None and criterion.label_smoothing:  # torch smooths by the classes' weights
+    # torch smooths by the classes' weights, which an entropy does not have.
+    if criterion.weight is not None and (criterion.label_smoothing or options.confidence_penalty):
         return None
     smoothing = criterion.label_smoothing
     return CrossEntropy(options.n_outputs, smoothing, options.confidence_penalty, criterion.weight)

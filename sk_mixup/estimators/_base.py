@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback, EarlyStopping
 from skorch.dataset import Dataset as SkorchDataset
 from skorch.exceptions import NotInitializedError
+from skorch.history import History
 from skorch.utils import data_from_dataset, is_dataset, multi_indexing, params_for, to_device
 import torch
 from torch import Tensor, nn
@@ -132,6 +133,7 @@ from sk_mixup.estimators._persistence import (
     write_state,
 )
 from sk_mixup.estimators._plain_state import (
+    OF_A_FIT,
     describe_net,
     is_whole,
     reduce_whole,
@@ -155,12 +157,8 @@ from sk_mixup.estimators._targets import (
     Targets,
     check_length,
 )
-from sk_mixup.estimators._temperature import (
-    find_temperature,
-    read_scores,
-    reading_temperature,
-    with_temperature,
-)
+from sk_mixup.estimators._temperature import find_temperature, read_scores
+from sk_mixup.estimators._weights_files import reading_units, unchanged_if_refused, with_units
 from sk_mixup.mixing import RowFacts, Vicinity
 from sk_mixup.mixing.plan import INPUT
 from sk_mixup.stacking._scheduler import rejoin_scheduler
@@ -1259,7 +1257,7 @@ class MixupEstimator(MixupNetMixin):
         if not is_whole():
             return describe_net(self, MixupEstimator)
         state: dict[str, object] = super().__getstate__()
-        return state
+        return {name: value for name, value in state.items() if name not in OF_A_FIT}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         """Become the net whose state it is."""
@@ -1295,7 +1293,8 @@ class MixupEstimator(MixupNetMixin):
 
         Notes
         -----
-        A file named by its path appears whole or not at all.
+        A file named by its path appears whole or not at all. Beside the weights stands what turns outputs
+        into predictions: a temperature, or the mean and the spread of the targets.
         """
         files = name_files(
             f_params=f_params, f_optimizer=f_optimizer, f_criterion=f_criterion, f_history=f_history, **kwargs
@@ -1305,12 +1304,15 @@ class MixupEstimator(MixupNetMixin):
         with whole_files(files) as paths:
             if use_safetensors and files["f_params"] is not None:
                 self.check_is_fitted()
-                write_state(paths.pop("f_params"), self.module_.state_dict(), self._get_learned().describe())  # type: ignore[arg-type]
+                learned = self._get_learned().describe(
+                    without=self._targets.units.keys() - self._get_known_units()
+                )
+                write_state(paths.pop("f_params"), self.module_.state_dict(), learned)  # type: ignore[arg-type]
                 if not any(value is not None for value in paths.values()):
                     return
             is_plain = files["f_params"] is not None and files.get("f_module") is None
             if "module_" in vars(self) and not use_safetensors and is_plain:
-                state = with_temperature(self.module_.state_dict(), self._targets.temperature)
+                state = with_units(self.module_.state_dict(), self._get_known_units())
                 torch.save(state, paths.pop("f_params"))  # type: ignore[arg-type]
                 if not any(value is not None for value in paths.values()):
                     return
@@ -1347,12 +1349,11 @@ class MixupEstimator(MixupNetMixin):
             f_params=f_params, f_optimizer=f_optimizer, f_criterion=f_criterion, f_history=f_history, **kwargs
         )
         with self._unchanged_if_refused():
-            if use_safetensors and (file := files["f_params"]) is not None:
+            if use_safetensors and (file := self._find_weights(files, checkpoint)) is not None:
                 self._restore_learned(file)
             try:
-                with reading_temperature(vars(self).get("module_")) as found:
+                with self._loading():
                     super().load_params(checkpoint=checkpoint, use_safetensors=use_safetensors, **files)
-                self._take_temperature(found[-1] if found else self._targets.temperature)
             except NotInitializedError as error:
                 error.add_note(
                     "This file holds no sizes and no classes: call initialize() with module__<size>, and "
@@ -1362,6 +1363,33 @@ class MixupEstimator(MixupNetMixin):
         self.__dict__.pop("_built_anew", None)  # its weights are those of a training now
         if not self._has_seen_data:
             self._list_kinds()[0].warn_of_weights_alone()
+
+    def _get_known_units(self) -> dict[str, object]:
+        """Return the units of the outputs, but for a temperature that the end of this fit will find."""
+        units = self._targets.units
+        return {name: units[name] for name in units if name != "temperature" or "_held_out" not in vars(self)}
+
+    def _find_weights(self, files: Mapping[str, File | None], checkpoint: Callback | None) -> File | None:
+        """Return the file of the weights; that of a checkpoint may be named by the history."""
+        if files["f_params"] is not None or checkpoint is None:
+            return files["f_params"]
+        if files["f_history"] is None and checkpoint.f_history is not None:
+            self.history = History.from_file(checkpoint.f_history_)
+        return name_files(**checkpoint.get_formatted_files(self))["f_params"]
+
+    @contextmanager
+    def _loading(self) -> Iterator[None]:
+        """Take over the units of weights that are loaded inside; what does not fit changes nothing."""
+        names = (*self._modules, *self._criteria, *self._optimizers)
+        parts = [vars(self)[f"{name}_"] for name in names if f"{name}_" in vars(self)]
+        parts = [part for part in parts if hasattr(part, "load_state_dict")]
+        with unchanged_if_refused(parts), reading_units(vars(self).get("module_")) as found:
+            yield
+            units = found[-1] if found else {}
+            if found and self._has_seen_data:
+                self._targets = self._targets.of_units(units)
+            elif isinstance(temperature := units.get("temperature"), float):
+                self._take_temperature(temperature)
 
     def _get_learned(self) -> Learned:
         return Learned.of(vars(self), self._targets)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -129,6 +129,16 @@ class ClassTargets(Targets):
     def at(self, temperature: float) -> ClassTargets:
         """Return the same targets, predicted at a temperature."""
         return self if temperature == self.temperature else replace(self, temperature=temperature)
+
+    @property
+    def units(self) -> dict[str, object]:
+        """The temperature."""
+        return {"temperature": self.temperature}
+
+    def of_units(self, units: Mapping[str, object]) -> ClassTargets:
+        """Return the same targets, at the temperature of other weights if they have one."""
+        temperature = units.get("temperature", self.temperature)
+        return self.at(temperature) if isinstance(temperature, float) else self
 
     def spread(self, codes: np.ndarray, n_outputs: int) -> np.ndarray:
         """Return what codes say of each class: the distribution of a row, or its indicators."""

@@ -12,6 +12,7 @@ from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import _num_samples, check_is_fitted
+from torch.utils.data import IterableDataset
 
 from sk_mixup._random import draw_seed, make_generator
 from sk_mixup._skorch.dataset_items import find_exact_targets, to_array
@@ -140,7 +141,7 @@ class MixupEnsemble(BaseEstimator):
         members = [clone(template).set_params(random_state=draw_seed(generator)) for _ in range(n_members)]
         params = {} if sample_weight is None else {"sample_weight": sample_weight}
         held_out_by = None
-        if template.early_stopping and template.train_split == "auto":
+        if template.early_stopping and template.train_split == "auto" and not isinstance(X, IterableDataset):
             n_samples = count_rows(X) if is_mapping(X) else _num_samples(X)
             weight = check_weights(sample_weight, n_samples)
             counts = np.ones(n_samples, dtype=bool) if weight is None else weight > 0

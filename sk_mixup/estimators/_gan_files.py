@@ -73,8 +73,8 @@ def unpack(state: Mapping[str, object]) -> dict[str, object]:
     kept = dict(state)
     given = cast(str | torch.device | None, state["device"])
     location = get_map_location(given)
-    options = {"weights_only": False, **(cast(dict[str, object] | None, state["torch_load_kwargs"]) or {})}
-    packed = io.BytesIO(cast(bytes, kept.pop(PACKED)))
-    parts = torch.load(packed, map_location=location, **options)  # type: ignore[arg-type]
+    own = {"weights_only": False, "map_location": location}  # whole modules, which were packed here
+    options = {**(cast(dict[str, object] | None, state["torch_load_kwargs"]) or {}), **own}
+    parts = torch.load(io.BytesIO(cast(bytes, kept.pop(PACKED))), **options)
     is_there = given is None or torch.device(given).type == location.type
     return {**kept, **parts, "device": given if is_there else "cpu"}

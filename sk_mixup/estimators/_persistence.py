@@ -82,7 +82,10 @@ class Header:
     def tells_of(self, learned: Learned, state: Mapping[str, Tensor]) -> bool:
         """Whether the file is of the same data, and of weights of the same shapes."""
         shapes = {name: list(tensor.shape) for name, tensor in state.items()}
-        return self.learned == learned.describe() and self.shapes == shapes
+        told = {} if self.learned is None else cast(dict[str, object], self.learned.get("targets", {}))
+        # That of a fit that had not ended tells of no temperature.
+        untold = {part.name for part in fields(learned.targets)} - told.keys()
+        return self.learned == learned.describe(without=untold) and self.shapes == shapes
 
 
 @dataclass(frozen=True)
@@ -124,9 +127,10 @@ class Learned:
         parts = {part.name: from_json(targets[part.name]) for part in fields(kind) if part.name in targets}
         return cls({name: from_json(described[name]) for name in LEARNED if name in described}, kind(**parts))
 
-    def describe(self) -> dict[str, object]:
-        """Return it as JSON can hold it."""
-        targets = {part.name: to_json(getattr(self.targets, part.name)) for part in fields(self.targets)}
+    def describe(self, without: Collection[str] = ()) -> dict[str, object]:
+        """Return it as JSON can hold it, without some of what the targets know."""
+        known = [part.name for part in fields(self.targets) if part.name not in without]
+        targets = {name: to_json(getattr(self.targets, name)) for name in known}
         values = {name: to_json(value) for name, value in self.values.items()}
         return values | {"targets": {"kind": type(self.targets).__name__, **targets}}
 

@@ -37,8 +37,10 @@ __all__ = [
     "takes_whole",
 ]
 
+# What a fit keeps for its own end.
+OF_A_FIT = ("_before", "_fit_loaders", "_held_out")
 REBUILT = (
-    "_before",
+    *OF_A_FIT,
     "_criteria",
     "_modules",
     "_optimizers",
@@ -54,6 +56,9 @@ TRIMMED = "_trimmed_for_prediction"
 KIND = "sk_mixup"
 UNPICKLED = "_unpickled"
 _asked_for_whole: ContextVar[bool] = ContextVar("asked_for_whole", default=False)
+# Of the parameters of a state that is being written, or read.
+_numbers: ContextVar[dict[int, int]] = ContextVar("numbers")
+_made: ContextVar[dict[int, nn.Parameter]] = ContextVar("made")
 
 
 # -- whole or plain ----------------------------------------------------------------------
@@ -112,10 +117,14 @@ def describe(
     kept = _leave_out_defaults(attributes, _find_defaults(type(estimator), base))
     kept = {name: value for name, value in kept.items() if name not in left}
     built = {name: attributes[name] for name in parts if hasattr(attributes.get(name), "state_dict")}
-    return {
-        "attributes": _encode(kept),
-        "parts": _encode({name: part.state_dict() for name, part in built.items()}),
-    }
+    token = _numbers.set({})
+    try:
+        return {
+            "attributes": _encode(kept),
+            "parts": _encode({name: part.state_dict() for name, part in built.items()}),
+        }
+    finally:
+        _numbers.reset(token)
 
 
 def restore(estimator: object, base: type, state: Mapping[str, object]) -> dict[str, object]:
@@ -131,7 +140,13 @@ def restore(estimator: object, base: type, state: Mapping[str, object]) -> dict[
             f"state must hold the attributes and the parts of a {type(estimator).__name__}; got "
             f"{sorted(state)}. Save the estimator anew."
         )
-    attributes, parts = (cast(dict[str, object], _decode(state[name])) for name in ("attributes", "parts"))
+    token = _made.set({})
+    try:
+        attributes, parts = (
+            cast(dict[str, object], _decode(state[name])) for name in ("attributes", "parts")
+        )
+    finally:
+        _made.reset(token)
     vars(estimator).update(_find_defaults(type(estimator), base) | attributes)
     device = cast(str | torch.device | None, vars(estimator)["device"])
     location = get_map_location(device)  # warns where there is none such
@@ -245,7 +260,13 @@ def _encode_tensor(value: Tensor) -> object:
 
 @_encode.register(nn.Parameter)
 def _encode_parameter(value: nn.Parameter) -> object:
-    return {KIND: "parameter", "tensor": _encode_tensor(value), "requires_grad": value.requires_grad}
+    numbers = _numbers.get()
+    is_known = id(value) in numbers  # a weight that stands in two places is one
+    number = numbers.setdefault(id(value), len(numbers))
+    if is_known:
+        return {KIND: "shared", "number": number}
+    own = {"tensor": _encode_tensor(value), "requires_grad": value.requires_grad, "number": number}
+    return {KIND: "parameter", **own}
 
 
 @_encode.register(nn.Module)
@@ -289,8 +310,12 @@ def _decode_tensor(dtype: str, values: np.ndarray) -> Tensor:
     return tensor if tensor.dtype == wanted else tensor.view(wanted)
 
 
-def _decode_parameter(tensor: Tensor, requires_grad: bool) -> nn.Parameter:
-    return nn.Parameter(tensor, requires_grad)
+def _decode_parameter(tensor: Tensor, requires_grad: bool, number: int) -> nn.Parameter:
+    return _made.get().setdefault(number, nn.Parameter(tensor, requires_grad))
+
+
+def _decode_shared(number: int) -> nn.Parameter:
+    return _made.get()[number]
 
 
 def _decode_history(epochs: str | list[object]) -> History:
@@ -334,6 +359,7 @@ DECODERS: Mapping[str, Callable[..., object]] = {
     "history": _decode_history,
     "module": _decode_module,
     "parameter": _decode_parameter,
+    "shared": _decode_shared,
     "targets": _decode_targets,
     "tensor": _decode_tensor,
 }

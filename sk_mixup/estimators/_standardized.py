@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 import inspect
 from numbers import Real
@@ -71,9 +71,9 @@ class StandardizedValues(RealValues):
     def warn_of_weights_alone(cls) -> None:
         """Warn: mean and spread are not among the weights."""
         warn_user(
-            "f_params holds weights but no mean and spread of y, so that predictions are those of "
-            "standardised targets if it was trained so. Use save_params(f_params, use_safetensors=True), "
-            "or set standardize_targets=False for a net that was not.",
+            "f_params is loaded into a net that has seen no data and keeps no mean and spread of y, so that "
+            "predictions are those of standardised targets if it was trained so. Use save_params(f_params, "
+            "use_safetensors=True), or set standardize_targets=False for a net that was not.",
         )
 
     # -- codes and back ------------------------------------------------------------------
@@ -82,6 +82,21 @@ class StandardizedValues(RealValues):
     def scale(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of each column."""
         return np.asarray(self.mean), np.asarray(self.std)
+
+    @property
+    def units(self) -> dict[str, object]:
+        """Mean and standard deviation of each column."""
+        return {"mean": list(self.mean), "std": list(self.std)}
+
+    def of_units(self, units: Mapping[str, object]) -> Self:
+        """Return the same targets, with the mean and the spread of those of other weights."""
+        mean, std = units.get("mean"), units.get("std")
+        if not (isinstance(mean, list) and isinstance(std, list)):
+            raise ValueError(
+                "standardize_targets must be False for weights that were trained on targets as they are; got "
+                "True. Make the net with the option of the one that was saved."
+            )
+        return replace(self, mean=tuple(mean), std=tuple(std))
 
     def encode(self, y: np.ndarray) -> np.ndarray:
         """Return the standardised columns."""

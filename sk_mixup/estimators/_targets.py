@@ -233,6 +233,20 @@ class Targets(ABC):
         """Return the same targets, predicted at a temperature; those without probabilities have none."""
         return self
 
+    @property
+    def units(self) -> dict[str, object]:
+        """What turns outputs into predictions beside the link: plain values, kept beside weights."""
+        return {}
+
+    def of_units(self, units: Mapping[str, object]) -> Targets:
+        """Return the same targets, predicted by weights that were kept with these units."""
+        if "mean" in units:
+            raise ValueError(
+                "standardize_targets must be True for weights that were trained on standardised targets; got "
+                "a net whose targets are not. Make the net with the option of the one that was saved."
+            )
+        return self
+
     def spread(self, codes: np.ndarray, n_outputs: int) -> np.ndarray:
         """Return what codes say of each output, in double precision."""
         return codes.astype(np.float64)

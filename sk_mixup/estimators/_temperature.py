@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import softmax
-from torch import Tensor, nn
+from torch import Tensor
 
 from sk_mixup._data.batches import Batch
 from sk_mixup._tensors import to_host
 from sk_mixup.estimators._links import Link
 from sk_mixup.estimators._targets import Targets
 
-__all__ = ["HeldOutScores", "find_temperature", "read_scores", "reading_temperature", "with_temperature"]
+__all__ = ["HeldOutScores", "find_temperature", "read_scores"]
 
 # Standard deviation of the logarithm of the temperature, before any row is seen: rows that are all
 # right would else ask for a temperature of 0, as the held-out rows of small tables often are.
@@ -108,34 +107,3 @@ def find_temperature(scores: HeldOutScores) -> float:
     if compute_slope(-WIDEST) >= 0 or compute_slope(WIDEST) <= 0:
         return float(np.exp(WIDEST if compute_slope(-WIDEST) >= 0 else -WIDEST))
     return float(np.exp(-brentq(compute_slope, -WIDEST, WIDEST, xtol=1e-13)))
-
-
-# Where in the metadata that torch keeps beside the weights of a module.
-KEY = "sk_mixup_temperature"
-
-
-def with_temperature(state: dict[str, Tensor], temperature: float) -> dict[str, Tensor]:
-    """Return the weights of a module; a temperature stands in their metadata, which torch passes over."""
-    state._metadata[""][KEY] = temperature  # type: ignore[attr-defined]
-    return state
-
-
-@contextmanager
-def reading_temperature(module: nn.Module | None) -> Iterator[list[float]]:
-    """Yield a list to which the temperatures of weights are added that the module loads in the block."""
-    found: list[float] = []
-    if module is None:
-        yield found
-        return
-
-    def read(
-        _: nn.Module, state: dict[str, Tensor], prefix: str, metadata: dict[str, float], *__: object
-    ) -> None:
-        if not prefix and KEY in metadata:
-            found.append(metadata[KEY])
-
-    handle = module.register_load_state_dict_pre_hook(read)  # type: ignore[no-untyped-call]
-    try:
-        yield found
-    finally:
-        handle.remove()

@@ -258,6 +258,8 @@ class MixupGAN(BaseEstimator):
                 hint = suggest(name, known, get_components(self)) or f"Its options are {sorted(known)}."
                 raise ValueError(f"Invalid parameter {name!r} for estimator {type(self).__name__}. {hint}")
         self.__dict__.update(params)
+        if "callbacks" in params and "callbacks_" in vars(self):
+            self.callbacks_ = make_callbacks(self.callbacks)
         for name, player in get_players(self).items():
             options = get_optimizer_options(self, name)
             changed = {key.rpartition("__")[2] for key in params if key == "lr" or "optimizer__" in key}

@@ -406,7 +406,12 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
         """Run the epochs; see :class:`MixupNetMixin`."""
         super().fit_loop(X, y, epochs, **params)
         # What early stopping puts back, once this is done, is where a further fit begins.
-        if any(is_early_stopping(*item) and item[1].load_best for item in self.callbacks_):
+        if any(
+            is_early_stopping(name, each)
+            and each.load_best
+            and (name != "early_stopping" or self._stops_early)
+            for name, each in self.callbacks_
+        ):
             self._weights = None
         return self
 

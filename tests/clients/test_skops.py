@@ -239,3 +239,15 @@ def test_another_process_predicts_the_same(tmp_path: Path) -> None:
     files = [str(tmp_path / name) for name in ("X.npy", *SERVED)]
     done = subprocess.run([sys.executable, "-c", SERVE, *files], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_weights_that_are_tied_stay_so() -> None:
+    module = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4), nn.Linear(4, 3))
+    module[2].weight = module[0].weight
+    net = MixupClassifier(module, max_epochs=2, random_state=0).fit(X, CODES)
+    other = _load(net)
+    np.testing.assert_array_equal(other.predict_proba(X), net.predict_proba(X))
+    assert other.module_[2].weight is other.module_[0].weight
+    for each in (net, other):
+        each.partial_fit(X, CODES)
+    np.testing.assert_array_equal(other.predict_proba(X), net.predict_proba(X))

@@ -19,6 +19,7 @@ import pytest
 from sk_mixup import __main__ as entry
 from sk_mixup._compare import cli
 from sk_mixup._compare.cli import main
+from sk_mixup._compare.problem import make_problem
 
 skrub = pytest.importorskip("skrub")
 
@@ -165,6 +166,17 @@ def as_table(change: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[Path, 
     return lambda folder, table: write(change(table), folder)
 
 
+def as_locked_zip(folder: Path, frame: pd.DataFrame) -> Path:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("table.csv", frame.to_csv(index=False))
+    content = bytearray(file.getvalue())
+    for start, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(start) + place] |= 1  # the flag of encryption
+    (folder / "table.zip").write_bytes(content)
+    return folder / "table.zip"
+
+
 def as_two_in_a_zip(folder: Path, _: pd.DataFrame) -> Path:
     with zipfile.ZipFile(folder / "table.zip", "w") as archive:
         archive.writestr("a.csv", "x,kind\n1,2\n")
@@ -274,6 +286,7 @@ MISTAKES = {
     "not-xz": (as_file("table.csv.xz", HEAD), [], r"must be readable; got 'Input format not supported"),
     "cut-xz": (as_file("table.csv.xz", lzma.compress(HEAD)[:20]), [], r"must be readable; got "),
     "not-zip": (as_file("table.zip", HEAD), [], r"must be readable; got 'File is not a zip file'"),
+    "locked-zip": (as_locked_zip, [], r"must be readable; got 'File .* is encrypted, password required"),
     "two-in-zip": (as_two_in_a_zip, [], r"must hold one table; got a zip of 2 files"),
     "not-parquet": (as_file("table.parquet", HEAD), [], r"must be Parquet by its name; got "),
     "negative-alpha": (
@@ -364,3 +377,22 @@ def test_doubts_about_the_target_are_said_where_it_is_refused(
     said = capsys.readouterr()
     assert "read as text, though most of it looks like numbers: 'target' ('0.5%')" in said.out
     assert "--target must hold" in said.err
+
+
+def test_a_seed_prepares_words_alike() -> None:
+    generator = np.random.default_rng(0)
+    words = ["".join(generator.choice(list("abcdefgh"), size=9)) for _ in range(120)]
+    problem = make_problem(
+        pd.DataFrame({"words": words, "kind": np.arange(120) % 2}),
+        "kind",
+        task="classification",
+        n_folds=2,
+        most_rows=120,
+        seed=0,
+    )
+    prepared = [
+        cli._make_model(problem, seed, is_ensemble=False)[0].fit(problem.X).transform(problem.X)
+        for seed in (3, 3, 4)
+    ]
+    np.testing.assert_array_equal(prepared[0], prepared[1])
+    assert not np.array_equal(prepared[0], prepared[2])

@@ -499,3 +499,19 @@ def test_blanks_round_words_are_no_part_of_them(tmp_path: Path, separator: str) 
     assert frame["c"].isna().tolist() == [False, False, False, True]
     assert frame["y"].tolist() == ["yes", "yes", "no", "None"]
     assert any("'None' in 1 rows of 'y' is a class" in note for note in notes)
+
+
+@pytest.mark.parametrize("word", ["? ", "nan ", " NaN  ", "  ", "NA ", "#N/A "])
+def test_missing_values_may_have_blanks_behind_them(tmp_path: Path, word: str) -> None:
+    path = tmp_path / "table.csv"
+    lines = [
+        f'{n},"{word if n % 3 == 0 else "uv"[n % 2]}","{word if n % 4 == 0 else n / 2}"' for n in range(12)
+    ]
+    path.write_text("\n".join(["row,word,number", *lines]))
+    frame, _ = read_frame(path, "utf-8", "row")
+    assert frame["number"].dtype == float
+    assert frame["number"].isna().tolist() == [n % 4 == 0 for n in range(12)]
+    assert frame["word"].isna().tolist() == [n % 3 == 0 for n in range(12)]
+    target, _ = read_frame(path, "utf-8", "word")
+    names = set(target["word"].dropna())
+    assert names == {"u", "v"} | ({"NA"} if word.strip() == "NA" else set())

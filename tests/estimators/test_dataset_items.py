@@ -377,3 +377,23 @@ def test_method_that_makes_a_dataset_is_given_codes(blobs: Any) -> None:
     net = _fit(blobs.X, blobs.y + 1, owner=Wrapped)
     plain = _fit(_change(blobs.X), blobs.y + 1)
     assert net.loss_curve_ == plain.loss_curve_
+
+
+@pytest.mark.parametrize("alpha", [0, 1])
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_lists_of_numbers_in_a_dict_are_rows(alpha: float, early_stopping: bool) -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+
+        def forward(self, a: Tensor, b: Tensor) -> Tensor:
+            return self.layer(a) + b[:, None]
+
+    rows = np.random.default_rng(0).normal(size=(24, 3)).round(2)
+    items = Items(24, lambda n: ({"a": rows[n].tolist(), "b": float(n)}, n % 2))
+    arrays = Items(24, lambda n: ({"a": rows[n], "b": float(n)}, n % 2))
+    found, expected = (
+        _fit(each, module=Named, alpha=alpha, early_stopping=early_stopping) for each in (items, arrays)
+    )
+    np.testing.assert_array_equal(found.predict_proba(items), expected.predict_proba(arrays))

@@ -29,6 +29,7 @@ from sk_mixup._skorch.default_callbacks import _compute_accuracy
 from sk_mixup.estimators._holdout import divide_rows, draw_held_out
 from sk_mixup.estimators._stacked_nets import _stack
 from sk_mixup.modules import MLP
+from tests.helpers.datasets import Stream
 from tests.helpers.stacking import stacked
 
 QUICK = {"n_members": 3, "random_state": 0, "estimator__max_epochs": 3, "estimator__lr": 0.01}
@@ -585,3 +586,14 @@ def test_classes_of_a_dataset_are_shared_out_too(form: str, seed: int) -> None:
     model.fit(dataset, y if form == "y beside" else None)
     assert np.bincount(model.held_out_by_[y == 1]).tolist() == [2, 2]
     assert np.bincount(model.held_out_by_).tolist() == [30, 30]
+
+
+@pytest.mark.filterwarnings("ignore:stacked. nets are trained one by one")
+def test_a_stream_is_taken_as_a_single_net_takes_it(blobs: Any) -> None:
+    stream = Stream([(torch.as_tensor(x), int(label)) for x, label in zip(blobs.X, blobs.y, strict=True)])
+    options = {"estimator__classes": [0, 1, 2], "estimator__batch_size": 10}
+    ensemble = MixupEnsembleClassifier(**QUICK, **options).fit(stream)
+    assert not hasattr(ensemble, "held_out_by_")
+    for member in ensemble.estimators_:
+        alone = clone(member).fit(stream)
+        np.testing.assert_array_equal(alone.predict_proba(blobs.X), member.predict_proba(blobs.X))

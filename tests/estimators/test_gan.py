@@ -725,3 +725,18 @@ def test_noise_of_another_size_is_for_the_next_fit() -> None:
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(gan)).sample(5, random_state=0), before)
     again = MixupGAN(**TINY, noise_features=5).fit(X).sample(5, random_state=0)
     np.testing.assert_array_equal(gan.fit(X).sample(5, random_state=0), again)
+
+
+def test_callbacks_that_are_set_are_called_as_training_goes_on() -> None:
+    gan = make().fit(X)
+    shots = Snapshots((1, 20), n_samples=2)
+    gan.set_params(callbacks=[shots]).partial_fit(X)
+    assert list(shots.samples_) == [20]
+
+
+@pytest.mark.parametrize("options", [{"weights_only": True}, {"map_location": "cpu"}])
+def test_options_of_reading_files_are_not_for_copies(options: dict[str, Any]) -> None:
+    gan = make(torch_load_kwargs=options).fit(X)
+    for other in (copy.deepcopy(gan), pickle.loads(pickle.dumps(gan))):
+        np.testing.assert_array_equal(other.sample(3, random_state=0), gan.sample(3, random_state=0))
+        assert other.torch_load_kwargs == options

@@ -619,6 +619,20 @@ def test_refit_starts_anew(partly: Any) -> None:
     np.testing.assert_array_equal(net.predict_proba(partly[0]), before)
 
 
+@pytest.mark.parametrize("early_stopping", [True, "auto"])
+@pytest.mark.parametrize("method", METHODS)
+def test_early_stopping_is_nothing_to_partial_fit(partly: Any, method: str, early_stopping: Any) -> None:
+    nets = [
+        make_net(method, early_stopping=option, max_epochs=9, epochs_per_partial_fit=1, lr=0.05)
+        for option in (False, early_stopping)
+    ]
+    for net in nets:
+        for _ in range(4):
+            net.partial_fit(*partly)
+    assert is_equal(*map(get_weights, nets))
+    np.testing.assert_array_equal(nets[0].predict_proba(partly[0]), nets[1].predict_proba(partly[0]))
+
+
 def test_partial_fit_takes_chunks(partly: Any) -> None:
     X, y = partly
     net = make_net(max_epochs=1).partial_fit(X[:30], y[:30], classes=[0, 1, 2])

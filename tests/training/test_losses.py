@@ -488,15 +488,42 @@ def test_indicators_with_cross_entropy_are_soft_classes(float64: None, alpha: fl
     assert net.loss_curve_ == pytest.approx([expected], rel=1e-9)
 
 
-def fit_penalized(penalty: float = 0.4, **options: Any) -> Any:
+def fit_penalized(penalty: float = 0.4, sample_weight: Any = None, **options: Any) -> Any:
     defaults = {"max_epochs": 5, "early_stopping": False, "random_state": 0}
-    return MixupClassifier(**defaults | options, confidence_penalty=penalty).fit(*load_iris(return_X_y=True))
+    net = MixupClassifier(**defaults | options, confidence_penalty=penalty)
+    return net.fit(*load_iris(return_X_y=True), sample_weight=sample_weight)
 
 
 def test_held_out_loss_is_not_penalized() -> None:
     penalized, plain = (fit_penalized(c, max_epochs=1, lr=1e-30, early_stopping=True) for c in (0.4, 0.0))
     assert penalized.history[-1, "valid_loss"] == plain.history[-1, "valid_loss"]
     assert penalized.history[-1, "train_loss"] < plain.history[-1, "train_loss"]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_weights_of_classes_are_none_of_the_penalty(float64: None, smoothing: float, weighted: bool) -> None:
+    X, y = load_iris(return_X_y=True)
+    weight, rows = torch.tensor([1.0, 5.0, 20.0]), np.linspace(0.1, 2, 150)
+    net = fit_penalized(
+        0.5,
+        alpha=0,
+        max_epochs=1,
+        batch_size=-1,
+        lr=1e-30,
+        criterion__weight=weight,
+        criterion__label_smoothing=smoothing,
+        sample_weight=rows if weighted else None,
+    )
+    with torch.no_grad():
+        logits = net.module_(torch.as_tensor(X))
+    codes, of_rows = torch.as_tensor(y), torch.as_tensor(rows if weighted else np.ones(150))
+    losses = F.cross_entropy(logits, codes, weight, reduction="none", label_smoothing=smoothing)
+    log_p = logits.log_softmax(1)
+    entropy = -(log_p.exp() * log_p).sum(1)
+    expected = (of_rows * losses).sum() / (of_rows * weight[codes]).sum()
+    expected -= 0.5 * (of_rows * entropy).sum() / of_rows.sum()
+    assert net.loss_curve_ == pytest.approx([expected.item()], rel=1e-9)
 
 
 def test_penalty_raises_entropy() -> None:

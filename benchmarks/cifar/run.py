@@ -84,9 +84,8 @@ def run(config: Config) -> int:
     stem = make_stem("cifar", config, embedded=set(config.datasets) == {DIGITS})
     digests = {entry["dataset"]: entry["sha256"] for entry in data}
     journal = open_checkpoints(stem, config, models=config.models, data=digests)
-    trained = run_tasks(
-        train_once, make_tasks(config, images, journal.folder), journal, n_jobs=config.n_jobs, label="cifar"
-    )
+    tasks = make_tasks(config, images, journal.folder)
+    trained = run_tasks(train_once, tasks, journal, n_jobs=config.n_jobs, label="cifar", until=config.end)
     # Times alone: no other fit runs beside them.
     speed_tasks = {
         f"speed/{network}": (config, images[config.datasets[0]], network) for network in config.networks

@@ -236,11 +236,12 @@ def describe_protocol(config: Config) -> str:
         f"{config.weight_decay:g}. Dropout between the two convolutions of each block with probability "
         f"{dropouts}{width}; mixup with alpha {alphas}, one λ and one permutation for each batch, after crop "
         "and flip. No option is chosen: each value has its row, and which is best is known from the clean "
-        "test images only, which nobody with corrupted labels has. All methods with the same labels, initial "
-        "weights and orders of the rows. *Last* is the test error after the last epoch; *best* the lowest of "
-        "all epochs, as in Table 2: its epoch is chosen on the test images, so it is a bound and not what "
-        "early stopping reaches. Training errors after the last epoch, on images that are neither cut, "
-        "flipped nor mixed, are against the label that was trained on: a low one on corrupted labels means "
+        "test images only, which nobody with corrupted labels has. All methods have the same labels, those "
+        "of one width also the same initial weights and orders of the rows. *Last* is the test error after "
+        "the last epoch; *best* the lowest of all epochs, as in Table 2: its epoch is chosen on the test "
+        "images, so it is a bound and not what early stopping reaches. Training errors after the last "
+        "epoch, on images that are neither cut, flipped nor mixed, are against the label that was trained "
+        "on: a low one on corrupted labels means "
         f"that they were memorised. {spread}"
     )
 

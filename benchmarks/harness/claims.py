@@ -12,10 +12,10 @@ __all__ = ["NOT_RUN", "RULE", "Claim", "Comparison", "count_clear", "format_clai
 NOT_RUN = "not run"
 RULE = (
     "A difference is clear, and marked †, where its 95 % interval excludes 0, of times where the quartiles "
-    "do. *Reproduced*: as the paper says, and clear where it says that there is a difference, in more than "
-    "half of the comparisons; *at small scale* where networks or data are smaller than the paper's. "
-    "*Opposite*: clear the other way in more than half. *Not reproduced*: anything else. One seed has no "
-    "interval, and counts as not run."
+    "do; where a claim names a bound, it is the difference from that bound. *Reproduced*: as the paper says, "
+    "and clear where it says that there is a difference, in more than half of the comparisons; *at small "
+    "scale* where networks or data are smaller than the paper's. *Opposite*: clear the other way in more "
+    "than half. *Not reproduced*: anything else. One seed has no interval, and counts as not run."
 )
 
 

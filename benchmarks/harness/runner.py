@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from benchmarks.harness.journal import Journal
 
-__all__ = ["Join", "PostponedError", "Tasks", "Worker", "run_tasks"]
+__all__ = ["Join", "PostponedError", "Tasks", "Worker", "postpone", "run_tasks"]
 
 Worker = Callable[..., Any]
 Tasks = Mapping[str, tuple[Any, ...]]
@@ -61,10 +61,15 @@ def run_tasks(
                 records[key] = record
                 bar.update()
     if len(records) < len(tasks) and not is_partial:
-        shared = journal.share()
-        where = "" if shared is None else f" Commit '{shared}' to go on in another clone."
-        raise PostponedError(f"{len(records)} of {len(tasks)} are done; the same command goes on.{where}")
+        raise postpone(journal, len(records), len(tasks))
     return [records[key] for key in tasks if key in records]
+
+
+def postpone(journal: Journal | None, n_done: int, n_tasks: int) -> PostponedError:
+    """Share what a run has done, if anything keeps it, and return what tells how it goes on."""
+    shared = None if journal is None else journal.share()
+    where = "" if shared is None else f" Commit '{shared}' to go on in another clone."
+    return PostponedError(f"{n_done} of {n_tasks} are done; the same command goes on.{where}")
 
 
 def _take_repeat(found: dict[str, Any], repeat: int) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Training in several processes at once, where ``accelerate launch`` has started them."""
 
 from dataclasses import dataclass
+import math
 import os
+import time
 from typing import Any
 
 import torch
@@ -10,7 +12,7 @@ from tqdm import tqdm
 
 from benchmarks.harness.command import UserError
 from benchmarks.harness.journal import Journal
-from benchmarks.harness.runner import Tasks, Worker
+from benchmarks.harness.runner import Tasks, Worker, postpone
 from sk_mixup import AccelerateMixin, MixupClassifier
 
 __all__ = ["ParallelClassifier", "Team", "find_team", "make_accelerator", "run_in_step"]
@@ -96,11 +98,12 @@ def find_team(device: str) -> Team:
 
 
 def run_in_step(
-    worker: Worker, tasks: Tasks, journal: Journal, team: Team, *, label: str
+    worker: Worker, tasks: Tasks, journal: Journal, team: Team, *, label: str, until: float = math.inf
 ) -> list[dict[str, Any]]:
     """Return the record of every task, done one after the other, all processes at the same one.
 
-    The main process's records count, and it keeps them in the journal; tasks in it are not done again.
+    The main process's records count, and it keeps them in the journal; tasks in it are not done again. Once
+    its monotonic clock has passed `until`, no task is begun and :class:`PostponedError` raised.
     """
     found = journal.read() if team.is_main else None
     records = {key: record for key, record in team.broadcast(found).items() if key in tasks}
@@ -108,6 +111,8 @@ def run_in_step(
         total=len(tasks), initial=len(records), desc=label, unit="fit", disable=not team.is_main
     ) as bar:
         for key in [key for key in tasks if key not in records]:
+            if team.broadcast(time.monotonic() >= until):
+                raise postpone(journal if team.is_main else None, len(records), len(tasks))
             records[key] = team.broadcast(worker(*tasks[key]))
             if team.is_main:
                 journal.append(key, records[key])

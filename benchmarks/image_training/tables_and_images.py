@@ -10,10 +10,13 @@ from benchmarks.data.cifar_files import N_TEST, N_TRAIN
 from benchmarks.data.small_images import IMAGE_TITLES, ConvNet
 from benchmarks.data.tables import TABLE_TITLES, Table, TableConfig
 from benchmarks.data.tables_and_images import Split, holds_images, take_part
+from benchmarks.harness.command import UserError
 from benchmarks.harness.fitting import derive_seed, split_rows
-from benchmarks.harness.rules import Count, Known, Layers, NotNegative, Positive, Several, Share, check_range
+from benchmarks.harness.rules import Count, Known, Layers, NotNegative, Positive, Several, Share
 
 __all__ = ["TablesAndImagesConfig", "make_split_tasks"]
+
+CIFAR10 = "cifar10"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +68,18 @@ class TablesAndImagesConfig(TableConfig):
     def __post_init__(self) -> None:
         """Check the options that are here."""
         super().__post_init__()
+        if (self.data_dir is None and not self.download) or (self.datasets and CIFAR10 not in self.datasets):
+            return
         n_repeats = self.count_seeds(is_image=True)
-        check_range("--image-rows", self.image_rows, 10, N_TRAIN // n_repeats)
-        check_range("--image-test-rows", self.image_test_rows, 10, N_TEST // n_repeats)
+        for option, n_rows, n_all in (
+            ("--image-rows", self.image_rows, N_TRAIN),
+            ("--image-test-rows", self.image_test_rows, N_TEST),
+        ):
+            if not 10 <= n_rows <= n_all // n_repeats:
+                raise UserError(
+                    f"{option} must be between 10 and {n_all // n_repeats}, as no two of {n_repeats} repeats "
+                    f"(--seeds) share one of CIFAR-10's {n_all}; got {n_rows}. Lower it, or --seeds."
+                )
 
     def count_seeds(self, *, is_image: bool) -> int:
         """Return the repeats on a set of data."""
@@ -75,7 +87,7 @@ class TablesAndImagesConfig(TableConfig):
 
     def make_split(self, table: Table, repeat: int) -> Split:
         """Return the rows of one repeat: of CIFAR-10 a part of its own, otherwise a random split."""
-        if table.name == "cifar10":
+        if table.name == CIFAR10:
             return take_part(table, repeat, self.image_rows, self.image_test_rows)
         return Split(table, *split_rows(table.y, self.test_size, derive_seed(table.name, repeat)))
 

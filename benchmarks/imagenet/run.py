@@ -132,7 +132,7 @@ def measure(config: Config, folders: ImageFolders, team: Team) -> int:
         tasks: dict[str, tuple[Any, ...]] = {
             item.key: (config, folders, item, team, journal.folder) for item in list_runs(config)
         }
-        records = run_in_step(train_once, tasks, journal, team, label="imagenet")
+        records = run_in_step(train_once, tasks, journal, team, label="imagenet", until=config.end)
         # With other processes beside it on the machine, nothing is timed.
         if team.size == 1:
             records += time_all(config, folders, journal)
@@ -156,9 +156,11 @@ def time_all(config: Config, folders: ImageFolders, journal: Journal) -> list[di
     training: dict[str, tuple[Any, ...]] = {
         f"speed/{network}": (config, folders, network) for network in config.networks
     }
-    groups = run_in_step(time_feeds, loading, journal, Team(None), label="imagenet, loading")
-    groups += run_in_step(time_network, training, journal, Team(None), label="imagenet, times")
-    return groups
+    one = Team(None)
+    groups = run_in_step(time_feeds, loading, journal, one, label="imagenet, loading", until=config.end)
+    return groups + run_in_step(
+        time_network, training, journal, one, label="imagenet, times", until=config.end
+    )
 
 
 def list_runs(config: Config) -> list[Run]:

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
+import numpy as np
+
 from benchmarks.data.tables import Table, TableConfig, TableNames, load_tables
 from benchmarks.harness.command import Command, UserError
 from benchmarks.harness.experiment import run_experiment
@@ -168,11 +170,12 @@ def fit_once(config: Config, table: Table, n_labels: int, method: str, repeat: i
     What was chosen, test error in [0, 1], test NLL in nats, seconds of choice and fit.
     """
     seed = derive_seed(table.name, repeat)
-    train, test = split_rows(table.y, config.test_size, seed)
-    data = PartlyLabeled.make(table.X[train], hide_labels(table.y[train], n_labels, seed))
+    y = np.unique(table.y, return_inverse=True)[1]  # codes, for -1 is no label
+    train, test = split_rows(y, config.test_size, seed)
+    data = PartlyLabeled.make(table.X[train], hide_labels(y[train], n_labels, seed))
     with measure_time() as watch:
         net, chosen = choose_fit(METHODS[method], config, data, seed)
-    scores = compute_scores(net, data.scale(table.X[test]), table.y[test])
+    scores = compute_scores(net, data.scale(table.X[test]), y[test])
     return {
         "dataset": table.name,
         "n_labels": n_labels,

@@ -102,8 +102,8 @@ class Config(BaseConfig):
         is_left_out = table.name in CONTENDERS[contender].left_out or (is_slow and n_rows > self.slow_rows)
         if is_left_out or (noise and (is_slow or table.is_real)):
             return 0
-        default = self.seeds_large if n_rows > self.large_rows else self.seeds_small
-        return min(self.n_seeds or default, self.seeds_slow if is_slow or noise else default)
+        n_repeats = self.n_seeds or (self.seeds_large if n_rows > self.large_rows else self.seeds_small)
+        return min(n_repeats, self.seeds_slow) if is_slow or noise else n_repeats
 
 
 PRESETS = {

@@ -1375,6 +1375,8 @@ class MixupEstimator(MixupNetMixin):
             return files["f_params"]
         if files["f_history"] is None and checkpoint.f_history is not None:
             self.history = History.from_file(checkpoint.f_history_)
+        if not self.history_:
+            return None
         return name_files(**checkpoint.get_formatted_files(self))["f_params"]
 
     @contextmanager

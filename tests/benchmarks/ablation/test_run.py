@@ -220,8 +220,14 @@ def test_conv_net_takes_images_of_any_size(shape: tuple[int, int, int]) -> None:
     [
         ({"datasets": ("cifar",)}, "Did you mean 'cifar10'"),
         ({"methods": ("mixups",)}, "--methods must be one of .* Did you mean 'mixup'"),
-        ({"seeds_images": 5, "image_rows": 10_001}, "--image-rows must be between 10 and 10000"),
-        ({"n_seeds": 10, "image_test_rows": 2000}, "--image-test-rows must be between 10 and 1000"),
+        (
+            {"seeds_images": 5, "image_rows": 10_001, "download": True},
+            "--image-rows must be between 10 and 10000",
+        ),
+        (
+            {"n_seeds": 10, "image_test_rows": 2000, "download": True},
+            r"--image-test-rows must be between 10 and 1000, as no two of 10 repeats \(--seeds\) share",
+        ),
         ({"weight_decay": -1.0}, "--weight-decay must be at least 0"),
     ],
 )

@@ -160,7 +160,10 @@ def test_choose_names_takes_cifar_where_its_files_are(tmp_path: Path) -> None:
         ({"alphas": ()}, "--alphas must name at least one; got none"),
         ({"alphas": (0.0,)}, "--alphas must be at least 1e-06; got 0.0"),
         ({"n_points": 20}, "--n-points must be odd; got 20"),
-        ({"seeds_images": 6, "image_rows": 9000}, "--image-rows must be between 10 and 8333"),
+        (
+            {"seeds_images": 6, "image_rows": 9000, "download": True},
+            "--image-rows must be between 10 and 8333",
+        ),
     ],
 )
 def test_config_explains_a_wrong_value(options: dict[str, Any], message: str) -> None:

@@ -21,6 +21,7 @@ from benchmarks.data.imagenet_files import (
 from benchmarks.harness.command import UserError
 from benchmarks.harness.journal import Journal
 from benchmarks.harness.results import read_result
+from benchmarks.harness.runner import PostponedError
 from benchmarks.harness.several_processes import Team, run_in_step
 from benchmarks.image_training.kept_networks import list_trained
 from benchmarks.imagenet import run as imagenet
@@ -275,6 +276,8 @@ def test_tasks_that_a_journal_holds_are_not_done_again(tmp_path: Path) -> None:
         return {"square": number**2}
 
     tasks = {str(number): (number,) for number in range(4)}
+    with pytest.raises(PostponedError, match="0 of 4 are done; the same command goes on"):
+        run_in_step(work, tasks, journal, ALONE, label="", until=-math.inf)
     run_in_step(work, {key: tasks[key] for key in ("1", "3")}, journal, ALONE, label="")
     records = run_in_step(work, tasks, journal, ALONE, label="")
     assert records == [{"square": number**2} for number in range(4)]

@@ -11,6 +11,7 @@ from benchmarks.data.tables import Table
 from benchmarks.harness.command import UserError
 from benchmarks.harness.figures import render
 from benchmarks.harness.results import describe_config, read_result
+from benchmarks.harness.runner import PostponedError
 from benchmarks.image_training.augment_and_schedule import HeldOutScores, read_scores
 from benchmarks.regimes.config import PRESETS, Config
 from benchmarks.regimes.curve import Cluster, find_crossing, fit_curves
@@ -267,6 +268,8 @@ def test_a_part_is_shown_and_gone_on_from_by_a_longer_plan(tmp_path: Path) -> No
     found = read_result(parts.out / f"{STEM}.json")
     assert [row["n_seeds"] for row in select(found["summary"], "images")] == [2, 2, 0, 0, 0, 0]
     assert list(parts.out.glob("*.partial.jsonl"))
+    with pytest.raises(PostponedError, match=r"are done; the same command goes on\. Commit '.*unfinished"):
+        run(dataclasses.replace(parts, minutes=0.0, record=True))  # a part is no result to record
     run(parts)
     assert read_records(whole.out) == read_records(parts.out)
     assert not list(parts.out.glob("*.partial.jsonl"))

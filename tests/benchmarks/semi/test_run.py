@@ -87,6 +87,15 @@ def test_every_method_is_fitted_and_scored(method: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("names", [[-1, 0, 1], ["a", "b", "c"]], ids=str)
+def test_a_class_may_have_any_name(names: list[Any]) -> None:
+    (table,) = load_tables(["iris"])
+    named = dataclasses.replace(table, y=np.asarray(names)[np.unique(table.y, return_inverse=True)[1]])
+    found, expected = (fit_once(SMOKE, each, 4, "mixmatch", 0) for each in (named, table))
+    assert found["n_labeled"] == 12
+    assert (found["error"], found["nll"]) == (expected["error"], expected["nll"])
+
+
 def test_choice_is_made_among_the_values() -> None:
     config = dataclasses.replace(
         SMOKE,

@@ -276,3 +276,14 @@ def test_a_recorded_run_drops_no_contender_and_goes_on_elsewhere(tmp_path: Path)
         run(replace(one, seeds_small=2, minutes=0, work=tmp_path / "there", **work))
     run(replace(one, seeds_small=2, work=tmp_path / "there", **work))
     assert not shared.exists()
+
+
+@pytest.mark.parametrize("n_rows", [500, 9000])
+def test_more_seeds_are_more_repeats(n_rows: int) -> None:
+    table = Frame(
+        "iris", pd.DataFrame({"a": np.arange(n_rows, dtype=float)}), np.arange(n_rows) % 2, "made up"
+    )
+    config, default = replace(PRESETS["cpu"], n_seeds=10), PRESETS["cpu"]
+    assert config.count_repeats(table, OURS, 0) == 10
+    assert config.count_repeats(table, OURS, 0.2) == config.seeds_slow
+    assert default.count_repeats(table, OURS, 0) == (5 if n_rows == 500 else 1)

@@ -173,5 +173,5 @@ def _get_inputs(dataset: Any) -> Any:
     x = _check_inputs(dataset.x if isinstance(dataset, Rows) else dataset)
     if isinstance(x, SparseRows):
         x = x.to_matrix()
-    values = x.numpy(force=True) if isinstance(x, Tensor) else getattr(x, "array", x)
+    values = to_array(x) if isinstance(x, Tensor) else getattr(x, "array", x)
     return values if dataset.index is None else values[dataset.index]

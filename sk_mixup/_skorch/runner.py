@@ -16,6 +16,7 @@ from sk_mixup._data.batches import PlannedBatches, RowSlices
 from sk_mixup._data.storage import Rows
 from sk_mixup._skorch.default_callbacks import Watchers
 from sk_mixup._skorch.overriding import STEPS, find_overridden
+from sk_mixup._skorch.precision import HALF
 from sk_mixup._skorch.stack_member import find_own_stream, warn_single
 from sk_mixup._training.epoch import Epoch, EpochTrainer, Record
 from sk_mixup._training.gan import GanBatches
@@ -113,7 +114,8 @@ class TrainingStep:
         """Return the trainer for these rows, or in words why there is none."""
         if isinstance(rows.x, Mapping) or getattr(rows.x, "dtype", self.dtype) != self.dtype:
             return "X is no array of the dtype of the weights"
-        layers = None if self.is_cast else find_linear_layers(self.module, rows.x.ndim)
+        is_plain = not self.is_cast and self.dtype not in HALF
+        layers = find_linear_layers(self.module, rows.x.ndim) if is_plain else None
         levels = find_levels(self.module) if hidden else {}
         if layers is None or not levels.keys() >= set(hidden):
             return ModuleTrainer(

@@ -127,9 +127,9 @@ class StackedModuleTrainer(StackedTrainer[ModuleTrainer]):
         memo = {id(tensor): tensor for tensor in self.list_tensors(self.trainers[0])}
         skeleton = copy.deepcopy(self.module, memo)
         for part in list(skeleton.modules()):
-            for name, child in part.named_children():
+            for name, child in list(part._modules.items()):  # one that stands there twice, twice
                 if type(child) is nn.Dropout and child.training:
-                    setattr(part, name, _StackedDropout(child.p, self.streams))
+                    setattr(part, name, _StackedDropout(child.p, self.streams, inplace=child.inplace))
         return skeleton
 
     def _call(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> object:
@@ -184,15 +184,17 @@ def _is_drawing(part: nn.Module) -> bool:
 class _StackedDropout(nn.Module):
     """Dropout under ``vmap``: each net draws by itself; on the CPU what it would draw alone."""
 
-    def __init__(self, p: float, streams: list[TorchStream]) -> None:
+    def __init__(self, p: float, streams: list[TorchStream], *, inplace: bool) -> None:
         super().__init__()
         self.p = p
         self.streams = streams
+        self.inplace = inplace
 
     def forward(self, x: Tensor) -> Tensor:
         if self.p == 0:
             return x
-        return x * _DrawNoise.apply(x, self.p, self.streams)  # type: ignore[no-untyped-call]
+        noise = _DrawNoise.apply(x, self.p, self.streams)  # type: ignore[no-untyped-call]
+        return x.mul_(noise) if self.inplace else x * noise
 
 
 class _DrawNoise(torch.autograd.Function):

@@ -61,7 +61,8 @@ def find_linear_layers(module: nn.Module, ndim: int = 2) -> list[nn.Linear] | No
         return None
     layers = [part for part in parts if isinstance(part, nn.Linear)]
     weights = [p for layer in layers for p in layer._parameters.values() if p is not None]
-    if len({id(p) for p in weights}) != len(weights) or any(map(is_hooked, {module, container, *parts})):
+    places = {p.data_ptr() for p in weights if p.numel()}
+    if len(places) < sum(p.numel() > 0 for p in weights) or any(map(is_hooked, {module, container, *parts})):
         return None
     return layers if all(map(_is_trained, weights)) else None
 
@@ -121,6 +122,7 @@ def describe_module(module: nn.Module) -> Hashable:
     is hooked, recurrent or cannot be compared.
     """
     first: dict[int, str] = {}
+    places: dict[int, int] = {}
     parts: list[Hashable] = []
     for name, part in module.named_modules(remove_duplicate=False):
         if is_hooked(part):
@@ -136,6 +138,8 @@ def describe_module(module: nn.Module) -> Hashable:
             tensor._backward_hooks or tensor._post_accumulate_grad_hooks
         ):
             raise TypeError(f"{name} has hooks")
+        if tensor.numel() and places.setdefault(tensor.data_ptr(), id(tensor)) != id(tensor):
+            raise TypeError(f"{name} lies where another weight or buffer does")
         parts.append((name, first.setdefault(id(tensor), name), describe_tensor_kind(tensor)))
     return (*parts, describe_attributes(module))
 

@@ -55,12 +55,13 @@ class FusedUpdate:
         self.optimizer = optimizer
         self.in_place = in_place
         self.kernels: list[_AdamKernel] | None = None
+        self.idle: list[Tensor] = []  # of groups in which nothing had a gradient
 
     def __call__(self) -> None:
         """Descend by one step."""
         if self.kernels is None and _has_state(self.optimizer):
             self.kernels = self._bind_kernels()
-        if self.kernels and (self.in_place or all(kernel.follow() for kernel in self.kernels)):
+        if self.kernels and (self.in_place or self._follow()):
             for kernel in self.kernels:
                 kernel()
             return
@@ -74,7 +75,14 @@ class FusedUpdate:
         if not _has_plain_adam_step(self.optimizer):
             return []
         trained = [(group, _list_trained(group)) for group in self.optimizer.param_groups]
+        self.idle = [p for group, parameters in trained if not parameters for p in group["params"]]
         return [_AdamKernel(self.optimizer, group, parameters) for group, parameters in trained if parameters]
+
+    def _follow(self) -> bool:
+        """Let the kernels follow a step; return whether the same parameters have a gradient."""
+        return all(p.grad is None for p in self.idle) and all(
+            kernel.follow() for kernel in self.kernels or []
+        )
 
     def close(self) -> None:
         """Give the optimizer its counts of steps."""
@@ -92,7 +100,7 @@ class _AdamKernel:
         self.group = group
         self.parameters = parameters
         self.others = [p for p in group["params"] if p.grad is None]
-        self.weights = [p.detach() for p in parameters]
+        self._bind_weights()
         self.gradients = [p.grad for p in parameters]
         self.moments = [[state[name] for state in states] for name in ("exp_avg", "exp_avg_sq")]
         self.maxima = [state["max_exp_avg_sq"] for state in states] if group["amsgrad"] else []
@@ -111,8 +119,17 @@ class _AdamKernel:
         options = {name: group[name] for name in ("amsgrad", "lr", "weight_decay", "eps", "maximize")}
         return options | {"beta1": beta1, "beta2": beta2, "grad_scale": None, "found_inf": None}
 
+    def _bind_weights(self) -> None:
+        self.weights = [p.detach() for p in self.parameters]
+        self.places = self._find_places()
+
+    def _find_places(self) -> list[int]:
+        return [p.untyped_storage()._cdata for p in self.parameters]
+
     def follow(self) -> bool:
         """Take up gradients and options of the step; return whether the same parameters have a gradient."""
+        if self._find_places() != self.places:  # `p.data = ...` has put others there
+            self._bind_weights()
         self.gradients = [p.grad for p in self.parameters]
         self.options = self._read_options()
         if any(p.grad is not None for p in self.others):

@@ -52,7 +52,8 @@ class StackedTrainer(ABC, Generic[T]):
         self.epochs, self.options = [epoch for epoch, _ in ordered], [own for _, own in ordered]
         self.trainers = [cast("T", epoch.trainer) for epoch in self.epochs]
         first = self.trainers[0]
-        self.loss, self.n_outputs, self.dtype = first.loss, first.n_outputs, first.dtype
+        self.loss, self.n_outputs = first.loss, first.n_outputs
+        self.loss_dtype = first.loss_dtype
         self.limits = get_limits(first.get_device()) if limits is None else limits
         self.cuda_graph = first.cuda_graph
         self.graphs: dict[int, GraphedStep] = {}
@@ -152,7 +153,7 @@ class StackedTrainer(ABC, Generic[T]):
     ) -> tuple[list[Tensor], Tensor | None]:
         """Return inputs, what hidden layers need, and targets of some batches; and the rows' weights."""
         y, lam, weight = block.get_mixed_targets()
-        prepared = loss.prepare(y, lam.to(self.dtype), weight, sizes)
+        prepared = loss.prepare(y, lam.to(self.loss_dtype), weight, sizes)
         inputs = self.shape_inputs(block.get_mixed_inputs())
         return [inputs, *self.prepare_hidden(trainer, block, sizes), *prepared], weight
 

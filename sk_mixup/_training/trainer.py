@@ -77,6 +77,8 @@ class Trainer(ABC):
         self.loss = loss
         self.n_outputs = n_outputs
         self.dtype = optimizer.param_groups[0]["params"][0].dtype
+        # Half precision holds neither a loss nor the number of its rows.
+        self.loss_dtype = torch.promote_types(self.dtype, torch.float32)
         self.optimizer = optimizer
         self.cuda_graph = cuda_graph
 
@@ -147,7 +149,7 @@ class Trainer(ABC):
             n_joined -= n_joined % size
             run_steps = partial(self._run_recorded, graphed, full, size)
         # One tensor for the whole epoch: small ones that outlive a block scatter the memory.
-        losses = torch.empty(len(batches), dtype=batches.dtype, device=batches.rows.targets.device)
+        losses = torch.empty(len(batches), dtype=self.loss_dtype, device=batches.rows.targets.device)
         done, shares = list[int](), list[Tensor]()
         try:
             with recordable(self.optimizer) if self.cuda_graph else nullcontext(), self.guard():
@@ -204,7 +206,7 @@ class Trainer(ABC):
         shares: list[Tensor],
     ) -> Tensor | None:
         y, lam, weight = block.get_mixed_targets()
-        lam = lam.to(self.dtype)
+        lam = lam.to(self.loss_dtype)
         prepared = self.loss.prepare(y, lam, weight, sizes)
         if weight is not None:
             shares.append(sum_batches(weight, sizes))

@@ -91,6 +91,11 @@ class Batch(tuple[Any, Tensor]):
         return Batch, (self.loaded, self.targets, self.weight, self.position, self.lam, *varied)
 
     @property
+    def is_clean(self) -> bool:
+        """Whether the inputs are the examples as they are."""
+        return self.lam is None and self.variation is PLAIN
+
+    @property
     def hidden(self) -> HiddenMixing | None:
         """What is mixed inside the network, if the inputs are not."""
         layer, lam = self.variation.layer, self.lam if self.variation.lam is None else self.variation.lam

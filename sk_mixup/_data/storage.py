@@ -232,6 +232,11 @@ class Rows(Dataset[tuple[Features, Tensor]]):
     def __len__(self) -> int:
         return len(self.targets) if self.index is None else len(self.index)
 
+    @property
+    def indices(self) -> NDArray[np.int64]:
+        """The numbers of the rows among all, as a subset of torch's has them."""
+        return np.arange(len(self.targets)) if self.index is None else self.index
+
     def __getitem__(self, row: Index) -> tuple[Any, Tensor]:
         place = row if self.index is None else self.index[row]
         return map_features(lambda t: t[place], self.x), self.targets[place]

@@ -20,6 +20,7 @@ from sk_mixup._data.batches import Batch
 from sk_mixup._skorch.overriding import find_overridden
 
 __all__ = [
+    "ALL_CALLBACKS",
     "Watchers",
     "WeightedScoring",
     "find_caching_scorings",
@@ -248,23 +249,39 @@ def restore_best(net: CallingNet) -> None:
             callback.best_model_weights_ = None
 
 
+ALL_CALLBACKS = "_all_callbacks"
+
+
 @contextmanager
 def without_callbacks(net: CallingNet, is_dropped: Callable[[str, object], bool]) -> Iterator[None]:
     """Keep some callbacks of a net from being called for a while."""
     callbacks = net.callbacks_
+    outer = vars(net).setdefault(ALL_CALLBACKS, callbacks)  # of which copies that are made within have all
     net.callbacks_ = [item for item in callbacks if not is_dropped(*item)]
     try:
         yield
     finally:
         net.callbacks_ = callbacks
+        if outer is callbacks:
+            del vars(net)[ALL_CALLBACKS]
 
 
 def looks_at_batches(callback: object, training: bool) -> bool:
     """Whether a callback wants to be called before or after each batch of training, or of validation."""
-    if isinstance(callback, ScoringBase) and callback.on_train != training:
+    if (
+        isinstance(callback, ScoringBase)
+        and callback.on_train != training
+        and not _has_own_batch_hooks(callback)
+    ):
         return False
     waits_for_epoch = type(callback) is LRScheduler and vars(callback)["step_every"] == "epoch"
     return not waits_for_epoch and has_batch_hooks(callback)
+
+
+def _has_own_batch_hooks(callback: object) -> bool:
+    """Whether the hooks of a callback round a batch are the user's, who may look at any."""
+    hooks = (getattr(callback, name) for name in ("on_batch_begin", "on_batch_end"))
+    return any(not getattr(hook, "__module__", "").startswith(("skorch.", "sk_mixup.")) for hook in hooks)
 
 
 def looks_at_gradients(callback: object) -> bool:

@@ -12,6 +12,7 @@ from sklearn.utils.metadata_routing import process_routing
 from skorch.dataset import get_len
 from torch.utils.data import IterableDataset
 
+from sk_mixup._skorch.overriding import STEPS, VALIDATION_STEPS, find_overridden
 from sk_mixup._warning import warn_user
 
 __all__ = ["get_forward_params", "get_split_params", "refuse_values_of_rows"]
@@ -36,12 +37,18 @@ def get_split_params(
 def get_forward_params(
     net: SplittingNet, forward: Callable[..., object], fit_params: Mapping[str, object]
 ) -> dict[str, object]:
-    """Leave out what is for ``train_split`` alone, such as groups of rows."""
-    return {
-        name: value
-        for name, value in fit_params.items()
-        if _takes_argument(forward, name) or not _is_for_split(net, name)
-    }
+    """Leave out what is for ``train_split`` alone, such as groups of rows.
+
+    Of a split that takes whatever it is given, a step or an ``infer`` of the user's takes what has no name.
+    """
+    is_own = bool(find_overridden(net, (*STEPS, *VALIDATION_STEPS)))
+
+    def is_for_split_alone(name: str) -> bool:
+        if _takes_argument(forward, name) or not _is_for_split(net, name):
+            return False
+        return not is_own or name in inspect.signature(net.train_split).parameters
+
+    return {name: value for name, value in fit_params.items() if not is_for_split_alone(name)}
 
 
 def refuse_values_of_rows(

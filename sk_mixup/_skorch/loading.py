@@ -208,9 +208,9 @@ class Loading:
     ) -> Iterator[Any]:
         """Draw the plan batch by batch, for an iterator whose order is not ours."""
         if isinstance(policy, ERM):  # what is no pair is for a step of the user's own
-            yield from _join_last_row(map(self.read, iterator))
+            yield from _join_last_row(map(self.read, iterator), _count_batches(iterator))
             return
-        for loaded in _join_last_row(map(self._read_to_mix, iterator)):
+        for loaded in _join_last_row(map(self._read_to_mix, iterator), _count_batches(iterator)):
             x, y = (to_tensor(part, self.device) for part in loaded)
             shape = tuple(x.shape[1:]) if isinstance(x, Tensor) else None
             of_batch = facts.of_batch(shape, is_dense=y.ndim > 2)
@@ -228,7 +228,10 @@ def make_iterator(
 ) -> Iterable[object]:
     """Return the batches of a data set as a net's iterator serves them; its options are changed."""
     size: Any = options.get("batch_size", batch_size)
-    if iterator is DataLoader and isinstance(dataset, Rows) and not options.keys() - PLAN_OPTIONS:
+    # In training a wrapper of the user's may take the batches as they come.
+    is_in_order = name == "iterator_valid" or not any(map(options.get, ("shuffle", "drop_last", "generator")))
+    is_plain = iterator is DataLoader and isinstance(dataset, Rows) and not options.keys() - PLAN_OPTIONS
+    if is_plain and is_in_order:
         return RowSlices(dataset, len(dataset) if size == -1 else size)
     is_loader = inspect.isclass(iterator) and issubclass(iterator, DataLoader)
     if is_loader and _takes_generator(iterator):
@@ -261,20 +264,45 @@ def _draw_seed_of_torch(generator: object) -> int:
     return int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
 
 
-def _join_last_row(batches: Iterable[Any]) -> Iterator[Any]:
+def _count_batches(iterator: Iterable[object]) -> int | None:
+    """Return how many batches an iterator says it has; None where it does not know."""
+    try:
+        return len(iterator)  # type: ignore[arg-type]
+    except (TypeError, NotImplementedError):
+        return None
+
+
+def _join_last_row(batches: Iterable[Any], n_batches: int | None) -> Iterator[Any]:
     """Join a last batch of one row to a larger one before it, as `batch_bounds` does.
 
-    Alone it has no partner, and batch normalisation cannot take it.
+    Alone it has no partner, and batch normalisation cannot take it. A batch that waits for the next is kept
+    in a copy, as its loader may fill one buffer again and again; of so many only the last but one waits.
     """
     held: list[Any] = []  # a batch, and a single row that came after it
-    for loaded in batches:
+    for number, loaded in enumerate(batches, 1):
         if len(held) == 2 or not _has_one_row(loaded):
             yield from held
             held = []
-        held.append(loaded)
+        if not held and n_batches is not None and number < n_batches - 1:
+            yield loaded
+        else:
+            held.append(_keep(loaded))
     if len(held) == 2 and not _has_one_row(held[0]) and _list_shapes(held[0]) == _list_shapes(held[1]):
         held = [join_features(*held)]
     yield from held
+
+
+def _keep(loaded: object) -> Any:
+    """Return a batch that stays as it is while the next is loaded."""
+    if isinstance(loaded, Tensor):
+        return loaded.clone()
+    if type(loaded) is tuple:
+        return tuple(map(_keep, loaded))
+    if type(loaded) is list:
+        return [_keep(part) for part in loaded]
+    if isinstance(loaded, Mapping):
+        return {name: _keep(part) for name, part in loaded.items()}
+    return loaded.copy() if isinstance(loaded, np.ndarray) else loaded
 
 
 def _has_one_row(loaded: object) -> bool:

@@ -15,6 +15,7 @@ from sk_mixup._data.batches import Batch
 from sk_mixup._random import unseen_torch_draws
 from sk_mixup._skorch.precision import HALF
 from sk_mixup._training.averages import COUNTED, IGNORED
+from sk_mixup._warning import warn_user
 
 __all__ = ["Divisor", "count_by", "find_divisor", "is_own_loss", "learn_divisor", "using_criterion"]
 
@@ -75,6 +76,14 @@ def learn_divisor(net: LossNet, y_pred: object, batch: Batch, x: object, trainin
         found = find_divisor(ask, cast(nn.Module, criterion), batch.get_mixed_targets()[0][0])
         if found is None and (is_replaced or not isinstance(criterion, COUNTED)):
             found = Divisor.LOSSES
+            own = getattr(criterion, "weight", None) is not None or criterion.reduction != "mean"
+            if is_replaced and (own or _holds_ignored(criterion, y)):
+                warn_user(
+                    "get_loss must divide the losses of rows as the criterion does, by weights of classes, "
+                    "targets that are not ignored, or nothing, for a mixed loss to be averaged like a plain "
+                    "one; got none of these. Weights count as 1 here, and rows are averaged: add what does "
+                    "not depend on y_true in train_step_single, or leave the criterion its mean."
+                )
     net.__dict__["_divisor"] = found
 
 
@@ -170,8 +179,11 @@ def _ask_twice(
 
 
 def _list_targets(criterion: object, y: Tensor) -> Iterator[Tensor]:
-    """Yield targets of which some are ignored, and those given, for a loss that knows of no such thing."""
-    if not y.is_floating_point() and y.numel() > 1:
+    """Yield targets of which some are ignored, and those given, for a loss that knows of no such thing.
+
+    A GPU takes no target that a loss cannot look up: what it asserts ends all that is computed there.
+    """
+    if not y.is_floating_point() and y.numel() > 1 and y.device.type != "cuda":
         some, weight = y.clone(), getattr(criterion, "weight", None)
         if isinstance(weight, Tensor) and weight.ndim == 1:  # of all classes
             some = (torch.arange(y.numel(), device=y.device) % len(weight)).reshape(y.shape).to(y.dtype)

@@ -28,6 +28,7 @@ from sk_mixup._skorch.datasets import (
     unwrap_subset,
 )
 from sk_mixup._skorch.default_callbacks import (
+    ALL_CALLBACKS,
     Watchers,
     is_early_stopping,
     quicken,
@@ -45,7 +46,13 @@ from sk_mixup._skorch.loading import (
     make_iterator,
 )
 from sk_mixup._skorch.loss_checks import describe_nonfinite, find_negative, is_bounded, refuse_negative
-from sk_mixup._skorch.options import cast_weights, check_mixing_options, set_options, warn_unused_options
+from sk_mixup._skorch.options import (
+    cast_weights,
+    check_mixing_options,
+    find_maker,
+    set_options,
+    warn_unused_options,
+)
 from sk_mixup._skorch.overriding import STEPS, check_bases, find_overridden, list_below
 from sk_mixup._skorch.processes import Processes
 from sk_mixup._skorch.runner import choose_evaluator, choose_trainer, train_fast, validate_fast
@@ -280,12 +287,21 @@ class MixupNetMixin(MixedSteps):
 
     @property
     def _criterion_class(self) -> object:
-        """What the criterion is built by."""
-        return vars(self).get("criterion")
+        """What the criterion is built by: of a ``functools.partial`` of a class, the class."""
+        return find_maker(vars(self).get("criterion"))[0]
+
+    def __getstate__(self) -> dict[str, object]:
+        """Return the state for a pickle or a copy, with the callbacks that rest at the moment."""
+        state: dict[str, object] = super().__getstate__()
+        if ALL_CALLBACKS in state:
+            state["callbacks_"] = state.pop(ALL_CALLBACKS)
+        return state
 
     def get_params_for(self, prefix: str) -> dict[str, Any]:
         """Return the options of a component; weights of classes are tensors, and no sampler is none."""
         params: dict[str, Any] = super().get_params_for(prefix)
+        if prefix == "criterion":
+            params = find_maker(vars(self).get("criterion"))[1] | params
         if prefix in ("iterator_train", "iterator_valid"):
             return {key: value for key, value in params.items() if value is not None or key not in SAMPLERS}
         is_cast = prefix == "criterion"

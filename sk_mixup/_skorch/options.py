@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 import inspect
 from typing import Protocol
 
@@ -33,6 +34,7 @@ __all__ = [
     "check_callbacks",
     "check_graph_device",
     "check_mixing_options",
+    "find_maker",
     "set_options",
     "unchanged_on_error",
     "warn_unused_options",
@@ -196,6 +198,13 @@ def _find_default(owner: type, name: str) -> object:
             if parameter is not None:
                 return parameter.default
     raise AttributeError(name)
+
+
+def find_maker(criterion: object) -> tuple[object, dict[str, object]]:
+    """Return what a criterion is built by, and its options; a partial of a class is no more than these."""
+    if isinstance(criterion, partial) and inspect.isclass(criterion.func) and not criterion.args:
+        return criterion.func, criterion.keywords
+    return criterion, {}
 
 
 def cast_weights(criterion: object, options: Mapping[str, object], dtype: torch.dtype) -> dict[str, object]:

@@ -82,7 +82,7 @@ class StepByStep:
             self.net.notify("on_batch_begin", batch=batch, training=self.training)
             step = self.step(batch, **self.fit_params)
             self.losses.record_last(step["loss"], _count_rows(batch), self._get_share(batch))
-            if shows_predictions and getattr(batch, "lam", None) is not None:
+            if shows_predictions and isinstance(batch, Batch) and not batch.is_clean:
                 step = {**step, "y_pred": self.net._predict_clean(batch, self.fit_params)}
                 self.net._set_training(True)
             self.net.notify("on_batch_end", batch=batch, training=self.training, **step)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
+import copy
 from functools import partial
 import inspect
 import math
-from typing import Any, ClassVar, Self, SupportsIndex
+from typing import Any, ClassVar, Self, SupportsIndex, cast
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -327,7 +328,7 @@ class MixupEstimator(MixupNetMixin):
             return params
         accepted = list_arguments(self.module)
         n_inputs = math.prod(self._shape_in) if "_shape_in" in vars(self) else None
-        sizes = {"in_features": n_inputs, "out_features": self._targets.get_width(self._criterion_class)}
+        sizes = {"in_features": n_inputs, "out_features": self._targets.get_width(self._criterion_kind)}
         known = {key: size for key, size in sizes.items() if key in accepted and size is not None}
         return {**known, **params}
 
@@ -354,7 +355,23 @@ class MixupEstimator(MixupNetMixin):
 
     @property
     def _criterion_class(self) -> object:
-        return self._targets.criterion if isinstance(self.criterion, str) else self.criterion
+        return self._targets.criterion if isinstance(self.criterion, str) else super()._criterion_class
+
+    @property
+    def _criterion_kind(self) -> object:
+        """The class of the criterion, also where an instance is given."""
+        criterion = self._criterion_class
+        return type(criterion) if isinstance(criterion, nn.Module) else criterion
+
+    def _get_criterion_options(self) -> dict[str, object]:
+        """Return the options of the criterion, those that an instance was built with among them."""
+        criterion, built = self._criterion_class, dict[str, object]()
+        if isinstance(criterion, nn.Module):
+            names = ("ignore_index", "label_smoothing", "reduction")
+            built = {name: getattr(criterion, name) for name in names if hasattr(criterion, name)}
+            if not built.get("label_smoothing"):  # as it is without the option
+                built.pop("label_smoothing", None)
+        return built | self.get_params_for("criterion")
 
     def initialize_criterion(self) -> Self:
         """Build the criterion; 'auto' follows the kind of the targets."""
@@ -363,9 +380,13 @@ class MixupEstimator(MixupNetMixin):
         check_options_of("criterion", criterion, given)
         if "reduction" in given and getattr(criterion, "__module__", "") == nn.modules.loss.__name__:
             check_choice("criterion__reduction", given["reduction"], ("mean", "sum", "none", "batchmean"))
-        own = self._targets.get_criterion_options(criterion, self.label_smoothing)
-        check_one_smoothing(own, given)
+        own = self._targets.get_criterion_options(self._criterion_kind, self.label_smoothing)
+        check_one_smoothing(own, self._get_criterion_options())
         kwargs = own | {key: value for key, value in given.items() if key != "ignore_index" or key not in own}
+        if isinstance(criterion, nn.Module) and own:  # which is not built anew: it may hold weights
+            criterion = copy.deepcopy(criterion)
+            vars(criterion).update(own)
+            kwargs = given
         hint = "Give a class such as torch.nn.CrossEntropyLoss, and its arguments as criterion__<name>."
         with naming("criterion", criterion, hint):
             self.criterion_ = self.initialized_instance(criterion, kwargs)
@@ -436,7 +457,12 @@ class MixupEstimator(MixupNetMixin):
         self._by_class = self._targets.weigh_classes(counted, self.class_weight)
         with np.errstate(over="ignore"):
             weight = self._targets.weigh(codes, given, self._by_class)
-        adds = self.get_params_for("criterion").get("reduction") == "sum"
+        if weight is not None and not np.any(weight):
+            raise ValueError(
+                "class_weight must leave a row that counts; got weights of 0 for the classes of all rows. "
+                "Give a weight to one of them, or leave such rows out."
+            )
+        adds = self._get_criterion_options().get("reduction") == "sum"
         is_even = weight is None or (not adds and np.all(weight == weight[0]))
         return None if weight is None or is_even else limit_spread(weight)
 
@@ -463,9 +489,9 @@ class MixupEstimator(MixupNetMixin):
         self, *, reset: bool, classes: Sequence[object] | None = None, sample_weight: object = None
     ) -> TargetLearner:
         """Return what checks targets."""
-        ignored = self.get_params_for("criterion").get("ignore_index", TargetOptions.ignored)
+        ignored = self._get_criterion_options().get("ignore_index", TargetOptions.ignored)
         given = as_class_array(self.classes if classes is None else classes)
-        options = TargetOptions(given, int(ignored), sample_weight)
+        options = TargetOptions(given, int(cast(int, ignored)), sample_weight)
         takes_classes = "classes" in self._get_option_names()
         return TargetLearner(self._list_kinds(), options, self._targets, reset, takes_classes)
 
@@ -475,6 +501,8 @@ class MixupEstimator(MixupNetMixin):
             check_mapping(X) if is_mapping(X) else self._validate(X, reset=reset, min_samples=min_samples)
         )
         if reset:
+            if is_mapping(X):  # whose features have no names and no one shape
+                forget_learned(self.__dict__)
             self._takes_integers = holds_integers(checked)
         return checked
 

@@ -184,7 +184,10 @@ class ClassTargets(Targets):
         """Return the code of each label of an array of one axis."""
         classes = self.known
         order = np.argsort(classes, kind="stable")
-        codes = np.searchsorted(classes, y, sorter=order)
+        try:
+            codes = np.searchsorted(classes, y, sorter=order)
+        except TypeError:  # numbers cannot be looked up among words
+            codes = np.zeros(len(y), dtype=np.intp)
         codes = order[np.minimum(codes, len(classes) - 1)]
         unknown = classes[codes] != y
         if np.any(unknown):

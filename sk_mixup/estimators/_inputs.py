@@ -86,6 +86,8 @@ def _has_rows(value: object, n_samples: int) -> bool:
 
 def check_mapping(X: Mapping[str, object]) -> dict[str, np.ndarray]:
     """Check a mapping of arrays, the inputs of a module of several arguments."""
+    for name, values in X.items():
+        refuse_masked(values, f"X[{name!r}]")
     arrays = {name: np.asarray(to_host(values)) for name, values in X.items()}
     lengths = {name: values.shape[:1] for name, values in arrays.items()}
     if not arrays or len(set(lengths.values())) != 1:

@@ -9,6 +9,7 @@ from typing import Self
 import numpy as np
 from sklearn.utils.multiclass import is_multilabel
 from skorch.utils import to_numpy
+import torch
 from torch import Tensor, nn
 
 from sk_mixup._training.averages import IGNORED
@@ -174,6 +175,12 @@ class PixelLabels(ClassTargets):
     def count_members(self, output: Tensor) -> int:
         """Return 0: what has an axis more is a label per step."""
         return 0
+
+    def read(self, output: Tensor, link: Callable[[Tensor], Tensor], *, log: bool = False) -> Tensor:
+        """Return probabilities; one map, by a link of the user's, is that of the second class."""
+        values = super().read(output, link, log=log)
+        is_one = self.n_outputs == 2 and values.shape[1:2] == (1,)
+        return torch.cat([1 - values, values], dim=1) if is_one and not log else values
 
     def get_link(self, criterion: nn.Module | None) -> Callable[[Tensor], Tensor] | None:
         """Return the softmax over the classes of each pixel, or the sigmoid of its one logit."""

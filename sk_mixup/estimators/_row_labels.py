@@ -118,6 +118,12 @@ class Labels(ClassTargets):
         self.check_width(output, 1 if one_logit else self.n_outputs)
         check_probabilities(output, criterion)
 
+    def read(self, output: Tensor, link: Callable[[Tensor], Tensor], *, log: bool = False) -> Tensor:
+        """Return probabilities; one number a row, by a link of the user's, is that of the second class."""
+        values = super().read(output, link, log=log)
+        is_one = self.n_outputs == 2 and (values.ndim == 1 or values.shape[1:] == (1,))
+        return make_columns(values) if is_one and not log else values
+
     def find_closed_form(
         self, criterion: nn.Module, label_smoothing: float, confidence_penalty: float
     ) -> Loss | None:

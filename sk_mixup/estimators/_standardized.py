@@ -204,7 +204,9 @@ def _find_bound(output: Tensor) -> str:
     node = output.grad_fn
     while node is not None:
         name = node.name().partition("Backward")[0]
-        if name in BOUNDED:
+        exponent = getattr(node, "_saved_exponent", 0)
+        is_odd = isinstance(exponent, int | float) and exponent % 2 == 1
+        if name in BOUNDED and not (name == "Pow" and is_odd):
             return name
         parents = [parent for parent, _ in node.next_functions if parent is not None]
         if name not in AFFINE or len(parents) != 1:

@@ -93,6 +93,7 @@ def find_temperature(scores: HeldOutScores) -> float:
     """
     is_known = np.isfinite(scores.log_proba).all(axis=1)
     log_proba, targets, weight = scores.log_proba[is_known], scores.targets[is_known], scores.weight[is_known]
+    n_labels = targets.sum(axis=1)  # of several labels by a softmax, as many as a row has
     if not weight.sum() > 0:
         return 1.0
     weight = weight * (np.count_nonzero(weight) / weight.sum())
@@ -102,7 +103,7 @@ def find_temperature(scores: HeldOutScores) -> float:
         """Return the derivative of the loss by the logarithm of 1 / T."""
         power = np.exp(s)
         given = softmax(power * log_proba, axis=1)
-        return float(power * (weight @ (given * log_proba).sum(axis=1) - aimed) + s / PRIOR**2)
+        return float(power * (weight @ (n_labels * (given * log_proba).sum(axis=1)) - aimed) + s / PRIOR**2)
 
     if compute_slope(-WIDEST) >= 0 or compute_slope(WIDEST) <= 0:
         return float(np.exp(WIDEST if compute_slope(-WIDEST) >= 0 else -WIDEST))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from sk_mixup._skorch.options import find_maker
 from sk_mixup.estimators._base import MixupEstimator
 from sk_mixup.estimators._holdout import Stopping
 from sk_mixup.estimators._options import store_options
@@ -317,7 +318,7 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
         kinds: tuple[type[Targets], ...] = super()._list_kinds()
         wanted: type[Targets] | None = None
         if self.standardize_targets and not self.is_overridden("get_loss"):
-            wanted = find_standardized_kind(self.criterion)
+            wanted = find_standardized_kind(find_maker(self.criterion)[0])
         last = {StandardizedValues, ValuesOfOneUnit} - {wanted}
         return tuple(sorted(kinds, key=lambda kind: kind in last))
 
@@ -332,7 +333,7 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
         params: dict[str, object] = super().get_params_for(prefix)
         if prefix != "criterion" or not isinstance(self._targets, ValuesOfOneUnit):
             return params
-        return self._targets.scale_constant(self.criterion, params)
+        return self._targets.scale_constant(find_maker(self.criterion)[0], params)
 
     def partial_fit(  # type: ignore[override]  # scikit-learn's third argument, where skorch has `classes`
         self,

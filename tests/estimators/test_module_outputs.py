@@ -309,6 +309,10 @@ def test_a_link_of_the_users_own_may_take_fewer_outputs_than_classes(
         assert net.loss_curve_[-1] == pytest.approx(expected, rel=1e-4)
     with pytest.raises(ValueError, match=f"module must return {n_classes} logits per row"):
         MixupClassifier(module, **given).fit(X, y)
+    if n_classes == 2:  # the probability of the second class
+        other = MixupClassifier(module, predict_nonlinearity=torch.sigmoid, **given).fit(X, y)
+        np.testing.assert_allclose(other.predict_proba(X), net.predict_proba(X), atol=1e-6)
+        return
     with pytest.raises(ValueError, match=f"module must return {n_classes} logits per row"):
         MixupClassifier(module, predict_nonlinearity=torch.sigmoid, **given).fit(X, y)
 

@@ -82,7 +82,7 @@ def learn_divisor(net: LossNet, y_pred: object, batch: Batch, x: object, trainin
                     "get_loss must divide the losses of rows as the criterion does, by weights of classes, "
                     "targets that are not ignored, or nothing, for a mixed loss to be averaged like a plain "
                     "one; got none of these. Weights count as 1 here, and rows are averaged: add what does "
-                    "not depend on y_true in train_step_single, or leave the criterion its mean."
+                    "not depend on y_true in get_batch_loss, or leave the criterion its mean."
                 )
     net.__dict__["_divisor"] = found
 

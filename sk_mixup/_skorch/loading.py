@@ -292,7 +292,7 @@ def _join_last_row(batches: Iterable[Any], n_batches: int | None) -> Iterator[An
     yield from held
 
 
-def _keep(loaded: object) -> Any:
+def _keep(loaded: object) -> object:
     """Return a batch that stays as it is while the next is loaded."""
     if isinstance(loaded, Tensor):
         return loaded.clone()

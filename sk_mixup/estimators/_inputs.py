@@ -191,7 +191,7 @@ def validate_rows(
     keeps_integers, stays = takes_integers and not sparse.issparse(X), stays_on_host(X, storage)
     checked = validate_data(
         estimator,
-        read_list(to_host(X)) if keeps_integers else to_host(X),
+        _as_plain_integers(read_list(to_host(X))) if keeps_integers else to_host(X),
         reset=reset,
         accept_sparse="csr",
         allow_nd=True,
@@ -201,6 +201,17 @@ def validate_rows(
     if stays:
         check_range(checked, "X")
     return check_whole(checked) if takes_integers and not reset and checked.dtype.kind == "f" else checked
+
+
+def _as_plain_integers(X: object) -> object:
+    """Return a frame of whole numbers, of nullable columns or of categories, with columns of numpy's."""
+    dtypes = list(getattr(X, "dtypes", ())) if hasattr(X, "iloc") else []
+    kinds = {
+        getattr(getattr(getattr(each, "categories", each), "dtype", each), "kind", "O") for each in dtypes
+    }
+    if not dtypes or not kinds <= set("iu") or all(isinstance(each, np.dtype) for each in dtypes):
+        return X
+    return X if X.isna().to_numpy().any() else X.astype(np.int64)  # type: ignore[attr-defined]
 
 
 def check_has_rows(dataset: Dataset[object]) -> None:

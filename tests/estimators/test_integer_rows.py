@@ -4,6 +4,7 @@ import pickle
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
 import torch
@@ -189,3 +190,19 @@ def test_weights_of_a_lazy_module_follow_the_seed(method: str, form: str) -> Non
         data = (X, y) if form == "array" else (TensorDataset(torch.tensor(X), torch.tensor(y)), None)
         weights.append(getattr(net, method)(*data).module_.linear.weight.detach())
     assert torch.equal(*weights)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "Int64", "uint8", "UInt8", "category", "int64[pyarrow]"])
+def test_codes_in_any_column_of_a_frame_are_integers(dtype: str) -> None:
+    if "pyarrow" in dtype:
+        pytest.importorskip("pyarrow")
+    codes = np.random.default_rng(0).integers(0, 10, size=(60, 3))
+    module = nn.Sequential(nn.Embedding(10, 4), nn.Flatten(), nn.Linear(12, 2))
+    options: dict[str, Any] = {"alpha": 0, "max_epochs": 2, "early_stopping": False, "random_state": 0}
+    y = codes[:, 0] % 2
+    frame = pd.DataFrame(codes, columns=list("abc"))
+    expected = MixupClassifier(module, **options).fit(frame, y)
+    given = frame.astype(dtype)
+    found = MixupClassifier(module, **options).fit(given, y)
+    np.testing.assert_array_equal(found.predict_proba(given), expected.predict_proba(frame))
+    assert found.feature_names_in_.tolist() == ["a", "b", "c"]

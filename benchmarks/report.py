@@ -35,7 +35,6 @@ EARLIER = dict.fromkeys(
     (
         "search-cpu-cpu",
         "speed-cpu-cpu",
-        "tabular-cpu-cpu",
     ),
     "recorded before numerics were counted",
 )

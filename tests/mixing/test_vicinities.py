@@ -427,7 +427,6 @@ class OnePartner(Vicinity):
         (Mixture((ERM(), Mixup(1.0))), Mixup(1.0)),
         (Mixture((Mixture((ERM(), OnePartner())), Mixup(1.0, n_mixed=3))), ERM()),
     ],
-    ids=str,
 )
 def test_mixture_says_which_partners_are_none(parts, per):
     facts, bounds, order = make_facts(40), np.array([0, 16, 32, 40]), np.arange(40)

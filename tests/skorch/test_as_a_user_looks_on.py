@@ -81,7 +81,11 @@ def test_a_wrapped_iterator_keeps_its_order(owner: type, options: dict[str, Any]
 
 
 @pytest.mark.parametrize("base", [skorch.NeuralNetClassifier, Net])
-@pytest.mark.parametrize("split", [None, ValidSplit(4), predefined_split(Dataset(X[:9], Y[:9]))], ids=str)
+@pytest.mark.parametrize(
+    "split",
+    [None, ValidSplit(4), predefined_split(Dataset(X[:9], Y[:9]))],
+    ids=["none", "folds", "given rows"],
+)
 def test_arguments_of_a_fit_reach_the_steps_of_the_users(base: type, split: Any) -> None:
     seen: list[float] = []
 

@@ -106,7 +106,9 @@ def _join_columns(model: object, rows: object) -> object:
 
     Of columns of several dtypes a scaler of skl2onnx's makes the dtype of the first: whole numbers of floats.
     """
-    is_table = hasattr(rows, "iloc") and all(dtype.kind in "iuf" for dtype in getattr(rows, "dtypes", ()))
+    is_table = hasattr(rows, "iloc") and all(
+        dtype.kind in "iuf" for dtype in np.ravel(getattr(rows, "dtypes", ()))
+    )
     parts = (model, *getattr(model, "get_params", dict)().values())
     by_name = any(isinstance(part, ColumnTransformer) for part in parts)
     if not is_table or by_name or isinstance(model, MixupEstimator):
@@ -117,7 +119,7 @@ def _join_columns(model: object, rows: object) -> object:
 
 def _check_rows(X: object) -> None:
     """Raise unless rows are dense, and of a frame each column has a name."""
-    dtypes = getattr(X, "dtypes", [getattr(X, "dtype", None)])
+    dtypes = np.ravel(getattr(X, "dtypes", getattr(X, "dtype", None)))
     shape = getattr(X, "shape", ())
     if len(shape) < 2 or any(dtype == np.float16 for dtype in dtypes):
         found = f"shape {shape} of {', '.join(sorted({str(dtype) for dtype in dtypes}))}"

@@ -205,7 +205,7 @@ def validate_rows(
 
 def _as_plain_integers(X: object) -> object:
     """Return a frame of whole numbers, of nullable columns or of categories, with columns of numpy's."""
-    dtypes = list(getattr(X, "dtypes", ())) if hasattr(X, "iloc") else []
+    dtypes = np.ravel(getattr(X, "dtypes", ())).tolist() if hasattr(X, "iloc") else []
     kinds = {
         getattr(getattr(getattr(each, "categories", each), "dtype", each), "kind", "O") for each in dtypes
     }

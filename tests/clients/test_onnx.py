@@ -132,6 +132,14 @@ def test_layers_that_are_used_twice() -> None:
     _assert_classifies_alike(net, X)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "int64", "Int64"])
+def test_a_column_by_itself_is_refused_in_words(dtype: str) -> None:
+    net = MixupClassifier(max_epochs=1, early_stopping=False).fit(X[:, :1], X[:, 0] > 0)
+    for model in (net, make_pipeline(net)):
+        with pytest.raises(ValueError, match=rf"X must be a dense array .*; got shape \(9,\) of {dtype}"):
+            to_onnx(model, pd.Series(range(9), dtype=dtype))
+
+
 def test_other_frames_are_read_as_arrays() -> None:
     polars = pytest.importorskip("polars")
     net = make_pipeline(StandardScaler(), MixupClassifier(**QUICK)).fit(X, CODES)

@@ -206,3 +206,11 @@ def test_codes_in_any_column_of_a_frame_are_integers(dtype: str) -> None:
     found = MixupClassifier(module, **options).fit(given, y)
     np.testing.assert_array_equal(found.predict_proba(given), expected.predict_proba(frame))
     assert found.feature_names_in_.tolist() == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int64", "Int64", "category"])
+@pytest.mark.parametrize("model", [MixupClassifier(max_epochs=1), MixupRegressor(max_epochs=1)], ids=repr)
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_a_column_by_itself_is_refused_in_words(model: Any, method: str, dtype: str) -> None:
+    with pytest.raises(ValueError, match="Expected a 2-dimensional container"):
+        getattr(clone(model), method)(pd.Series(TOKENS[:, 0]).astype(dtype), LABELS)

@@ -119,7 +119,7 @@ def _join_columns(model: object, rows: object) -> object:
 
 def _check_rows(X: object) -> None:
     """Raise unless rows are dense, and of a frame each column has a name."""
-    dtypes = np.ravel(getattr(X, "dtypes", getattr(X, "dtype", None)))
+    dtypes = np.array(getattr(X, "dtypes", getattr(X, "dtype", None)), dtype=object).ravel()
     shape = getattr(X, "shape", ())
     if len(shape) < 2 or any(dtype == np.float16 for dtype in dtypes):
         found = f"shape {shape} of {', '.join(sorted({str(dtype) for dtype in dtypes}))}"

@@ -162,7 +162,7 @@ def compare_alphas(
     outer, inner = _list_all_splits(model, X, y, cv, inner_cv, groups, random_state)
     splits = outer + [split for part in inner for split in part]
     if scoring is None and is_classifier(model):
-        _check_classes(np.asarray(to_host(y)), splits)
+        _check_classes(np.asarray(_as_one_kind(y)), splits)
     search = GridSearchCV(model, {name: strengths}, cv=splits, scoring=measure, refit=False)
     search.set_params(error_score="raise")
     with _stacking():
@@ -392,13 +392,11 @@ def _split(X: ArrayLike, y: np.ndarray, splitter: object, groups: np.ndarray | N
 
 def _check_classes(y: np.ndarray, splits: Iterable[Split]) -> None:
     """Raise if a class is tested that was not trained."""
-    # Names beside the -1 of rows without a label have no order to sort them by.
-    classes = list(dict.fromkeys(y.ravel().tolist()))
-    codes = np.vectorize({label: code for code, label in enumerate(classes)}.get, otypes=[int])(y)
+    classes, codes = np.unique(y, return_inverse=True)
     for train, test in splits:
         missing = np.setdiff1d(codes[test], codes[train])
         if len(missing):
-            label, count = classes[missing[0]], int((codes == missing[0]).sum())
+            label, count = classes.tolist()[missing[0]], int((codes == missing[0]).sum())
             raise ValueError(
                 f"y must hold every class in all training parts; got {count} rows of {label!r}, and a part "
                 "without. Leave out or merge classes of few rows, or use fewer folds."

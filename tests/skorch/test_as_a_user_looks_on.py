@@ -125,7 +125,14 @@ class CountedBuffer(OneBuffer):
         return len(self.dataset) // self.batch_size
 
 
-@pytest.mark.parametrize("iterator", [OneBuffer, CountedBuffer])
+class UncountedBuffer(OneBuffer):
+    """Has the number of batches of an abstract class: none."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("iterator", [OneBuffer, CountedBuffer, UncountedBuffer])
 @pytest.mark.parametrize("alpha", [0, 1.0])
 def test_each_batch_of_one_buffer_is_trained_on_once(iterator: type, alpha: float) -> None:
     seen: list[float] = []

@@ -106,6 +106,7 @@ from sk_mixup.estimators._integers import (
 from sk_mixup.estimators._labels import as_class_array, as_target_array, check_given, refuse_classes
 from sk_mixup.estimators._links import Link
 from sk_mixup.estimators._members import average_losses
+from sk_mixup.estimators._opaque_targets import OpaqueTargets
 from sk_mixup.estimators._options import (
     check_fit_options,
     check_known,
@@ -153,7 +154,6 @@ from sk_mixup.estimators._prediction import (
 )
 from sk_mixup.estimators._targets import (
     ClassWeight,
-    OpaqueTargets,
     TargetOptions,
     Targets,
     check_length,

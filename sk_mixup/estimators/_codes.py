@@ -13,7 +13,8 @@ from sk_mixup._data.batches import Batch, is_pair
 from sk_mixup._skorch.dataset_items import ItemReader, check_one_target, join_items, to_array
 from sk_mixup.estimators._inputs import FoundTargets
 from sk_mixup.estimators._labels import as_target_array
-from sk_mixup.estimators._targets import OpaqueTargets, TargetOptions, Targets, check_length
+from sk_mixup.estimators._opaque_targets import OpaqueTargets
+from sk_mixup.estimators._targets import TargetOptions, Targets, check_length
 
 __all__ = ["PairEncoder", "TargetLearner"]
 

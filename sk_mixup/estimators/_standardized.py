@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from sk_mixup._training.losses import Loss, SquaredError
 from sk_mixup._warning import warn_user
 from sk_mixup.estimators._inputs import check_weights, get_input_dtype
-from sk_mixup.estimators._targets import RealValues, TargetOptions
+from sk_mixup.estimators._real_values import RealValues
+from sk_mixup.estimators._targets import TargetOptions
 
 __all__ = ["StandardizedValues", "ValuesOfOneUnit", "find_standardized_kind"]
 

@@ -19,8 +19,9 @@ from sk_mixup.estimators._base import MixupEstimator
 from sk_mixup.estimators._holdout import Stopping
 from sk_mixup.estimators._options import store_options
 from sk_mixup.estimators._prediction import in_namespace_of
+from sk_mixup.estimators._real_values import RealValues
 from sk_mixup.estimators._standardized import StandardizedValues, ValuesOfOneUnit, find_standardized_kind
-from sk_mixup.estimators._targets import RealValues, Targets
+from sk_mixup.estimators._targets import Targets
 from sk_mixup.mixing import Partners, Vicinity
 from sk_mixup.mixing.mixup import LamPer
 from sk_mixup.mixing.partners import PartnersName

@@ -13,8 +13,8 @@ from sklearn.utils.validation import check_array, column_or_1d, validate_data
 
 from sk_mixup import MixupClassifier
 from sk_mixup.estimators._inputs import read_plain_rows
+from sk_mixup.estimators._real_values import RealValues
 from sk_mixup.estimators._row_labels import Labels
-from sk_mixup.estimators._targets import RealValues
 
 FORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "as it is": lambda X: X,

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from sk_mixup import MixupClassifier, MixupRegressor
+from sk_mixup.estimators._real_values import RealValues
 from sk_mixup.estimators._row_labels import Labels
-from sk_mixup.estimators._targets import RealValues
 
 QUICK = {"max_epochs": 30, "lr": 0.02, "random_state": 0}
 

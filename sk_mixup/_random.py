@@ -18,6 +18,7 @@ __all__ = [
     "draw_generator",
     "draw_seed",
     "find_stream",
+    "get_global_states",
     "make_generator",
     "seeded_torch",
     "unseen_draws",
@@ -124,6 +125,12 @@ _LOCAL = threading.local()
 def draw_generator() -> np.random.Generator:
     """Return a generator that ``torch.manual_seed`` decides, as it does all that skorch's nets draw."""
     return np.random.default_rng(_STATE.draw(4))
+
+
+def get_global_states() -> tuple[object, ...]:
+    """Return the states of the global generators of Python and numpy, to tell whether they were drawn on."""
+    state: Any = np.random.get_state()  # noqa: NPY002 (what users draw from)
+    return random.getstate(), state[1].tobytes(), *state[2:]
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from torch.utils.data import Subset
 from sk_mixup._data.storage import Rows
 from sk_mixup._random import unseen_draws
 from sk_mixup._skorch.net import MixupNetMixin
+from sk_mixup._tensors import to_host
 from sk_mixup._validation import check_integer
 from sk_mixup.estimators._partial_labels import find_labeled
 from sk_mixup.estimators.gan import MixupGAN
@@ -264,6 +265,7 @@ def _check_known(name: str, labels: object, net: NeuralNet) -> None:
     values = _to_array(labels)
     classes = getattr(net, "classes_", None) if isinstance(net, MixupNetMixin) else None
     if classes is not None:
+        classes = np.asarray(to_host(classes))
         known = np.isin(values, classes)
         rule = f"labels among the classes {classes.tolist()}"
     else:

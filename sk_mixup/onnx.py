@@ -38,6 +38,7 @@ from sk_mixup.estimators._links import (
 )
 from sk_mixup.estimators._links import Link as NetLink
 from sk_mixup.estimators._pixel_labels import PixelLabels
+from sk_mixup.estimators._row_labels import Labels
 from sk_mixup.estimators._standardized import StandardizedValues
 from sk_mixup.modules import MLP
 
@@ -95,10 +96,30 @@ def to_onnx(model: object, X: object, **options: object) -> ModelProto:
     given = options.pop("options", {id(model): {"zipmap": False}} if is_classifier(model) else None)
     rows = X if hasattr(X, "iloc") else np.asarray(X)
     _check_rows(rows)
+    _check_order(model, X)
     joined = _join_columns(model, rows)
     if isinstance(given, dict):
         given = {id(joined) if key == id(model) else key: values for key, values in given.items()}
     return skl2onnx.to_onnx(joined, rows, options=given, **options)
+
+
+def _check_order(model: object, X: object) -> None:
+    """Raise unless columns stand as in fit, where they are told apart by their places."""
+    seen, given = getattr(model, "feature_names_in_", None), getattr(X, "columns", None)
+    if seen is None or given is None or _chooses_columns(model) or list(seen) == list(given):
+        return
+    place = next((i for i, (a, b) in enumerate(zip(seen, given, strict=False)) if a != b), -1)
+    found = f"{given[place]!r} in the place of {seen[place]!r}" if place >= 0 else f"{len(given)} columns"
+    raise ValueError(
+        f"X must have the {len(seen)} columns seen in fit, in that order, to be converted to ONNX; got "
+        f"{found}. Give X[model.feature_names_in_]."
+    )
+
+
+def _chooses_columns(model: object) -> bool:
+    """Whether a model finds its columns by their names."""
+    parts = (model, *getattr(model, "get_params", dict)().values())
+    return any(isinstance(part, ColumnTransformer) for part in parts)
 
 
 def _join_columns(model: object, rows: object) -> object:
@@ -109,9 +130,7 @@ def _join_columns(model: object, rows: object) -> object:
     is_table = hasattr(rows, "iloc") and all(
         dtype.kind in "iuf" for dtype in np.ravel(getattr(rows, "dtypes", ()))
     )
-    parts = (model, *getattr(model, "get_params", dict)().values())
-    by_name = any(isinstance(part, ColumnTransformer) for part in parts)
-    if not is_table or by_name or isinstance(model, MixupEstimator):
+    if not is_table or _chooses_columns(model) or isinstance(model, MixupEstimator):
         return model
     join = ColumnTransformer([("all", "passthrough", list(getattr(rows, "columns", ())))]).fit(rows)
     return Pipeline([("columns", join), ("model", model)])
@@ -137,6 +156,8 @@ def _check_rows(X: object) -> None:
 
 def register_converters() -> None:
     """Let ``skl2onnx.to_onnx`` and ``skl2onnx.convert_sklearn`` take the estimators of this package.
+
+    Ensembles and GANs are refused; the error says what to do.
 
     Raises
     ------
@@ -250,12 +271,30 @@ def _predict(graph: _Graph, operator: Operator) -> str:
     x = columns[0] if len(columns) == 1 else graph.add("Concat", *columns, axis=1)
     module = getattr(net.module_, "_orig_mod", net.module_)  # of a compiled one, the plain one
     output = graph.add("Cast", _add_layer(graph, module, x, "module"), to=CODES[DOUBLE])
+    sample = _compute_sample(net, module)
     if isinstance(net._targets, StandardizedValues):
         mean, std = map(graph.hold, net._targets.scale)
         output = graph.add("Add", graph.add("Mul", output, std), mean)
     if isinstance(chosen, NetLink) and chosen.temperature != 1:
         output = graph.add("Div", output, graph.hold(np.array(chosen.temperature)))
-    return link(graph, output)
+    values = link(graph, output)
+    is_second = isinstance(net._targets, Labels) and chosen(sample.double()).shape[1] == 1
+    return _add_columns(graph, values) if is_second else values
+
+
+def _compute_sample(net: MixupEstimator, module: nn.Module) -> Tensor:
+    """Return what a module makes of two rows of zeros; raise unless it is a row of numbers for each."""
+    device = next((weight.device for weight in module.parameters()), None)
+    net._set_training(False)
+    with torch.no_grad():
+        output: Tensor = module(torch.zeros(2, *net._shape_in, dtype=net.float_dtype, device=device))
+    if output.ndim != 2:
+        raise ValueError(
+            "module must return one row of numbers for each example to be converted to ONNX; got an output "
+            f"of shape {tuple(output.shape)} for 2 examples. Export module_ by torch.export, and average the "
+            "members of an implicit ensemble."
+        )
+    return output
 
 
 def _check_net(net: MixupEstimator) -> None:

@@ -123,6 +123,7 @@ class TrainingStep:
                 self.loss,
                 self.n_outputs,
                 self.optimizer,
+                dtype=self.dtype,
                 autocast=self.autocast,
                 cuda_graph=self.cuda_graph,
             )

@@ -99,6 +99,9 @@ class StackMember(Protocol):
     _criteria: list[str]
     _optimizers: list[str]
 
+    @property
+    def _torch_device(self) -> torch.device: ...
+
 
 @contextmanager
 def on_device_of_stack(net: StackMember) -> Iterator[None]:
@@ -108,11 +111,13 @@ def on_device_of_stack(net: StackMember) -> Iterator[None]:
     if task is None or task.scheduler.device in (None, own):
         yield
         return
+    home = net._torch_device
     _move_to(net, task.scheduler.device)
     try:
         yield
     finally:
-        _move_to(net, own)
+        _move_to(net, home)
+        net.device = own
 
 
 def _move_to(net: StackMember, device: Any) -> None:

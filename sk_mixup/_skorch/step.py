@@ -29,7 +29,7 @@ from sk_mixup._training.ambient_autocast import find_region
 from sk_mixup._training.averages import COUNTED, count_targets, mix_losses
 from sk_mixup._training.losses import Loss
 from sk_mixup._training.module_structure import iterate_parts
-from sk_mixup._training.optimizer_step import can_fuse
+from sk_mixup._training.optimizer_step import can_fuse, place_state
 from sk_mixup._training.trainer import Trainer
 from sk_mixup.mixing import Vicinity
 
@@ -100,6 +100,9 @@ class MixedSteps(NeuralNet):
         if self.channels_last:
             for name in self._modules:
                 getattr(self, f"{name}_").to(memory_format=torch.channels_last)
+            for optimizer in (vars(self).get(f"{name}_") for name in self._optimizers):
+                if isinstance(optimizer, torch.optim.Optimizer):
+                    place_state(optimizer)
 
     def initialize_module(self) -> Self:
         """Build the module; see ``skorch.NeuralNet.initialize_module``."""

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from sk_mixup._data.batches import PlannedBatches
 from sk_mixup._data.virtual_examples import mixing_again, mixing_at
 from sk_mixup._devices import Limits, get_limits
-from sk_mixup._random import TorchStream
+from sk_mixup._random import TorchStream, get_global_states
 from sk_mixup._training.ambient_autocast import MakeContext
 from sk_mixup._training.epoch import Epoch, Stack
 from sk_mixup._training.losses import Loss
@@ -43,10 +43,11 @@ class ModuleTrainer(Trainer):
         n_outputs: int,
         optimizer: torch.optim.Optimizer,
         *,
+        dtype: torch.dtype,
         autocast: MakeContext = nullcontext,
         cuda_graph: bool = False,
     ) -> None:
-        super().__init__(loss, n_outputs, optimizer, cuda_graph=cuda_graph)
+        super().__init__(loss, n_outputs, optimizer, dtype=dtype, cuda_graph=cuda_graph)
         self.module = module
         self.autocast = autocast
         self.parameters = self.list_weights()
@@ -82,9 +83,9 @@ class ModuleTrainer(Trainer):
 
     def count_flops(self, batches: PlannedBatches) -> int:
         """Return the operations of the matrix products and convolutions of one batch; 0 if unknown."""
-        module = copy.deepcopy(self.module).eval()
         x = torch.zeros(int(batches.plan.bounds[1]), *batches.rows.x.shape[1:], dtype=self.dtype)
         try:
+            module = copy.deepcopy(self.module).eval()
             with torch.no_grad(), FlopCounterMode(display=False) as counter:
                 module(x.to(self.get_device()))
         except Exception:  # whatever is wrong with the module shows when it is trained
@@ -93,6 +94,8 @@ class ModuleTrainer(Trainer):
 
     def step(self, x: Tensor, kept: Tensor, *target: Tensor) -> bool:
         """Do one step; see :meth:`Trainer.step`."""
+        for parameter in self.parameters:  # before `forward`, which may have a gradient of its own to add
+            parameter.grad = None
         with torch.enable_grad(), self.autocast(), mixing_at(self.module, self.hidden):
             output = self.module(x)
             if isinstance(output, Tensor) and output.ndim == 1 and self.n_outputs == 1:
@@ -100,8 +103,6 @@ class ModuleTrainer(Trainer):
         if not isinstance(output, Tensor) or output.shape != kept.shape or not output.is_floating_point():
             return False
         gradient = self.loss.compute_gradient(output.detach().to(kept.dtype), kept, *target)
-        for parameter in self.parameters:
-            parameter.grad = None
         with mixing_again(self.module, self.hidden):
             torch.autograd.backward(output, gradient.to(output.dtype))
         self.update()
@@ -147,6 +148,8 @@ class StackedModuleTrainer(StackedTrainer[ModuleTrainer]):
             for name, p in self.module.named_parameters()
         }
         buffers = {name: self.weights[b][start:stop] for name, b in self.module.named_buffers()}
+        is_first = self._update is None
+        drawn = get_global_states() if is_first else None
         with torch.enable_grad(), self.autocast():
             # A function kept here would hold the weights of this stack until the next collection of garbage.
             output = vmap(self._call, in_dims=(0, 0, 0))(parameters, buffers, x)
@@ -154,7 +157,9 @@ class StackedModuleTrainer(StackedTrainer[ModuleTrainer]):
                 output = output.unsqueeze(2)
         if not isinstance(output, Tensor) or output.shape != kept.shape or not output.is_floating_point():
             return False
-        if self._update is None and describe_attributes(self.skeleton, _is_drawing) != self.attributes:
+        if is_first and get_global_states() != drawn:
+            raise RuntimeError("forward draws from the global generator of Python or numpy")
+        if is_first and describe_attributes(self.skeleton, _is_drawing) != self.attributes:
             raise RuntimeError("forward changes attributes of the module, or a copy lacks some")
         gradient = self.loss.compute_gradient(output.detach().to(kept.dtype), kept, *target)
         trained = {name: p for name, p in parameters.items() if p.requires_grad}
@@ -204,7 +209,7 @@ class _DrawNoise(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, p: float, streams: list[TorchStream]) -> Tensor:
-        return _draw_noise(x, p, streams[0])
+        raise RuntimeError("forward drops out of a tensor that is the same for all nets")
 
     @staticmethod
     def setup_context(ctx: Any, inputs: object, output: Tensor) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 from torch.optim import optimizer as _optimizer
 
 __all__ = ["FusedUpdate", "can_fuse", "find_own_method", "is_plain_step", "place_state"]
@@ -38,7 +39,20 @@ def can_fuse(
     if kwargs.keys() & {"fused", "foreach", "capturable", "differentiable"}:
         return False
     parameters = [p for group in args[0] for p in group["params"]]
-    return all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
+    return all(
+        p.is_floating_point() and p.device.type in ("cpu", "cuda") and (is_lazy(p) or _fills_memory(p))
+        for p in parameters
+    )
+
+
+def _fills_memory(p: Tensor) -> bool:
+    """Whether a tensor has no gaps in memory: a fused kernel goes through it number by number."""
+    expected = 1
+    for stride, size in sorted(zip(p.stride(), p.shape, strict=True)):
+        if size > 1 and stride != expected:
+            return False
+        expected *= size
+    return True
 
 
 class FusedUpdate:
@@ -158,16 +172,19 @@ def place_state(optimizer: torch.optim.Optimizer, device: torch.device | str | N
     """Move an optimizer's state to a device, or leave it where it is; what the host reads is kept there.
 
     Whatever moves or loads a net moves its counts of steps, too. An optimizer that is neither fused nor
-    capturable would then wait for the device, in each step and for each parameter.
+    capturable would then wait for the device, in each step and for each parameter. A fused kernel reads
+    weights and moments in the order of memory, which must be the same.
     """
     for group in optimizer.param_groups:
         is_read = not (group.get("fused") or group.get("capturable"))
-        for state in filter(None, map(optimizer.state.get, group["params"])):
+        for p, state in ((p, state) for p in group["params"] if (state := optimizer.state.get(p))):
             stay = HOST_COUNTS if is_read and "eta" not in state else ()  # ASGD has its own on the device
             for name, value in state.items():
                 where = "cpu" if name in stay else device
                 if isinstance(value, Tensor) and where is not None and value.device != torch.device(where):
-                    state[name] = value.to(where)
+                    state[name] = value = value.to(where)
+                if isinstance(value, Tensor) and value.shape == p.shape and value.stride() != p.stride():
+                    state[name] = torch.empty_like(p, dtype=value.dtype, device=value.device).copy_(value)
 
 
 def _has_state(optimizer: torch.optim.Optimizer) -> bool:
@@ -212,6 +229,9 @@ def _is_plain_group(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> 
         return False
     if isinstance(lr, Tensor) and any(p.device != lr.device for p in group["params"]):
         return False
-    steps = [optimizer.state[p]["step"] for p in _list_trained(group)]
+    trained = _list_trained(group)
+    if len({(p.dtype, p.device) for p in trained}) > 1:  # a kernel takes those of one kind
+        return False
+    steps = [optimizer.state[p]["step"] for p in trained]
     # Parameters that were frozen for a while count fewer steps.
     return not steps or steps[0].device.type != "cpu" or len({float(step.numpy()) for step in steps}) == 1

@@ -149,7 +149,8 @@ class PerceptronTrainer(Trainer):
         levels: Mapping[str, int] = MappingProxyType({}),
         cuda_graph: bool = False,
     ) -> None:
-        super().__init__(loss, layers[-1].out_features, optimizer, cuda_graph=cuda_graph)
+        dtype = layers[0].weight.dtype
+        super().__init__(loss, layers[-1].out_features, optimizer, dtype=dtype, cuda_graph=cuda_graph)
         self.layers = layers
         self.levels = levels
 

@@ -300,17 +300,19 @@ class _Part:
             stacked = self.optimizer.state.get(view)
             if not stacked:
                 continue
-            states = [optimizer.state[own[number]] for optimizer, own in self._iterate_nets(start)]
+            nets = [(own[number], optimizer) for optimizer, own in self._iterate_nets(start)]
             for name, value in stacked.items():
                 parts = value[start - self.start :].unbind() if _is_stacked(value, name) else repeat(value)
-                for state, new in zip(states, parts, strict=False):
+                for (p, optimizer), new in zip(nets, parts, strict=False):
+                    state = optimizer.state[p]
                     held = state.get(name)
                     if not isinstance(new, Tensor):
                         state[name] = new
                     elif isinstance(held, Tensor):
                         yield held, new
                     else:
-                        state[name] = torch.empty_like(new)
+                        like = p if new.shape == p.shape else new  # laid out in memory as the weights are
+                        state[name] = torch.empty_like(like, dtype=new.dtype, device=new.device)
                         yield state[name], new
 
 

@@ -58,6 +58,8 @@ class Trainer(ABC):
         Number of outputs of the module.
     optimizer : torch.optim.Optimizer
         Descends along the gradients, which are left in ``parameter.grad``.
+    dtype : torch.dtype
+        Floating dtype of the weights.
     cuda_graph : bool, default=False
         Whether the step is recorded as a CUDA graph and replayed.
     """
@@ -72,11 +74,17 @@ class Trainer(ABC):
     augment: Callable[[Batch], Batch] | None = None
 
     def __init__(
-        self, loss: Loss, n_outputs: int, optimizer: torch.optim.Optimizer, *, cuda_graph: bool = False
+        self,
+        loss: Loss,
+        n_outputs: int,
+        optimizer: torch.optim.Optimizer,
+        *,
+        dtype: torch.dtype,
+        cuda_graph: bool = False,
     ) -> None:
         self.loss = loss
         self.n_outputs = n_outputs
-        self.dtype = optimizer.param_groups[0]["params"][0].dtype
+        self.dtype = dtype
         # Half precision holds neither a loss nor the number of its rows.
         self.loss_dtype = torch.promote_types(self.dtype, torch.float32)
         self.optimizer = optimizer

@@ -55,7 +55,7 @@ from sk_mixup._skorch.runner import TrainingStep
 from sk_mixup._skorch.stack_member import on_device_of_stack
 from sk_mixup._skorch.step import as_batch
 from sk_mixup._tensors import to_host
-from sk_mixup._training.averages import average_entropy
+from sk_mixup._training.averages import IGNORED, average_entropy
 from sk_mixup._training.losses import Loss
 from sk_mixup._training.trainer import Trainer
 from sk_mixup._validation import check_choice, check_names, naming, refuse_masked
@@ -143,10 +143,10 @@ from sk_mixup.estimators._plain_state import (
     takes_whole,
 )
 from sk_mixup.estimators._prediction import (
-    TABLE_SIZE,
     NotReadyError,
     Output,
     TablePredictor,
+    count_at_once,
     cut_rows,
     find_like,
     in_namespace_of,
@@ -265,6 +265,10 @@ class MixupEstimator(MixupNetMixin):
             changed = {name: value for name, value in params.items() if not is_set_to(self, name, value)}
             module = vars(self).get("module_")
             super().set_params(**changed)
+            if changed.keys() & {"early_stopping", "n_iter_no_change"}:
+                self._initialize_callbacks()
+            if "label_smoothing" in changed:
+                self._initialize_criterion()
             if vars(self).get("module_") is not module:
                 self._built_anew = ", ".join(changed)
             return self
@@ -281,6 +285,17 @@ class MixupEstimator(MixupNetMixin):
         self.check_mixing_options()
         check_shared_options(self)
         check_fit_options(self)
+        if self.early_stopping is True and not self._has_stopper:
+            raise ValueError(
+                "early_stopping must be 'auto' or False where the callback that stops is turned off, by "
+                "callbacks='disable' or callbacks__early_stopping=None; got True. Leave that option out."
+            )
+
+    @property
+    def _has_stopper(self) -> bool:
+        """Whether there may be a callback that stops early."""
+        is_removed = "callbacks__early_stopping" in vars(self) and self.callbacks__early_stopping is None
+        return self.callbacks != "disable" and not is_removed
 
     def _check_names(self) -> None:
         """Check option names such as ``module__hidden_layer_sizes`` as far as they are known."""
@@ -369,8 +384,8 @@ class MixupEstimator(MixupNetMixin):
         if isinstance(criterion, nn.Module):
             names = ("ignore_index", "label_smoothing", "reduction")
             built = {name: getattr(criterion, name) for name in names if hasattr(criterion, name)}
-            if not built.get("label_smoothing"):  # as it is without the option
-                built.pop("label_smoothing", None)
+            defaults = {"label_smoothing": 0, "ignore_index": IGNORED}  # as without the options
+            built = {name: value for name, value in built.items() if value != defaults.get(name)}
         return built | self.get_params_for("criterion")
 
     def initialize_criterion(self) -> Self:
@@ -489,9 +504,9 @@ class MixupEstimator(MixupNetMixin):
         self, *, reset: bool, classes: Sequence[object] | None = None, sample_weight: object = None
     ) -> TargetLearner:
         """Return what checks targets."""
-        ignored = self._get_criterion_options().get("ignore_index", TargetOptions.ignored)
+        ignored = cast(int | None, self._get_criterion_options().get("ignore_index"))
         given = as_class_array(self.classes if classes is None else classes)
-        options = TargetOptions(given, int(cast(int, ignored)), sample_weight)
+        options = TargetOptions(given, None if ignored is None else int(ignored), sample_weight)
         takes_classes = "classes" in self._get_option_names()
         return TargetLearner(self._list_kinds(), options, self._targets, reset, takes_classes)
 
@@ -795,9 +810,10 @@ class MixupEstimator(MixupNetMixin):
         if self.calibrate and held_out is not None and isinstance(link, Link) and not self._dense:
             rows, fit_params = held_out
             try:  # as they are predicted: by the defaults of `forward`, unless it needs what the fit gave
-                scores = read_scores(self._evaluate_rows(rows, {}), self._targets, link)
+                scores = read_scores(self._evaluate_rows(rows, {}), self._targets, link, self._bare_criterion)
             except TypeError:
-                scores = read_scores(self._evaluate_rows(rows, fit_params), self._targets, link)
+                pairs = self._evaluate_rows(rows, fit_params)
+                scores = read_scores(pairs, self._targets, link, self._bare_criterion)
             self._take_temperature(self._find_temperature(scores))
 
     def _take_temperature(self, temperature: float) -> None:
@@ -855,7 +871,8 @@ class MixupEstimator(MixupNetMixin):
 
     def fit_loop(self, X: object, y: object = None, epochs: int | None = None, **params: Any) -> Self:
         """Run the epochs; early stopping is for ``fit``, not for a call of ``partial_fit``."""
-        self._may_stop_early = bool(self.early_stopping) and params.get("_routing_method") == "fit"
+        is_fit = params.get("_routing_method") == "fit"
+        self._may_stop_early = bool(self.early_stopping) and is_fit and self._has_stopper
         if epochs is None and params.get("_routing_method") == "partial_fit":
             epochs = self.epochs_per_partial_fit
         self.__dict__.pop("_built_anew", None)
@@ -1065,7 +1082,8 @@ class MixupEstimator(MixupNetMixin):
         """Yield the module's outputs batch by batch; see ``skorch.NeuralNet``."""
         table = None if training else self._find_table(X)
         if table is not None:
-            parts = (table,) if table.shape[0] <= TABLE_SIZE else torch.split(table, TABLE_SIZE)
+            size = count_at_once(table.shape[1])
+            parts = (table,) if table.shape[0] <= size else torch.split(table, size)
             return self._predict_table(parts, device)
         return self._forward_rows(X, training, device)
 
@@ -1076,7 +1094,7 @@ class MixupEstimator(MixupNetMixin):
             yield from super().forward_iter(rows, training=training, device=device)
             return
         if is_table(rows) and not training and not looks_at_batch(vars(self).get("module_")):
-            yield from self._predict_table(cut_rows(rows, TABLE_SIZE), device)
+            yield from self._predict_table(cut_rows(rows, count_at_once(rows.x.shape[1])), device)
             return
         for x in cut_rows(rows, self._get_valid_batch_size(len(rows))):
             yield to_device(self.evaluation_step((x, None), training=training), device=device)

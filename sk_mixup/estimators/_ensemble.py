@@ -141,7 +141,8 @@ class MixupEnsemble(BaseEstimator):
         members = [clone(template).set_params(random_state=draw_seed(generator)) for _ in range(n_members)]
         params = {} if sample_weight is None else {"sample_weight": sample_weight}
         held_out_by = None
-        if template.early_stopping and template.train_split == "auto" and not isinstance(X, IterableDataset):
+        may_hold_out = template.early_stopping and template._has_stopper and template.train_split == "auto"
+        if may_hold_out and not isinstance(X, IterableDataset):
             n_samples = count_rows(X) if is_mapping(X) else _num_samples(X)
             weight = check_weights(sample_weight, n_samples)
             counts = np.ones(n_samples, dtype=bool) if weight is None else weight > 0
@@ -150,7 +151,7 @@ class MixupEnsemble(BaseEstimator):
             counts &= ~find_weightless(targets, getattr(template, "class_weight", None), n_samples)
             held_out_by = params["held_out_by"] = parts.draw(targets, counts, groups)
             for number, member in enumerate(members):
-                # Few rows are enough: what chance does to one member evens out among many.
+                # Few rows are enough: chance averages out over the members.
                 member.train_split, member.early_stopping = HeldOutPart(number), True
         elif groups is not None and callable(template.train_split):
             params["groups"] = groups

@@ -50,6 +50,18 @@ def get_players(gan: BuiltGan) -> dict[str, Player]:
     }
 
 
+def build_optimizers(gan: BuiltGan) -> dict[str, torch.optim.Optimizer]:
+    """Return new optimizers of the nets at hand, by the attributes' names in a fitted GAN."""
+    return {
+        f"{name}_optimizer_": _build_optimizer(
+            gan.optimizer,
+            getattr(player.module, "_orig_mod", player.module),
+            get_optimizer_options(gan, name),
+        )
+        for name, player in get_players(gan).items()
+    }
+
+
 def build_parts(gan: GanOptions, shape: tuple[int, ...]) -> dict[str, object]:
     """Return new nets for rows of a shape, and their optimizers, by the attributes' names in a fitted GAN."""
     n_features = math.prod(shape)
@@ -133,7 +145,9 @@ def check_nets(generator: nn.Module, discriminator: nn.Module, X: np.ndarray, n_
                 f"discriminator must return one logit for each row; got an output of shape {logits.shape} "
                 f"for {n} rows. Let its last layer have 1 output."
             )
-        far = np.concatenate([FAR * X[:N_FAR], -FAR * X[:N_FAR]])
+        largest = float(np.abs(X[:N_FAR]).max(initial=0)) or 1.0
+        rows = FAR * (X[:N_FAR] / min(largest, 1.0))  # far from 0, in whatever unit X is
+        far = np.concatenate([rows, -rows])
         logits = _try_net(discriminator, far, "discriminator", f"X of size {X.shape[1:]}")
     if far.any() and np.all((logits >= 0) & (logits <= 1)):
         raise ValueError(

@@ -69,8 +69,9 @@ class PixelLabels(ClassTargets):
     def learn(cls, y: np.ndarray, options: TargetOptions) -> Self:
         """Remember the labels, without that of ignored pixels."""
         has_channel = y.ndim > 2 and y.shape[1] == 1
-        classes = list_classes(y[y != options.ignored], options.classes)
-        return cls(classes, options.ignored, y.ndim - 1 - has_channel, has_channel)
+        ignored = IGNORED if options.ignored is None else options.ignored
+        classes = list_classes(y[y != ignored], options.classes)
+        return cls(classes, ignored, y.ndim - 1 - has_channel, has_channel)
 
     def describe(self) -> str:
         """Return in words what y must be."""

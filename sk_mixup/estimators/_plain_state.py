@@ -23,6 +23,7 @@ from skorch.utils import get_map_location
 import torch
 from torch import Tensor, nn
 
+from sk_mixup.estimators._options import copy_module
 from sk_mixup.estimators._semi_supervised_step import AveragedWeights
 from sk_mixup.estimators._targets import Targets
 
@@ -169,6 +170,8 @@ def restore_net(net: NeuralNet, base: type, state: Mapping[str, object]) -> None
     kept = dict(vars(net))
     # Weights, seeds and history are those of the state, whatever is drawn and begun here.
     vars(net).update({"random_state": 0, "history_": None})
+    if isinstance(kept["module"], nn.Module):  # which is where a fit starts, not what it trains
+        vars(net)["module"] = copy_module(kept["module"])
     is_trimmed = vars(net).pop(TRIMMED, False)
     if is_trimmed:  # options are gone without which nothing is built
         defaults = _find_defaults(type(net), base)

@@ -18,18 +18,20 @@ from sk_mixup._tensors import is_foreign_array
 from sk_mixup.estimators._block_sizes import BLOCK_SIZE, split_table
 
 __all__ = [
-    "TABLE_SIZE",
     "NotReadyError",
     "Output",
     "TablePredictor",
+    "count_at_once",
     "cut_rows",
     "find_like",
     "in_namespace_of",
     "is_table",
 ]
 
-# Results of so many rows are handed on at once.
+# Results of so many rows are handed on at once, ...
 TABLE_SIZE = 16_384
+# ... or of as many as make so many numbers: rows of a sparse matrix are made dense.
+TABLE_NUMBERS = 2**24
 
 # What a module returns: one tensor, or several.
 Output = Tensor | tuple[Tensor, ...]
@@ -64,6 +66,12 @@ def in_namespace_of(X: object, values: np.ndarray) -> np.ndarray:
     xp, _, device = get_namespace_and_device(like)
     moved: np.ndarray = xp.asarray(values, device=device)
     return moved
+
+
+def count_at_once(width: int) -> int:
+    """Return how many rows of a table are predicted at once."""
+    fitting = TABLE_NUMBERS // max(width, 1)
+    return min(TABLE_SIZE, max(BLOCK_SIZE, 2 ** max(0, fitting.bit_length() - 1)))
 
 
 def cut_rows(rows: Rows, size: int) -> Iterator[Tensor]:

@@ -13,7 +13,6 @@ from sklearn.utils.validation import assert_all_finite, column_or_1d
 from skorch.utils import to_numpy
 from torch import Tensor, nn
 
-from sk_mixup._training.averages import IGNORED
 from sk_mixup._training.losses import CLASSES, Loss, LossOptions, find_loss
 from sk_mixup._validation import check_choice, check_real
 from sk_mixup.estimators._class_targets import (
@@ -168,10 +167,10 @@ def _check_whole(y: np.ndarray) -> None:
         )
 
 
-def _check_ignored(ignored: int, classes: np.ndarray) -> None:
+def _check_ignored(ignored: int | None, classes: np.ndarray) -> None:
     """Raise where torch, which compares codes, would leave out other rows than the user means."""
     codes = range(len(classes))
-    if ignored == IGNORED or classes.tolist() == list(codes):
+    if ignored is None or classes.tolist() == list(codes):
         return
     if ignored in codes or ignored in classes.tolist():
         raise ValueError(

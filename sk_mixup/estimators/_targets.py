@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from sk_mixup._skorch.dataset_items import to_array
-from sk_mixup._training.averages import IGNORED
 from sk_mixup._training.losses import Loss
 
 __all__ = [
@@ -35,8 +34,8 @@ class TargetOptions:
     ----------
     classes : ndarray or None
         All labels, where they are given.
-    ignored : int
-        The label of positions that have none.
+    ignored : int or None
+        The label of positions that have none, where it is given.
     weight : object
         The weights of the rows, as they were given.
     is_whole : bool
@@ -44,7 +43,7 @@ class TargetOptions:
     """
 
     classes: np.ndarray | None = None
-    ignored: int = IGNORED
+    ignored: int | None = None
     weight: object = None
     is_whole: bool = True
 

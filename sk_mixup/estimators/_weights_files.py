@@ -27,7 +27,9 @@ class Stateful(Protocol):
 
 def with_units(state: dict[str, Tensor], units: Mapping[str, object]) -> dict[str, Tensor]:
     """Return the weights of a module, with the units of its outputs in their metadata."""
-    state._metadata[""][KEY] = dict(units)  # type: ignore[attr-defined]
+    metadata = getattr(state, "_metadata", None)  # a module of the user's own may return a dict without
+    if metadata is not None:
+        metadata.setdefault("", {})[KEY] = dict(units)
     return state
 
 
@@ -39,13 +41,12 @@ def reading_units(module: nn.Module | None) -> Iterator[list[dict[str, object]]]
         yield found
         return
 
-    def read(
-        _: nn.Module, state: object, prefix: str, metadata: dict[str, dict[str, object]], *__: object
-    ) -> None:
+    def read(state: object, prefix: str, metadata: dict[str, dict[str, object]], *_: object) -> None:
         if not prefix and KEY in metadata:
             found.append(metadata[KEY])
 
-    handle = module.register_load_state_dict_pre_hook(read)  # type: ignore[no-untyped-call]
+    # That of nn.Module itself: a scripted module refuses its own.
+    handle = nn.Module._register_load_state_dict_pre_hook(module, read)  # type: ignore[no-untyped-call]
     try:
         yield found
     finally:

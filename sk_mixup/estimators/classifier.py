@@ -46,15 +46,15 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
     module : type of torch.nn.Module or instance, default=MLP
         Network from (n_samples, *features) to logits (n_samples, n_classes), or (n_samples,
         n_members, n_classes) for an implicit ensemble, whose members' losses and predictions are
-        averaged. Arguments named ``in_features`` and ``out_features`` are filled in from the data; others are
-        ``module__<name>``. A fit copies an instance, so that every fit starts from the same
-        weights; ``initialize`` takes the instance itself.
+        averaged; by default with two hidden layers of 128 units. Arguments named ``in_features`` and
+        ``out_features`` are filled in from the data; others are ``module__<name>``. A fit copies an
+        instance, so that every fit starts from the same weights; ``initialize`` takes the instance itself.
 
     alpha : float, default=0.2
         Strength of mixing, in [0, inf]: λ ~ Beta(alpha, alpha). 0 is plain training
         (empirical risk minimisation) exactly, 1 draws λ uniformly, inf is the plain
-        average. On 50, 200 and 1,000 rows of 14, 12 and 7 public tables 0 changed the mean test NLL
-        of the default by +14 % (clearly), +2 and +2 %; 0.1, 0.4 and 1 by -2 to +2 %, none clearly
+        average. On 50, 200 and 1,000 rows of 14, 12 and 7 public tables the mean test NLL with 0 was
+        higher by 14 % (clearly), 2 and 2 % than with 0.2; with 0.1, 0.4 and 1 by -2 to +2 %, never clearly
         (``python -m benchmarks defaults``; by share of wrong labels: ``tabular-alpha``).
 
     lam_per : {'example', 'batch'}, default='example'
@@ -173,7 +173,7 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
 
     classes : sequence, default=None
         All labels, where the training rows may lack some. A `Dataset` is then not read for its
-        labels beforehand; it may yield their positions here where they are strings. Of several labels
+        labels beforehand; where they are strings, it may yield their positions here. Of several labels
         per row, and of soft labels, the name of each column of `y`, in that order.
 
     iterator_train : type, default=DataLoader
@@ -275,7 +275,7 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
 
     Notes
     -----
-    By default a tenth of the rows is held out to tell when to stop, if these are 10 rows or more.
+    By default a tenth of the rows, rounded up, is held out to tell when to stop, if these are 10 or more.
     With ``early_stopping=False`` the net is trained on all rows, for `max_epochs` epochs.
 
     The loss on mixed rows is larger than on clean ones: compare held-out losses only.
@@ -301,7 +301,7 @@ class MixupClassifier(MixupEstimator, NeuralNetClassifier):
     returns logits of shape (n_samples, n_classes, *sizes). The losses towards both label maps
     are mixed, and divided by what the pixels count in torch's mean: λ by the weight of the row and
     by ``criterion__weight`` of the class. Pixels of the label ``criterion__ignore_index`` (-100, if
-    it is not set) count for nothing, nor in `score`. Masks of shape (n_samples, 1, height, width) are
+    it is not set) are ignored, in `score` too. Masks of shape (n_samples, 1, height, width) are
     taken, and predictions have that shape too. Integers of shape (n_samples, n_steps) that take more
     than two values are a label per step, for logits of shape (n_samples, n_classes, n_steps); for two
     classes, give y the shape (n_samples, 1, n_steps).

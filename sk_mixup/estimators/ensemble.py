@@ -34,7 +34,7 @@ class MixupEnsembleClassifier(MixupEnsemble):
 
     n_members : int, default=8
         Number of members, at least 1. Two hold out half of the rows each, eight an eighth each; a
-        single one `validation_fraction` of them, as it would by itself.
+        single one `validation_fraction` of them, however few.
 
     random_state : int, RandomState, Generator or None, default=None
         Seeds the division of the rows and the members, whose own `random_state` is not used. None takes
@@ -74,13 +74,15 @@ class MixupEnsembleClassifier(MixupEnsemble):
 
     Notes
     -----
-    Each class is shared out uniformly among the parts, those of a Dataset where its type tells its targets
-    (``TensorDataset``, and subsets and joined sets of such) or `y` is given, too. Of a class with fewer rows
+    The parts are stratified by class; those of a Dataset if its type tells its targets (``TensorDataset``,
+    and subsets and joined sets of such) or `y` is given. Of a class with fewer rows
     than members some parts have none; a class with one row is unknown to the member that holds it out, though
     all have a probability for it. There must be as many rows as members. `oof_predict_proba_` is what one
     member predicts, so it is worse than the ensemble; and as early stopping chose the epoch by these rows, it
     is slightly too good for a single member. Members stop early even by few rows, which a single net does not
-    (``early_stopping='auto'``), because what chance does to one evens out among many.
+    (``early_stopping='auto'``), because chance averages out over the members.
+
+    One temperature, fitted to the held-out rows of all members, scales the logits of each.
 
     With ``early_stopping=False`` all members train on all rows, and with a `train_split` of their own they
     hold out what it says. In both cases there is no `oof_predict_proba_`.
@@ -226,7 +228,7 @@ class MixupEnsembleRegressor(MixupEnsemble):
 
     n_members : int, default=8
         Number of members, at least 1. Two hold out half of the rows each, eight an eighth each; a
-        single one `validation_fraction` of them, as it would by itself.
+        single one `validation_fraction` of them, however few.
 
     random_state : int, RandomState, Generator or None, default=None
         Seeds the division of the rows and the members, whose own `random_state` is not used. None takes

@@ -28,7 +28,7 @@ from sk_mixup.estimators._gan_files import (
     save_nets,
     unpack,
 )
-from sk_mixup.estimators._gan_nets import build_parts, check_nets, evaluate, get_players
+from sk_mixup.estimators._gan_nets import build_optimizers, build_parts, check_nets, evaluate, get_players
 from sk_mixup.estimators._gan_options import (
     Callbacks,
     RandomState,
@@ -95,23 +95,23 @@ class MixupGAN(BaseEstimator):
         data at learning rates of 0.001 and more, with mixing mostly farther than without
         (``python -m benchmarks gan``).
         'non-saturating' is ℓ(d(x̃), 1-λ), the discriminator's loss with targets swapped. For ``alpha=0``
-        its gradient is half of that of section 3 in [2]_, as the mean is over real rows, too: of no
-        account to Adam, and half a step of SGD.
+        its gradient is half of that of section 3 in [2]_, as the mean is over real rows, too. To
+        Adam that makes no difference, with SGD steps are half as long.
 
     noise_features : int, default=2
-        Number of independent standard normal inputs of the generator.
+        Number of independent standard normal inputs of the generator, at least 1.
 
     discriminator_steps : int, default=5
         Steps of the discriminator before each step of the generator, at least 1.
 
     max_epochs : int, default=40
-        Number of epochs of a fit.
+        Number of epochs of a fit, at least 0.
 
     epochs_per_partial_fit : int, default=None
-        Epochs of one call of ``partial_fit``; None for `max_epochs`.
+        Epochs of one call of ``partial_fit``, at least 1; None for `max_epochs`.
 
     steps_per_epoch : int, default=100
-        Generator steps in an epoch; an epoch is a row of the history, not a pass over the data.
+        Generator steps in an epoch, at least 1; an epoch is a row of the history, not a pass over the data.
 
     batch_size : int, default=64
         Real examples in a mini-batch, each of which is mixed with a generated one both ways
@@ -257,7 +257,10 @@ class MixupGAN(BaseEstimator):
             if name not in known and "__" not in name:
                 hint = suggest(name, known, get_components(self)) or f"Its options are {sorted(known)}."
                 raise ValueError(f"Invalid parameter {name!r} for estimator {type(self).__name__}. {hint}")
+        optimizer = self.optimizer
         self.__dict__.update(params)
+        if self.optimizer is not optimizer:
+            self.__dict__.update(build_optimizers(self))
         if "callbacks" in params and "callbacks_" in vars(self):
             self.callbacks_ = make_callbacks(self.callbacks)
         for name, player in get_players(self).items():

@@ -129,8 +129,8 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
         which makes learning rates mean the same for every `y`; predictions, scores and losses in
         the history are in units of `y`. Done for squared and absolute error (``MSELoss``,
         ``L1Loss``), which mean the same in any unit, and for ``HuberLoss`` and ``SmoothL1Loss``,
-        whose ``criterion__delta`` and ``criterion__beta`` are errors in units of `y`, one for all
-        columns, which are divided by one spread (``criterion_`` holds it in units of that). Other
+        whose ``criterion__delta`` and ``criterion__beta`` are in units of `y`; all columns then share one
+        standard deviation, and ``criterion_`` holds the option divided by it. Other
         criteria, instances of those two, and a ``get_loss`` of your own are given `y` as it is, and
         so are all where an ``IterableDataset`` is the data. A module whose outputs are bounded, as
         by a sigmoid, needs False.
@@ -234,8 +234,8 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
         `target_std_` plus `target_mean_`.
 
     target_mean_, target_std_ : ndarray of shape (n_outputs,)
-        By the weights of the rows, of the first call of ``partial_fit`` or of each ``fit``, but with
-        ``warm_start`` of the first one; only where targets were standardised.
+        Weighted mean and standard deviation of `y` in each ``fit`` (with ``warm_start``, the first) or in
+        the first ``partial_fit``; only where targets were standardised.
 
     See Also
     --------
@@ -244,7 +244,7 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
 
     Notes
     -----
-    By default a tenth of the rows is held out to tell when to stop, if these are 10 rows or more.
+    By default a tenth of the rows, rounded up, is held out to tell when to stop, if these are 10 or more.
     With ``early_stopping=False`` the net is trained on all rows, for `max_epochs` epochs.
 
     Losses of standardised targets are those of `y`: of several columns, the mean of their squared
@@ -325,9 +325,20 @@ class MixupRegressor(MixupEstimator, NeuralNetRegressor):
 
     def _take_targets(self, targets: Targets) -> None:
         is_news = targets is not self._targets
+        if not is_news:
+            self._check_same_scale()
         super()._take_targets(targets)
         if is_news and self.initialized_ and isinstance(targets, ValuesOfOneUnit):
             self.initialize_criterion()  # it was built before the spread of y was known
+
+    def _check_same_scale(self) -> None:
+        """Raise where the net goes on with targets on a scale that its criterion does not take."""
+        wanted = next(kind for kind in self._list_kinds() if issubclass(kind, RealValues))
+        if isinstance(self._targets, StandardizedValues) and wanted is not type(self._targets):
+            raise ValueError(
+                "criterion and standardize_targets must scale targets as in the fit that goes on; got "
+                f"{self.criterion!r} and {self.standardize_targets!r}. Call fit with warm_start=False."
+            )
 
     def get_params_for(self, prefix: str) -> dict[str, object]:
         """Return the options of a component; a constant of the criterion is in the unit of the codes."""

@@ -231,8 +231,8 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
 
     Beyond [1]_, 'ict' mixes labelled rows with each other too, as the authors' own runs do. Those mix the
     logits of guesses, and this the probabilities; over 6 seeds of digits, wine and iris logits changed the
-    test error by at most 0.4 points and never for the better beyond the noise. Their unlabelled rows hold the
-    labelled ones too, of which these do only where no row is marked -1.
+    test error by at most 0.4 points and never for the better beyond the noise. They guess for labelled rows
+    too; here that is done only where no row is marked -1.
     Guesses are made in eval mode, without dropout and with running statistics. Labelled and
     unlabelled rows go through the module as one batch.
 

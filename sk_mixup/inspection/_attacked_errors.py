@@ -117,9 +117,9 @@ class _Scorer:
 
     def _compare(self, predicted: np.ndarray, y: np.ndarray) -> float:
         check_same_kind("y", y, "predict of the model", predicted)
-        classes = getattr(self.model, "classes_", None)
-        if classes is not None and np.all(np.isin(predicted, classes)):  # nets of skorch may predict columns
-            encode_labels("y", y, np.asarray(classes))
+        classes = np.asarray(to_host(getattr(self.model, "classes_", ())))
+        if len(classes) and np.all(np.isin(predicted, classes)):  # nets of skorch may predict columns
+            encode_labels("y", y, classes)
         return float(np.mean(predicted != y))
 
     def _compute_from(self, scores: np.ndarray, y: np.ndarray, classes: Any) -> float:

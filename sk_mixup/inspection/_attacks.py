@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from sk_mixup._tensors import to_host
 from sk_mixup._validation import check_choice, check_integer, check_real
 from sk_mixup.inspection._labels import encode_labels
 from sk_mixup.inspection._logits import Logits, check_fitted
@@ -122,8 +123,8 @@ class Attacker:
 
 def predict_logits(logits: Logits, X: ArrayLike, batch_size: int) -> np.ndarray:
     """Return the logits of all rows."""
-    device = logits.get_device_and_dtype()[0]
-    rows = np.asarray(X, dtype=np.float32)
+    device, dtype = logits.get_device_and_dtype()
+    rows = np.asarray(X, dtype=np.float64 if dtype == torch.float64 else np.float32)
     with torch.no_grad():
         parts = [logits(part) for (part,) in _split((rows,), batch_size, device)]
     return torch.cat(parts).numpy(force=True)
@@ -153,7 +154,8 @@ def _check_differentiable(name: str, model: object) -> None:
 
 def find_columns(classes: Sequence[object] | np.ndarray | None, n_classes: int) -> np.ndarray:
     """Return the label of each column; the labels of nets of skorch's own are columns."""
-    return np.arange(n_classes) if classes is None or len(classes) != n_classes else np.asarray(classes)
+    is_of_columns = classes is None or len(classes) != n_classes
+    return np.arange(n_classes) if is_of_columns else np.asarray(to_host(classes))
 
 
 def _check_clip(clip: object) -> None:

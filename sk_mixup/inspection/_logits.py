@@ -59,7 +59,10 @@ class Logits(nn.Module):
         super().__init__()
         module = model if isinstance(model, nn.Module) else model.module_
         # Compiled modules keep the plain one.
-        self.module = copy.deepcopy(getattr(module, "_orig_mod", module)).eval().requires_grad_(False)
+        with torch.no_grad():  # else the weights of a scripted one would be results of a computation
+            self.module = copy.deepcopy(getattr(module, "_orig_mod", module)).eval()
+        for weight in self.module.parameters():
+            weight.requires_grad = False
         criterion = getattr(model, "criterion_", None)
         criterion = getattr(criterion, "_orig_mod", criterion)
         parts = criterion.modules() if isinstance(criterion, nn.Module) else ()
@@ -199,7 +202,7 @@ def check_classifier(name: str, model: object) -> np.ndarray:
     if isinstance(classes, list) or np.ndim(classes) != 1 or len(classes) < 2:
         found = f"{name} must predict one label of at least 2 classes per row; got classes_ {classes!r}"
         raise ValueError(f"{found}. Fit it on rows of more classes.")
-    return np.asarray(classes)
+    return np.asarray(to_host(classes))
 
 
 def check_one_label(name: str, model: object, row: object) -> None:

@@ -17,6 +17,7 @@ from sklearn.metrics import mean_absolute_error, root_mean_squared_error
 from sklearn.model_selection import (
     GridSearchCV,
     KFold,
+    PredefinedSplit,
     RepeatedKFold,
     RepeatedStratifiedKFold,
     StratifiedKFold,
@@ -81,11 +82,11 @@ def compare_alphas(
     alphas : array-like of shape (n_alphas,), default=(0, 0.2, 1)
         Strengths of mixing, in [0, inf]; 0 is always compared with, whether or not it is given.
     cv : int, splitter, iterable of splits or None, default=None
-        Splits. None is 5 folds, shuffled twice; an integer that many shuffled folds, once. Of one label per
-        row the folds of a classifier are stratified.
+        Splits. None is 5 folds, shuffled twice; an integer that many shuffled folds, once. Those of a
+        classifier of one label per row are stratified.
     inner_cv : int, splitter or None, default=None
         Splits of the training rows that alpha is chosen by. None is `cv` where that is a splitter, as for
-        groups or time, else 3 shuffled folds.
+        groups or time, but not ``PredefinedSplit``; else 3 shuffled folds.
     scoring : str, callable, list, dict or None, default=None
         Scores as in scikit-learn's ``cross_validate``, the larger the better. None measures, of a classifier,
         NLL, error and expected calibration error (15 bins, as :func:`reliability_curve`), and RMSE and MAE of
@@ -117,7 +118,7 @@ def compare_alphas(
         greater_is_better : bool
             Whether larger scores are better.
         verdict : str
-            What follows, in a sentence.
+            What the differences say, in a sentence.
 
     Raises
     ------
@@ -127,7 +128,7 @@ def compare_alphas(
     Warns
     -----
     UserWarning
-        Whatever the fits warn of, each of which sees fewer rows than there are.
+        What the fits warn of; each sees only some of the rows.
 
     Notes
     -----
@@ -191,7 +192,7 @@ class AlphaDisplay:
     figure_ : matplotlib Figure
         The figure that holds them.
     verdict : str
-        What follows, in a sentence.
+        What the differences say, in a sentence.
 
     Notes
     -----
@@ -217,7 +218,7 @@ class AlphaDisplay:
 
     @property
     def verdict(self) -> str:
-        """What follows, in a sentence."""
+        """What the differences say, in a sentence."""
         return str(self.comparison.verdict)
 
     @classmethod
@@ -360,8 +361,8 @@ def _list_all_splits(
     outer = _split(X, targets, _make_splitter(cv, stratify, random_state), members)
     if len(outer) < 2:
         raise ValueError(f"cv must make at least 2 splits; got {len(outer)}. Use 5 folds or so.")
-    if inner_cv is None:
-        inner_cv = cv if hasattr(cv, "split") else N_INNER
+    if inner_cv is None:  # one of predefined folds knows those of all rows alone
+        inner_cv = cv if hasattr(cv, "split") and not isinstance(cv, PredefinedSplit) else N_INNER
     if isinstance(inner_cv, str) or not (hasattr(inner_cv, "split") or isinstance(inner_cv, Integral)):
         raise TypeError(
             f"inner_cv must be an integer, a splitter or None; got {type(inner_cv).__name__}. It divides the "

@@ -59,9 +59,9 @@ def between_curves(
     y : array-like of shape (n_samples,)
         Their labels; for a module, the column of each class.
     n_pairs : int, default=1000
-        Number of pairs of different rows, drawn at random with replacement.
+        Number of pairs of different rows, drawn at random with replacement; at least 1.
     n_points : int, default=21
-        Number of values of λ, evenly spaced from 0 to 1; at least 2.
+        Number of values of λ, uniformly spaced from 0 to 1; at least 2.
     gradients : {'auto', True, False}, default='auto'
         Whether to measure gradient norms. They need a torch module: `model` itself, or its
         `module_`. 'auto' measures them where there is one, and it gives one vector of logits a row.
@@ -69,7 +69,7 @@ def between_curves(
         What is differentiated. The paper does not say; this is our choice. Logits are those that the module
         gives, probabilities those of `predict_proba`, at the temperature of a net that has one.
     batch_size : int, default=256
-        Number of rows that the model is given at once.
+        Number of rows that the model is given at once, at least 1.
     random_state : int, RandomState or None, default=None
         Seed of the pairs. They depend on it and on the number of rows, not on the model.
 

@@ -52,7 +52,7 @@ def reliability_curve(
     labels : array-like of shape (n_classes,), default=None
         Label of each column; None takes the sorted labels of `y_true`.
     n_bins : int, default=15
-        Number of bins; 15 as in [1]_.
+        Number of bins, at least 1; 15 as in [1]_.
     strategy : {'uniform', 'quantile'}, default='uniform'
         Whether the bins of the curve are of equal width in [0, 1], or hold equally many rows.
 

@@ -131,9 +131,9 @@ def robustness_curve(
         Strengths, at least 0, in the units of `X`. 0 is the clean error exactly. The default
         is for standardised features.
     n_steps : int, default=10
-        Steps of 'i-fgsm' and 'pgd'; [1]_ takes 10.
+        Steps of 'i-fgsm' and 'pgd', at least 1; [1]_ takes 10.
     step_size : float, default=None
-        Length of each of these steps, in the units of `X`; one beyond `eps` is cut to it.
+        Length of each of these steps, above 0, in the units of `X`; one beyond `eps` is cut to it.
         None is the default of the attack. Not used by 'fgsm'.
     source : torch.nn.Module or estimator, default=None
         Differentiable model that makes the examples for a black-box attack. None attacks `model`
@@ -142,9 +142,9 @@ def robustness_curve(
         Least and greatest value of an input, such as ``(0, 255)`` for pixels: examples stay within.
         None leaves them free.
     top_k : int, default=1
-        A prediction is wrong if the true class is not among the `top_k` most probable ones.
+        A prediction is wrong if the true class is not among the `top_k` most probable ones; at least 1.
     batch_size : int, default=256
-        Rows that are attacked at a time; no effect on the result.
+        Rows that are attacked at a time, at least 1; no effect on the result.
     random_state : int, RandomState or None, default=None
         Seed of the start of 'pgd'; each strength starts in the same direction. numpy's and torch's
         global generators are left as they were.

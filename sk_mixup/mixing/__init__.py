@@ -18,6 +18,7 @@ from sk_mixup.mixing.kernel_partners import draw_kernel_partners
 from sk_mixup.mixing.manifold import ManifoldMixup
 from sk_mixup.mixing.mixture import Mixture
 from sk_mixup.mixing.mixup import ERM, Mixup, draw_lam
+from sk_mixup.mixing.noise_source import NoiseSource
 from sk_mixup.mixing.operations import AddNoise, Operation, PasteBoxes, Sources, SwapFeatures
 from sk_mixup.mixing.partners import (
     BatchPartners,
@@ -55,6 +56,7 @@ __all__ = [
     "Mixture",
     "Mixup",
     "NeighborPartners",
+    "NoiseSource",
     "Operation",
     "Partners",
     "PasteBoxes",

@@ -124,8 +124,10 @@ def mix(rows: Tensor, lam: Tensor) -> Tensor:
             f"lam must hold one weight per example; got lam of shape {tuple(lam.shape)} for rows of shape "
             f"{tuple(rows.shape)}. Give lam the shape {tuple(rows.shape[:2])}."
         )
-    if len(rows) == 2:
-        return mix_pair(rows[0], rows[1], lam[0])
+    return mix_pair(rows[0], rows[1], lam[0]) if len(rows) == 2 else _add_up(rows, lam)
+
+
+def _add_up(rows: Tensor, lam: Tensor) -> Tensor:
     mixed = rows[0] * _per_row("lam", lam[0], rows[0])
     for row, weight in zip(rows[1:], lam[1:], strict=True):
         mixed = torch.addcmul(mixed, row, _per_row("lam", weight, row))
@@ -168,8 +170,8 @@ def mix_rows(x: Tensor, index: Tensor, lam: Tensor) -> Tensor:
     -----
     Weights of 0 and 1 are exact: the result is then a row of `x`, bit for bit, if the
     others are finite. On the CPU and on CUDA one kernel reads each row once and writes the
-    result once: images of 3x32x32 were mixed, draws and labels included, in a third of
-    the time of the formula as printed (``python -m benchmarks speed``).
+    result once: images of 3x32x32 were mixed, draws and labels included, in 0.37 of the time
+    of the formula as printed, rows of 54 numbers in 1.03 of it (``python -m benchmarks speed``).
 
     Examples
     --------
@@ -193,7 +195,7 @@ def mix_rows(x: Tensor, index: Tensor, lam: Tensor) -> Tensor:
         )
     lam = lam.to(x.dtype)
     if not (x.is_cpu or x.is_cuda):  # the kernel is not everywhere
-        return mix(x[index], lam)
+        return _add_up(x[index], lam)
     if x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
         return mix_rows(x.permute(0, 2, 3, 1), index, lam).permute(0, 3, 1, 2)
     starts = torch.arange(0, index.numel(), len(index), device=x.device)

@@ -30,9 +30,9 @@ class ManifoldMixup(Vicinity):
         Strength of mixing, in (0, inf]; λ ~ Beta(alpha, alpha). [1]_ takes 2 on CIFAR.
     layers : 'auto' or tuple of str, default='auto'
         Where to mix: names of submodules, whose outputs are mixed, and 'input'. 'auto' is, for
-        a sequence of layers, the input and what each further layer with weights is given; for
-        another network the input and its parts of several layers, blocks of a ``ModuleList``
-        among them, but for the last part with weights, such as the head. The first dimension of
+        a sequence of layers, the input and the inputs of all later layers with weights; for
+        another network the input and the outputs of its parts of several layers, and of blocks of a
+        ``ModuleList``, except the last part with weights, such as the head. The first dimension of
         such an output counts the rows.
     lam_per : {'example', 'batch'}, default='example'
         Whether each example draws its own λ, or all of a mini-batch share one as in [1]_.

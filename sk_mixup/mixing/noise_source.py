@@ -21,7 +21,7 @@ class NoiseSource:
     Examples
     --------
     >>> import numpy as np
-    >>> from sk_mixup.mixing.noise_source import NoiseSource
+    >>> from sk_mixup.mixing import NoiseSource
     >>> noise = NoiseSource(0, np.array([0, 2, 4]))
     >>> both, second = noise.draw(0, 4, (1,)), noise.draw(2, 4, (1,))
     >>> bool((both[2:] == second).all())
@@ -51,6 +51,7 @@ class NoiseSource:
         Returns
         -------
         noise : ndarray of shape (stop - start, *shape)
+            Standard normal numbers; the same at each call.
         """
         noise: NDArray[np.floating] = np.empty((stop - start, *shape), dtype=dtype)
         bits = np.random.Philox(key=0)

@@ -169,7 +169,7 @@ def fill_noise(
     --------
     >>> import numpy as np
     >>> import torch
-    >>> from sk_mixup.mixing.noise_source import NoiseSource
+    >>> from sk_mixup.mixing import NoiseSource
     >>> from sk_mixup.mixing.operations import fill_noise
     >>> source, generator = NoiseSource(0, np.array([0, 2, 4])), torch.Generator()
     >>> both = fill_noise(torch.empty(4, 1), source, 0, 4, generator)

@@ -165,20 +165,26 @@ def _check_partners(plan: Plan, user: str, facts: RowFacts) -> Plan:
     if lam.ndim != 2 or len(lam) < 2 or lam.shape[1] != n_planned:
         rule = f"have the shape (n_mixed, {n_planned}), with n_mixed at least 2"
         raise ValueError(_word("lam", user, rule, f"shape {lam.shape}", "Give a line for each partner."))
-    off = np.abs(lam.sum(axis=0) - 1.0)
-    if not np.all(off <= max(TOLERANCE, _find_rounding(plan.lam))):
-        at = int(np.argmax(np.where(np.isnan(off), np.inf, off)))
-        got = f"a sum of {lam[:, at].sum():g} at place {at}"
-        raise ValueError(_word("lam", user, "sum to 1 for each example", got, "Divide them by their sum."))
+    _check_sums("lam", user, lam, plan.lam)
     shape = (len(lam) - 1, n_planned)
     place = check_places(plan.place, plan.within_batch, user, plan.bounds, len(plan.order), [shape])
     if facts.is_stream and not plan.within_batch:
         rule = "be True for a data set or iterator with an order of its own"
         raise ValueError(_word("within_batch", user, rule, "False", "Draw partners from the mini-batch."))
     lam_x = None if plan.lam_x is None else _check_input_weights(plan.lam_x, user, lam.shape)
+    if lam_x is not None and plan.mixes_hidden:
+        _check_sums("lam_x", user, lam_x, plan.lam_x)
     if plan.absent is not None:
         _check_absent(plan.absent, user, lam, lam_x)
     return replace(plan, place=place, lam=lam, lam_x=lam_x)
+
+
+def _check_sums(name: str, user: str, weights: Weights, given: object) -> None:
+    off = np.abs(weights.sum(axis=0) - 1.0)
+    if not np.all(off <= max(TOLERANCE, _find_rounding(given))):
+        at = int(np.argmax(np.where(np.isnan(off), np.inf, off)))
+        got = f"a sum of {weights[:, at].sum():g} at place {at}"
+        raise ValueError(_word(name, user, "sum to 1 for each example", got, "Divide them by their sum."))
 
 
 def _find_rounding(values: object) -> float:

@@ -103,7 +103,7 @@ class RowFacts:
         Parameters
         ----------
         user : str
-            Who asks, for the error.
+            Name of the caller, for the error.
 
         Raises
         ------
@@ -118,7 +118,7 @@ class RowFacts:
         Parameters
         ----------
         user : str
-            Who asks, for the error.
+            Name of the caller, for the error.
 
         Raises
         ------
@@ -168,7 +168,7 @@ class RowFacts:
         wanted : 'auto' or tuple of str
             What the policy asks for.
         user : str
-            Who asks, for the error.
+            Name of the caller, for the error.
 
         Raises
         ------
@@ -202,7 +202,7 @@ class RowFacts:
         same_class : bool, default=False
             Whether only rows of the same class count.
         user : str, default=""
-            Who asks, for the error.
+            Name of the caller, for the error.
 
         Returns
         -------

@@ -40,10 +40,10 @@ def stacked(
         The most tasks that are under way at a time, and so the most nets in training.
         The ``n_jobs`` of a search has no meaning here.
     memory : int, default=None
-        Bytes that all nets in training may take, by the largest net's weights, gradients,
-        moments and rows: no task is begun that would pass it. None is half of what is free
-        on a GPU named by `device`, else half of the machine's memory. One net is always
-        trained.
+        Bytes that all that is under way may take: no task is begun that would pass it, by the
+        weights, gradients, moments and rows of the largest net and, on Linux, by what the tasks with
+        their folds of the data have added to the process. None is half of what is free on a GPU
+        named by `device`, else half of the machine's memory. One net is always trained.
     device : str or torch.device, default=None
         Where the nets are trained, whatever their own ``device``, to which they return
         after the fit. None leaves each where it is.

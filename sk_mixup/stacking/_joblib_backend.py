@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import copy
 import math
 import os
+from pathlib import Path
 import threading
 from typing import Any
 import warnings
@@ -25,6 +26,8 @@ __all__ = ["Budget", "StackedBackend", "find_memory"]
 
 # Between their training epochs tasks are mostly Python, of which one runs at a time.
 MOST_RUNNING = 4
+# Share of the memory that is left to training and scoring when tasks are begun.
+RESERVE = 0.5
 
 
 class StackedBackend(ParallelBackendBase):
@@ -106,12 +109,14 @@ class StackedBackend(ParallelBackendBase):
     def _open_scheduler(self) -> Scheduler:
         n_threads = _SETTINGS.enter()
         self.engine = Engine(n_threads, verbose=bool(self.verbose))
+        budget = Budget(self.memory)
         return Scheduler(
             self.engine.train,
             n_tasks=self.max_nets,
             n_running=min(n_threads, MOST_RUNNING),
             memory=1.0,
-            measure=Budget(self.memory).measure,
+            measure=budget.measure,
+            read_growth=budget.read_growth,
             device=self.device,
             window=self.window,
         )
@@ -202,17 +207,21 @@ _SETTINGS = _Settings()
 
 
 class Budget:
-    """Which share of the memory an epoch takes, of where its net is trained.
+    """Which share of the memory an epoch takes, of where its net is trained, and all that is under way.
 
     Parameters
     ----------
     memory : int or None
         The bytes that all nets may take; None for what :func:`find_memory` says when the first of them comes.
+    read_bytes : callable, optional
+        Returns what this process holds.
     """
 
-    def __init__(self, memory: int | None) -> None:
+    def __init__(self, memory: int | None, read_bytes: Callable[[], int] | None = None) -> None:
         self.memory = memory
         self.found: dict[torch.device, float] = {}
+        self.read_bytes = read_bytes or read_resident_bytes
+        self.before = self.read_bytes()
 
     def measure(self, epoch: Epoch) -> float:
         """Return the share that an epoch takes."""
@@ -220,6 +229,24 @@ class Budget:
         if device not in self.found:
             self.found[device] = find_memory(device) if self.memory is None else self.memory
         return count_bytes(epoch) / max(self.found[device], 1)
+
+    def read_growth(self) -> float:
+        """Return the share of the host's memory by which the process has grown.
+
+        Beyond the nets these are folds of the data, before and after preprocessing.
+        """
+        is_of_host = self.memory is not None and all(device.type == "cpu" for device in self.found)
+        memory = self.memory if is_of_host else find_memory("cpu")
+        return (self.read_bytes() - self.before) / ((1 - RESERVE) * memory)  # type: ignore[operator]
+
+
+def read_resident_bytes() -> int:
+    """Return what this process holds in memory; 0 where the system does not say so as Linux does."""
+    try:
+        n_pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return 0
+    return n_pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def find_memory(device: torch.device | str | None) -> float:

@@ -133,9 +133,12 @@ class Scheduler:
     n_running : int
         The most tasks that run at a time, but for late ones.
     memory : float, default=inf
-        What the epochs of all tasks may take, by `measure`.
+        What all tasks may take, by `measure` and `read_growth`.
     measure : callable, optional
         Returns what an epoch takes.
+    read_growth : callable, optional
+        Returns what has been taken since no task was begun. What each holds follows from it as long as
+        none has ended: later there is memory that the process keeps for the next.
     device : str or torch.device, default=None
         Where the tasks' nets are to be trained; None for wherever they say.
     window : float, default=1.0
@@ -152,11 +155,13 @@ class Scheduler:
         n_running: int,
         memory: float = math.inf,
         measure: Callable[[Epoch], float] = lambda epoch: 0.0,
+        read_growth: Callable[[], float] = lambda: 0.0,
         device: str | torch.device | None = None,
         window: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.serve, self.measure, self.clock, self.window = serve, measure, clock, window
+        self.read_growth = read_growth
         self.n_tasks, self.n_running, self.memory, self.device = n_tasks, n_running, memory, device
         self.changed = threading.Condition(threading.Lock())
         self.calls: list[Call] = []
@@ -167,7 +172,8 @@ class Scheduler:
         self.asking: deque[Task] = deque()
         self.since: float | None = None  # when somebody began to wait, or the last came to ask
         self.n_submitted = self.n_aborts = 0
-        self.largest = 0.0
+        self.largest = self.held = 0.0  # what an epoch takes at most, and a task on average
+        self.has_ended = False
         self.is_serving = self.is_closing = False
         self.messages: set[str] = set()
         self.threads: set[threading.Thread] = set()
@@ -291,7 +297,9 @@ class Scheduler:
     def _is_full(self) -> bool:
         n_handed_down = sum(call.n_begun > 0 and call.has_waiting_owner() for call in self.calls)
         n = len(self.begun) - n_handed_down
-        return n >= self.n_tasks or (n > 0 and (n + 1) * self.largest > self.memory)
+        if self.begun and not self.has_ended:
+            self.held = self.read_growth() / len(self.begun)
+        return n >= self.n_tasks or (n > 0 and (n + 1) * max(self.largest, self.held) > self.memory)
 
     def _resume(self, task: Task) -> bool:
         """Let a task begin or go on; False if the system has no thread left."""
@@ -331,6 +339,7 @@ class Scheduler:
                     task.call.owner.share += self.clock() - start - task.idle + task.share
                 self.running.discard(task)
                 self.begun.discard(task)
+                self.has_ended = True
                 task.call.n_begun -= 1
                 task.call.tasks.discard(task)
                 self._note_end(task.call)

@@ -93,10 +93,15 @@ def test_pipeline_of_far_features_in_double_precision(scaler: type) -> None:
         {"criterion": nn.NLLLoss, "module": nn.Sequential(nn.Linear(4, 2), nn.Softmax(dim=1))},
         {"criterion": nn.BCELoss, "module": nn.Sequential(nn.Linear(4, 1), nn.Sigmoid())},
         {"predict_nonlinearity": None, "module": nn.Sequential(nn.Linear(4, 2), nn.Sigmoid())},
+        {
+            "predict_nonlinearity": None,
+            "criterion": nn.BCELoss,
+            "module": nn.Sequential(nn.Linear(4, 1), nn.Sigmoid()),
+        },
         {"module__hidden_layer_sizes": (), "label_smoothing": 0.1},
         {"module__hidden_layer_sizes": (8, 8), "module__dropout": 0.5},
     ],
-    ids=["logit", "NLL", "BCE", "no link", "linear", "dropout"],
+    ids=["logit", "NLL", "BCE", "no link", "no link of one", "linear", "dropout"],
 )
 def test_links_and_options_of_the_network(options: dict[str, Any]) -> None:
     _assert_classifies_alike(MixupClassifier(**{**QUICK, **options}).fit(X, CODES % 2), X)
@@ -243,6 +248,45 @@ def test_labels_may_be_positions() -> None:
 
 
 # -- what is refused ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("owner", [MixupClassifier, MixupRegressor])
+def test_rows_of_several_members_are_refused(owner: type) -> None:
+    net = owner(nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)), **QUICK)
+    images = RNG.normal(size=(90, 7, 5)).astype(np.float32)  # each of seven rows is a member
+    y = CODES if owner is MixupClassifier else X[:, :3]
+    net.fit(images, y)
+    with pytest.raises(ValueError, match=r"module must return one row .* got an output of shape \(2, 7, 3\)"):
+        to_onnx(net, images)
+
+
+@pytest.mark.parametrize("kind", ["net", "pipeline", "search"])
+def test_columns_in_another_order_than_in_fit_are_refused(kind: str) -> None:
+    frame = _make_frame().drop(columns="kind")
+    net = MixupClassifier(**QUICK)
+    made = {
+        "net": lambda: net,
+        "pipeline": lambda: make_pipeline(StandardScaler(), net),
+        "search": lambda: GridSearchCV(net, {"alpha": [0.2]}, cv=2),
+    }
+    model = made[kind]().fit(frame, CODES)
+    for wrong, found in (
+        (frame[["a", "c", "b", "d"]], "'c' in the place of 'b'"),
+        (frame[["a", "b", "c"]], "3 columns"),
+        (frame.rename(columns={"a": "e"}), "'e' in the place of 'a'"),
+    ):
+        with pytest.raises(ValueError, match=f"X must have the 4 columns seen in fit, .* got {found}"):
+            to_onnx(model, wrong)
+        with pytest.raises(ValueError, match="feature"):
+            model.predict(wrong)
+    _assert_classifies_alike(model, frame)
+
+
+def test_columns_that_are_chosen_by_name_may_stand_anywhere() -> None:
+    frame = _make_frame()
+    columns = make_column_transformer((OneHotEncoder(), ["kind"]), (StandardScaler(), ["a", "c", "d"]))
+    model = make_pipeline(columns, MixupClassifier(**QUICK)).fit(frame, CODES)
+    _assert_classifies_alike(model, frame[["d", "kind", "c", "b", "a"]])
 
 
 class OwnNet(nn.Linear):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import EarlyStopping, EpochScoring, GradientNormClipping, LRScheduler
@@ -111,6 +112,17 @@ def test_semi_supervised_classifier_goes_on_from_both_sets_of_weights(
     y = np.where(np.arange(60) % 2, CODES, -1)
     net = _make(SemiSupervisedMixupClassifier, {"method": method, "early_stopping": early_stopping}).fit(X, y)
     _assert_goes_on_alike(net, y)
+
+
+@pytest.mark.parametrize("owner", [MixupClassifier, SemiSupervisedMixupClassifier, MixupRegressor])
+def test_a_module_that_is_given_stays_where_a_fit_starts(owner: type) -> None:
+    net = owner(nn.Sequential(nn.Linear(4, 3)), max_epochs=2, lr=0.1, random_state=0)
+    y = X[:, :3] if owner is MixupRegressor else CODES
+    other = _load(net.fit(X, y))
+    assert other.module_ is not other.module
+    torch.testing.assert_close(other.module[0].weight, net.module[0].weight, rtol=0, atol=0)
+    np.testing.assert_array_equal(*(clone(each).fit(X, y).predict(X) for each in (net, other)))
+    np.testing.assert_array_equal(*(each.fit(X, y).predict(X) for each in (net, other)))
 
 
 def test_gan_goes_on_as_it_would_have() -> None:

@@ -29,7 +29,7 @@ LOOK = 2
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Join two batches in training, and two blocks in prediction."""
     monkeypatch.setattr(Trainer, "block_elements", 100 * (300 + 2 * 3))
-    monkeypatch.setattr("sk_mixup.estimators._base.TABLE_SIZE", 128)
+    monkeypatch.setattr("sk_mixup.estimators._prediction.TABLE_SIZE", 128)
     monkeypatch.setattr("sk_mixup.estimators._block_sizes.BLOCK_SIZE", 64)
     monkeypatch.setattr("sk_mixup.estimators._advice.MOST_NUMBERS", 2**8)
 

@@ -257,7 +257,7 @@ def train_steps(x, policy, trained):
     optimizer = torch.optim.Adam(module.parameters(), lr=0.05)
     layers = find_linear_layers(module)
     if layers is None:
-        trainer = ModuleTrainer(module, CrossEntropy(3), 3, optimizer)
+        trainer = ModuleTrainer(module, CrossEntropy(3), 3, optimizer, dtype=torch.float32)
     else:
         trainer = PerceptronTrainer(layers, CrossEntropy(3), optimizer)
     losses = []

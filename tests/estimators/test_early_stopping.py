@@ -157,3 +157,33 @@ def test_members_of_an_ensemble_stop_by_few_rows_too() -> None:
 def test_another_value_is_refused(value: Any) -> None:
     with pytest.raises(TypeError, match=r"early_stopping must be True or False; got .*Use 'auto', or True"):
         _make(early_stopping=value).fit(*_make_rows(60))
+
+
+OFF: list[dict[str, Any]] = [{"callbacks": "disable"}, {"callbacks__early_stopping": None}]
+
+
+@pytest.mark.parametrize("options", OFF, ids=str)
+@pytest.mark.parametrize("owner", OWNERS)
+def test_without_the_callback_that_stops_all_rows_are_trained_on(owner: type, options: Any) -> None:
+    net = _make(owner, **options).fit(*_make_rows(120))
+    plain = _make(owner, early_stopping=False).fit(*_make_rows(120))
+    assert net.n_iter_ == plain.n_iter_ == 4
+    for each in (net, plain):
+        assert sum(batch["train_batch_size"] for batch in each.history[-1]["batches"]) >= 120
+        assert "valid_loss" not in each.history[-1]
+    assert getattr(net, "temperature_", 1.0) == 1
+
+
+@pytest.mark.parametrize("options", OFF, ids=str)
+def test_stopping_without_its_callback_is_refused(options: Any) -> None:
+    net = _make(early_stopping=True, **options)
+    with pytest.raises(ValueError, match=r"early_stopping must be 'auto' or False where .* got True"):
+        net.fit(*_make_rows(120))
+
+
+def test_members_without_the_callback_that_stops_hold_out_no_rows() -> None:
+    options = {f"estimator__{name}": value for name, value in STILL.items() if name != "random_state"}
+    model = MixupEnsembleClassifier(n_members=2, estimator__callbacks="disable", random_state=0, **options)
+    model.fit(*_make_rows(120))
+    assert not hasattr(model, "oof_predict_proba_")
+    assert [net.n_iter_ for net in model.estimators_] == [4, 4]

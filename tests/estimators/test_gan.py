@@ -5,6 +5,7 @@ import copy
 from pathlib import Path
 import pickle
 from typing import Any
+import warnings
 
 import numpy as np
 from numpy.typing import NDArray
@@ -295,6 +296,32 @@ def test_weights_go_to_one_file_and_come_back(tmp_path: Path, safetensors: bool)
     np.testing.assert_array_equal(other.sample(5, 0), gan.sample(5, 0))
     np.testing.assert_array_equal(other.score_samples(X), gan.score_samples(X))
     assert [file.name for file in tmp_path.iterdir()] == ["gan.weights"]
+
+
+def test_another_optimizer_steps_from_now_on() -> None:
+    gan = make(lr=0.1).fit(X)
+    weights = copy.deepcopy(gan.generator_.state_dict())
+    gan.set_params(optimizer=torch.optim.SGD, optimizer__momentum=0.9, lr=1e-30)
+    for net, optimizer in (
+        (gan.generator_, gan.generator_optimizer_),
+        (gan.discriminator_, gan.discriminator_optimizer_),
+    ):
+        assert type(optimizer) is torch.optim.SGD
+        assert optimizer.param_groups[0]["momentum"] == 0.9
+        assert [id(p) for p in optimizer.param_groups[0]["params"]] == [id(p) for p in net.parameters()]
+    gan.partial_fit(X)
+    for name, weight in gan.generator_.state_dict().items():
+        torch.testing.assert_close(weight, weights[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1e-7, 1.0, 1e7])
+def test_the_unit_of_rows_says_nothing_of_the_logits(unit: float) -> None:
+    with warnings.catch_warnings(action="ignore"):  # of the scale
+        for seed in range(6):
+            make(random_state=seed, max_epochs=1, steps_per_epoch=1).fit(unit * X)
+        closed = nn.Sequential(nn.Linear(X.shape[1], 1), nn.Sigmoid())
+        with pytest.raises(ValueError, match="discriminator must return logits"):
+            MixupGAN(discriminator=closed, max_epochs=1, random_state=0).fit(unit * X)
 
 
 def test_optimizers_share_options_but_for_their_own() -> None:

@@ -139,7 +139,9 @@ def test_held_out_images_without_a_label_count_for_nothing(owner: Any) -> None:
 def test_a_row_without_probabilities_tells_nothing_of_the_temperature(bad: float) -> None:
     log_proba = np.log(GENERATOR.dirichlet(np.ones(3), size=60))
     right, weight = np.eye(3)[CODES], WEIGHT
-    expected = find_temperature(HeldOutScores(log_proba[1:], right[1:], weight[1:]))
+    expected = find_temperature(HeldOutScores(log_proba[1:, None], right[1:], weight[1:]))
     log_proba[0, 1] = bad
-    assert find_temperature(HeldOutScores(log_proba, right, weight)) == pytest.approx(expected, rel=1e-12)
-    assert find_temperature(HeldOutScores(np.full((60, 3), bad), right, weight)) == 1.0
+    assert find_temperature(HeldOutScores(log_proba[:, None], right, weight)) == pytest.approx(
+        expected, rel=1e-12
+    )
+    assert find_temperature(HeldOutScores(np.full((60, 1, 3), bad), right, weight)) == 1.0

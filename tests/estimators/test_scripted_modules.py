@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.base import clone
+from skorch.callbacks import Checkpoint
 import torch
 from torch import Tensor, nn
 
 from sk_mixup import MixupClassifier, MixupEnsembleClassifier, MixupGAN, MixupRegressor
+from sk_mixup.inspection import between_curves, robustness_curve
 from tests.helpers.nets import QUICK
 from tests.helpers.stacking import fit_stacked
 
@@ -37,6 +39,32 @@ class Line(nn.Module):
 def make_both(*args: Any) -> tuple[nn.Module, nn.Module]:
     module = Line(*args)
     return module, torch.jit.script(copy.deepcopy(module))
+
+
+@pytest.mark.parametrize("owner", [MixupClassifier, MixupRegressor])
+def test_scripted_module_is_loaded_from_files_and_within_a_fit(owner: Any, tmp_path: Any) -> None:
+    y = 100.0 + 5.0 * Y if owner is MixupRegressor else Y
+    n_outputs = 1 if owner is MixupRegressor else 3
+    checkpoint = Checkpoint(monitor="train_loss_best", dirname=str(tmp_path), load_best=True)
+    options = {**QUICK, "callbacks": [checkpoint]}
+    plain, scripted = (owner(module, **options).fit(X, y) for module in make_both(n_outputs))
+    np.testing.assert_allclose(scripted.predict(X), plain.predict(X), rtol=1e-5)
+    scripted.save_params(f_params=str(tmp_path / "weights.pt"))
+    other = owner(make_both(n_outputs)[1], **QUICK).fit(X, y[::-1].copy())
+    other.load_params(f_params=str(tmp_path / "weights.pt"))
+    np.testing.assert_allclose(other.predict(X), scripted.predict(X), rtol=1e-6)
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_scripted_module_is_looked_into(gradients: bool) -> None:
+    plain, scripted = (MixupClassifier(module, **QUICK).fit(X, Y) for module in make_both())
+    options = {"n_pairs": 20, "n_points": 3, "gradients": gradients, "random_state": 0}
+    found, expected = (between_curves(net, X, Y, **options) for net in (scripted, plain))
+    for name in (name for name in found if expected[name] is not None):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-4)
+    errors = [robustness_curve(net, X, Y, eps=[0, 0.3], attack="fgsm").error for net in (scripted, plain)]
+    np.testing.assert_allclose(*errors)
+    assert scripted.module_.line.weight.requires_grad
 
 
 WAYS: dict[str, dict[str, Any]] = {

@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils.data import Subset, TensorDataset
 
 from sk_mixup import MixupClassifier, MixupEnsembleClassifier, MixupRegressor, SemiSupervisedMixupClassifier
+from sk_mixup.estimators._temperature import HeldOutScores, find_temperature
 from tests.helpers.stacking import fit_stacked
 
 QUICK: dict[str, Any] = {"max_epochs": 3, "lr": 0.02, "random_state": 0, "module__hidden_layer_sizes": (8,)}
@@ -87,6 +88,39 @@ def test_temperature_of_labels_has_the_lowest_penalised_loss(
     np.testing.assert_allclose(net.predict_log_proba(X), np.log(expected), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("options", "counts"),
+    [
+        ({"ignore_index": 2}, [1, 1, 0]),
+        ({"weight": [1.0, 2.0, 0.5]}, [1, 2, 0.5]),
+        ({"weight": [1.0, 2.0, 0.5], "ignore_index": 0}, [0, 2, 0.5]),
+        ({"weight": [1.0, 2.0, 0.5], "reduction": "sum"}, [1, 2, 0.5]),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("form", ["array", "dataset"])
+def test_rows_count_as_they_do_in_the_criterion(options: Any, counts: list[float], form: str) -> None:
+    X, y = make_rows()
+    given = {f"criterion__{name}": value for name, value in options.items()}
+    net = MixupClassifier(train_split=split, **QUICK, **given)
+    net.fit(*((X, y) if form == "array" else (TensorDataset(torch.as_tensor(X), torch.as_tensor(y)),)))
+    weight = np.array(counts)[y[HELD_OUT]]
+    weight = weight * (np.count_nonzero(weight) / weight.sum())
+    logits, target = compute_logits(net, X[HELD_OUT]), np.eye(3)[y[HELD_OUT]]
+    assert net.temperature_ == pytest.approx(find_best(softmax_nll(logits, target, weight)), abs=1e-6)
+
+
+@pytest.mark.parametrize("far", [36.0, 40.0, 90.0, 700.0])
+@pytest.mark.parametrize("label", [0, 1])
+def test_one_sure_label_counts_by_its_logit_alone(far: float, label: int) -> None:
+    logits, Y = np.full((200, 1), 3.0), np.ones((200, 1))
+    Y[:10] = 0
+    logits[0], Y[0] = far if label == 0 else -far, label
+    log_proba = log_expit(logits)[:, None]
+    found = find_temperature(HeldOutScores.of_labels(log_proba, Y, np.ones(200)))
+    assert found == pytest.approx(find_best(sigmoid_nll(logits, Y)), rel=1e-5)
+
+
 def test_temperature_of_several_labels_counts_each() -> None:
     X, y = make_rows()
     Y = np.stack([y > 0, X[:, 0] > 0.3], axis=1).astype(int)
@@ -136,9 +170,30 @@ def test_members_of_an_implicit_ensemble_are_scaled_each() -> None:
     X, y = make_rows()
     options = {name: value for name, value in QUICK.items() if not name.startswith("module__")}
     net = MixupClassifier(Members, train_split=split, **options).fit(X, y)
-    assert net.temperature_ != 1
-    expected = softmax(compute_logits(net, X) / net.temperature_, axis=2).mean(axis=1)
+    logits = compute_logits(net, X)
+
+    def nll(T: float) -> float:
+        proba = softmax(logits[HELD_OUT] / T, axis=2).mean(axis=1)
+        return -float(np.log(proba[np.arange(len(proba)), y[HELD_OUT]]).sum())
+
+    assert net.temperature_ == pytest.approx(find_best(nll), abs=1e-6)
+    expected = softmax(logits / net.temperature_, axis=2).mean(axis=1)
     np.testing.assert_allclose(net.predict_proba(X), expected, atol=1e-6)
+
+
+def test_members_with_several_labels_are_scaled_each() -> None:
+    X, y = make_rows()
+    Y = np.eye(3, dtype=int)[y] | np.eye(3, dtype=int)[(X[:, 0] > 0).astype(int)]
+    options = {name: value for name, value in QUICK.items() if not name.startswith("module__")}
+    net = MixupClassifier(Members, train_split=split, **options).fit(X, Y)
+    logits, target = compute_logits(net, X), Y[HELD_OUT]
+
+    def nll(T: float) -> float:
+        proba = expit(logits[HELD_OUT] / T).mean(axis=1)
+        return -float((target * np.log(proba) + (1 - target) * np.log1p(-proba)).sum())
+
+    assert net.temperature_ == pytest.approx(find_best(nll), abs=1e-6)
+    np.testing.assert_allclose(net.predict_proba(X), expit(logits / net.temperature_).mean(axis=1), atol=1e-6)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1e6])

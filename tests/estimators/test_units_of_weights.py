@@ -140,3 +140,23 @@ def test_copies_in_the_middle_of_a_fit_hold_no_rows() -> None:
         again = copied.set_params(early_stopping=False, callbacks=None).fit(X, three)
         assert again.temperature_ == 1
         np.testing.assert_array_equal(again.predict_proba(X), expected.predict_proba(X))
+
+
+class Head(nn.Linear):
+    """Says what it has learned as a plain dict, without what torch keeps beside it."""
+
+    def state_dict(self, *args: Any, **options: Any) -> dict[str, Any]:
+        return dict(super().state_dict(*args, **options))
+
+
+@pytest.mark.parametrize("way", ["file", "checkpoint"])
+def test_a_module_may_return_its_weights_in_a_plain_dict(way: str, tmp_path: Path) -> None:
+    checkpoint = Checkpoint(monitor="train_loss_best", dirname=str(tmp_path), load_best=True)
+    callbacks = [checkpoint] if way == "checkpoint" else []
+    net = MixupClassifier(Head(4, 2), max_epochs=3, random_state=0, callbacks=callbacks).fit(X, CODES)
+    expected = net.predict_proba(X)
+    net.save_params(f_params=tmp_path / "weights")
+    other = MixupClassifier(Head(4, 2), early_stopping=False, max_epochs=1, random_state=1).fit(X, CODES)
+    other.load_params(f_params=tmp_path / "weights")
+    np.testing.assert_array_equal(other.module_.weight.detach(), net.module_.weight.detach())
+    np.testing.assert_array_equal(net.predict_proba(X), expected)

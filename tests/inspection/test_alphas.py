@@ -20,6 +20,7 @@ from sklearn.model_selection import (
     GridSearchCV,
     GroupKFold,
     KFold,
+    PredefinedSplit,
     RepeatedKFold,
     StratifiedKFold,
     TimeSeriesSplit,
@@ -144,6 +145,13 @@ GROUPS = np.arange(40) // 4
         pytest.param(4, 2, KFold(2, shuffle=True, random_state=0), None, id="numbers"),
         pytest.param(GroupKFold(5), None, GroupKFold(5), GROUPS, id="groups"),
         pytest.param(TimeSeriesSplit(3), None, TimeSeriesSplit(3), None, id="time"),
+        pytest.param(
+            PredefinedSplit(np.arange(40) % 4),
+            None,
+            KFold(3, shuffle=True, random_state=0),
+            None,
+            id="predefined",
+        ),
     ],
 )
 def test_choice_is_that_of_a_search_within_the_training_rows(

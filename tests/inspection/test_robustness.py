@@ -407,6 +407,15 @@ def test_module_of_double_precision_is_attacked(blobs: Any) -> None:
     assert of_single == of_double
 
 
+def test_clean_error_of_a_module_of_double_precision_is_that_of_its_rows() -> None:
+    module = nn.Linear(1, 2).double()
+    with torch.no_grad():
+        module.weight.copy_(torch.tensor([[-1.0], [1.0]]))
+        module.bias.copy_(torch.tensor([1e8 + 0.5, -1e8 - 0.5], dtype=torch.float64))
+    far = np.array([[1e8], [1e8 + 1]])  # alike in float32
+    assert robustness_curve(module, far, [0, 1], eps=0).error.tolist() == [0]
+
+
 # -- black box ---------------------------------------------------------------------------
 
 

@@ -23,13 +23,13 @@ from sk_mixup.mixing import (
     AddNoise,
     Mixture,
     Mixup,
+    NoiseSource,
     Partners,
     Plan,
     RowFacts,
     Vicinity,
     draw_partners,
 )
-from sk_mixup.mixing.noise_source import NoiseSource
 from tests.helpers.datasets import Pairs, Stream
 from tests.helpers.nets import QUICK
 from tests.helpers.stacking import fit_stacked
@@ -153,6 +153,11 @@ BROKEN: dict[str, tuple[Change, type[Exception], str]] = {
         change(within_batch=lambda p: None),
         TypeError,
         r"within_batch@be True or False",
+    ),
+    "inputs within the net": (
+        change(lam_x=lambda p: 0.5 * p.lam, layers=lambda p: ("a", "input", "a")),
+        ValueError,
+        r"lam_x@sum to 1 .*; got a sum of 0.5",
     ),
     "few rows": (
         take("order", slice(9)),

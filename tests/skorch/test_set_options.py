@@ -139,3 +139,80 @@ def test_refused_option_leaves_the_net_as_it_was(name: str, options: dict[str, A
     assert net.get_params(deep=False) == before
     assert net.optimizer_ is optimizer
     net.partial_fit(X, X[:, 0] if name == "regressor" else CODES)
+
+
+# -- what follows from options of ours ---------------------------------------------------
+
+
+def count_trained(net: Any) -> int:
+    return sum(batch.get("train_batch_size", 0) for batch in net.history[-1]["batches"])
+
+
+WIDE = np.random.default_rng(1).normal(size=(120, 5)).astype(np.float32)
+WIDE_CODES = np.arange(120) % 3
+
+
+@pytest.mark.parametrize("name", ["classifier", "regressor"])
+def test_early_stopping_that_is_turned_off_holds_out_no_rows(name: str) -> None:
+    net = make(name, early_stopping=True).fit(WIDE, WIDE_CODES)
+    assert count_trained(net) == 108
+    net.set_params(early_stopping=False).partial_fit(WIDE, WIDE_CODES)
+    assert count_trained(net) == 120
+    assert "valid_loss" not in net.history[-1]
+
+
+@pytest.mark.parametrize("name", ["classifier", "regressor"])
+def test_early_stopping_that_is_turned_on_stops(name: str) -> None:
+    still = {"warm_start": True, "lr": 1e-30, "max_epochs": 6}
+    net = make(name, early_stopping=False, **still).fit(WIDE, WIDE_CODES)
+    assert net.n_iter_ == 6
+    with pytest.warns(UserWarning, match="early_stopping must find a best epoch"):
+        net.set_params(early_stopping=True, n_iter_no_change=1).fit(WIDE, WIDE_CODES)
+    assert net.n_iter_ == 6 + 2
+    with pytest.warns(UserWarning, match="early_stopping must find a best epoch"):
+        net.set_params(n_iter_no_change=3).fit(WIDE, WIDE_CODES)
+    assert net.n_iter_ == 6 + 2 + 4
+
+
+@pytest.mark.parametrize("kind", ["labels", "several", "one logit"])
+def test_smoothing_that_is_set_holds_in_later_fits(kind: str) -> None:
+    y = {"labels": CODES, "several": np.eye(3, dtype=int)[CODES], "one logit": CODES % 2}[kind]
+    options = {"criterion": nn.BCEWithLogitsLoss, "module__out_features": 1} if kind == "one logit" else {}
+    net = make("classifier", alpha=0, lr=1e-12, batch_size=-1, **options).fit(X, y)
+    plain = net.loss_curve_[-1]
+    net.set_params(label_smoothing=0.5).partial_fit(X, y)
+    logits = torch.as_tensor(net.module_(torch.as_tensor(X))).detach()
+    target = torch.eye(3)[CODES] if kind != "one logit" else torch.as_tensor(y, dtype=torch.float32)[:, None]
+    if kind == "labels":
+        expected = nn.functional.cross_entropy(logits, torch.as_tensor(y), label_smoothing=0.5)
+    else:
+        expected = nn.functional.binary_cross_entropy_with_logits(logits, 0.5 * target + 0.25)
+    assert net.loss_curve_[-1] == pytest.approx(float(expected), rel=1e-5)
+    assert net.loss_curve_[-1] != pytest.approx(plain, rel=1e-4)
+    net.set_params(label_smoothing=0.0).partial_fit(X, y)
+    assert net.loss_curve_[-1] == pytest.approx(plain, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"criterion": nn.PoissonNLLLoss}, {"standardize_targets": False}, {"criterion": nn.HuberLoss}],
+    ids=str,
+)
+@pytest.mark.parametrize("way", ["partial_fit", "warm start"])
+def test_a_scale_that_another_criterion_lacks_is_refused(options: dict[str, Any], way: str) -> None:
+    counts = np.random.default_rng(0).poisson(20, size=N).astype(float)
+    net = make("regressor").fit(X, counts)
+    before = net.predict(X)
+    net.set_params(**options, warm_start=way == "warm start")
+    with pytest.raises(ValueError, match="criterion and standardize_targets must scale targets as"):
+        (net.fit if way == "warm start" else net.partial_fit)(X, counts)
+    np.testing.assert_array_equal(net.set_params(criterion=nn.MSELoss).predict(X), before)
+    anew = net.set_params(**options, warm_start=False).fit(X, counts)
+    np.testing.assert_array_equal(anew.predict(X), make("regressor", **options).fit(X, counts).predict(X))
+
+
+def test_a_criterion_of_the_same_scale_goes_on() -> None:
+    net = make("regressor").fit(X, 100 + 10 * X[:, 0])
+    mean = net.target_mean_
+    net.set_params(criterion=nn.L1Loss).partial_fit(X, 7 * X[:, 0])
+    np.testing.assert_array_equal(net.target_mean_, mean)

@@ -26,7 +26,7 @@ import torch
 
 from sk_mixup import MixupClassifier, fit_stacked, stacked
 from sk_mixup.stacking import StackedBackend
-from sk_mixup.stacking._joblib_backend import find_memory
+from sk_mixup.stacking._joblib_backend import Budget, find_memory
 from sk_mixup.stacking._scheduler import find_task
 from tests.helpers.nets import QUICK, get_weights, is_equal
 from tests.helpers.timeouts import LIMIT, no_hang, within
@@ -489,6 +489,27 @@ def test_a_budget_is_half_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None
     assert find_memory(None) == find_memory("cpu") == total // 2
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: {"cuda:1": (600, 1000)}[str(device)])
     assert find_memory("cuda:1") == find_memory(torch.device("cuda:1")) == 300
+
+
+@pytest.mark.parametrize(
+    ("memory", "devices", "expected"), [(1000, ("cpu",), 0.6), (1000, ("cpu", "cuda"), 0.3), (None, (), 0.3)]
+)
+def test_growth_is_a_share_of_the_memory_of_the_host(
+    memory: int | None, devices: tuple[str, ...], expected: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PHYS_PAGES": 40, "SC_PAGE_SIZE": 100}[name])
+    held = iter([700, 1000])
+    budget = Budget(memory, lambda: next(held))
+    budget.found.update({torch.device(device): 5.0 for device in devices})
+    assert budget.read_growth() == pytest.approx(expected)  # half is left to training and scoring
+
+
+def test_a_budget_tells_what_the_process_holds() -> None:
+    budget = Budget(2**30)
+    before = budget.read_growth()
+    held = torch.ones(2**26)
+    assert budget.read_growth() - before == pytest.approx(0.5, rel=0.05)
+    del held
 
 
 def test_a_progress_bar_is_shown_on_demand(blobs: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -206,6 +206,22 @@ def test_as_many_tasks_are_begun_as_have_room(memory: int, most: int) -> None:
     assert max(map(len, server.served)) == most
 
 
+@pytest.mark.parametrize(
+    ("memory", "sizes"), [(1, [1] * 6), (19, [1] * 6), (20, [2, 2, 2]), (59, [5, 1]), (1000, [6])]
+)
+def test_no_more_tasks_are_begun_than_what_they_hold_has_room_for(memory: int, sizes: list[int]) -> None:
+    server, begun = Server(), Gauge()
+
+    def work(k: int) -> None:
+        with begun.inside():
+            ask(k)
+
+    # A process keeps what the tasks held that have ended: that tells no more of what one holds.
+    options = {"memory": memory, "read_growth": lambda: 10 * begun.most}
+    run_all([lambda k=k: work(k) for k in range(6)], server, n_running=1, **options)
+    assert [len(served) for served in server.served] == sizes
+
+
 def test_tasks_without_requests_are_run() -> None:
     assert run_all([lambda k=k: k * k for k in range(40)], n_tasks=3) == [k * k for k in range(40)]
     assert run_all([]) == []

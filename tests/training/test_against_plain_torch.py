@@ -351,7 +351,10 @@ def test_loss_per_row_is_for_a_get_loss_of_the_users_own() -> None:
 
 @pytest.mark.parametrize(
     ("labels", "ignored"),
-    [([-1, 0, 1], -1), ([0, 1, 255], 255), ([10, 20, 30], 20), ([10, 20, 30], 1), (["a", "b", "c"], 2)],
+    [
+        *(([-1, 0, 1], -1), ([0, 1, 255], 255), ([10, 20, 30], 20), ([10, 20, 30], 1), (["a", "b", "c"], 2)),
+        ([-100, 0, 1], -100),  # torch's default, where it is meant
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("form", ["array", "skorch"])
@@ -363,6 +366,13 @@ def test_label_to_ignore_that_torch_would_take_for_another_is_refused(
     forms: dict[str, Any] = {"array": lambda: (X, y), "skorch": lambda: (SkorchDataset(X, y),)}
     with pytest.raises(ValueError, match=rf"criterion__ignore_index must not be set.*got {ignored} for"):
         net.fit(*forms[form]())
+
+
+@pytest.mark.parametrize("options", [{}, {"criterion": nn.CrossEntropyLoss()}], ids=["class", "instance"])
+def test_a_label_of_minus_a_hundred_is_a_class_where_none_is_to_be_ignored(options: dict[str, Any]) -> None:
+    y = np.array([-100, 0, 100])[LABELS]
+    net = MixupClassifier(max_epochs=1, random_state=0, **options).fit(X, y)
+    assert net.classes_.tolist() == [-100, 0, 100]
 
 
 def test_label_to_ignore_that_does_not_occur_changes_nothing() -> None:

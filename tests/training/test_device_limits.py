@@ -38,7 +38,7 @@ def make_trainer(width: int, size: int, device: torch.device) -> tuple[ModuleTra
     )
     batches = PlannedBatches(rows, ERM()(np.random.default_rng(0), 32, 32), torch.float32)
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
-    return ModuleTrainer(module, CrossEntropy(2), 2, optimizer), batches
+    return ModuleTrainer(module, CrossEntropy(2), 2, optimizer, dtype=torch.float32), batches
 
 
 @pytest.mark.parametrize(("width", "size", "worth"), [(4, 8, True), (8, 16, True), (64, 64, False)])

@@ -207,7 +207,8 @@ def make_trainer(kind: str, loss: Loss) -> Trainer:
         # Its fused kernel has a fake counterpart.
         return PerceptronTrainer(layers, loss, torch.optim.Adam(module.parameters(), fused=True))
     # Autograd takes no parameters on a device that is not there: the forward half is left.
-    trainer = ModuleTrainer(module, loss, N_OUTPUTS, torch.optim.SGD(module.parameters()))
+    optimizer = torch.optim.SGD(module.parameters())
+    trainer = ModuleTrainer(module, loss, N_OUTPUTS, optimizer, dtype=torch.float32)
     trainer.update = lambda: None  # type: ignore[assignment]
     trainer.update.close = lambda: None
     return trainer

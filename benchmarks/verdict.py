@@ -1,6 +1,7 @@
 """The verdict: each claim of the paper beside our figure, and all of them in one picture."""
 
 from collections.abc import Mapping, Sequence
+import math
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -22,11 +23,13 @@ LINEAR = 1.0  # Up to so many points an axis is linear, beyond logarithmic
 
 
 def find_comparisons(command: Command, claim: Claim, documents: Mapping[str, Document]) -> list[Comparison]:
-    """Return the comparisons of the result that is nearest to the paper's size, of those that hold any."""
+    """Return the comparisons of the result that is nearest to the paper's size, of those with an interval."""
     places = {name: place for place, name in enumerate(PRESET_NAMES)}
     own = [document for document in documents.values() if document["command"] == command.name]
     own.sort(key=lambda document: places[document["preset"]])
-    return next((list(found) for document in own if (found := claim.compare(document))), [])
+    all_found = [found for document in own if (found := list(claim.compare(document)))]
+    told = (found for found in all_found if not all(math.isnan(item.ours.low) for item in found))
+    return next(told, next(iter(all_found), []))
 
 
 def tabulate_verdict(

@@ -9,7 +9,16 @@ import torch
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-__all__ = ["copy_all", "gather_rows", "is_foreign_array", "send", "send_whole", "to_host", "view_tensor"]
+__all__ = [
+    "copy_all",
+    "gather_rows",
+    "is_foreign_array",
+    "send",
+    "send_whole",
+    "to_double",
+    "to_host",
+    "view_tensor",
+]
 
 # What numpy has floating types for.
 SHARED = (torch.float16, torch.float32, torch.float64)
@@ -61,6 +70,11 @@ def is_foreign_array(values: object) -> bool:
         and hasattr(values, "__array_namespace__")
         and hasattr(values, "__dlpack__")
     )
+
+
+def to_double(values: Tensor) -> Tensor:
+    """Return values in double precision: in host memory where their device has none, as mps."""
+    return (values.cpu() if values.device.type == "mps" else values).double()
 
 
 def to_host(values: object) -> object:

@@ -278,7 +278,7 @@ def _predict(graph: _Graph, operator: Operator) -> str:
     if isinstance(chosen, NetLink) and chosen.temperature != 1:
         output = graph.add("Div", output, graph.hold(np.array(chosen.temperature)))
     values = link(graph, output)
-    is_second = isinstance(net._targets, Labels) and chosen(sample.double()).shape[1] == 1
+    is_second = isinstance(net._targets, Labels) and chosen(sample.cpu().double()).shape[1] == 1
     return _add_columns(graph, values) if is_second else values
 
 

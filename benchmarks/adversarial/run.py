@@ -191,8 +191,11 @@ def load_images(config: Config, targets: list[Target]) -> dict[str, Images]:
     """Return the images to attack by the name of their set."""
     images: dict[str, Images] = {}
     origins: dict[str, Origin] = {}
+    trained: dict[tuple[object, ...], Origin] = {}
     for target in targets:
         origin = target.origin
+        key = (*target.problem, origin.method, origin.weight_decay)
+        _check_training(target, trained.setdefault(key, origin))
         known = origins.setdefault(origin.dataset, origin)
         if (known.sha256, known.image_size) != (origin.sha256, origin.image_size):
             raise UserError(
@@ -210,6 +213,17 @@ def load_images(config: Config, targets: list[Target]) -> dict[str, Images]:
             )
         images[origin.dataset] = found
     return images
+
+
+def _check_training(target: Target, known: Origin) -> None:
+    """Raise unless a network was trained as those were whose seeds it is averaged with."""
+    for name in ("alpha", "epochs", "options"):
+        found, expected = getattr(target.origin, name), getattr(known, name)
+        if found != expected:
+            raise UserError(
+                f"--models must hold networks of one training of {known.method}; got '{target.path}' with "
+                f"{name} {found} beside others with {expected}. Give it a folder of its own."
+            )
 
 
 def _load_small_images(config: Config, origin: Origin) -> Images:

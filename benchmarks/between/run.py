@@ -27,7 +27,7 @@ from benchmarks.between.summary import (
     summarise,
     tabulate,
 )
-from benchmarks.data.cifar_files import BATCHES, FOLDER
+from benchmarks.data.cifar_files import BATCHES, CIFAR_SETS, FOLDER
 from benchmarks.data.small_images import scale_images
 from benchmarks.data.tables import Table, refuse_empty
 from benchmarks.data.tables_and_images import Split, holds_images, load_data
@@ -103,7 +103,8 @@ def run(config: Config) -> int:
 def choose_names(names: Sequence[str], data_dir: Path | None) -> tuple[str, ...]:
     """Return the data asked for; without names the digits and, where its files are, CIFAR-10."""
     folders = [] if data_dir is None else [data_dir / FOLDER, data_dir]
-    is_at_hand = any((folder / name).is_file() for folder in folders for name in BATCHES)
+    names_at_hand = (*BATCHES, CIFAR_SETS["cifar10"].archive)
+    is_at_hand = any((folder / name).is_file() for folder in folders for name in names_at_hand)
     if not names and not is_at_hand:
         refuse_empty(data_dir, ["cifar10"])
     return tuple(names) or ("digits", *(["cifar10"] if is_at_hand else []))

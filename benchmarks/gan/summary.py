@@ -46,10 +46,10 @@ def summarise(records: Sequence[Row]) -> list[dict[str, Any]]:
     that from the plain GAN, paired by seed. Of ratios, the median and the quartiles. What a row does not
     have is None.
     """
-    fitted = [record for record in records if record["contender"] is None]
+    fitted = [record for record in records if record.get("contender") is None]
     groups = group_records(fitted, *SETTING, "alpha")
     rows = [_summarise_setting(group, groups[(*key[:-1], 0.0)]) for key, group in groups.items()]
-    rows += _summarise_times([record for record in records if record["contender"] is not None])
+    rows += _summarise_times([record for record in records if record.get("contender") is not None])
     return fill_columns(rows)
 
 

@@ -72,6 +72,7 @@ def run_experiment(
     load: Callable[..., list[T]],
     join: Join | None = None,
     draw_from: Callable[[], Any] = lambda: None,
+    libraries: Sequence[str] = (),
 ) -> int:
     """Load the tables, measure what is missing, write the results and print them; return 0.
 
@@ -79,14 +80,17 @@ def run_experiment(
     gives their tasks: each key names its repeat, on whose number alone, with the options but those of seeds,
     its record depends. `worker` makes a record, or a dict whose ``records`` holds several, from the arguments
     of a task; for `join` see :func:`benchmarks.harness.runner.run_tasks`. `summarise` turns records into flat
-    rows; ``draw_from()`` is called after the last task, see :func:`conclude`.
+    rows; ``draw_from()`` is called after the last task, see :func:`conclude`. `libraries` names those, with
+    versions, that records depend on beside those of every benchmark.
     """
     tables = load(names, data_dir=config.data_dir, download=config.download)
     data = [table.describe() for table in tables]
     places = {entry["dataset"]: place for place, entry in enumerate(data)}
     stem = make_stem(command.name, config, embedded=config.data_dir is None and not config.download)
     refuse_less(stem, config, dataset=places)
-    journal = open_journal(stem, config, data={entry["dataset"]: entry["sha256"] for entry in data})
+    facts: dict[str, Any] = {"data": {entry["dataset"]: entry["sha256"] for entry in data}}
+    facts |= {"libraries": [*libraries]} if libraries else {}
+    journal = open_journal(stem, config, **facts)
     # The largest first, so that no core is left alone with a long task at the end.
     tasks = make_tasks(sorted(tables, key=lambda table: -table.size))
     groups = run_tasks(
@@ -158,9 +162,11 @@ def name_run(stem: str, config: BaseConfig, *, seeds: Sequence[int] = (), **fact
     """Return the path of what a run keeps until it ends, to which a suffix is added.
 
     `facts` are what the records depend on beside options, repeat and versions; anything JSON can hold.
-    `seeds` are the numbers of seeds, if not those of the configuration.
+    What a run with ``--record`` keeps is its own: others may be of code that nobody has committed. `seeds`
+    are the numbers of seeds, if not those of the configuration.
     """
     options = {name: value for name, value in describe_config(config).items() if not is_seeds(name)}
+    facts |= {"recorded": True} if config.record else {}
     identity = {"config": options, "versions": find_versions(), "numerics": NUMERICS, **facts}
     digest = hash_identity(identity)
     numbers = "-".join(map(str, seeds or config.list_seeds()))

@@ -25,7 +25,7 @@ COLORS = {BASELINE: ERM, MIXUP: MIXUP_COLOR}
 def draw_map(document: Row) -> Figure:
     """Draw the differences mixup - ERM over ERM's training error: images above, then tables, then details."""
     summary, config = document["summary"], document["config"]
-    decay, anchor = config["weight_decay"], config["anchors"][0]
+    decay = config["weight_decay"]
     table_method = name_alpha(config["table_alphas"][0])
     figure = make_figure(9.4)
     axes = figure.subplots(3, 2)
@@ -42,8 +42,11 @@ def draw_map(document: Row) -> Figure:
         for line, where in enumerate(("images", "tables")):
             if (where, metric) in fits:
                 _draw_fit(axes[line, place], fits[where, metric])
-    _draw_curves(axes[2, 0], summary, anchor, decay)
-    _draw_methods(axes[2, 1], summary, anchor, decay)
+    for ax, draw in zip(axes[2], (_draw_curves, _draw_methods), strict=True):
+        if config["anchors"]:
+            draw(ax, summary, config["anchors"][0], decay)
+        else:
+            ax.set_axis_off()
     for ax in axes[:, 1]:
         if ax.get_legend_handles_labels()[1]:
             ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))

@@ -162,6 +162,8 @@ def _name_pairs(config: Config) -> Iterator[tuple[str, str, Point, Point, bool]]
                 (setting, decay, MIXUP),
                 False,
             )
+    if not config.anchors:
+        return
     anchor = Setting.parse(config.anchors[0])
     for name in config.choices:
         yield "choices", f"{anchor}: {name} - mixup", (anchor, decay, name), (anchor, decay, MIXUP), False
@@ -224,7 +226,7 @@ def _summarise_tables(records: Sequence[Row], config: Config) -> Rows:
         methods = {method: _stack(part) for (method,), part in group_records(group, "method").items()}
         base = methods[BASELINE]
         for method, own in methods.items():
-            for place, epochs in enumerate(config.table_epochs):
+            for place, epochs in enumerate(sorted(config.table_epochs)):
                 head = {"part": "tables", "dataset": dataset, "noise": noise, "epochs": epochs}
                 row = {**head, "method": method, "n_seeds": len(own["test_error"])}
                 for name in TABLE_MEASURES:

@@ -125,9 +125,10 @@ def run(config: Config) -> int:
     names = [name for name in config.contenders if name not in missing]
     tables = load_frames(config.choose_names(), data_dir=config.data_dir, download=config.download)
     stem = make_stem(COMMAND.name, config, embedded=config.data_dir is None and not config.download)
+    libraries = list_packages(name for name in CONTENDERS if name not in missing)
     # A record depends on none of these.
     alike = replace(config, datasets=(), contenders=(), noise=(), large_rows=1, slow_rows=1)
-    path = name_run(stem, alike, seeds=(0,)).with_suffix(".jsonl")
+    path = name_run(stem, alike, seeds=(0,), libraries=libraries).with_suffix(".jsonl")
     path = path.parent / KEPT / path.name
     journal = Journal(path, kept=path, shared=find_shared(path.with_suffix(""), config))
     tasks = make_tasks(config, tables, names)

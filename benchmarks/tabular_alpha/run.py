@@ -31,7 +31,7 @@ from benchmarks.harness.paired_differences import (
     summarise_pairs,
 )
 from benchmarks.harness.rules import NOT_EMPTY, Count, Known, Within
-from benchmarks.tabular.contenders import prepare
+from benchmarks.tabular.contenders import list_packages, prepare
 from benchmarks.tabular.run import spoil_labels
 from sk_mixup import MixupClassifier, fit_stacked
 
@@ -96,13 +96,14 @@ def run(config: Config) -> int:
         make_tasks=partial(make_tasks, config),
         summarise=summarise,
         protocol=(
-            f"MixupClassifier at its defaults behind skrub's tabular_pipeline, at most {config.max_epochs} "
-            "epochs. Training rows are drawn at random, of the others at most "
-            f"{config.test_rows} are for testing; wrong labels are another class's, each as likely. Changes "
-            "are from alpha=0 on the same rows with the same labels, means over the tables: NLL in nats, "
-            "error in points; with Student's 95 % intervals over the tables."
+            "MixupClassifier at its defaults behind skrub's tabular_pipeline (without skrub medians, one-hot "
+            f"codes, standardisation), at most {config.max_epochs} epochs. Training rows are drawn at "
+            f"random, of the others at most {config.test_rows} are for testing; wrong labels are another "
+            "class's, each as likely. Changes are from alpha=0 on the same rows with the same labels, means "
+            "over the tables: NLL in nats, error in points; with Student's 95 % intervals over the tables."
         ),
         load=load_frames,
+        libraries=list_packages(()),
     )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized, ValuesView
 from contextlib import suppress
 from dataclasses import dataclass
 from numbers import Number
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import numpy as np
 from skorch.dataset import ERROR_MSG_1_ITEM, ERROR_MSG_MORE_THAN_2_ITEMS
@@ -204,8 +204,16 @@ def holds_codes(dataset: object) -> bool:
         if isinstance(part, Rows) or CODED in held:
             return True
         seen.add(id(part))
-        parts += [inner for inner in held.values() if isinstance(inner, Dataset) and id(inner) not in seen]
+        values = [inner for value in held.values() for inner in _list_held(value)]
+        parts += [inner for inner in values if isinstance(inner, Dataset) and id(inner) not in seen]
     return False
+
+
+def _list_held(value: object) -> list[object]:
+    """Return a value, or the data sets in it, as in those that torch joins."""
+    inner = value.values() if isinstance(value, Mapping) else value
+    is_joined = isinstance(inner, list | tuple | ValuesView) and isinstance(next(iter(inner), None), Dataset)
+    return list(cast(Iterable[object], inner)) if is_joined else [value]
 
 
 def find_exact_targets(dataset: object) -> np.ndarray | None:

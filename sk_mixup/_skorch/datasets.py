@@ -244,8 +244,11 @@ def check_lengths(X: object, y: Sized) -> None:
 
 
 def unwrap_subset(dataset: Any) -> Any:
-    """Turn a subset of whole tensors, or of such a subset, into whole tensors again."""
-    if not isinstance(dataset, Subset):
+    """Turn a subset of whole tensors, or of such a subset, into whole tensors again.
+
+    A class of the user's may yield something else than its rows.
+    """
+    if type(dataset) is not Subset:
         return dataset
     whole = unwrap_subset(dataset.dataset)
     return whole.subset(np.asarray(dataset.indices)) if isinstance(whole, Rows) else dataset

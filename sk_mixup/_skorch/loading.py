@@ -45,9 +45,11 @@ class NetLoader(DataLoader[Any]):
     """A loader that a net has made by its own options: in training the order of rows is the plan's."""
 
 
-def is_made_by_net(loader: object) -> bool:
-    """Whether a net has made this loader, and no `get_iterator` of the user's."""
-    return isinstance(loader, RowSlices | NetLoader)
+def is_made_by_net(loader: object, dataset: object) -> bool:
+    """Whether a net has made this loader of a data set, and no `get_iterator` of the user's."""
+    if isinstance(loader, RowSlices):
+        return loader.rows is dataset
+    return isinstance(loader, NetLoader) and loader.dataset is dataset
 
 
 class FitLoaders:

@@ -363,7 +363,9 @@ class MixupNetMixin(MixedSteps):
         split_params = get_split_params(self, _routing_method, fit_params)
         if sample_weight is not None:  # else those of the user's own need not know of it
             split_params["sample_weight"] = sample_weight
-        train, valid = self.get_split_datasets(X, y, **split_params)
+        train, valid = map(unwrap_subset, self.get_split_datasets(X, y, **split_params))
+        if self.is_overridden("get_split_datasets"):
+            check_keeps_weights(train, sample_weight)
         schedule = Schedule.make(
             epochs,
             n_done=n_done,
@@ -606,7 +608,7 @@ class MixupNetMixin(MixedSteps):
         if not self.is_overridden("get_iterator"):
             return None
         loader = self._loaders.get(dataset, "train", lambda: self.get_iterator(dataset, training=True))
-        return None if is_made_by_net(loader) else loader
+        return None if is_made_by_net(loader, dataset) else loader
 
     def _get_read(self, dataset: object) -> Callable[[object], object]:
         """Return what makes of a batch of a data set's loader what the net takes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
+from itertools import chain
 from typing import Any, Self
 
 from skorch import NeuralNet
@@ -83,7 +84,11 @@ class MixedSteps(NeuralNet):
         """The device; for ``device=None``, which leaves the module where it is, the module's."""
         if self.device is not None:
             return torch.device(self.device)
-        return next((p.device for p in self._iterate_parameters()), torch.device("cpu"))
+        given = getattr(self, "module", None)  # which may not be built yet
+        parameters = chain(
+            self._iterate_parameters(), given.parameters() if isinstance(given, nn.Module) else ()
+        )
+        return next((p.device for p in parameters), torch.device("cpu"))
 
     def _set_training(self, training: bool = True) -> None:
         """Set the mode where it is another; to look takes a tenth of the time."""

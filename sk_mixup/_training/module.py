@@ -25,6 +25,9 @@ from sk_mixup._training.trainer import HIDDEN, Trainer
 
 __all__ = ["ModuleTrainer", "StackedModuleTrainer"]
 
+# In how many steps of an epoch generators of the process are looked at.
+MOST_LOOKS = 2
+
 
 class ModuleTrainer(Trainer):
     """Trains any module that returns outputs of shape (n, n_outputs), by autograd.
@@ -116,6 +119,7 @@ class StackedModuleTrainer(StackedTrainer[ModuleTrainer]):
         super().__init__(epochs, limits)
         self.module, self.autocast = self.trainers[0].module, self.trainers[0].autocast
         self.streams: list[TorchStream] = []
+        self.n_looks = self.n_drawing = 0
         self.skeleton = self._make_skeleton()
         self.attributes = describe_attributes(self.module, _is_drawing)
 
@@ -149,7 +153,7 @@ class StackedModuleTrainer(StackedTrainer[ModuleTrainer]):
         }
         buffers = {name: self.weights[b][start:stop] for name, b in self.module.named_buffers()}
         is_first = self._update is None
-        drawn = get_global_states() if is_first else None
+        before = get_global_states() if self.n_looks < MOST_LOOKS else None
         with torch.enable_grad(), self.autocast():
             # A function kept here would hold the weights of this stack until the next collection of garbage.
             output = vmap(self._call, in_dims=(0, 0, 0))(parameters, buffers, x)
@@ -157,8 +161,8 @@ class StackedModuleTrainer(StackedTrainer[ModuleTrainer]):
                 output = output.unsqueeze(2)
         if not isinstance(output, Tensor) or output.shape != kept.shape or not output.is_floating_point():
             return False
-        if is_first and get_global_states() != drawn:
-            raise RuntimeError("forward draws from the global generator of Python or numpy")
+        if before is not None:
+            self._check_draws(before)
         if is_first and describe_attributes(self.skeleton, _is_drawing) != self.attributes:
             raise RuntimeError("forward changes attributes of the module, or a copy lacks some")
         gradient = self.loss.compute_gradient(output.detach().to(kept.dtype), kept, *target)
@@ -168,6 +172,14 @@ class StackedModuleTrainer(StackedTrainer[ModuleTrainer]):
         )
         self._keep_gradients(dict(zip(trained, gradients, strict=True)), start, stop)
         return True
+
+    def _check_draws(self, before: tuple[object, ...]) -> None:
+        """Raise if each of the first steps drew from a generator of the process; one may be by others."""
+        self.n_looks += 1
+        self.n_drawing += get_global_states() != before
+        n_steps = max(epoch.n_batches for epoch in self.epochs)
+        if self.n_looks == min(MOST_LOOKS, n_steps) == self.n_drawing:
+            raise RuntimeError("forward draws from the global generator of Python or numpy")
 
     def _keep_gradients(self, gradients: dict[str, Tensor | None], start: int, stop: int) -> None:
         for name, p in self.module.named_parameters():

@@ -217,6 +217,8 @@ class MixupEstimator(MixupNetMixin):
     _gives_rows = True
     # Weight of each class of the rows that are trained on.
     _by_class: np.ndarray | None = None
+    # Whether the last fit was of arrays.
+    _is_of_arrays = False
     # Which columns of a data frame that is trained on hold categories.
     _is_category: np.ndarray | None = None
 
@@ -265,10 +267,6 @@ class MixupEstimator(MixupNetMixin):
             changed = {name: value for name, value in params.items() if not is_set_to(self, name, value)}
             module = vars(self).get("module_")
             super().set_params(**changed)
-            if changed.keys() & {"early_stopping", "n_iter_no_change"}:
-                self._initialize_callbacks()
-            if "label_smoothing" in changed:
-                self._initialize_criterion()
             if vars(self).get("module_") is not module:
                 self._built_anew = ", ".join(changed)
             return self
@@ -410,7 +408,25 @@ class MixupEstimator(MixupNetMixin):
         self._targets.check_criterion(self.criterion_, self.label_smoothing, self.confidence_penalty)
         if not self.is_overridden("get_loss"):
             self._targets.check_loss(self.criterion_)
+        self._built_smoothing = self.label_smoothing
         return self
+
+    def initialize_callbacks(self) -> Self:
+        """Build the callbacks; see ``skorch.NeuralNet.initialize_callbacks``."""
+        super().initialize_callbacks()
+        self._built_stopping = self.early_stopping, self.n_iter_no_change
+        return self
+
+    def _follow_options(self) -> None:
+        """Build anew what follows from options that were set since it was built."""
+        stopping = self.early_stopping, self.n_iter_no_change
+        if self.callbacks != "disable" and vars(self).get("_built_stopping", stopping) != stopping:
+            self._initialize_callbacks()
+        smoothing = self.label_smoothing
+        if vars(self).get("_built_smoothing", smoothing) != smoothing:
+            self._initialize_criterion()
+            if any(True for _ in self.criterion_.parameters()):  # which are trained too
+                self._initialize_optimizer()
 
     def initialize_optimizer(self, *args: object, **kwargs: object) -> Self:
         """Build the optimizer; what it does not take is refused with its options."""
@@ -439,6 +455,7 @@ class MixupEstimator(MixupNetMixin):
         self._is_category = find_categories(X)
         self._like = find_like(X) if reset else self._like
         learner = self._make_learner(reset=reset, classes=classes, sample_weight=sample_weight)
+        self._is_of_arrays = not is_dataset(X)
         if is_dataset(X):
             X = keep_stream(X, self.get_params_for("iterator_train").get("num_workers", 0))
             refuse_weights_of_dataset(sample_weight, self.class_weight)
@@ -729,6 +746,7 @@ class MixupEstimator(MixupNetMixin):
                 count_held_out(count_trainable(X, y, weight, self._targets), self.validation_fraction)
             if fresh:
                 self.initialize()
+            self._follow_options()
             X = self._settle_integers(X) if reset else X
             self._n_planned = None
             self._advise(given, X, y, weight)
@@ -794,6 +812,7 @@ class MixupEstimator(MixupNetMixin):
             self._placement.check_room(X)
             if not self.initialized_:
                 self.initialize()
+            self._follow_options()
             if reset:
                 X = self._settle_integers(X)
                 self._advise_on_input(given, X, y, weight)
@@ -925,7 +944,8 @@ class MixupEstimator(MixupNetMixin):
             self._held_out = valid, fit_params
         # Losses may be computed in codes; scores are those of labels.
         labelled = scored_by_labels(self.callbacks_, self._targets.decode)
-        with labelled, without_callbacks(self, lambda name, _: name == "early_stopping" and not stops):
+        is_ours = self.early_stopping and not stops  # else a callback of that name is the user's
+        with labelled, without_callbacks(self, lambda name, _: is_ours and name == "early_stopping"):
             stopped: bool = super()._run_epochs(
                 n_epochs, find_policy, train=train, valid=valid, facts=facts, fit_params=fit_params
             )
@@ -1082,28 +1102,35 @@ class MixupEstimator(MixupNetMixin):
         """Yield the module's outputs batch by batch; see ``skorch.NeuralNet``."""
         table = None if training else self._find_table(X)
         if table is not None:
-            size = count_at_once(table.shape[1])
+            size = count_at_once(table.shape[1], table.device)
             parts = (table,) if table.shape[0] <= size else torch.split(table, size)
             return self._predict_table(parts, device)
         return self._forward_rows(X, training, device)
 
     def _forward_rows(self, X: Any, training: bool, device: str) -> Iterator[Any]:
         rows = X if is_dataset(X) else self._as_rows(X)
-        if not isinstance(rows, Rows) or self.is_overridden("get_iterator"):
+        if not isinstance(rows, Rows) or self.is_overridden("get_iterator") or self._collates_arrays:
             check_has_rows(rows)
             yield from super().forward_iter(rows, training=training, device=device)
             return
         if is_table(rows) and not training and not looks_at_batch(vars(self).get("module_")):
-            yield from self._predict_table(cut_rows(rows, count_at_once(rows.x.shape[1])), device)
+            size = count_at_once(rows.x.shape[1], self._torch_device)
+            yield from self._predict_table(cut_rows(rows, size), device)
             return
         for x in cut_rows(rows, self._get_valid_batch_size(len(rows))):
             yield to_device(self.evaluation_step((x, None), training=training), device=device)
+
+    @property
+    def _collates_arrays(self) -> bool:
+        """Whether a function of the user's makes the batches of arrays, as it did in the fit."""
+        return self._is_of_arrays and "iterator_valid__collate_fn" in vars(self)
 
     def _find_table(self, X: object) -> Tensor | None:
         """Return rows that need no more than a look; None for all others, which go by longer ways."""
         self._check_ready()
         is_plain = self._has_plain_dataset and not find_overridden(self, ("get_dataset", "get_iterator"))
-        if self._takes_integers or not is_plain or looks_at_batch(vars(self).get("module_")):
+        is_plain = is_plain and not (self._takes_integers or self._collates_arrays)
+        if not is_plain or looks_at_batch(vars(self).get("module_")):
             return None
         rows = read_plain_rows(self, X, self.storage, reset=False)
         weight = next(self._iterate_parameters(), None)
@@ -1394,11 +1421,12 @@ class MixupEstimator(MixupNetMixin):
         files = name_files(
             f_params=f_params, f_optimizer=f_optimizer, f_criterion=f_criterion, f_history=f_history, **kwargs
         )
+        is_within = "_before" in vars(self) or "_fit_loaders" in vars(self)
         with self._unchanged_if_refused():
             if use_safetensors and (file := self._find_weights(files, checkpoint)) is not None:
                 self._restore_learned(file)
             try:
-                with self._loading():
+                with self._loading(is_within=is_within):
                     super().load_params(checkpoint=checkpoint, use_safetensors=use_safetensors, **files)
             except NotInitializedError as error:
                 error.add_note(
@@ -1426,8 +1454,11 @@ class MixupEstimator(MixupNetMixin):
         return name_files(**checkpoint.get_formatted_files(self))["f_params"]
 
     @contextmanager
-    def _loading(self) -> Iterator[None]:
-        """Take over the units of weights that are loaded inside; what does not fit changes nothing."""
+    def _loading(self, *, is_within: bool) -> Iterator[None]:
+        """Take over the units of weights that are loaded inside; what does not fit changes nothing.
+
+        Within a fit targets were encoded already, and their mean and spread are those of the fit.
+        """
         names = (*self._modules, *self._criteria, *self._optimizers)
         parts = [vars(self)[f"{name}_"] for name in names if f"{name}_" in vars(self)]
         parts = [part for part in parts if hasattr(part, "load_state_dict")]
@@ -1435,7 +1466,8 @@ class MixupEstimator(MixupNetMixin):
             yield
             units = found[-1] if found else {}
             if found and self._has_seen_data:
-                self._targets = self._targets.of_units(units)
+                found_targets = self._targets.of_units(units)
+                self._targets = self._targets if is_within and "mean" in units else found_targets
             elif isinstance(temperature := units.get("temperature"), float):
                 self._take_temperature(temperature)
 

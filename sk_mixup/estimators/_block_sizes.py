@@ -17,7 +17,7 @@ from sk_mixup._random import unseen_torch_draws
 from sk_mixup._training.module_structure import describe_module, is_hooked
 from sk_mixup.modules import MLP
 
-__all__ = ["BLOCK_SIZE", "looks_at_batch", "split_table"]
+__all__ = ["BLOCK_SIZE", "choose_size_on_device", "looks_at_batch", "split_table"]
 
 # Float32 matrix products choose their kernel by the number of rows: rows predicted one by one differed
 # from rows predicted together by up to 3e-7. So a table is predicted in padded blocks of this size, ...
@@ -54,7 +54,7 @@ def looks_at_batch(module: nn.Module | None) -> bool:
     """
     if module is None:
         return False
-    if module not in _LOOKING:
+    if _LOOKING.get(module) is None:
         norms = (part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm))
         _LOOKING[module] = any(part.running_mean is None for part in norms)
     return _LOOKING[module]
@@ -71,7 +71,7 @@ def split_table(x: Tensor, module: nn.Module | None) -> list[Tensor]:
         What predicts them, in eval mode; None where that is not the module alone.
     """
     if x.device.type != "cpu":
-        return split_padded(x, _choose_size_on_device(x))
+        return split_padded(x, choose_size_on_device(x.device, x.shape[1]))
     if module is None or x.dtype not in NUMPY_TYPES:
         return split_padded(x, BLOCK_SIZE)
     n_samples = x.shape[0]  # len takes ten times as long
@@ -91,10 +91,10 @@ def _pad(x: Tensor, n_samples: int, size: int) -> Tensor:
     return torch.from_numpy(block)
 
 
-def _choose_size_on_device(x: Tensor) -> int:
+def choose_size_on_device(device: torch.device, width: int) -> int:
     """Return one size for all tables of a width, whatever number of rows they have."""
-    limits = get_limits(x.device)
-    return max(BLOCK_SIZE, min(limits.prediction_rows, limits.stack_elements // max(1, x.shape[1])))
+    limits = get_limits(device)
+    return max(BLOCK_SIZE, min(limits.prediction_rows, limits.stack_elements // max(1, width)))
 
 
 def _choose_size(x: Tensor, n_samples: int, module: nn.Module) -> int:

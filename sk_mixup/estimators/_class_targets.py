@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.metrics import accuracy_score
 from torch import Tensor, nn
 
+from sk_mixup._tensors import to_double
 from sk_mixup._training.averages import COUNTED
 from sk_mixup._training.mixed_targets import smooth_targets
 from sk_mixup._warning import warn_user
@@ -161,7 +162,7 @@ class ClassTargets(Targets):
 
     def read(self, output: Tensor, link: Callable[[Tensor], Tensor], *, log: bool = False) -> Tensor:
         """Return probabilities in double precision: losses of them are clipped at the least of the dtype."""
-        values = link(output.double())
+        values = link(to_double(output))
         return average_members(values, log=log) if self.count_members(values) else values
 
     def choose(self, values: np.ndarray) -> np.ndarray:

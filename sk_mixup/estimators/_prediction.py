@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sk_mixup._data.storage import Rows, split_padded
 from sk_mixup._tensors import is_foreign_array
-from sk_mixup.estimators._block_sizes import BLOCK_SIZE, split_table
+from sk_mixup.estimators._block_sizes import BLOCK_SIZE, choose_size_on_device, split_table
 
 __all__ = [
     "NotReadyError",
@@ -68,8 +68,10 @@ def in_namespace_of(X: object, values: np.ndarray) -> np.ndarray:
     return moved
 
 
-def count_at_once(width: int) -> int:
+def count_at_once(width: int, device: torch.device) -> int:
     """Return how many rows of a table are predicted at once."""
+    if device.type != "cpu":  # a block: a part of one would be filled up
+        return min(TABLE_SIZE, choose_size_on_device(device, width))
     fitting = TABLE_NUMBERS // max(width, 1)
     return min(TABLE_SIZE, max(BLOCK_SIZE, 2 ** max(0, fitting.bit_length() - 1)))
 

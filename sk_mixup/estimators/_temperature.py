@@ -11,7 +11,7 @@ from scipy.special import log_softmax, softmax
 from torch import Tensor
 
 from sk_mixup._data.batches import Batch
-from sk_mixup._tensors import to_host
+from sk_mixup._tensors import to_double, to_host
 from sk_mixup._training.averages import count_targets
 from sk_mixup.estimators._links import Link
 from sk_mixup.estimators._targets import Targets
@@ -77,12 +77,12 @@ def read_scores(
         first = output[0] if isinstance(output, tuple) else output
         assert isinstance(first, Tensor), "checked before the first epoch"
         if targets.count_members(first):  # before they are averaged
-            log_proba = _to_numpy(link.log(first.double()))
+            log_proba = _to_numpy(link.log(to_double(first)))
         else:
             log_proba = _to_numpy(targets.read(first, link.log, log=True))[:, None]
-        weight = np.ones(len(log_proba)) if batch.weight is None else _to_numpy(batch.weight.double())
+        weight = np.ones(len(log_proba)) if batch.weight is None else _to_numpy(to_double(batch.weight))
         counts = count_targets(criterion, batch.targets)
-        weight = weight if counts is None else weight * _to_numpy(counts.double())
+        weight = weight if counts is None else weight * _to_numpy(to_double(counts))
         make = HeldOutScores.of_labels if link.is_by_column else HeldOutScores
         parts.append(make(log_proba, targets.spread(_to_numpy(batch[1]), log_proba.shape[2]), weight))
     return HeldOutScores.join(parts)

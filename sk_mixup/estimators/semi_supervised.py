@@ -409,7 +409,7 @@ class SemiSupervisedMixupClassifier(MixupEstimator, NeuralNetClassifier):
         if any(
             is_early_stopping(name, each)
             and each.load_best
-            and (name != "early_stopping" or self._stops_early)
+            and (name != "early_stopping" or self._stops_early or not self.early_stopping)
             for name, each in self.callbacks_
         ):
             self._weights = None

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 import torch
 from torch import Tensor, nn
 
-from sk_mixup._tensors import to_host
+from sk_mixup._tensors import to_double, to_host
 
 __all__ = [
     "Classifier",
@@ -87,7 +87,7 @@ class Logits(nn.Module):
         output = self._compute(x)
         if not isinstance(output, Tensor):
             return output
-        scaled = output.double() / self.temperature
+        scaled = to_double(output) / self.temperature
         columns = _as_columns(scaled)
         return scaled.sigmoid() if self.is_by_column and columns is scaled else columns.softmax(dim=1)
 

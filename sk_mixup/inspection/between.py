@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_consistent_length
 import torch
 from torch import Tensor, nn
 
-from sk_mixup._tensors import to_host
+from sk_mixup._tensors import to_double, to_host
 from sk_mixup._validation import check_choice, check_integer
 from sk_mixup.inspection._labels import check_labels, encode_labels
 from sk_mixup.inspection._logits import (
@@ -414,7 +414,7 @@ def _to_rows(data: np.ndarray, logits: Logits | None) -> Tensor:
     device, dtype = (None, None) if logits is None else logits.get_device_and_dtype()
     if dtype is not None:
         return rows.to(device, torch.float32 if dtype in HALF else dtype)
-    return rows if rows.is_floating_point() else rows.double()
+    return rows if rows.is_floating_point() else to_double(rows)
 
 
 def _find_classes(model: Any, logits: Logits | None, data: np.ndarray) -> np.ndarray:
@@ -429,7 +429,7 @@ def _predict(model: Any, logits: Logits | None, x: Tensor, like: Any, classes: n
     """Return the code of the class that is predicted for each row; a classifier is given what X is like."""
     if isinstance(model, nn.Module) and logits is not None:
         with torch.no_grad():
-            scores = _compute(logits, x).double().numpy(force=True)
+            scores = to_double(_compute(logits, x)).numpy(force=True)
         return _check_scores(scores, len(x), len(classes)).argmax(axis=1)
     rows = as_frame_of(like, x.numpy(force=True))
     _check_scores(np.asarray(model.predict_proba(rows)), len(x), len(classes))
@@ -468,7 +468,7 @@ def _find_norms(logits: Logits, mixed: Tensor, output: str) -> np.ndarray:
             # Rows do not depend on each other: the gradient of a column's sum holds each row's own.
             slopes = find_slopes(total, x)
             assert slopes is not None, "the model was probed"
-            squares += slopes.flatten(1).double().square().sum(dim=1).cpu()
+            squares += to_double(slopes.flatten(1)).square().sum(dim=1).cpu()
     return squares.sqrt().numpy()
 
 

@@ -170,8 +170,8 @@ def mix_rows(x: Tensor, index: Tensor, lam: Tensor) -> Tensor:
     -----
     Weights of 0 and 1 are exact: the result is then a row of `x`, bit for bit, if the
     others are finite. On the CPU and on CUDA one kernel reads each row once and writes the
-    result once: images of 3x32x32 were mixed, draws and labels included, in 0.37 of the time
-    of the formula as printed, rows of 54 numbers in 1.03 of it (``python -m benchmarks speed``).
+    result once: images of 3x32x32 were mixed, draws and labels included, in 0.33 of the time
+    of the formula as printed, rows of 54 numbers in 1.04 of it (``python -m benchmarks speed``).
 
     Examples
     --------

@@ -241,12 +241,15 @@ class Budget:
 
 
 def read_resident_bytes() -> int:
-    """Return what this process holds in memory; 0 where the system does not say so as Linux does."""
+    """Return what this process alone holds in memory; 0 where the system does not say so as Linux does.
+
+    Pages of files, such as of memory-mapped rows, are not among it.
+    """
     try:
-        n_pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        _, resident, shared, *_ = map(int, Path("/proc/self/statm").read_text(encoding="ascii").split())
     except OSError:
         return 0
-    return n_pages * os.sysconf("SC_PAGE_SIZE")
+    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
 
 
 def find_memory(device: torch.device | str | None) -> float:

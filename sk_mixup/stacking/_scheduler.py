@@ -137,8 +137,8 @@ class Scheduler:
     measure : callable, optional
         Returns what an epoch takes.
     read_growth : callable, optional
-        Returns what has been taken since no task was begun. What each holds follows from it as long as
-        none has ended: later there is memory that the process keeps for the next.
+        Returns what has been taken since no task was begun. What each holds follows from it while no more
+        were ever under way: later there is memory that the process keeps for the next.
     device : str or torch.device, default=None
         Where the tasks' nets are to be trained; None for wherever they say.
     window : float, default=1.0
@@ -173,7 +173,7 @@ class Scheduler:
         self.since: float | None = None  # when somebody began to wait, or the last came to ask
         self.n_submitted = self.n_aborts = 0
         self.largest = self.held = 0.0  # what an epoch takes at most, and a task on average
-        self.has_ended = False
+        self.most_begun = 0
         self.is_serving = self.is_closing = False
         self.messages: set[str] = set()
         self.threads: set[threading.Thread] = set()
@@ -297,8 +297,9 @@ class Scheduler:
     def _is_full(self) -> bool:
         n_handed_down = sum(call.n_begun > 0 and call.has_waiting_owner() for call in self.calls)
         n = len(self.begun) - n_handed_down
-        if self.begun and not self.has_ended:
-            self.held = self.read_growth() / len(self.begun)
+        if self.begun and len(self.begun) >= self.most_begun:
+            self.most_begun = len(self.begun)
+            self.held = self.read_growth() / self.most_begun
         return n >= self.n_tasks or (n > 0 and (n + 1) * max(self.largest, self.held) > self.memory)
 
     def _resume(self, task: Task) -> bool:
@@ -339,7 +340,6 @@ class Scheduler:
                     task.call.owner.share += self.clock() - start - task.idle + task.share
                 self.running.discard(task)
                 self.begun.discard(task)
-                self.has_ended = True
                 task.call.n_begun -= 1
                 task.call.tasks.discard(task)
                 self._note_end(task.call)

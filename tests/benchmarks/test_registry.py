@@ -30,6 +30,8 @@ def test_a_folder_without_data_is_refused(tmp_path: Path) -> None:
         load_frames(data_dir=tmp_path)
     with pytest.raises(UserError, match=rule):
         between.choose_names((), tmp_path)
+    (tmp_path / "cifar-10-python.tar.gz").touch()
+    assert between.choose_names((), tmp_path) == ("digits", "cifar10")
     # Where sets are named that come with scikit-learn the folder does not matter.
     assert choose_names(("diabetes",), tmp_path, download=False) == ("diabetes",)
     assert [frame.name for frame in load_frames(["iris"], data_dir=tmp_path)] == ["iris"]

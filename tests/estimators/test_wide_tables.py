@@ -5,10 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import sparse
+import torch
 
 from sk_mixup import MixupClassifier, MixupEnsembleClassifier, MixupRegressor, SemiSupervisedMixupClassifier
 from sk_mixup._data.storage import SparseRows
 from sk_mixup.estimators import _prediction
+from sk_mixup.estimators._block_sizes import split_table
 
 X = sparse.random(700, 1000, density=0.01, format="csr", dtype=np.float32, random_state=0)
 Y = np.arange(700) % 2
@@ -41,19 +43,20 @@ def test_few_rows_are_made_dense_at_once(owner: type, monkeypatch: pytest.Monkey
     np.testing.assert_array_equal(net.predict(X.toarray()), expected)
 
 
+CPU = torch.device("cpu")
+
+
 @pytest.mark.parametrize(
     ("width", "n_rows"),
-    [
-        (0, 16_384),
-        (1, 16_384),
-        (54, 16_384),
-        (1024, 16_384),
-        (1025, 8192),
-        (2**15, 512),
-        (2**18, 256),
-        (2**30, 256),
-    ],
+    [(0, 2**14), (1, 2**14), (54, 2**14), (1024, 2**14), (1025, 2**13), (2**15, 512), (2**18, 256)],
 )
 def test_rows_at_once_hold_so_many_numbers(width: int, n_rows: int) -> None:
-    assert _prediction.count_at_once(width) == n_rows
+    assert _prediction.count_at_once(width, CPU) == n_rows
     assert n_rows * width <= 2**24 or n_rows == _prediction.BLOCK_SIZE
+
+
+@pytest.mark.parametrize("width", [1, 100, 8192, 20_000, 2**20])
+def test_rows_at_once_fill_their_blocks_on_a_device(width: int) -> None:
+    n_rows = _prediction.count_at_once(width, torch.device("cuda"))
+    blocks = split_table(torch.empty(n_rows, width, device="meta"), None)  # takes the limits of accelerators
+    assert sum(map(len, blocks)) == n_rows

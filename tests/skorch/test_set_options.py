@@ -9,6 +9,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetClassifier
+from skorch.callbacks import Callback
 from skorch.dataset import Dataset
 import torch
 from torch import nn
@@ -216,3 +217,52 @@ def test_a_criterion_of_the_same_scale_goes_on() -> None:
     mean = net.target_mean_
     net.set_params(criterion=nn.L1Loss).partial_fit(X, 7 * X[:, 0])
     np.testing.assert_array_equal(net.target_mean_, mean)
+
+
+class Scaled(nn.CrossEntropyLoss):
+    """Has a weight of its own."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return super().forward(self.scale * x, y)
+
+
+def test_weights_of_a_criterion_that_is_built_anew_are_trained() -> None:
+    net = make("classifier", criterion=Scaled, optimizer=torch.optim.SGD).fit(X, CODES)
+    net.set_params(label_smoothing=0.1).partial_fit(X, CODES)
+    trained = [p for group in net.optimizer_.param_groups for p in group["params"]]
+    assert any(p is net.criterion_.scale for p in trained)
+    assert net.criterion_.scale != 1
+    assert net.criterion_.label_smoothing == 0.1
+
+
+def test_smoothing_that_the_criterion_does_not_take_is_refused_by_the_next_fit() -> None:
+    net = make("classifier", criterion=nn.MultiMarginLoss).fit(X, CODES)
+    before = net.predict_proba(X)
+    with pytest.raises(ValueError, match="label_smoothing"):
+        net.set_params(label_smoothing=0.1).partial_fit(X, CODES)
+    np.testing.assert_array_equal(net.predict_proba(X), before)
+    with pytest.raises(ValueError, match="label_smoothing"):
+        net.partial_fit(X, CODES)
+    net.set_params(label_smoothing=0.0).partial_fit(X, CODES)
+
+
+class Longer(Callback):
+    """Sets options of early stopping within a fit."""
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        if len(net.history) == 2:
+            net.set_params(n_iter_no_change=30, early_stopping=True)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_options_of_early_stopping_that_a_callback_sets_are_for_the_next_fit(early_stopping: bool) -> None:
+    net = make("classifier", max_epochs=5, early_stopping=early_stopping, callbacks=[Longer()])
+    assert net.fit(WIDE, WIDE_CODES).n_iter_ == 5
+    assert (
+        dict(net.set_params(warm_start=True).fit(WIDE, WIDE_CODES).callbacks_)["early_stopping"].patience
+        == 30
+    )

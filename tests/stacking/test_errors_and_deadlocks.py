@@ -6,6 +6,7 @@ import gc
 import math
 import multiprocessing
 import os
+from pathlib import Path
 import random
 import re
 import signal
@@ -510,6 +511,14 @@ def test_a_budget_tells_what_the_process_holds() -> None:
     held = torch.ones(2**26)
     assert budget.read_growth() - before == pytest.approx(0.5, rel=0.05)
     del held
+
+
+def test_pages_of_a_file_are_not_what_the_process_holds(tmp_path: Path) -> None:
+    np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (2**25,)).flush()
+    budget = Budget(2**28)
+    before = budget.read_growth()
+    assert np.load(tmp_path / "x.npy", mmap_mode="r").sum() == 0
+    assert budget.read_growth() - before < 0.2
 
 
 def test_a_progress_bar_is_shown_on_demand(blobs: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -222,6 +222,21 @@ def test_no_more_tasks_are_begun_than_what_they_hold_has_room_for(memory: int, s
     assert [len(served) for served in server.served] == sizes
 
 
+def test_a_task_that_fails_at_once_says_nothing_of_what_others_hold() -> None:
+    server, begun = Server(), Gauge()
+
+    def work(k: int) -> None:
+        with begun.inside():
+            ask(k)
+
+    def fail() -> None:
+        raise ValueError("at once")
+
+    options = {"memory": 20, "read_growth": lambda: 10 * begun.most}
+    run_all([fail, *[lambda k=k: work(k) for k in range(6)]], server, n_running=1, **options)
+    assert [len(served) for served in server.served] == [2, 2, 2]
+
+
 def test_tasks_without_requests_are_run() -> None:
     assert run_all([lambda k=k: k * k for k in range(40)], n_tasks=3) == [k * k for k in range(40)]
     assert run_all([]) == []

@@ -88,3 +88,25 @@ def test_nets_without_a_device_of_their_own_keep_none() -> None:
     for net in nets:
         assert net.device is None
         assert {weight.device.type for weight in net.module_.parameters()} == {"cpu"}
+
+
+def test_nets_without_a_device_return_to_that_of_the_module_that_is_given() -> None:
+    net = MixupClassifier(nn.Linear(4, 3, device="meta"), device=None)
+    assert net._torch_device.type == "meta"
+
+
+class Watched(nn.Linear):
+    """Counts its calls."""
+
+    calls: list[int] = []  # noqa: RUF012
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls.append(1)
+        return super().forward(x)
+
+
+def test_one_draw_of_another_thread_is_none_of_forward(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Watched, "calls", [])
+    monkeypatch.setattr("sk_mixup._training.module.get_global_states", lambda: (len(Watched.calls) > 0,))
+    fit_stacked((MixupClassifier(Watched, random_state=k, **QUICK), X, Y) for k in range(4))
+    assert len(Watched.calls) < 4 * 3 * 4  # of all nets as one

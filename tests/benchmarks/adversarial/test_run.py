@@ -353,6 +353,18 @@ def test_examples_of_the_package_stay_in_the_ball(targets: list[Target]) -> None
     assert count_errors(module, found, y, 6)["top1_error"] > 0
 
 
+@pytest.mark.parametrize("other", [{"alpha": 0.2}, {"epochs": 2}], ids=str)
+def test_networks_of_two_trainings_are_no_seeds_of_one(
+    targets: list[Target], tmp_path: Path, other: Any
+) -> None:
+    origin = make_origin("mixup", 7, **other)
+    path = find_trained(targets[0].path.parent, "z")
+    save_trained(path, PreActResNet18(**origin.options), origin)
+    (name,) = other
+    with pytest.raises(UserError, match=rf"networks of one training of mixup; got .*z.* with {name}"):
+        run(dataclasses.replace(TINY, models=path.parent, out=tmp_path / "out"))
+
+
 def test_networks_of_two_choices_of_images_are_refused(targets: list[Target], tmp_path: Path) -> None:
     fewer = load_image_set("digit_images", None, train_rows=60, test_rows=30)
     folder = targets[0].path.parent

@@ -1,10 +1,13 @@
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from benchmarks.harness.claims import Claim, Comparison, format_claim, judge
 from benchmarks.harness.intervals import Interval
+from benchmarks.verdict import find_comparisons
 
 BELOW, UNCLEAR, ABOVE = Interval(-2, -3, -1), Interval(-1, -3, 1), Interval(2, 1, 3)
 ONE_SEED = Interval(-2, np.nan, np.nan)
@@ -57,3 +60,17 @@ def test_a_row_shows_two_comparisons_and_counts_more() -> None:
     assert rows[0]["ours"] == "text 0 †; text 1"
     assert rows[1]["ours"] == "clearly lower in 1, clearly higher in 1 of 3"
     assert [format_claim(two, [])[name] for name in ("ours", "verdict")] == ["not run", "not run"]
+
+
+def test_a_result_of_one_seed_stands_for_no_other() -> None:
+    """Without an interval a result tells nothing, however large it was."""
+    one, several = Interval(-5.0, np.nan, np.nan), Interval(-2.0, -3.0, -1.0)
+    documents = {
+        preset: {"command": "tiny", "preset": preset, "ours": ours}
+        for preset, ours in (("cpu", several), ("gpu", one))
+    }
+    claim = Claim("text", "place", "", lambda document: [Comparison("a", "a", document["ours"])])
+    command: Any = SimpleNamespace(name="tiny")
+    assert [item.ours for item in find_comparisons(command, claim, documents)] == [several]
+    assert [item.ours for item in find_comparisons(command, claim, {"gpu": documents["gpu"]})] == [one]
+    assert find_comparisons(command, claim, {}) == []

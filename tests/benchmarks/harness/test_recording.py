@@ -141,6 +141,21 @@ def test_a_recorded_run_goes_on_in_another_clone(
     assert json.loads((results / "tiny.json").read_text())["records"]["rows"] == [[0], [1]]
 
 
+def test_a_recorded_run_takes_nothing_from_one_that_was_not(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    def count(record: dict[str, int]) -> dict[str, int]:
+        made.append(record["value"])
+        return record
+
+    monkeypatch.setattr("tests.benchmarks.harness.test_recording.dict", count, raising=False)
+    assert main(["tiny"], benchmarks=[TINY], root=checkout) == 0
+    assert main(["tiny", "--record"], benchmarks=[TINY], root=checkout) == 0
+    assert made == [0, 1] * 2
+
+
 def test_record_keeps_what_the_result_has_that_it_replaces(checkout: Path) -> None:
     config = replace(CONFIG, record=True, out=checkout / "benchmarks" / "results")
     refuse_less("tiny", config, value=[])  # there is none yet

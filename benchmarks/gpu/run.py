@@ -13,7 +13,7 @@ After each step all but the checkpoints is packed into one file.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 import json
 from pathlib import Path
@@ -100,8 +100,7 @@ PRESETS = {
 def run(config: Config) -> int:
     """Run what is left of the campaign, print the table of targets, and write the results."""
     stem = make_stem("gpu", config, embedded=False)
-    place = name_run(stem, config)
-    folder = place.parent / "campaign" / place.name
+    folder = find_folder(stem, config)
     path, setting = folder / "steps.jsonl", config.make_setting(folder)
     journal = Journal(path, kept=path)
     outcomes = run_steps(
@@ -125,6 +124,12 @@ def run(config: Config) -> int:
     )
     print(f"Logs: {folder}\nPacked: {pack(folder)}")
     return status
+
+
+def find_folder(stem: str, config: Config) -> Path:
+    """Return the folder of a campaign, whose last part alone is asked to record."""
+    place = name_run(stem, replace(config, record=False))
+    return place.parent / "campaign" / place.name
 
 
 def _launch(step: Step, seconds: float, *, folder: Path, setting: Setting) -> dict[str, Any]:

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 import json
 from pathlib import Path
 import sys
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.gpu.campaign import Step, launch, list_pending, pack, run_steps
-from benchmarks.gpu.run import STEPS, list_records
+from benchmarks.gpu.run import PRESETS, STEPS, find_folder, list_records
 from benchmarks.gpu.steps import RUNNERS, Setting, read_partial, run_step
 from benchmarks.harness.journal import Journal
 
@@ -206,3 +207,8 @@ def test_runs_that_have_ended_count_before_a_training_has(tmp_path: Path) -> Non
         step.name: "put off" if step.name == "cifar" else "not begun" for step in STEPS
     }
     assert [row["value"] for row in rows if row["part"] == "cifar"] == [4.25, 9.0]
+
+
+def test_the_last_part_records_what_earlier_ones_have_done() -> None:
+    part = replace(PRESETS["gpu"], minutes=9.0)
+    assert find_folder("gpu", replace(part, minutes=None, record=True)) == find_folder("gpu", part)

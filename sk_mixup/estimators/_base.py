@@ -425,7 +425,7 @@ class MixupEstimator(MixupNetMixin):
         smoothing = self.label_smoothing
         if vars(self).get("_built_smoothing", smoothing) != smoothing:
             self._initialize_criterion()
-            if any(True for _ in self.criterion_.parameters()):  # which are trained too
+            if isinstance(self.criterion_, nn.Module) and any(True for _ in self.criterion_.parameters()):
                 self._initialize_optimizer()
 
     def initialize_optimizer(self, *args: object, **kwargs: object) -> Self:

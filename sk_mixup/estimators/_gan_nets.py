@@ -50,8 +50,8 @@ def get_players(gan: BuiltGan) -> dict[str, Player]:
     }
 
 
-def build_optimizers(gan: BuiltGan) -> dict[str, torch.optim.Optimizer]:
-    """Return new optimizers of the nets at hand, by the attributes' names in a fitted GAN."""
+def replace_optimizers(gan: BuiltGan) -> dict[str, torch.optim.Optimizer]:
+    """Return optimizers in the place of those of another class than is set now, by attribute."""
     return {
         f"{name}_optimizer_": _build_optimizer(
             gan.optimizer,
@@ -59,6 +59,7 @@ def build_optimizers(gan: BuiltGan) -> dict[str, torch.optim.Optimizer]:
             get_optimizer_options(gan, name),
         )
         for name, player in get_players(gan).items()
+        if isinstance(gan.optimizer, type) and type(player.optimizer) is not gan.optimizer
     }
 
 

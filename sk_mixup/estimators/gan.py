@@ -28,7 +28,7 @@ from sk_mixup.estimators._gan_files import (
     save_nets,
     unpack,
 )
-from sk_mixup.estimators._gan_nets import build_optimizers, build_parts, check_nets, evaluate, get_players
+from sk_mixup.estimators._gan_nets import build_parts, check_nets, evaluate, get_players, replace_optimizers
 from sk_mixup.estimators._gan_options import (
     Callbacks,
     RandomState,
@@ -257,10 +257,7 @@ class MixupGAN(BaseEstimator):
             if name not in known and "__" not in name:
                 hint = suggest(name, known, get_components(self)) or f"Its options are {sorted(known)}."
                 raise ValueError(f"Invalid parameter {name!r} for estimator {type(self).__name__}. {hint}")
-        optimizer = self.optimizer
         self.__dict__.update(params)
-        if self.optimizer is not optimizer:
-            self.__dict__.update(build_optimizers(self))
         if "callbacks" in params and "callbacks_" in vars(self):
             self.callbacks_ = make_callbacks(self.callbacks)
         for name, player in get_players(self).items():
@@ -330,6 +327,7 @@ class MixupGAN(BaseEstimator):
             rows = self._check_rows(X, reset=fresh, min_samples=2 if starts_anew else 1)
             if fresh:
                 self._initialize()
+            self.__dict__.update(replace_optimizers(self))
             check_nets(self.generator_, self.discriminator_, rows, self.noise_features)
             if fresh:
                 self.callbacks_ = make_callbacks(self.callbacks)

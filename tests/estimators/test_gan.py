@@ -298,10 +298,12 @@ def test_weights_go_to_one_file_and_come_back(tmp_path: Path, safetensors: bool)
     assert [file.name for file in tmp_path.iterdir()] == ["gan.weights"]
 
 
-def test_another_optimizer_steps_from_now_on() -> None:
-    gan = make(lr=0.1).fit(X)
+@pytest.mark.parametrize("way", ["partial_fit", "warm start"])
+def test_another_optimizer_steps_from_the_next_call_on(way: str) -> None:
+    gan = make(lr=0.1, warm_start=True).fit(X)
     weights = copy.deepcopy(gan.generator_.state_dict())
     gan.set_params(optimizer=torch.optim.SGD, optimizer__momentum=0.9, lr=1e-30)
+    (gan.partial_fit if way == "partial_fit" else gan.fit)(X)
     for net, optimizer in (
         (gan.generator_, gan.generator_optimizer_),
         (gan.discriminator_, gan.discriminator_optimizer_),
@@ -309,9 +311,17 @@ def test_another_optimizer_steps_from_now_on() -> None:
         assert type(optimizer) is torch.optim.SGD
         assert optimizer.param_groups[0]["momentum"] == 0.9
         assert [id(p) for p in optimizer.param_groups[0]["params"]] == [id(p) for p in net.parameters()]
-    gan.partial_fit(X)
     for name, weight in gan.generator_.state_dict().items():
         torch.testing.assert_close(weight, weights[name], rtol=0, atol=0)
+
+
+def test_an_optimizer_that_refuses_an_option_changes_nothing() -> None:
+    gan = make(optimizer__betas=(0.5, 0.9)).fit(X)
+    gan.set_params(optimizer=torch.optim.SGD)
+    with pytest.raises((TypeError, ValueError), match="betas"):
+        gan.partial_fit(X)
+    assert type(gan.generator_optimizer_) is torch.optim.Adam
+    gan.set_params(optimizer=torch.optim.Adam).partial_fit(X)
 
 
 @pytest.mark.parametrize("unit", [1e-30, 1e-7, 1.0, 1e7])

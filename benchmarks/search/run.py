@@ -2,7 +2,7 @@
 
 Not in the paper: what it takes to choose alpha by a search.
 
-    python -m benchmarks search                   two threads of the CPU, about eight minutes
+    python -m benchmarks search                   two threads of the CPU, 8 to 25 minutes
     python -m benchmarks search --preset gpu      the lines of a CUDA device
 
 Every ratio is of times taken in turns, in one run, as in ``speed``. All contenders train nets
@@ -325,7 +325,7 @@ COMMAND = Command(
     paper="none; what it takes to choose alpha by a search",
     claim="every scikit-learn search trains its nets as one: time and memory against fits one by one",
     presets=PRESETS,
-    times={"cpu": "8 minutes on two cores", "smoke": "seconds"},
+    times={"cpu": "8 to 25 minutes on two cores", "smoke": "seconds"},
     more_seeds="More --seeds than a finished run has begin anew: only times of one run can be compared.",
     run=run,
     tabulate=tabulate,

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +9,6 @@ from sklearn.base import ClassifierMixin, is_classifier
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
-from skorch.utils import _identity
 import torch
 from torch import Tensor, nn
 
@@ -26,21 +22,11 @@ from sk_mixup.estimators import (
 )
 from sk_mixup.estimators._base import MixupEstimator
 from sk_mixup.estimators._indicators import Indicators
-from sk_mixup.estimators._links import (
-    SIGMOID,
-    SIGMOID_COLUMNS,
-    SOFTMAX,
-    clip,
-    divide_by_sum,
-    keep,
-    make_columns,
-    squash,
-)
-from sk_mixup.estimators._links import Link as NetLink
+from sk_mixup.estimators._links import Link
+from sk_mixup.estimators._onnx_network import LINKS, Graph, add_columns, add_layer
 from sk_mixup.estimators._pixel_labels import PixelLabels
 from sk_mixup.estimators._row_labels import Labels
 from sk_mixup.estimators._standardized import StandardizedValues
-from sk_mixup.modules import MLP
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -231,7 +217,7 @@ def _get_type(is_double: bool) -> type:
 
 def _convert_classifier(scope: Scope, operator: Operator, container: ModelComponentContainer) -> None:
     net = operator.raw_operator
-    graph = _Graph(scope, container, net.float_dtype)
+    graph = Graph(scope, container, net.float_dtype)
     probabilities = _predict(graph, operator)
     label, proba = (output.full_name for output in operator.outputs)
     graph.add("Cast", probabilities, output=proba, to=_get_code(operator.outputs[1]))
@@ -244,7 +230,7 @@ def _convert_classifier(scope: Scope, operator: Operator, container: ModelCompon
 
 
 def _convert_regressor(scope: Scope, operator: Operator, container: ModelComponentContainer) -> None:
-    graph, output = _Graph(scope, container, operator.raw_operator.float_dtype), operator.outputs[0]
+    graph, output = Graph(scope, container, operator.raw_operator.float_dtype), operator.outputs[0]
     graph.add("Cast", _predict(graph, operator), output=output.full_name, to=_get_code(output))
 
 
@@ -255,12 +241,12 @@ def _get_code(variable: object) -> int:
     return code
 
 
-def _predict(graph: _Graph, operator: Operator) -> str:
+def _predict(graph: Graph, operator: Operator) -> str:
     """Add the network and its link; return the predictions in double precision, as the net makes them."""
     net: MixupEstimator = operator.raw_operator
     _check_net(net)
     chosen = net._get_predict_nonlinearity()
-    link = LINKS.get(chosen.at(1.0) if isinstance(chosen, NetLink) else chosen)
+    link = LINKS.get(chosen.at(1.0) if isinstance(chosen, Link) else chosen)
     if link is None:
         raise ValueError(
             "predict_nonlinearity must be 'auto' or None to be converted to ONNX; got "
@@ -270,16 +256,16 @@ def _predict(graph: _Graph, operator: Operator) -> str:
     columns = [graph.add("Cast", each.full_name, to=CODES[dtype]) for each in operator.inputs]
     x = columns[0] if len(columns) == 1 else graph.add("Concat", *columns, axis=1)
     module = getattr(net.module_, "_orig_mod", net.module_)  # of a compiled one, the plain one
-    output = graph.add("Cast", _add_layer(graph, module, x, "module"), to=CODES[DOUBLE])
+    output = graph.add("Cast", add_layer(graph, module, x, "module"), to=CODES[DOUBLE])
     sample = _compute_sample(net, module)
     if isinstance(net._targets, StandardizedValues):
         mean, std = map(graph.hold, net._targets.scale)
         output = graph.add("Add", graph.add("Mul", output, std), mean)
-    if isinstance(chosen, NetLink) and chosen.temperature != 1:
+    if isinstance(chosen, Link) and chosen.temperature != 1:
         output = graph.add("Div", output, graph.hold(np.array(chosen.temperature)))
     values = link(graph, output)
     is_second = isinstance(net._targets, Labels) and chosen(sample.cpu().double()).shape[1] == 1
-    return _add_columns(graph, values) if is_second else values
+    return add_columns(graph, values) if is_second else values
 
 
 def _compute_sample(net: MixupEstimator, module: nn.Module) -> Tensor:
@@ -330,186 +316,3 @@ def _list_labels(operator: Operator) -> np.ndarray:
         f"y must hold integers or strings to be converted to ONNX; got classes {classes.tolist()}. Convert "
         "them before fit."
     )
-
-
-# -- graphs ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Graph:
-    """What skl2onnx builds a model in: each node has one output."""
-
-    scope: Scope
-    container: ModelComponentContainer
-    dtype: torch.dtype  # of the network
-
-    def add(self, kind: str, *inputs: str, output: str | None = None, **attributes: object) -> str:
-        """Add a node; return the name of its output."""
-        name: str = output or self.scope.get_unique_variable_name(kind.lower())
-        node = self.scope.get_unique_operator_name(kind)
-        try:
-            self.container.add_node(kind, list(inputs), name, name=node, **attributes)
-        except RuntimeError as error:  # the operator came later
-            raise ValueError(
-                f"target_opset must be one with {kind}, which the network needs; got "
-                f"{self.container.target_opset} ({str(error).rstrip('.')}). Use a later one, or leave it out."
-            ) from error
-        return name
-
-    def hold(self, values: Tensor | np.ndarray) -> str:
-        """Add a constant; return its name."""
-        from onnx import TensorProto
-        from onnx.numpy_helper import from_array
-
-        array = values.numpy(force=True) if isinstance(values, Tensor) else values
-        name: str = self.scope.get_unique_variable_name("constant")
-        code = TensorProto.STRING if array.dtype.kind == "S" else from_array(array).data_type
-        self.container.add_initializer(name, code, array.shape, array.ravel().tolist())
-        return name
-
-
-Link = Callable[[_Graph, str], str]
-
-
-def _add_sigmoid_columns(graph: _Graph, logit: str) -> str:
-    both = graph.add("Concat", graph.add("Neg", logit), logit, axis=1)
-    return graph.add("Sigmoid", both)
-
-
-def _add_columns(graph: _Graph, probability: str) -> str:
-    other = graph.add("Sub", graph.hold(np.array(1.0)), probability)
-    return graph.add("Concat", other, probability, axis=1)
-
-
-def _add_shares(graph: _Graph, output: str) -> str:
-    zero = graph.hold(np.array(0.0))
-    shares = graph.add("Max", output, zero)
-    total = graph.add("ReduceSum", shares, graph.hold(np.array([1])), keepdims=1)
-    alike = graph.add("Softmax", graph.add("Mul", shares, zero), axis=1)
-    return graph.add("Where", graph.add("Greater", total, zero), graph.add("Div", shares, total), alike)
-
-
-def _add_clip(graph: _Graph, output: str) -> str:
-    return graph.add("Clip", output, graph.hold(np.array(0.0)), graph.hold(np.array(1.0)))
-
-
-def _add_nothing(graph: _Graph, output: str) -> str:
-    return output
-
-
-LINKS: dict[Callable[[Tensor], Tensor], Link] = {
-    SOFTMAX: lambda graph, logits: graph.add("Softmax", logits, axis=1),
-    SIGMOID: lambda graph, logits: graph.add("Sigmoid", logits),
-    SIGMOID_COLUMNS: _add_sigmoid_columns,
-    make_columns: _add_columns,
-    squash: lambda graph, logits: graph.add("Sigmoid", logits),
-    torch.exp: lambda graph, output: graph.add("Exp", output),
-    clip: _add_clip,
-    divide_by_sum: _add_shares,
-    keep: _add_nothing,
-    _identity: _add_nothing,
-}
-
-
-# -- layers ------------------------------------------------------------------------------
-
-
-def _add_layer(graph: _Graph, layer: nn.Module, x: str, name: str) -> str:
-    """Add a layer; return the name of its output."""
-    add = LAYERS.get(type(layer))
-    if add is None or layer._forward_hooks or layer._forward_pre_hooks:
-        kinds = ", ".join(sorted(kind.__name__ for kind in LAYERS))
-        found = type(layer).__name__ if add is None else f"a {type(layer).__name__} with hooks"
-        raise TypeError(
-            f"{name} must be one of {kinds} to be converted to ONNX; got {found}. Export module_ by "
-            "torch.onnx.export, or by torch.export."
-        )
-    return add(graph, layer, x, name)
-
-
-def _add_children(graph: _Graph, module: nn.Module, x: str, name: str) -> str:
-    for child, layer in module._modules.items():  # those that stand in it twice, too
-        if layer is not None:
-            x = _add_layer(graph, layer, x, f"{name}.{child}")
-    return x
-
-
-def _skip(graph: _Graph, layer: nn.Module, x: str, name: str) -> str:
-    return x
-
-
-def _add_function(
-    kind: str, options: Sequence[str], graph: _Graph, layer: nn.Module, x: str, name: str
-) -> str:
-    """Add a function whose options have the same names, or that of `axis` for `dim`."""
-    values = {"axis" if option == "dim" else option: getattr(layer, option) for option in options}
-    if None in values.values():
-        raise ValueError(
-            f"{name} must have a dim to be converted to ONNX; got {layer}. Set it, such as dim=1."
-        )
-    return graph.add(kind, x, **values)
-
-
-def _add_flatten(graph: _Graph, layer: nn.Flatten, x: str, name: str) -> str:
-    if (layer.start_dim, layer.end_dim) != (1, -1):
-        raise ValueError(
-            f"{name} must flatten all axes but the first to be converted to ONNX; got {layer}. Use "
-            "nn.Flatten()."
-        )
-    return graph.add("Flatten", x, axis=1)
-
-
-def _add_linear(graph: _Graph, layer: nn.Linear, x: str, name: str) -> str:
-    product = graph.add("MatMul", x, graph.hold(layer.weight.T))
-    return product if layer.bias is None else graph.add("Add", product, graph.hold(layer.bias))
-
-
-def _add_batch_norm(graph: _Graph, layer: nn.BatchNorm1d, x: str, name: str) -> str:
-    mean, variance = layer.running_mean, layer.running_var
-    if mean is None or variance is None:
-        raise ValueError(
-            f"{name} must have running statistics to be converted to ONNX; got track_running_stats=False. "
-            "Predictions of such a net depend on the rows beside them."
-        )
-    scale = torch.ones_like(mean) if layer.weight is None else layer.weight
-    shift = torch.zeros_like(mean) if layer.bias is None else layer.bias
-    constants = map(graph.hold, (scale, shift, mean, variance))
-    return graph.add("BatchNormalization", x, *constants, epsilon=layer.eps)
-
-
-def _add_layer_norm(graph: _Graph, layer: nn.LayerNorm, x: str, name: str) -> str:
-    shape = layer.normalized_shape
-    scale = torch.ones(shape, dtype=graph.dtype) if layer.weight is None else layer.weight
-    constants = [graph.hold(part) for part in (scale, layer.bias) if part is not None]
-    return graph.add("LayerNormalization", x, *constants, axis=-len(shape), epsilon=layer.eps)
-
-
-def _add_silu(graph: _Graph, layer: nn.SiLU, x: str, name: str) -> str:
-    return graph.add("Mul", x, graph.add("Sigmoid", x))
-
-
-def _add_prelu(graph: _Graph, layer: nn.PReLU, x: str, name: str) -> str:
-    return graph.add("PRelu", x, graph.hold(layer.weight))
-
-
-LAYERS: dict[type[nn.Module], Callable[..., str]] = {
-    MLP: _add_children,
-    nn.Sequential: _add_children,
-    nn.Flatten: _add_flatten,
-    nn.Linear: _add_linear,
-    nn.BatchNorm1d: _add_batch_norm,
-    nn.LayerNorm: _add_layer_norm,
-    nn.Dropout: _skip,
-    nn.Identity: _skip,
-    nn.ReLU: partial(_add_function, "Relu", ()),
-    nn.LeakyReLU: lambda graph, layer, x, name: graph.add("LeakyRelu", x, alpha=layer.negative_slope),
-    nn.PReLU: _add_prelu,
-    nn.ELU: partial(_add_function, "Elu", ("alpha",)),
-    nn.SELU: partial(_add_function, "Selu", ()),
-    nn.SiLU: _add_silu,
-    nn.GELU: lambda graph, layer, x, name: graph.add("Gelu", x, approximate=layer.approximate),
-    nn.Tanh: partial(_add_function, "Tanh", ()),
-    nn.Sigmoid: partial(_add_function, "Sigmoid", ()),
-    nn.Softmax: partial(_add_function, "Softmax", ("dim",)),
-    nn.LogSoftmax: partial(_add_function, "LogSoftmax", ("dim",)),
-}

@@ -15,7 +15,14 @@ from sk_mixup._training.optimizer_step import place_state
 from sk_mixup._warning import warn_user
 from sk_mixup.stacking._scheduler import find_task
 
-__all__ = ["claiming_files", "exclusive_section", "find_own_stream", "on_device_of_stack", "warn_single"]
+__all__ = [
+    "claiming_files",
+    "exclusive_section",
+    "find_own_stream",
+    "on_device_of_stack",
+    "place_states",
+    "warn_single",
+]
 
 
 def find_own_stream() -> TorchStream:
@@ -107,7 +114,7 @@ class StackMember(Protocol):
 def on_device_of_stack(net: StackMember) -> Iterator[None]:
     """Train where :func:`sk_mixup.stacked` says, and be back on the net's own device afterwards."""
     task, own = find_task(), net.device
-    _place_states(net, None)  # it may have been loaded since
+    place_states(net)  # it may have been loaded since
     if task is None or task.scheduler.device in (None, own):
         yield
         return
@@ -126,10 +133,11 @@ def _move_to(net: StackMember, device: Any) -> None:
         return
     for name in (*net._modules, *net._criteria):
         getattr(net, f"{name}_").to(device)
-    _place_states(net, device)
+    place_states(net, device)
 
 
-def _place_states(net: StackMember, device: torch.device | str | None) -> None:
+def place_states(net: StackMember, device: torch.device | str | None = None) -> None:
+    """Put the states of a net's optimizers where :func:`place_state` says."""
     for name in net._optimizers if net.initialized_ else ():
         optimizer = vars(net).get(f"{name}_")
         if isinstance(optimizer, torch.optim.Optimizer):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
-from itertools import chain
 from typing import Any, Self
 
 from skorch import NeuralNet
@@ -26,11 +25,12 @@ from sk_mixup._skorch.loss_scaling import LossScaler, check_optimizers
 from sk_mixup._skorch.overriding import find_overridden
 from sk_mixup._skorch.precision import make_autocast, to_float32
 from sk_mixup._skorch.runner import find_own_step
+from sk_mixup._skorch.stack_member import place_states
 from sk_mixup._training.ambient_autocast import find_region
 from sk_mixup._training.averages import COUNTED, count_targets, mix_losses
 from sk_mixup._training.losses import Loss
 from sk_mixup._training.module_structure import iterate_parts
-from sk_mixup._training.optimizer_step import can_fuse, place_state
+from sk_mixup._training.optimizer_step import can_fuse
 from sk_mixup._training.trainer import Trainer
 from sk_mixup.mixing import Vicinity
 
@@ -60,9 +60,9 @@ class MixedSteps(NeuralNet):
     _mean_weight = 1.0
 
     def _iterate_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield the parameters of the module, or of the first of several; none before it is built."""
+        """Yield the parameters of the module, or of the first of several, as it is built or given."""
         for name in ("module", *self._modules):
-            module = vars(self).get(f"{name}_")
+            module = vars(self).get(f"{name}_", getattr(self, name, None))
             if isinstance(module, nn.Module):
                 for part in iterate_parts(module):
                     yield from (p for p in part._parameters.values() if p is not None)
@@ -84,11 +84,7 @@ class MixedSteps(NeuralNet):
         """The device; for ``device=None``, which leaves the module where it is, the module's."""
         if self.device is not None:
             return torch.device(self.device)
-        given = getattr(self, "module", None)  # which may not be built yet
-        parameters = chain(
-            self._iterate_parameters(), given.parameters() if isinstance(given, nn.Module) else ()
-        )
-        return next((p.device for p in parameters), torch.device("cpu"))
+        return next((p.device for p in self._iterate_parameters()), torch.device("cpu"))
 
     def _set_training(self, training: bool = True) -> None:
         """Set the mode where it is another; to look takes a tenth of the time."""
@@ -105,9 +101,7 @@ class MixedSteps(NeuralNet):
         if self.channels_last:
             for name in self._modules:
                 getattr(self, f"{name}_").to(memory_format=torch.channels_last)
-            for optimizer in (vars(self).get(f"{name}_") for name in self._optimizers):
-                if isinstance(optimizer, torch.optim.Optimizer):
-                    place_state(optimizer)
+            place_states(self)  # moments lie as weights do
 
     def initialize_module(self) -> Self:
         """Build the module; see ``skorch.NeuralNet.initialize_module``."""
